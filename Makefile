@@ -1,0 +1,34 @@
+# `make demo` and `make test` start from nothing but Python 3.11+ with its headers, a C++ compiler, make, apt and npm.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check test-slow clean
+
+# One recipe in, an evaluated family out: installs, fetches text, trains, evaluates, exports, reports.
+demo: $(VENV)/.demo
+	$(BIN)/tinyllama reproduce mini
+
+test: $(VENV)/.test
+	$(BIN)/pytest -m "not slow"
+
+# Minutes of killing and resuming whole families.
+test-slow: $(VENV)/.test
+	$(BIN)/pytest -m slow
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# One virtual environment; each stamp stands for the extras installed in it.
+$(VENV)/.demo: EXTRAS := eval,report
+$(VENV)/.test: EXTRAS := test
+$(VENV)/.dev: EXTRAS := dev
+$(VENV)/.demo $(VENV)/.test $(VENV)/.dev: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,314 @@
+"""The commands. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tinyllama.cli.family import Family
+    from tinyllama.recipe import Recipe
+
+app = typer.Typer(
+    name="tinyllama",
+    help="One recipe file in, an evaluated family of small Llama-compatible language models out.",
+    epilog="Example: tinyllama reproduce nano",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=True,
+)
+tokenizer_app = typer.Typer(help="Make tokenizers.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(tokenizer_app, name="tokenizer")
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a shipped recipe, or path of a YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, e.g. --set seed=2."),
+]
+RunFolder = Annotated[Path | None, typer.Option("--run", help="The family's folder (default: runs/<recipe name>).")]
+VariantName = Annotated[str | None, typer.Option("--variant", help="One variant (default: all).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+EvaluationData = Annotated[
+    Path | None, typer.Option("--data", help="Local copies of the tasks' data (default: the recipe's).")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,  # noqa: FBT002
+) -> None:
+    if version:
+        from tinyllama import __version__  # noqa: PLC0415
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command(epilog="Example: tinyllama recipes")
+def recipes(*, as_json: AsJson = False) -> None:
+    """List the shipped recipes."""
+    from tinyllama.recipe import load_recipe, shipped_recipes  # noqa: PLC0415
+
+    found = {name: load_recipe(name).description for name in shipped_recipes()}
+    if as_json:
+        _print_json(found)
+    else:
+        for name, description in found.items():
+            typer.echo(f"{name:16} {description}")
+
+
+@app.command(epilog="Example: tinyllama plan tinyllama-v1.1 --variant math_code")
+def plan(  # noqa: PLR0913  # a command's options
+    recipe: RecipeName,
+    *,
+    variant: VariantName = None,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write the table here (one file; needs --variant).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what each stage of a recipe comes to: steps, tokens, batch, LR, shares, epochs."""
+    from rich.console import Console  # noqa: PLC0415
+
+    from tinyllama.cli.tables import print_plan  # noqa: PLC0415
+    from tinyllama.errors import UserError  # noqa: PLC0415
+    from tinyllama.plan import compile_plan, summarise  # noqa: PLC0415
+
+    loaded = _load(recipe, overrides)
+    if parquet is not None and variant is None:
+        raise UserError("--parquet writes one table: name it with --variant")
+    sizes = _prepared_sizes(loaded, run)
+    console, summaries = Console(), []
+    for name in [variant] if variant else loaded.variants:
+        compiled = compile_plan(loaded, name)
+        summaries.append(summarise(compiled, loaded, sizes))
+        if parquet is not None:
+            compiled.write_parquet(parquet)
+        if not as_json:
+            print_plan(console, summaries[-1])
+    if as_json:
+        _print_json([summary.as_dict() for summary in summaries])
+
+
+@app.command(epilog="Example: tinyllama prepare mini")
+def prepare(recipe: RecipeName, *, overrides: Overrides = None, run: RunFolder = None, as_json: AsJson = False) -> None:
+    """Obtain the tokenizer and turn every corpus into token shards."""
+    from tinyllama.errors import SourceError  # noqa: PLC0415
+
+    family = _family(recipe, overrides, run)
+    table = {
+        name: {"rejected": corpus.manifest["rejected"], "sha256": corpus.sha256}
+        | {
+            split: {key: facts[key] for key in ("documents", "tokens", "bytes")}
+            for split, facts in corpus.manifest["splits"].items()
+        }
+        for name, corpus in family.corpora.items()
+    }
+    if as_json:
+        _print_json(table)
+    else:
+        for name, row in table.items():
+            parts = [
+                f"{split} {row[split]['documents']:,} documents {row[split]['tokens']:,} tokens"
+                for split in ("train", "held_out")
+            ]
+            typer.echo(f"{name}: {' · '.join(parts)} · {row['rejected']} rejected")
+    if family.missing:
+        raise SourceError("; ".join(f"{name}: {reason}" for name, reason in family.missing.items()))
+
+
+@app.command(epilog="Example: tinyllama train mini --variant math_code")
+def train(
+    recipe: RecipeName, *, variant: VariantName = None, overrides: Overrides = None, run: RunFolder = None
+) -> None:
+    """Train the base once, then each variant from the fork; goes on from where it was stopped."""
+    from tinyllama.cli.family import BASE  # noqa: PLC0415
+    from tinyllama.errors import UserError  # noqa: PLC0415
+
+    family = _family(recipe, overrides, run)
+    if variant is not None and variant not in family.models:
+        raise UserError(f"{family.recipe.name} has no variant {variant!r}; it has {', '.join(family.models)}")
+    wanted = family.models if variant is None else [BASE, variant]
+    for model in dict.fromkeys(wanted):
+        family.train(model)
+        typer.echo(family.folder / model)
+
+
+@app.command(epilog="Example: tinyllama evaluate mini --data data/eval")
+def evaluate(
+    recipe: RecipeName,
+    *,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    data: EvaluationData = None,
+    as_json: AsJson = False,
+) -> None:
+    """Held-out bits per byte and task scores of every trained model of a family."""
+    from tinyllama.cli.results import evaluate_family, finished  # noqa: PLC0415  # imports torch
+
+    family = _family(recipe, overrides, run)
+    records = evaluate_family(family, finished(family), _data(family.recipe, data))
+    bits = {model: record["bits_per_byte"] for model, record in records.items()}
+    tasks = {model: record["tasks"] for model, record in records.items()}
+    if as_json:
+        _print_json({"bits_per_byte": bits, "tasks": tasks})
+    else:
+        _print_scores(family, {"bits_per_byte": bits, "tasks": tasks})
+
+
+@app.command(epilog="Example: tinyllama export mini")
+def export(
+    recipe: RecipeName,
+    *,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    data: EvaluationData = None,
+) -> None:
+    """Write every trained model of a family as a Hugging Face folder."""
+    from tinyllama.cli.results import evaluate_family, export_family, finished  # noqa: PLC0415  # imports torch
+
+    family = _family(recipe, overrides, run)
+    checkpoints = finished(family)
+    records = evaluate_family(family, checkpoints, _data(family.recipe, data))
+    for folder in export_family(family, checkpoints, records).values():
+        typer.echo(folder)
+
+
+@app.command(epilog='Example: tinyllama generate runs/mini/exports/v1.1 "The people of"')
+def generate(  # noqa: PLR0913  # a command's options
+    model: Annotated[Path, typer.Argument(metavar="FOLDER_OR_RUN", help="An exported folder, or a run's folder.")],
+    prompt: Annotated[str, typer.Argument()],
+    *,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 200,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 1.0,
+    top_k: Annotated[int, typer.Option(min=0, help="0 is all.")] = 10,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
+    repetition_penalty: Annotated[float, typer.Option(min=0.01)] = 1.5,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Continue a prompt, streaming, with the model card's sampling options as defaults."""
+    import torch  # noqa: PLC0415
+
+    from tinyllama.cli.models import open_model  # noqa: PLC0415
+    from tinyllama.generate import Sampling, generate, stream_text  # noqa: PLC0415
+
+    settings = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty)
+    weights, tokenizer = open_model(model)
+    ids = [tokenizer.bos_id, *tokenizer.encode([prompt])[0]]
+    new = generate(
+        weights,
+        torch.tensor([ids]),
+        settings,
+        eos_id=tokenizer.eos_id,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+    )
+    sys.stdout.write(prompt)
+    for text in stream_text(tokenizer, ids, new):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+@app.command(epilog="Example: tinyllama report mini")
+def report(
+    recipe: RecipeName, *, overrides: Overrides = None, run: RunFolder = None, data: EvaluationData = None
+) -> None:
+    """Evaluate and export what is trained, and write summary.json and report.html."""
+    from tinyllama.cli.reproduce import conclude  # noqa: PLC0415
+
+    family = _family(recipe, overrides, run)
+    conclude(family, _data(family.recipe, data))
+    typer.echo(family.folder / "report.html")
+
+
+@app.command(epilog="Example: tinyllama reproduce mini")
+def reproduce(
+    recipe: RecipeName,
+    *,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    data: EvaluationData = None,
+    as_json: AsJson = False,
+) -> None:
+    """Do all of it in order: prepare, train, evaluate, export, report. Skips what is done and valid."""
+    from tinyllama.cli.reproduce import reproduce  # noqa: PLC0415
+    from tinyllama.errors import SourceError  # noqa: PLC0415
+
+    family = _family(recipe, overrides, run)
+    summary = reproduce(family, _data(family.recipe, data))
+    if as_json:
+        _print_json(summary)
+    else:
+        _print_scores(family, summary)
+        for folder in summary["exports"].values():
+            typer.echo(family.folder / folder)
+        typer.echo(family.folder / "report.html")
+    if family.missing:
+        raise SourceError("; ".join(f"{name}: {reason}" for name, reason in family.missing.items()))
+
+
+@tokenizer_app.command("train", epilog="Example: tinyllama tokenizer train nano --out my-tokenizer")
+def tokenizer_train(
+    recipe: RecipeName,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for tokenizer.model and tokenizer.json.")],
+    vocab_size: Annotated[int | None, typer.Option(min=260, help="Default: the recipe's model.vocab_size.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train a Llama-style tokenizer on a recipe's corpora; use it by `tokenizer: {file: OUT/tokenizer.model}`."""
+    from tinyllama.corpus.tokenizer import obtain_tokenizer  # noqa: PLC0415
+
+    asked = [] if vocab_size is None else [f"model.vocab_size={vocab_size}"]
+    size = _load(recipe, [*(overrides or []), *asked, "tokenizer={builtin: llama2}"]).model.vocab_size
+    settings = f"tokenizer={{train: {{vocab_size: {size}}}}}"
+    loaded = _load(recipe, [*(overrides or []), *asked, settings])
+    obtain_tokenizer(loaded, out, Path(), lambda _rejected: None)
+    typer.echo(out / "tokenizer.model")
+
+
+def _load(name: str, overrides: list[str] | None) -> Recipe:
+    from tinyllama.recipe import load_recipe  # noqa: PLC0415
+
+    return load_recipe(name, overrides or ())
+
+
+def _family(name: str, overrides: list[str] | None, run: Path | None) -> Family:
+    from tinyllama.cli.family import Family  # noqa: PLC0415
+    from tinyllama.cli.progress import Screen  # noqa: PLC0415
+
+    recipe = _load(name, overrides)
+    return Family(recipe, run or Path("runs") / recipe.name, Path(), Screen())
+
+
+def _data(recipe: Recipe, data: Path | None) -> Path:
+    return data or Path(recipe.evaluation.data)
+
+
+def _prepared_sizes(recipe: Recipe, run: Path | None) -> dict[str, int]:
+    """Training tokens of the corpora that are prepared."""
+    from tinyllama.corpus.manifest import MANIFEST, TRAIN, open_corpus  # noqa: PLC0415
+
+    folder = (run or Path("runs") / recipe.name) / "corpora"
+    names = [name for name in recipe.corpora if (folder / name / MANIFEST).is_file()]
+    return {name: open_corpus(folder / name).tokens(TRAIN) for name in names}
+
+
+def _print_json(value: Any) -> None:  # noqa: ANN401  # any JSON value
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print_scores(family: Family, scores: dict[str, Any]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    from tinyllama.cli.tables import print_matrix, print_tasks  # noqa: PLC0415
+    from tinyllama.evaluate.published import published_scores  # noqa: PLC0415
+
+    console = Console()
+    print_matrix(console, scores["bits_per_byte"], list(family.corpora))
+    print_tasks(console, scores["tasks"], published_scores())

@@ -1,0 +1,134 @@
+"""A family's folder and what belongs in it: tokenizer, corpora, runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from tinyllama.corpus.prepare import prepare_corpus
+from tinyllama.corpus.tokenizer import TextTokenizer, obtain_tokenizer
+from tinyllama.errors import SourceError
+from tinyllama.files import write_atomic, write_json
+from tinyllama.plan import compile_plan
+from tinyllama.recipe import dump_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tinyllama.cli.progress import Screen
+    from tinyllama.corpus.documents import Rejected
+    from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.engine import Run
+    from tinyllama.model import Llama
+    from tinyllama.recipe import Recipe
+
+_log = logging.getLogger(__name__)
+BASE = "base"
+
+
+class Family:
+    """One recipe in one folder. Everything it makes is kept, and made again only if it would differ."""
+
+    def __init__(self, recipe: Recipe, folder: Path, root: Path, screen: Screen) -> None:
+        self.recipe, self.folder, self.root, self.screen = recipe, folder, root, screen
+        self.missing: dict[str, str] = {}
+        """Corpora whose source cannot be had → why."""
+
+    @property
+    def models(self) -> list[str]:
+        """`base` and the variants."""
+        return [BASE, *self.recipe.variants]
+
+    @cached_property
+    def tokenizer(self) -> TextTokenizer:
+        """The tokenizer, obtained or trained if it is not there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.folder / "recipe.yaml", dump_recipe(self.recipe))
+        self.screen.say("tokenizer")
+        return obtain_tokenizer(self.recipe, self.folder / "tokenizer", self.root, _ignore)
+
+    @cached_property
+    def corpora(self) -> dict[str, PreparedCorpus]:
+        """Every corpus that can be had, prepared if it is not there; the others are in `missing`."""
+        prepared = {}
+        for name in self.recipe.corpora:
+            with self.screen.counting(f"corpus {name}") as progress:
+                try:
+                    folder = self.folder / "corpora" / name
+                    prepared[name] = prepare_corpus(self.recipe, name, self.tokenizer, folder, self.root, progress)
+                except SourceError as error:
+                    self.missing[name] = str(error)
+                    _log.warning("corpus %s: %s", name, error)
+        return prepared
+
+    def lacks(self, model: str) -> list[str]:
+        """Corpora that a model needs and that cannot be had."""
+        needed = set(self.recipe.base) | set(self.recipe.variants.get(model, {}))
+        return sorted(needed - set(self.corpora))
+
+    def run(self, model: str) -> Run:
+        """The run that trains a model.
+
+        Raises:
+            SourceError: a corpus it needs cannot be had.
+        """
+        from tinyllama.engine import Run  # noqa: PLC0415  # imports torch
+        from tinyllama.evaluate.bits import held_out_losses  # noqa: PLC0415
+
+        if lacking := self.lacks(model):
+            raise SourceError(f"{model} needs {', '.join(lacking)}: {self.missing[lacking[0]]}")
+
+        def losses(trained: Llama) -> dict[str, float]:
+            masking = self.recipe.document_masking
+            return held_out_losses(trained, self.corpora, rows=self.recipe.evaluation.rows, document_masking=masking)
+
+        plan = compile_plan(self.recipe, None if model == BASE else model)
+        return Run(
+            recipe=self.recipe,
+            plan=plan,
+            family=self.folder,
+            corpora=self.corpora,
+            tokenizer_sha256=self.tokenizer.sha256,
+            held_out_losses=losses,
+            watch=[self.screen.training(model, plan)],
+        )
+
+    def train(self, model: str) -> None:
+        """Train a model to its end, from wherever it stands."""
+        from tinyllama.engine import train  # noqa: PLC0415  # imports torch
+
+        run = self.run(model)
+        with self.timed(f"train {model}"):
+            train(run)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the seconds of a block to the family's record of time per phase, unless it had nothing to do."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            seconds = time.monotonic() - began
+            if seconds > _NOTHING_DONE:
+                total = self.seconds.get(phase, 0.0) + seconds
+                write_json(self.folder / "seconds.json", self.seconds | {phase: round(total, 1)})
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds spent per phase, over all runs of the command."""
+        path = self.folder / "seconds.json"
+        recorded: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return recorded
+
+
+_NOTHING_DONE = 1.0
+"""Seconds; to find that a phase is done takes less."""
+
+
+def _ignore(_rejected: Rejected) -> None:
+    """Documents rejected while the tokenizer is trained are counted when their corpus is prepared."""

@@ -1,0 +1,112 @@
+"""What a person sees while it works: bars on a terminal, plain lines elsewhere, all on stderr."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from tinyllama.recipe.quantities import format_count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tinyllama.plan import Plan
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class Screen:
+    """Messages and progress on stderr."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """A counter of documents and bytes of unknown total."""
+        began, seen = time.monotonic(), (0, 0)
+        with Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        ) as progress:
+            task = progress.add_task(what)
+
+            def count(documents: int, size: int) -> None:
+                nonlocal seen
+                seen = (documents, size)
+                speed = size / 1e6 / max(time.monotonic() - began, 1e-6)
+                progress.update(
+                    task, description=f"{what}: {documents} documents, {size / 1e6:.1f} MB, {speed:.1f} MB/s"
+                )
+
+            yield count
+        if seen[0]:
+            self.say(f"{what}: {seen[0]} documents, {seen[1] / 1e6:.1f} MB in {time.monotonic() - began:.1f} s")
+
+    def training(self, name: str, plan: Plan) -> TrainingProgress:
+        """A progress bar for one run."""
+        return TrainingProgress(self, name, plan)
+
+
+class TrainingProgress:
+    """Receives the records of a run and shows where it is."""
+
+    def __init__(self, screen: Screen, name: str, plan: Plan) -> None:
+        self._screen, self._name = screen, name
+        self._first = plan.tokens_after(plan.fork_step) if plan.variant else 0
+        self._total = plan.tokens_after(plan.steps)
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._last_line = 0.0
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Show one record."""
+        if record["kind"] == "held_out":
+            losses = ", ".join(f"{corpus} {loss:.3f}" for corpus, loss in record["losses"].items())
+            self._screen.say(f"  {self._name} at {format_count(record['tokens'])}: held-out loss {losses}")
+            return
+        text = (
+            f"{self._name} · {record['stage']} · {format_count(record['tokens'])}/{format_count(self._total)} tokens · "
+            f"loss {record['loss']:.3f} · lr {record['lr']:.2e} · batch {record['batch']} · "
+            f"{record['tokens_per_second']:,.0f} tokens/s · {record['utilisation']:.0%} of peak"
+        )
+        if self._screen.console.is_terminal:
+            self._update(record["tokens"], text)
+        elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._screen.say(text)
+            self._last_line = time.monotonic()
+
+    def _update(self, tokens: int, text: str) -> None:
+        if self._bar is None:
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=self._screen.console, transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task("", total=self._total - self._first)
+        self._bar.update(self._task, completed=tokens - self._first, description=text)
+
+    def flush(self) -> None:
+        """Nothing to do: a screen keeps nothing."""
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()

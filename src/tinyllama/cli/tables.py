@@ -1,0 +1,132 @@
+"""Tables: for the terminal by rich, for model cards in Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from tinyllama.plan import MANY_EPOCHS
+from tinyllama.recipe.quantities import format_count
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
+    from tinyllama.plan import PlanSummary, StageSummary
+
+STAGE_HEADER = ("stage", "steps", "tokens", "until", "batch", "LR", "shares")
+CORPUS_HEADER = ("corpus", "sequences", "tokens", "size", "epochs")
+_LONG_DASH = "—"
+
+
+def stage_rows(summary: PlanSummary) -> list[tuple[str, ...]]:
+    """Cells of the stages' table."""
+    return [
+        (
+            stage.name,
+            f"{stage.end_step - stage.first_step:,}",
+            format_count(stage.tokens_after - stage.tokens_before),
+            f"{stage.tokens_after:,}",
+            f"{stage.batch_sequences:,} x {stage.batch_tokens // stage.batch_sequences:,} = {stage.batch_tokens:,}",
+            f"{stage.first_lr:.3e} → {stage.last_lr:.3e}",
+            _shares(stage),
+        )
+        for stage in summary.stages
+    ]
+
+
+def corpus_rows(summary: PlanSummary) -> list[tuple[str, ...]]:
+    """Cells of the corpora's table."""
+    return [
+        (
+            corpus.name,
+            f"{corpus.sequences:,}",
+            format_count(corpus.tokens),
+            format_count(corpus.size),
+            f"{corpus.epochs:.2f}",
+        )
+        for corpus in summary.corpora
+    ]
+
+
+def print_plan(console: Console, summary: PlanSummary) -> None:
+    """A plan's stages and corpora, with a warning where text is repeated often."""
+    title = f"{summary.recipe} · {summary.variant or 'base'} · {summary.steps:,} steps · {summary.tokens:,} tokens"
+    _print(console, title, STAGE_HEADER, stage_rows(summary))
+    _print(console, "", CORPUS_HEADER, corpus_rows(summary))
+    for corpus in summary.corpora:
+        if corpus.too_many_epochs:
+            console.print(
+                f"warning: {corpus.name} is read {corpus.epochs:.1f} times; past about {MANY_EPOCHS:g} epochs more "
+                "text is worth more than more passes",
+                markup=False,
+                soft_wrap=True,
+            )
+
+
+def plan_markdown(summary: PlanSummary) -> str:
+    """A plan's stages and corpora as Markdown tables."""
+    return f"{_markdown(STAGE_HEADER, stage_rows(summary))}\n\n{_markdown(CORPUS_HEADER, corpus_rows(summary))}"
+
+
+def print_matrix(console: Console, bits: Mapping[str, Mapping[str, float]], corpora: list[str]) -> None:
+    """Held-out bits per byte, models by corpora."""
+    rows = [(model, *(_number(row.get(name), 3) for name in corpora)) for model, row in bits.items()]
+    _print(console, "held-out bits per byte", ("model", *corpora), rows)
+
+
+def print_tasks(
+    console: Console, tasks: Mapping[str, Mapping[str, Any]], published: Mapping[str, Mapping[str, float]]
+) -> None:
+    """Task scores beside the published rows, with the reason for each gap."""
+    names = list(dict.fromkeys(name for row in tasks.values() for name in row if name != "average"))
+    rows = [
+        (model, *(_percent(row.get(name, {}).get("score")) for name in names), _percent(row.get("average")))
+        for model, row in tasks.items()
+    ]
+    rows += [
+        (f"{model} (published)", *(_number(row.get(name), 2) for name in [*names, "average"]))
+        for model, row in published.items()
+    ]
+    _print(console, "commonsense tasks, zero-shot", ("model", *names, "average"), rows)
+    reasons = {
+        f"{name}: {result['reason']}"
+        for row in tasks.values()
+        for name, result in row.items()
+        if isinstance(result, dict) and "reason" in result
+    }
+    for reason in sorted(reasons):
+        console.print(f"{_LONG_DASH} {reason}", markup=False, soft_wrap=True)
+
+
+def _print(console: Console, title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    table = Table(title=title or None, title_justify="left")
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _markdown(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _shares(stage: StageSummary) -> str:
+    parts = []
+    for name, start in stage.shares_at_start.items():
+        end = stage.shares_at_end[name]
+        if start or end:
+            parts.append(f"{name} {start:.4g}" if abs(start - end) < 1e-12 else f"{name} {start:.4g}→{end:.4g}")
+    return ", ".join(parts)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return _LONG_DASH if value is None else f"{value:.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    return _LONG_DASH if value is None else f"{100 * value:.2f}"

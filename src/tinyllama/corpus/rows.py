@@ -1,0 +1,54 @@
+"""Rows: training sequences of T + 1 consecutive tokens whose targets are disjoint and cover a stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+
+from tinyllama.errors import CorpusError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tinyllama.corpus.shards import TokenStream
+
+IGNORED = -100
+"""Target of a position that is not predicted, because another row predicts it."""
+
+
+class Rows:
+    """The rows of one token stream.
+
+    Row i reads tokens i·T … i·T + T and predicts all but the first. The last row is the last T + 1 tokens of
+    the stream, with the targets that the row before it predicts set to IGNORED: no padding, nothing dropped.
+    """
+
+    def __init__(self, stream: TokenStream, context: int, name: str) -> None:
+        """Cut `stream` into rows of `context` targets.
+
+        Raises:
+            CorpusError: the stream is shorter than a row.
+        """
+        if stream.tokens < context + 1:
+            raise CorpusError(
+                f"{name} has {stream.tokens} tokens, less than one row of {context + 1}; "
+                "give it more text (or a larger held-out share), or make model.context smaller"
+            )
+        self._stream, self._context = stream, context
+
+    @property
+    def targets(self) -> int:
+        """Predicted tokens in all rows together."""
+        return self._stream.tokens - 1
+
+    def __len__(self) -> int:
+        return (self.targets + self._context - 1) // self._context
+
+    def row(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Inputs [T] and targets [T] of one row."""
+        start = min(index * self._context, self.targets - self._context)
+        tokens = self._stream.read(start, self._context + 1)
+        targets = tokens[1:].copy()
+        targets[: index * self._context - start] = IGNORED
+        return tokens[:-1], targets

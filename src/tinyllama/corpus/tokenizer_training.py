@@ -1,0 +1,84 @@
+"""Train a Llama-style tokenizer: SentencePiece BPE with Llama 2's settings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from tinyllama.errors import CorpusError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CHARACTER_COVERAGE = 0.99995
+"""Llama 2's: the share of the text whose characters become pieces; the rest is spelled in bytes."""
+
+_BYTES_AND_CONTROLS = 256 + 3
+
+
+def train_model(texts: Iterable[str], vocab_size: int) -> bytes:
+    """Train a SentencePiece BPE with Llama 2's settings; the same texts give the same bytes.
+
+    Byte fallback, digits apart, no normalization, a space put before the text, runs of white space kept. It
+    learns from lines, so that line ends are always spelled as bytes, as in Llama 2. Characters are covered up
+    to `CHARACTER_COVERAGE`, but take at most half of the pieces that a small vocabulary has.
+
+    Args:
+        texts: what to learn from; held in memory.
+        vocab_size: ids, of which 259 are the bytes, unknown, BOS and EOS.
+
+    Raises:
+        CorpusError: there is no text, or not enough to fill the vocabulary.
+    """
+    from sentencepiece import SentencePieceTrainer  # noqa: PLC0415  # only needed to train
+
+    lines = [line for text in texts for line in text.split("\n") if line]
+    room = vocab_size - _BYTES_AND_CONTROLS
+    if not lines or room < 2:
+        problem = "there is no text to learn from" if room >= 2 else f"vocab_size must be at least {259 + 2}"
+        raise CorpusError(f"the tokenizer cannot be trained: {problem}")
+    rare = _rare_characters(lines, room // 2)
+    model = BytesIO()
+    try:
+        SentencePieceTrainer.train(
+            # Digits never merge, so one of them can stand for any character that gets no piece.
+            sentence_iterator=(line.translate(rare) for line in lines),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocab_size,
+            character_coverage=1.0,
+            byte_fallback=True,
+            split_digits=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=True,
+            allow_whitespace_only_pieces=True,
+            max_sentence_length=1 << 30,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        reason = str(error).rpartition("] ")[2] or str(error)
+        raise CorpusError(
+            f"the tokenizer cannot be trained with vocab_size {vocab_size}: {reason} "
+            "Give it more text or a smaller vocab_size."
+        ) from error
+    return model.getvalue()
+
+
+def _rare_characters(lines: Iterable[str], most: int) -> dict[int, str]:
+    """A table that puts "0" in place of characters that get no piece: beyond the coverage, or `most` of them.
+
+    The trainer's own coverage refuses to go below 0.98, which a small vocabulary needs for Chinese.
+    """
+    counts = Counter[str]()
+    for line in lines:
+        counts.update(line)
+    total, covered = counts.total(), 0
+    rare: dict[int, str] = {}
+    for rank, (character, count) in enumerate(sorted(counts.items(), key=lambda item: (-item[1], item[0]))):
+        if character not in " 0" and (rank >= most - 2 or covered >= CHARACTER_COVERAGE * total):
+            rare[ord(character)] = "0"
+        covered += count
+    return rare

@@ -1,0 +1,139 @@
+"""Checkpoints in PyTorch's distributed format: complete or not there, verified before they are opened.
+
+A checkpoint `step-<n>` holds tensors only (weights and moments); all other state is `state.json`. Its manifest
+lists every file with size and SHA-256. The distributed format reads a pickled index, so checkpoints are private,
+trusted files: nothing is opened before its hash was compared.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+
+from tinyllama.errors import CheckpointError
+from tinyllama.files import new_directory, sha256_file, write_json
+
+if TYPE_CHECKING:
+    import torch
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from torch import Tensor
+
+MANIFEST, STATE = "manifest.json", "state.json"
+_NAME = re.compile(r"step-(\d+)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk whose files match its manifest."""
+
+    folder: Path
+    step: int
+    state: dict[str, Any]
+    """Everything but tensors: tokens seen, fingerprint facts, threads, micro-batch, versions."""
+
+
+def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
+    """Write `folder/step-<step>` beside its place, fsync it, and rename it into place.
+
+    Raises:
+        CheckpointError: the disk is full or the folder cannot be written.
+    """
+    from torch.distributed import checkpoint as dcp  # noqa: PLC0415  # slow to import
+
+    target = folder / f"step-{step}"
+    try:
+        with new_directory(target) as beside:
+            with _quiet():
+                dcp.save(  # type: ignore[attr-defined]  # exported, but not in its __all__
+                    tensors, checkpoint_id=beside, no_dist=True
+                )
+            write_json(beside / STATE, state)
+            names = sorted(path.name for path in beside.iterdir())
+            facts = {n: {"bytes": (beside / n).stat().st_size, "sha256": sha256_file(beside / n)} for n in names}
+            write_json(beside / MANIFEST, {"format": 1, "step": step, "files": facts})
+    except (OSError, dcp.api.CheckpointException) as error:
+        raise CheckpointError(f"{target}: the checkpoint cannot be written ({error}); earlier ones are kept") from error
+    return target
+
+
+def load_tensors(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:
+    """Fill tensors in place; call `verify` (or `latest`) before.
+
+    Raises:
+        CheckpointError: the checkpoint does not hold them all.
+    """
+    from torch.distributed import checkpoint as dcp  # noqa: PLC0415  # slow to import
+
+    try:
+        with _quiet():
+            dcp.load(  # type: ignore[attr-defined]  # as above
+                tensors, checkpoint_id=checkpoint.folder, no_dist=True
+            )
+    except dcp.api.CheckpointException as error:
+        raise CheckpointError(f"{checkpoint.folder}: cannot be loaded ({error})") from error
+
+
+def steps_saved(folder: Path) -> list[int]:
+    """Steps that have a checkpoint folder, as numbers in order (never as names)."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return sorted(int(match[1]) for entry in entries if (match := _NAME.fullmatch(entry.name)))
+
+
+def verify(folder: Path) -> Checkpoint:
+    """Check every file of one checkpoint against its manifest.
+
+    Raises:
+        CheckpointError: it is damaged; names the file.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name, facts in manifest["files"].items():
+            path = folder / name
+            if path.stat().st_size != facts["bytes"] or sha256_file(path) != facts["sha256"]:
+                raise CheckpointError(f"{path}: differs from its manifest; the checkpoint is damaged")
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder}: the checkpoint is not complete ({error})") from error
+    return Checkpoint(folder, int(manifest["step"]), state)
+
+
+def latest(folder: Path) -> Iterator[Checkpoint | CheckpointError]:
+    """Checkpoints from the newest on; a damaged one is given as the error that names it."""
+    for step in reversed(steps_saved(folder)):
+        try:
+            yield verify(folder / f"step-{step}")
+        except CheckpointError as error:
+            yield error
+
+
+def prune(folder: Path, keep: int, permanent: set[int]) -> None:
+    """Delete all but the last `keep` checkpoints and the permanent ones."""
+    passing = [step for step in steps_saved(folder) if step not in permanent]
+    for step in passing[: max(0, len(passing) - keep)]:
+        shutil.rmtree(folder / f"step-{step}")
+
+
+class _quiet(warnings.catch_warnings):  # noqa: N801  # used like a function
+    """Hush the one warning that says what we ask for: saving without a process group."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+
+
+def tensors_of(masters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Weights and moments under the names they have in a checkpoint; shares memory with the originals."""
+    tensors: dict[str, Tensor] = {}
+    for name, weight in masters.items():
+        moments = optimizer.state[weight]
+        tensors[f"model.{name}"] = weight.data
+        tensors[f"exp_avg.{name}"] = moments["exp_avg"]
+        tensors[f"exp_avg_sq.{name}"] = moments["exp_avg_sq"]
+    return tensors

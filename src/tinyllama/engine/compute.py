@@ -1,0 +1,78 @@
+"""Loss and gradients of one global batch, in micro-batches; compilation applied from outside the model."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tinyllama.model import document_mask, head_loss, softmax_gradient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from tinyllama.engine.feeder import StepBatch
+    from tinyllama.model import Llama
+
+_log = logging.getLogger(__name__)
+
+
+class Gradients:
+    """Adds a batch's gradients to the model: those of the mean loss over all its predicted targets."""
+
+    def __init__(self, model: Llama, *, micro_batch: int, document_bos: int | None, compiled: bool) -> None:
+        """Bind a model.
+
+        Args:
+            model: its weights receive gradients.
+            micro_batch: sequences per pass; changes results only by the order of additions.
+            document_bos: BOS id if attention must stay inside documents, else None.
+            compiled: compile blocks and loss; falls back to eager, saying why.
+        """
+        self._model, self._micro_batch, self._bos = model, micro_batch, document_bos
+        self._hidden: Callable[..., Tensor] = model.hidden
+        self._kernel: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = softmax_gradient
+        if compiled:
+            self._hidden = _compiled_or_eager(model.hidden)
+            self._kernel = _compiled_or_eager(softmax_gradient)
+
+    def __call__(self, batch: StepBatch) -> float:
+        """Accumulate gradients; returns the mean loss over the batch's predicted targets, in nats."""
+        total = torch.zeros(())
+        for start in range(0, len(batch.inputs), self._micro_batch):
+            inputs = batch.inputs[start : start + self._micro_batch]
+            targets = batch.targets[start : start + self._micro_batch]
+            mask = None if self._bos is None else document_mask(inputs, self._bos)
+            hidden = self._hidden(inputs, mask)
+            loss = head_loss(
+                hidden.flatten(0, 1),
+                self._model.lm_head.weight,
+                targets.flatten(),
+                scale=1 / batch.predicted,
+                kernel=self._kernel,
+            )
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return float(total) / batch.predicted
+
+
+def _compiled_or_eager(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`torch.compile`, or the function itself from the first failure of the compiler on."""
+    chosen = torch.compile(function, dynamic=False)
+
+    def call(*arguments: Any) -> Any:  # noqa: ANN401  # as the function
+        nonlocal chosen
+        try:
+            return chosen(*arguments)
+        except (torch._dynamo.exc.TorchDynamoException, RuntimeError, OSError) as error:  # noqa: SLF001  # no public name
+            if chosen is function:
+                raise
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            _log.warning("torch.compile does not work here, going on without it: %s", reason)
+            chosen = function
+            return function(*arguments)
+
+    return call

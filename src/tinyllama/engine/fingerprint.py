@@ -1,0 +1,92 @@
+"""What decides a training state, key by key, so that a change is refused by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tinyllama.errors import CheckpointError
+from tinyllama.files import sha256_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tinyllama.plan import Plan
+    from tinyllama.recipe import Recipe
+
+Facts = dict[str, Any]
+"""Recipe key → value that decides the result."""
+
+
+def facts_at(recipe: Recipe, plan: Plan, step: int, corpora: Mapping[str, str], tokenizer: str) -> Facts:
+    """Everything that decides the weights after `step` steps of a plan.
+
+    Only what was in force so far counts: a stage's batch and ramp once it has begun, its end once it was passed, a
+    variant's shares from the fork on. Later stages, other variants, hardware, logging and evaluation do not.
+
+    Args:
+        recipe: the recipe.
+        plan: compiled from it.
+        step: steps done.
+        corpora: SHA-256 of each prepared corpus's manifest.
+        tokenizer: SHA-256 of the tokenizer's model.
+    """
+    stage = int(plan.stage[max(step - 1, 0)])
+    forked = step > plan.fork_step
+    shares = {"base": _shares(recipe.base)}
+    if forked and plan.variant is not None:
+        shares[f"variants.{plan.variant}"] = _shares(recipe.variants[plan.variant])
+    facts: Facts = {
+        "seed": recipe.seed,
+        "tokenizer": tokenizer,
+        "tokenizer.bos": recipe.tokenizer.bos,
+        "tokenizer.eos": recipe.tokenizer.eos,
+        "document_masking": recipe.document_masking,
+        "precision": recipe.precision,
+        **_flat("model", recipe.model.model_dump(mode="json")),
+        **_flat("optimizer", recipe.optimizer.model_dump(mode="json")),
+        **shares,
+    }
+    for index, item in enumerate(recipe.stages[: stage + 1]):
+        facts[f"stages.{index}.batch"] = recipe.batch_sequences(item)
+        facts[f"stages.{index}.ramp"] = item.ramp
+        if index < stage:
+            facts[f"stages.{index}.until"] = item.until
+    used = {name for group in shares.values() for name in group}
+    return facts | {f"corpora.{name}": corpora[name] for name in sorted(used)}
+
+
+def fingerprint(facts: Facts) -> str:
+    """Hex SHA-256 of facts."""
+    return sha256_json(facts)
+
+
+def refuse_change(recorded: Facts, current: Facts, where: str) -> None:
+    """Compare a checkpoint's facts with the recipe's.
+
+    Raises:
+        CheckpointError: they differ; names the first key and both values.
+    """
+    for key in sorted(recorded.keys() | current.keys()):
+        old, new = recorded.get(key), current.get(key)
+        if old != new:
+            raise CheckpointError(
+                f"{where} was made with {key} = {_short(old)}, the recipe now says {_short(new)}: the result would "
+                "differ. Set the key back, or train into another folder with --run"
+            )
+
+
+def _shares(shares: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(share) for name, share in sorted(shares.items()) if share}
+
+
+def _flat(prefix: str, section: dict[str, Any]) -> Facts:
+    flat: Facts = {}
+    for key, value in section.items():
+        name = f"{prefix}.{key}"
+        flat |= _flat(name, value) if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _short(value: object) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 40 else text[:12] + "…"

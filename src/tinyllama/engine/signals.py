@@ -1,0 +1,36 @@
+"""Ctrl-C and SIGTERM end a run at the next safe point; a second one ends it at once."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+
+class StopRequest:
+    """While entered, remembers the first SIGINT or SIGTERM in `signal_number` (0 until then)."""
+
+    def __init__(self) -> None:
+        self.signal_number = 0
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _remember(self, number: int, _frame: FrameType | None) -> None:
+        self.signal_number = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal gave
+        self._previous.clear()

@@ -1,0 +1,73 @@
+"""The one tree of exceptions.
+
+TinyLlamaError                ours to answer for: exit code 1
+├── Interrupted               a signal ended the run after a checkpoint: exit code 130 or 143
+└── UserError                 a mistake in what was given: exit code 2, shown without a traceback
+    ├── RecipeError           a recipe file: file, line and key
+    ├── PlanError             a recipe that is valid but cannot be planned
+    ├── CorpusError           documents, shards, manifests, tokenizers
+    ├── SourceError           a text source that cannot be had (client or file missing)
+    ├── CheckpointError       a checkpoint that is damaged or belongs to another recipe
+    ├── TrainingError         a run that cannot start or go on
+    ├── EvaluationError       an evaluation's data or model
+    ├── ExportError           an export's target or its parity check
+    └── ModelError            a folder or run that holds no model we can load
+"""
+
+from __future__ import annotations
+
+
+class TinyLlamaError(Exception):
+    """Root of the tree; exit code 1."""
+
+    exit_code = 1
+
+
+class Interrupted(TinyLlamaError):  # noqa: N818  # not an error; the user or the machine asked for it
+    """A signal asked to stop; the run was saved and the same command goes on."""
+
+    def __init__(self, signal_number: int, text: str) -> None:
+        super().__init__(text)
+        self.exit_code = 128 + signal_number
+
+
+class UserError(TinyLlamaError):
+    """What was given is wrong; the text says what, where, and what to do. Exit code 2."""
+
+    exit_code = 2
+
+
+class RecipeError(UserError):
+    """A recipe is wrong; names file, line and key."""
+
+
+class PlanError(UserError):
+    """A valid recipe cannot be compiled into a plan."""
+
+
+class CorpusError(UserError):
+    """Documents, shards, a manifest or a tokenizer are wrong."""
+
+
+class SourceError(UserError):
+    """A source of text cannot be had; names the client or file that is missing."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint is damaged or belongs to another recipe."""
+
+
+class TrainingError(UserError):
+    """A run cannot start or go on."""
+
+
+class EvaluationError(UserError):
+    """An evaluation's data or model is wrong."""
+
+
+class ExportError(UserError):
+    """An export cannot be written or does not match its source."""
+
+
+class ModelError(UserError):
+    """A folder or run holds no model that can be loaded."""

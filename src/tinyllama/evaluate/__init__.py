@@ -1,0 +1,1 @@
+"""Evaluation: held-out bits per byte and the seven commonsense tasks."""

@@ -1,0 +1,78 @@
+"""Held-out losses: in nats per target during training, in bits per byte of text afterwards."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from tinyllama.corpus.rows import IGNORED
+from tinyllama.model import document_mask
+from tinyllama.sampler import Permutation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.corpus.rows import Rows
+    from tinyllama.model import Llama
+
+_BATCH_TOKENS = 4096
+HELD_OUT = "held_out"
+
+
+def held_out_losses(
+    model: Llama, corpora: Mapping[str, PreparedCorpus], *, rows: int, document_masking: bool
+) -> dict[str, float]:
+    """Mean loss per target, in nats, on a fixed sample of each corpus's held-out rows.
+
+    Args:
+        model: as it is (its own precision).
+        corpora: to measure on.
+        rows: how many rows of each (all, if it has fewer).
+        document_masking: as in training.
+    """
+    losses = {}
+    for name, corpus in corpora.items():
+        held_out = corpus.rows(HELD_OUT, model.shape.context)
+        chosen = Permutation(len(held_out), f"held-out/{name}")(np.arange(min(rows, len(held_out))))
+        bos = corpus.manifest["bos_id"] if document_masking else None
+        total, targets = _sum_losses(model, held_out, sorted(chosen.tolist()), bos)
+        losses[name] = total / targets
+    return losses
+
+
+def bits_per_byte(model: Llama, corpora: Mapping[str, PreparedCorpus], *, document_masking: bool) -> dict[str, float]:
+    """-Σ log2 p(target) over all held-out targets, EOS included, by the UTF-8 bytes of their text.
+
+    Windows are rows: as long as the model's context, with the context as stride.
+    """
+    result = {}
+    for name, corpus in corpora.items():
+        held_out = corpus.rows(HELD_OUT, model.shape.context)
+        bos = corpus.manifest["bos_id"] if document_masking else None
+        total, _ = _sum_losses(model, held_out, range(len(held_out)), bos)
+        result[name] = total / math.log(2) / corpus.text_bytes(HELD_OUT)
+    return result
+
+
+@torch.no_grad()
+def _sum_losses(model: Llama, rows: Rows, chosen: Sequence[int], bos: int | None) -> tuple[float, int]:
+    """Summed loss in nats and number of targets of some rows."""
+    total, count = 0.0, 0
+    size = max(1, _BATCH_TOKENS // model.shape.context)
+    for start in range(0, len(chosen), size):
+        pairs = [rows.row(index) for index in chosen[start : start + size]]
+        inputs = torch.from_numpy(np.stack([pair[0] for pair in pairs]))
+        targets = torch.from_numpy(np.stack([pair[1] for pair in pairs])).flatten()
+        hidden = model.hidden(inputs, None if bos is None else document_mask(inputs, bos)).flatten(0, 1)
+        for at in range(0, len(hidden), 512):
+            logits = model.lm_head(hidden[at : at + 512]).float()
+            part = torch.nn.functional.cross_entropy(
+                logits, targets[at : at + 512], ignore_index=IGNORED, reduction="sum"
+            )
+            total += float(part)
+        count += int((targets != IGNORED).sum())
+    return total, count

@@ -1,0 +1,146 @@
+"""Local copies of the seven tasks' data: where they are kept, and what lm-eval's definitions read in them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tinyllama.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+Row = dict[str, Any]
+
+
+class Field(NamedTuple):
+    """One field a task reads: what it must be, in words and as a test of the row."""
+
+    name: str
+    expected: str
+    holds: Callable[[Row], bool]
+
+
+class TaskData(NamedTuple):
+    """Where a task's rows are kept, and what each must have."""
+
+    file: str
+    split: str
+    original: str
+    """Name on the Hugging Face hub."""
+    fields: tuple[Field, ...]
+
+    @property
+    def remedy(self) -> str:
+        """How to get the file."""
+        return f"save {self.original} of the Hugging Face hub, split {self.split}, there as JSON lines"
+
+
+def _text(*names: str) -> tuple[Field, ...]:
+    def test(name: str) -> Callable[[Row], bool]:
+        return lambda row: isinstance(row[name], str)
+
+    return tuple(Field(name, "text", test(name)) for name in names)
+
+
+def _one_of(name: str, *values: object) -> Field:
+    spelled = " or ".join(json.dumps(value) for value in values)
+    return Field(name, spelled, lambda row: type(row[name]) is type(values[0]) and row[name] in values)
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and len(value) > 1 and all(isinstance(item, str) and item for item in value)
+
+
+def _labelled(choices: object) -> bool:
+    return (
+        isinstance(choices, dict)
+        and _texts(choices.get("text"))
+        and _texts(choices.get("label"))
+        and len(choices["text"]) == len(choices["label"])
+    )
+
+
+def _has_gap(sentence: object) -> bool:
+    return isinstance(sentence, str) and "_" in sentence
+
+
+_CHOICES = (
+    Field("choices", 'like {"text": ["…", "…"], "label": ["A", "B"]}', lambda row: _labelled(row["choices"])),
+    Field("answerKey", "one of choices.label", lambda row: row["answerKey"] in row["choices"]["label"]),
+)
+_HELLASWAG = (
+    *_text("activity_label", "ctx_a", "ctx_b"),
+    Field("endings", "a list of four texts", lambda row: _texts(row["endings"]) and len(row["endings"]) == 4),
+    _one_of("label", "0", "1", "2", "3"),
+)
+_OPENBOOKQA = (*_text("question_stem"), *_CHOICES)
+_WINOGRANDE = (
+    Field("sentence", "text with a _ where the option goes", lambda row: _has_gap(row["sentence"])),
+    *_text("option1", "option2"),
+    _one_of("answer", "1", "2"),
+)
+_ARC = (*_text("question"), *_CHOICES)
+_BOOLQ = (*_text("passage", "question"), _one_of("label", 0, 1))
+_PIQA = (*_text("goal", "sol1", "sol2"), _one_of("label", 0, 1))
+
+TASK_DATA = {
+    "hellaswag": TaskData("hellaswag_validation.jsonl", "validation", "Rowan/hellaswag", _HELLASWAG),
+    "openbookqa": TaskData("openbookqa_test.jsonl", "test", "allenai/openbookqa (main)", _OPENBOOKQA),
+    "winogrande": TaskData(
+        "winogrande_xl_validation.jsonl", "validation", "allenai/winogrande (winogrande_xl)", _WINOGRANDE
+    ),
+    "arc_challenge": TaskData("arc_challenge_test.jsonl", "test", "allenai/ai2_arc (ARC-Challenge)", _ARC),
+    "arc_easy": TaskData("arc_easy_test.jsonl", "test", "allenai/ai2_arc (ARC-Easy)", _ARC),
+    "boolq": TaskData("boolq_validation.jsonl", "validation", "aps/super_glue (boolq)", _BOOLQ),
+    "piqa": TaskData("piqa_validation.jsonl", "validation", "baber/piqa", _PIQA),
+}
+"""By lm-eval's name; the split is the one its definition evaluates."""
+
+
+def read_rows(task: str, path: Path) -> list[Row]:
+    """The fields a task reads, of every line of its file; other fields are left aside.
+
+    Raises:
+        EvaluationError: another layout than lm-eval's definition reads; names task, file, line and field.
+    """
+    fields = TASK_DATA[task].fields
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EvaluationError(f"{task}: {path}: cannot be read as UTF-8 text: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        row = _parse(f"{task}: {path}:{number}", line)
+        for field in fields:
+            _check(f"{task}: {path}:{number}", row, field)
+        rows.append({field.name: row[field.name] for field in fields})
+    if not rows:
+        raise EvaluationError(f"{task}: {path}: has no rows; {TASK_DATA[task].remedy}")
+    return rows
+
+
+def _parse(place: str, line: str) -> Row:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise EvaluationError(f"{place}: not JSON ({error.msg}); expected one object a line") from error
+    if not isinstance(row, dict):
+        raise EvaluationError(f"{place}: expected an object, not {json.dumps(row)[:80]}")
+    return row
+
+
+def _check(place: str, row: Row, field: Field) -> None:
+    if field.name not in row:
+        there = ", ".join(row) or "none"
+        raise EvaluationError(f"{place}: field {field.name!r} is missing (there: {there}); expected {field.expected}")
+    try:
+        holds = field.holds(row)
+    except TypeError:
+        holds = False
+    if not holds:
+        found = json.dumps(row[field.name], ensure_ascii=False)[:80]
+        raise EvaluationError(f"{place}: field {field.name!r} is {found}; expected {field.expected}")

@@ -1,0 +1,236 @@
+"""The model card: what the model is, how to use it, what it was trained on, how it scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tinyllama.recipe import dump_recipe
+from tinyllama.recipe.quantities import format_count, format_share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from tinyllama.recipe import Recipe, Stage
+
+_PROMPT = (
+    "The TinyLlama project aims to pretrain a 1.1B Llama model on 3 trillion tokens. With some proper "
+    'optimization, we can achieve this within a span of "just" 90 days using 16 A100-40G GPUs 🚀🚀. '
+    "The training has started on 2023-09-01."
+)
+_MISSING = "—"
+
+
+def quick_start(folder: str) -> str:
+    """Python code that continues a prompt with the model in `folder`: the calls of TinyLlama v1.1's card."""
+    return f"""\
+import torch
+import transformers
+from transformers import AutoTokenizer
+
+model = {folder!r}
+tokenizer = AutoTokenizer.from_pretrained(model)
+pipeline = transformers.pipeline(
+    "text-generation",
+    model=model,
+    torch_dtype=torch.float16,
+    device_map="auto",
+)
+sequences = pipeline(
+    {_PROMPT!r},
+    do_sample=True,
+    top_k=10,
+    num_return_sequences=1,
+    repetition_penalty=1.5,
+    eos_token_id=tokenizer.eos_token_id,
+    max_length=500,
+)
+for sequence in sequences:
+    print(f"Result: {{sequence['generated_text']}}")
+"""
+
+
+def model_card(  # noqa: PLR0913  # a card shows that much
+    recipe: Recipe,
+    name: str,
+    *,
+    plan_summary: str,
+    bits_per_byte: Mapping[str, Mapping[str, float]],
+    tasks: Mapping[str, Mapping[str, Any]],
+    tokens: int,
+    published: Mapping[str, Mapping[str, float]] | None = None,
+) -> str:
+    """The card of one model of a family, as Markdown with the hub's YAML front matter.
+
+    Args:
+        recipe: the family's.
+        name: the model's: `base` or a variant.
+        plan_summary: Markdown below the heading "Plan".
+        bits_per_byte: model → corpus → held-out bits per byte, of the whole family.
+        tasks: model → task → {"score": fraction, …} or {"reason": why not}; "average" → fraction or None.
+        tokens: that this model has seen.
+        published: label → task → percentage, rows of other models to show beside.
+    """
+    sections = {
+        "Quick start": _quick_start(recipe, name),
+        "Family": _family(recipe, name),
+        "Training": _training(recipe, name, tokens),
+        "Plan": plan_summary.strip(),
+        "Evaluation": _evaluation(recipe, name, bits_per_byte, tasks, published or {}),
+        "Recipe": _recipe(recipe),
+    }
+    body = "".join(f"\n## {heading}\n\n{text}\n" for heading, text in sections.items())
+    return f"{_front_matter(recipe)}\n\n{_introduction(recipe, name)}\n{body}"
+
+
+def _front_matter(recipe: Recipe) -> str:
+    facts = {
+        "license": recipe.license,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["llama", "tinyllama", recipe.name],
+    }
+    return f"---\n{yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)}---"
+
+
+def _introduction(recipe: Recipe, name: str) -> str:
+    model = recipe.model
+    base = _mixture(recipe.base)
+    origin = (
+        f"It is the family's base, which the variants fork from, trained on {base}."
+        if name == "base"
+        else f"It forked from the family's base (trained on {base}) and went on with {_mixture(recipe.variants[name])}."
+    )
+    return (
+        f"# {recipe.name}: {name}\n\n{recipe.description.rstrip('.')}.\n\n"
+        f"A pretrained Llama 2 decoder with {model.parameters:,} parameters: {model.layers} layers, width "
+        f"{model.width}, {model.heads} heads, {model.kv_heads} key-value heads, FFN {model.ffn}, vocabulary "
+        f"{model.vocab_size:,}, context {model.context:,} tokens. {origin} It continues text; it was not "
+        "tuned to follow instructions."
+    )
+
+
+def _quick_start(recipe: Recipe, name: str) -> str:
+    code = quick_start(f"path/to/{recipe.name}-{name}")
+    return f"Needs `transformers` (4.31 or later) and `accelerate`.\n\n```python\n{code}```"
+
+
+def _recipe(recipe: Recipe) -> str:
+    text = dump_recipe(recipe)
+    return f"Also in `recipe.yaml`.\n\n<details>\n\n```yaml\n{text}```\n\n</details>"
+
+
+def _mixture(shares: Mapping[str, Any]) -> str:
+    return ", ".join(f"{format_share(share)} {corpus}" for corpus, share in shares.items())
+
+
+def _family(recipe: Recipe, name: str) -> str:
+    """The shares of every model once their ramp is over, and the licences of the corpora."""
+    rows = [
+        [_model(model, name), *(format_share(shares[c]) if c in shares else "" for c in recipe.corpora)]
+        for model, shares in {"base": recipe.base, **recipe.variants}.items()
+    ]
+    licenses = [f"- {corpus}: {recipe.corpora[corpus].license}" for corpus in recipe.corpora]
+    return _table(["model", *recipe.corpora], rows) + "\n\nLicences of the corpora:\n\n" + "\n".join(licenses)
+
+
+def _training(recipe: Recipe, name: str, tokens: int) -> str:
+    stages = recipe.stages[: recipe.fork_index] if name == "base" else recipe.stages
+    optimizer, rate = recipe.optimizer, recipe.optimizer.learning_rate
+    horizon, warmup = format_count(rate.horizon), format_count(rate.warmup)
+    policy = [word for word, used in (("BOS", recipe.tokenizer.bos), ("EOS", recipe.tokenizer.eos)) if used]
+    facts = {
+        "tokens seen": f"{tokens:,}",
+        **{f"stage {stage.name}": _stage(recipe, stage) for stage in stages},
+        "learning rate": f"{rate.peak:g} to {rate.minimum:g}, one cosine over {horizon} tokens",
+        "warm-up": f"{warmup} tokens",
+        "optimizer": (
+            f"AdamW, betas {optimizer.betas[0]:g}/{optimizer.betas[1]:g}, eps {optimizer.eps:g}, "
+            f"weight decay {optimizer.weight_decay:g}, clip {optimizer.clip:g}"
+        ),
+        "precision": f"{recipe.precision} products; fp32 weights, moments and reductions",
+        "documents": f"with {' and '.join(policy)}" if policy else "without BOS and EOS",
+        "attention across documents": "no" if recipe.document_masking else "yes",
+        "seed": str(recipe.seed),
+    }
+    return _table(["", ""], facts.items())
+
+
+def _stage(recipe: Recipe, stage: Stage) -> str:
+    sequences = recipe.batch_sequences(stage)
+    text = (
+        f"until {format_count(stage.until)} tokens, batch {sequences:,} sequences = "
+        f"{sequences * recipe.model.context:,} tokens"
+    )
+    if stage.fork:
+        text += f"; variants fork, shares ramp over {format_count(stage.ramp)} tokens"
+    return text
+
+
+def _evaluation(
+    recipe: Recipe,
+    name: str,
+    bits_per_byte: Mapping[str, Mapping[str, float]],
+    tasks: Mapping[str, Mapping[str, Any]],
+    published: Mapping[str, Mapping[str, float]],
+) -> str:
+    rows = [
+        [_model(model, name), *(_number(row.get(corpus), 3) for corpus in recipe.corpora)]
+        for model, row in bits_per_byte.items()
+    ]
+    parts = []
+    if rows:
+        parts += [
+            "Bits per byte of held-out text (lower is better):",
+            _table(["model", *recipe.corpora], rows),
+        ]
+    if any(tasks.values()):
+        parts += ["Zero-shot scores in percent (higher is better):", _scores(name, tasks, published)]
+    if reasons := _reasons(tasks.get(name, {})):
+        parts.append("\n".join(reasons))
+    return "\n\n".join(parts) or "Not evaluated."
+
+
+def _scores(name: str, tasks: Mapping[str, Mapping[str, Any]], published: Mapping[str, Mapping[str, float]]) -> str:
+    columns = list(dict.fromkeys(task for row in tasks.values() for task in row if task != "average"))
+    ours = [
+        [_model(model, name), *(_percent(row.get(task)) for task in columns), _percent(_average(row))]
+        for model, row in tasks.items()
+    ]
+    others = [
+        [f"{label} (published)", *(_number(row.get(task), 2) for task in [*columns, "average"])]
+        for label, row in published.items()
+    ]
+    return _table(["model", *columns, "average"], ours + others)
+
+
+def _average(row: Mapping[str, Any]) -> dict[str, float | None]:
+    return {"score": row.get("average")}
+
+
+def _model(model: str, name: str) -> str:
+    """A model's name, bold where it is the card's own."""
+    return f"**{model}**" if model == name else model
+
+
+def _number(value: float | None, digits: int) -> str:
+    return _MISSING if value is None else f"{value:.{digits}f}"
+
+
+def _percent(result: Mapping[str, Any] | None) -> str:
+    score = (result or {}).get("score")
+    return _MISSING if score is None else f"{100 * score:.2f}"
+
+
+def _reasons(row: Mapping[str, Any]) -> list[str]:
+    return [
+        f"- {task} {_MISSING}: {result['reason']}"
+        for task, result in row.items()
+        if isinstance(result, dict) and "reason" in result
+    ]
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,0 +1,92 @@
+"""Files that are complete or not there: written beside, fsynced, renamed (law 4)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_CHUNK = 1 << 20
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes, read in chunks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def canonical_json(value: Any) -> str:  # noqa: ANN401  # any JSON value
+    """The one spelling of a JSON value, for hashing: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def sha256_json(value: Any) -> str:  # noqa: ANN401  # any JSON value
+    """Hex SHA-256 of a JSON value's canonical spelling."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def fsync_path(path: Path) -> None:
+    """Flush a file's or directory's data to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Write a whole file beside its place, fsync it, and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    fsync_path(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  # any JSON value
+    """Write a JSON file atomically, indented for people."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """Yield a directory beside `path` that becomes `path` when the block ends well, and vanishes if not.
+
+    Every file in it is fsynced before the rename. What stood at `path` is replaced only then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    try:
+        yield beside
+        for entry in sorted(beside.rglob("*"), reverse=True):
+            fsync_path(entry)
+        fsync_path(beside)
+        if path.exists():
+            replaced = path.with_name(f".{path.name}.replaced")
+            shutil.rmtree(replaced, ignore_errors=True)
+            path.rename(replaced)
+            beside.rename(path)
+            shutil.rmtree(replaced)
+        else:
+            beside.rename(path)
+        fsync_path(path.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

@@ -1,0 +1,212 @@
+"""A Llama 2 decoder as a plain `nn.Module`. It knows nothing of distribution, compilation or precision.
+
+Names of modules follow transformers' LlamaForCausalLM, so that weights move by name.
+
+Shapes in comments:
+    B batch, T positions in, S positions attended to (cache + T), D width, H heads, K kv heads,
+    C head size (D / H), F ffn width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from tinyllama.recipe import ModelShape
+
+
+class KeyValueCache:
+    """Keys and values of the positions already seen, per layer: [B, K, S, C]."""
+
+    def __init__(self, layers: int) -> None:
+        self.layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
+
+    @property
+    def length(self) -> int:
+        """Positions held."""
+        first = self.layers[0]
+        return 0 if first is None else first[0].shape[2]
+
+    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Append one layer's new keys and values; returns all of them."""
+        held = self.layers[layer]
+        if held is not None:
+            key, value = torch.cat([held[0], key], dim=2), torch.cat([held[1], value], dim=2)
+        self.layers[layer] = (key, value)
+        return key, value
+
+
+def rope_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of rotary embedding (Su et al. 2021, "RoFormer"), halves layout, fp32: [T, C] each."""
+    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
+    angles = torch.outer(positions.float(), 1.0 / theta**exponents)  # [T, C/2]
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate pairs (i, i + C/2) of each head: x [B, H, T, C], cos and sin [T, C]."""
+    half = x.shape[-1] // 2
+    turned = torch.cat([-x[..., half:], x[..., :half]], dim=-1)
+    return x * cos + turned * sin
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm (Zhang & Sennrich 2019), computed in fp32."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] → [..., D]."""
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * wide.to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Causal grouped-query attention with rotary positions."""
+
+    def __init__(self, shape: ModelShape, layer: int) -> None:
+        super().__init__()
+        self.layer, self.heads, self.kv_heads, self.head_dim = (
+            layer,
+            shape.heads,
+            shape.kv_heads,
+            shape.head_dim,
+        )
+        self.q_proj = nn.Linear(shape.width, shape.width, bias=False)
+        self.k_proj = nn.Linear(shape.width, shape.kv_heads * shape.head_dim, bias=False)
+        self.v_proj = nn.Linear(shape.width, shape.kv_heads * shape.head_dim, bias=False)
+        self.o_proj = nn.Linear(shape.width, shape.width, bias=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KeyValueCache | None) -> Tensor:
+        """[B, T, D] → [B, T, D]; `mask` [B or 1, 1, T, S] is True where attention may look."""
+        batch, length, width = x.shape
+        query = self.q_proj(x).view(batch, length, self.heads, self.head_dim).transpose(1, 2)
+        key = self.k_proj(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
+        value = self.v_proj(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
+        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+        if cache is not None:
+            key, value = cache.extend(self.layer, key, value)
+        mixed = functional.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            is_causal=mask is None and length > 1,
+            enable_gqa=self.heads != self.kv_heads,
+        )
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, length, width))
+        return out
+
+
+class FeedForward(nn.Module):
+    """SwiGLU (Shazeer 2020)."""
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(shape.width, shape.ffn, bias=False)
+        self.up_proj = nn.Linear(shape.width, shape.ffn, bias=False)
+        self.down_proj = nn.Linear(shape.ffn, shape.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, D] → [B, T, D]."""
+        out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class Block(nn.Module):
+    """One decoder layer, pre-norm."""
+
+    def __init__(self, shape: ModelShape, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(shape.width, shape.norm_eps)
+        self.self_attn = Attention(shape, layer)
+        self.post_attention_layernorm = RMSNorm(shape.width, shape.norm_eps)
+        self.mlp = FeedForward(shape)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KeyValueCache | None) -> Tensor:
+        """[B, T, D] → [B, T, D]."""
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask, cache)
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
+
+
+class Llama(nn.Module):
+    """Embedding, blocks, final norm and head.
+
+    `hidden` gives the normed states [B, T, D]; `forward` gives logits [B, T, V]. Training takes `hidden`
+    and computes its loss over the head in chunks.
+    """
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embed_tokens = nn.Embedding(shape.vocab_size, shape.width)
+        self.layers = nn.ModuleList(Block(shape, layer) for layer in range(shape.layers))
+        self.norm = RMSNorm(shape.width, shape.norm_eps)
+        self.lm_head = nn.Linear(shape.width, shape.vocab_size, bias=False)
+        if shape.tied_embeddings:
+            self.lm_head.weight = self.embed_tokens.weight
+
+    def hidden(self, tokens: Tensor, mask: Tensor | None = None, cache: KeyValueCache | None = None) -> Tensor:
+        """Token ids [B, T] → normed states [B, T, D].
+
+        Args:
+            tokens: ids; with a cache, only those not seen yet.
+            mask: True where attention may look, [B or 1, 1, T, S]; None means causal.
+            cache: extended in place by the new positions.
+        """
+        start = 0 if cache is None else cache.length
+        length = tokens.shape[1]
+        positions = torch.arange(start, start + length, device=tokens.device)
+        if mask is None and start and length > 1:
+            mask = (torch.arange(start + length, device=tokens.device)[None, :] <= positions[:, None])[None, None]
+        x = self.embed_tokens(tokens)
+        cos, sin = (table.to(x.dtype) for table in rope_tables(positions, self.shape.head_dim, self.shape.rope_theta))
+        for layer in self.layers:
+            x = layer(x, cos, sin, mask, cache)
+        out: Tensor = self.norm(x)
+        return out
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None, cache: KeyValueCache | None = None) -> Tensor:
+        """Token ids [B, T] → logits [B, T, V]."""
+        logits: Tensor = self.lm_head(self.hidden(tokens, mask, cache))
+        return logits
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """Draw all weights from one generator, in the order of `named_parameters`.
+
+        ==========================  ==============================================
+        norms                       1
+        o_proj, down_proj           normal, std 1 / (sqrt(width) * layers)
+        everything else             normal, std sqrt(2 / (5 * width))
+        ==========================  ==============================================
+
+        The scheme of TinyLlama v1.0.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        wide = math.sqrt(2 / (5 * self.shape.width))
+        narrow = 1 / (math.sqrt(self.shape.width) * self.shape.layers)
+        for name, weight in self.named_parameters():
+            if name.endswith(("norm.weight", "layernorm.weight")):
+                weight.fill_(1.0)
+            else:
+                std = narrow if "o_proj" in name or "down_proj" in name else wide
+                weight.normal_(0.0, std, generator=generator)
+
+
+def document_mask(tokens: Tensor, bos_id: int) -> Tensor:
+    """Causal attention that stays inside each document: ids [B, T] → bool [B, 1, T, T]."""
+    document = (tokens == bos_id).cumsum(1)
+    same = document[:, :, None] == document[:, None, :]
+    return (same & torch.ones_like(same).tril())[:, None]

@@ -1,0 +1,58 @@
+"""Schedules as pure functions of tokens seen: learning rate and shares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinyllama.errors import PlanError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tinyllama.recipe import LearningRate, Recipe
+
+
+def learning_rate(schedule: LearningRate, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Linear warm-up, then one cosine from peak to minimum at the horizon; minimum after it.
+
+    Loshchilov & Hutter 2017 ("SGDR"), without restarts, over tokens in place of steps.
+    """
+    span = schedule.horizon - schedule.warmup
+    progress = np.clip((tokens - schedule.warmup) / span, 0.0, 1.0)
+    cosine = schedule.minimum + 0.5 * (schedule.peak - schedule.minimum) * (1 + np.cos(np.pi * progress))
+    warming = schedule.peak * (tokens / max(schedule.warmup, 1))
+    return np.where(tokens < schedule.warmup, warming, cosine)
+
+
+def stage_ends(recipe: Recipe) -> list[int]:
+    """Sequences seen at the end of each stage: the first whole step that reaches its boundary.
+
+    Raises:
+        PlanError: a stage would have no step, because the one before it already passes its boundary.
+    """
+    context, seen, ends = recipe.model.context, 0, []
+    for stage in recipe.stages:
+        batch = recipe.batch_sequences(stage)
+        steps = -(-(stage.until - seen * context) // (batch * context))
+        if steps <= 0:
+            raise PlanError(
+                f"{recipe.name}: stage {stage.name} has no step, since the last step of the stage before it already "
+                f"reaches {stage.until} tokens; let it end later, or make the batch before it smaller"
+            )
+        seen += steps * batch
+        ends.append(seen)
+    return ends
+
+
+def share_at(recipe: Recipe, variant: str | None, tokens: float) -> dict[str, float]:
+    """Planned share of each corpus at a number of tokens seen; None is the base alone."""
+    shares = {name: float(recipe.base.get(name, 0)) for name in recipe.corpora}
+    fork_tokens = stage_ends(recipe)[recipe.fork_index - 1] * recipe.model.context
+    if variant is None or tokens <= fork_tokens:
+        return shares
+    ramp = recipe.stages[recipe.fork_index].ramp
+    progress = min(1.0, (tokens - fork_tokens) / ramp) if ramp else 1.0
+    target = recipe.variants[variant]
+    return {name: share + (float(target.get(name, 0)) - share) * progress for name, share in shares.items()}

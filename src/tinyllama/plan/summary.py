@@ -1,0 +1,100 @@
+"""What a plan comes to, for people and programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from tinyllama.plan.schedule import share_at
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tinyllama.plan.table import Plan
+    from tinyllama.recipe import Recipe
+
+MANY_EPOCHS = 4.0
+"""Repeating text up to about 4 times is nearly as good as new text (Muennighoff et al. 2023)."""
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """One stage of one variant."""
+
+    name: str
+    first_step: int
+    end_step: int
+    tokens_before: int
+    tokens_after: int
+    batch_sequences: int
+    batch_tokens: int
+    first_lr: float
+    last_lr: float
+    shares_at_start: dict[str, float]
+    shares_at_end: dict[str, float]
+
+
+@dataclass(frozen=True)
+class CorpusSummary:
+    """What one corpus gives to one variant, base included."""
+
+    name: str
+    sequences: int
+    tokens: int
+    size: int
+    epochs: float
+    too_many_epochs: bool
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """A plan's stages and corpora."""
+
+    recipe: str
+    variant: str | None
+    steps: int
+    tokens: int
+    stages: list[StageSummary]
+    corpora: list[CorpusSummary]
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def summarise(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None) -> PlanSummary:
+    """Summarise a plan.
+
+    Args:
+        plan: compiled from `recipe`.
+        recipe: the recipe.
+        sizes: training tokens of prepared corpora; the recipe's estimates stand in for the others.
+    """
+    stages = []
+    for index, (name, first, end) in enumerate(plan.stage_steps()):
+        batch = int(plan.batch[first])
+        forked = plan.variant if index >= recipe.fork_index else None
+        before, after = plan.tokens_after(first), plan.tokens_after(end)
+        stages.append(
+            StageSummary(
+                name=name,
+                first_step=first,
+                end_step=end,
+                tokens_before=before,
+                tokens_after=after,
+                batch_sequences=batch,
+                batch_tokens=batch * plan.context,
+                first_lr=float(plan.lr[first]),
+                last_lr=float(plan.lr[end - 1]),
+                shares_at_start=share_at(recipe, forked, before),
+                shares_at_end=share_at(recipe, forked, after),
+            )
+        )
+    totals = plan.taken[-1] + plan.counts[-1]
+    corpora = []
+    for name, sequences in zip(plan.corpora, totals.tolist(), strict=True):
+        size = (sizes or {}).get(name, recipe.corpora[name].size)
+        tokens = sequences * plan.context
+        epochs = tokens / size
+        corpora.append(CorpusSummary(name, sequences, tokens, size, epochs, epochs > MANY_EPOCHS))
+    return PlanSummary(recipe.name, plan.variant, plan.steps, plan.tokens_after(plan.steps), stages, corpora)

@@ -1,0 +1,186 @@
+"""The plan: a recipe compiled into a columnar table with a row per optimizer step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinyllama.errors import PlanError
+from tinyllama.plan.quota import QuotaCurve, allot, quota_curve
+from tinyllama.plan.schedule import learning_rate, stage_ends
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from tinyllama.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What each optimizer step does; every column has one entry per step.
+
+    `counts` and `taken` have one column per corpus, in the order of `corpora`.
+    """
+
+    variant: str | None
+    """None for the shared base alone."""
+    context: int
+    corpora: tuple[str, ...]
+    stages: tuple[str, ...]
+    fork_step: int
+    """First step that belongs to the variant."""
+    before: NDArray[np.int64]
+    """Sequences seen before the step."""
+    stage: NDArray[np.int16]
+    """Index into `stages`."""
+    lr: NDArray[np.float64]
+    """The schedule at the tokens seen after the step."""
+    batch: NDArray[np.int32]
+    """Sequences in the step."""
+    counts: NDArray[np.int32]
+    """Sequences from each corpus in the step."""
+    taken: NDArray[np.int64]
+    """Sequences taken from each corpus before the step."""
+
+    @property
+    def steps(self) -> int:
+        """Number of optimizer steps."""
+        return len(self.batch)
+
+    def tokens_after(self, step: int) -> int:
+        """Tokens seen when `step` steps are done."""
+        if step == 0:
+            return 0
+        return int(self.before[step - 1] + self.batch[step - 1]) * self.context
+
+    def step_reaching(self, tokens: int) -> int:
+        """Fewest steps after which at least `tokens` were seen (at most all of them)."""
+        after = (self.before + self.batch) * self.context
+        return min(int(np.searchsorted(after, tokens)) + 1, self.steps) if tokens > 0 else 0
+
+    def stage_steps(self) -> list[tuple[str, int, int]]:
+        """(name, first step, end step) of each stage."""
+        edges = np.searchsorted(self.stage, np.arange(len(self.stages) + 1))
+        return [(name, int(edges[i]), int(edges[i + 1])) for i, name in enumerate(self.stages)]
+
+    def write_parquet(self, path: Path) -> None:
+        """Write the table, one column `sequences_<corpus>` per corpus."""
+        import pyarrow as pa  # noqa: PLC0415  # slow to import, needed only here
+        from pyarrow import parquet  # noqa: PLC0415
+
+        columns = {
+            "step": np.arange(self.steps),
+            "sequences_before": self.before,
+            "stage": np.array(self.stages)[self.stage],
+            "learning_rate": self.lr,
+            "batch": self.batch,
+        }
+        columns |= {f"sequences_{name}": self.counts[:, i] for i, name in enumerate(self.corpora)}
+        parquet.write_table(pa.table(columns), path, compression="zstd")
+
+
+def compile_plan(recipe: Recipe, variant: str | None = None) -> Plan:
+    """Compile the base (variant None) or the whole path of one variant, base included.
+
+    Raises:
+        PlanError: no such variant, or a share change at the fork that whole sequences cannot follow.
+    """
+    if variant is not None and variant not in recipe.variants:
+        raise PlanError(f"{recipe.name} has no variant {variant!r}; it has {', '.join(recipe.variants)}")
+    stages = recipe.stages[: recipe.fork_index] if variant is None else recipe.stages
+    batch, stage = _steps(recipe, len(stages))
+    after = np.cumsum(batch, dtype=np.int64)
+    before = after - batch
+    fork_step = int(np.searchsorted(stage, recipe.fork_index))
+    names = _corpora_in_use(recipe, variant)
+    taken = _allot_all(recipe, variant, names, batch, fork_step)
+    return Plan(
+        variant=variant,
+        context=recipe.model.context,
+        corpora=names,
+        stages=tuple(item.name for item in stages),
+        fork_step=fork_step,
+        before=before,
+        stage=stage,
+        lr=learning_rate(recipe.optimizer.learning_rate, after * recipe.model.context),
+        batch=batch.astype(np.int32),
+        counts=np.diff(taken, axis=0).astype(np.int32),
+        taken=taken[:-1],
+    )
+
+
+def quota_at(recipe: Recipe, variant: str | None, corpus: str, sequences: int) -> Fraction:
+    """Exact planned quota of a corpus, in sequences, when `sequences` were seen."""
+    fork = stage_ends(recipe)[recipe.fork_index - 1]
+    curve = _curve(recipe, None if sequences <= fork else variant, corpus, fork)
+    return Fraction(curve.at(sequences), curve.unit)
+
+
+def _steps(recipe: Recipe, stages: int) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+    """Batch and stage index of each step of the first `stages` stages."""
+    ends = np.array([0, *stage_ends(recipe)[:stages]], np.int64)
+    sizes = np.array([recipe.batch_sequences(stage) for stage in recipe.stages[:stages]], np.int64)
+    steps = np.diff(ends) // sizes
+    return np.repeat(sizes, steps), np.repeat(np.arange(stages, dtype=np.int16), steps)
+
+
+def _corpora_in_use(recipe: Recipe, variant: str | None) -> tuple[str, ...]:
+    shares = [recipe.base] + ([recipe.variants[variant]] if variant is not None else [])
+    return tuple(name for name in recipe.corpora if any(share.get(name, 0) > 0 for share in shares))
+
+
+def _curve(recipe: Recipe, variant: str | None, corpus: str, fork: int) -> QuotaCurve:
+    base = recipe.base.get(corpus, Fraction(0))
+    if variant is None:
+        return quota_curve(base, base, ramp=Fraction(0))
+    ramp = Fraction(recipe.stages[recipe.fork_index].ramp, recipe.model.context)
+    target = recipe.variants[variant].get(corpus, Fraction(0))
+    return quota_curve(base, target, ramp=ramp, start=fork, offset=base * fork)
+
+
+def _allot_all(
+    recipe: Recipe, variant: str | None, names: tuple[str, ...], batch: NDArray[np.int64], fork_step: int
+) -> NDArray[np.int64]:
+    """Cumulative sequences per corpus: [steps + 1, corpora]."""
+    fork = int(batch[:fork_step].sum())
+    start = (0,) * len(names)
+    base = _allot_part(recipe, None, names, batch[:fork_step], start, 0)
+    if variant is None:
+        return np.vstack([[start], base])
+    at_fork = tuple(int(count) for count in base[-1])
+    rest = _allot_part(recipe, variant, names, batch[fork_step:], at_fork, fork)
+    return np.vstack([[start], base, rest])
+
+
+def _allot_part(  # noqa: PLR0913, PLR0917  # one row of the table per argument
+    recipe: Recipe,
+    variant: str | None,
+    names: tuple[str, ...],
+    batch: NDArray[np.int64],
+    taken: tuple[int, ...],
+    seen: int,
+) -> NDArray[np.int64]:
+    """Cumulative sequences after each step of the base (variant None) or of a variant from the fork on."""
+    curves = [_curve(recipe, variant, name, seen) for name in names]
+    whole = [i for i, name in enumerate(names) if _only(recipe, variant, name)]
+    if whole:  # one corpus takes everything: no rounding, and a million steps at once
+        result = np.tile(np.array(taken, np.int64), (len(batch), 1))
+        result[:, whole[0]] += np.cumsum(batch)
+        return result
+    result = np.array(allot(curves, seen, batch.tolist(), taken), np.int64)
+    if (result.sum(axis=1) != seen + np.cumsum(batch)).any():
+        raise PlanError(
+            f"{recipe.name}: no whole number of sequences can follow the shares of variant {variant} from the fork "
+            "on; choose an `until` of the stage before the fork at which every corpus has had a whole number"
+        )
+    return result
+
+
+def _only(recipe: Recipe, variant: str | None, name: str) -> bool:
+    """Whether the corpus has all of the base, and of the variant too if one is given."""
+    return recipe.base.get(name) == 1 and (variant is None or recipe.variants[variant].get(name) == 1)

@@ -1,0 +1,18 @@
+"""Recipes: one YAML file that states a whole family."""
+
+from tinyllama.recipe.loading import dump_recipe, find_recipe, load_recipe, shipped_recipes
+from tinyllama.recipe.schema import Corpus, HeldOut, LearningRate, ModelShape, Recipe, Source, Stage
+
+__all__ = [
+    "Corpus",
+    "HeldOut",
+    "LearningRate",
+    "ModelShape",
+    "Recipe",
+    "Source",
+    "Stage",
+    "dump_recipe",
+    "find_recipe",
+    "load_recipe",
+    "shipped_recipes",
+]

@@ -1,0 +1,198 @@
+"""Find, read, extend, override and validate a recipe; every error names file, line and key."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tinyllama.errors import RecipeError
+from tinyllama.recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pydantic_core import ErrorDetails
+
+Key = tuple[str | int, ...]
+Places = dict[Key, str]
+"""Where each key was written: `file:line`, or `--set key=value`."""
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes inside the package, by name."""
+    folder = Path(str(files("tinyllama") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
+    """Load a recipe by the name of a shipped one or by path, with `key.path=value` overrides.
+
+    Raises:
+        RecipeError: it cannot be found, read or validated; the text names file, line and key.
+    """
+    path = find_recipe(name_or_path)
+    data, places = _read(path)
+    if "extends" in data:
+        data, places = _extend(path, data, places)
+    for override in overrides:
+        _override(data, places, override)
+    return _validate(data, places, path)
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """Path of a recipe given by shipped name or by path.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    path = Path(name_or_path)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        if path.is_file():
+            return path
+        raise RecipeError(f"{path}: no such recipe file")
+    shipped = shipped_recipes()
+    if name_or_path not in shipped:
+        hint = _did_you_mean(name_or_path, shipped)
+        raise RecipeError(f"no recipe is named {name_or_path!r}{hint}; shipped: {', '.join(shipped)}")
+    return shipped[name_or_path]
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The whole recipe as YAML, with every default written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Places]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path}:1: a recipe is a mapping of keys, not {type(data).__name__}")
+    places: Places = {(): f"{path}:1"}
+    _locate(node, (), path, places)
+    return data, places
+
+
+def _locate(node: yaml.Node | None, key: Key, path: Path, places: Places) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            child = (*key, str(name.value))
+            if child in places and not key:
+                raise RecipeError(f"{path}:{name.start_mark.line + 1}: key {name.value!r} is written twice")
+            places[child] = f"{path}:{name.start_mark.line + 1}"
+            _locate(value, child, path, places)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            places[*key, index] = f"{path}:{value.start_mark.line + 1}"
+            _locate(value, (*key, index), path, places)
+
+
+def _extend(path: Path, data: dict[str, Any], places: Places) -> tuple[dict[str, Any], Places]:
+    """Lay a recipe over the one it extends: mappings merge key by key, all else is replaced."""
+    parent = str(data.pop("extends"))
+    beside = path.parent / parent
+    parent_path = beside if beside.is_file() else find_recipe(parent)
+    parent_data, parent_places = _read(parent_path)
+    if "extends" in parent_data:
+        raise RecipeError(f"{places['extends',]}: extends: {parent} itself extends another; one level only")
+    _merge(parent_data, data)
+    return parent_data, parent_places | places
+
+
+# Sections whose members are one whole: a recipe that writes its own replaces the parent's.
+_WHOLE = {"corpora", "base", "variants", "tokenizer"}
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> None:
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict) and key not in _WHOLE:
+            _merge(below[key], value)
+        else:
+            below[key] = value
+
+
+def _override(data: dict[str, Any], places: Places, override: str) -> None:
+    name, separator, text = override.partition("=")
+    place = f"--set {override}"
+    if not separator or not name:
+        raise RecipeError(f"{place}: write --set key=value, e.g. --set hardware.micro_batch=4")
+    parts: list[str | int] = [int(part) if part.isdigit() else part for part in name.split(".")]
+    target: Any = data
+    for depth, part in enumerate(parts[:-1]):
+        if isinstance(target, dict):
+            target = target.setdefault(str(part), {})
+        elif isinstance(target, list) and isinstance(part, int) and part < len(target):
+            target = target[part]
+        else:
+            raise RecipeError(f"{place}: there is no {'.'.join(map(str, parts[: depth + 1]))} to set")
+    last = parts[-1]
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{place}: the value is not valid YAML") from error
+    if isinstance(target, dict):
+        target[str(last)] = value
+    elif isinstance(target, list) and isinstance(last, int) and last < len(target):
+        target[last] = value
+    else:
+        raise RecipeError(f"{place}: there is no {name} to set")
+    places[tuple(str(p) if not isinstance(p, int) else p for p in parts)] = place
+
+
+def _validate(data: dict[str, Any], places: Places, path: Path) -> Recipe:
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(detail, places, path) for detail in error.errors()]
+        raise RecipeError("\n".join(lines)) from error
+
+
+def _explain(detail: ErrorDetails, places: Places, path: Path) -> str:
+    key = tuple(part for part in detail["loc"] if not _is_type_tag(part))
+    place = next((places[key[:n]] for n in range(len(key), -1, -1) if key[:n] in places), str(path))
+    name = ".".join(map(str, key)) or "recipe"
+    if detail["type"] == "extra_forbidden":
+        return f"{place}: {name}: unknown key{_did_you_mean(str(key[-1]), _keys_beside(key))}"
+    if detail["type"] == "missing":
+        return f"{place}: {name}: this key is missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{place}: {name}: {message[0].lower()}{message[1:]}"
+
+
+def _is_type_tag(part: str | int) -> bool:
+    """Pydantic adds the member of a union to the location: `constrained-int`, `literal['auto']`."""
+    return isinstance(part, str) and ("[" in part or part.startswith("constrained-"))
+
+
+def _keys_beside(key: Key) -> list[str]:
+    """The known keys of the section that holds `key`."""
+    section: Any = Recipe
+    for part in key[:-1]:
+        if isinstance(section, type) and issubclass(section, BaseModel) and part in section.model_fields:
+            section = _section_of(section.model_fields[str(part)].annotation)
+    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
+
+
+def _section_of(annotation: Any) -> Any:  # noqa: ANN401  # a type expression
+    """The section class inside `Stage`, `list[Stage]`, `dict[str, Corpus]` or `X | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (_section_of(argument) for argument in getattr(annotation, "__args__", ()))
+    return next((section for section in found if section is not None), None)
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    nearest: Sequence[str] = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""

@@ -1,0 +1,336 @@
+"""What a recipe may say. Each key is read by the code; unknown keys are refused.
+
+Words (stage, variant, fork, corpus, row) are those of docs/recipes.md. Counts of tokens are whole
+numbers; shares are exact fractions.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from tinyllama.recipe.quantities import BatchSize, Count, Number, Share
+
+PositiveCount = Annotated[Count, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelShape(_Section):
+    """A Llama 2 decoder: RMSNorm, RoPE, grouped-query attention, SwiGLU, no biases."""
+
+    layers: PositiveCount
+    width: PositiveCount
+    ffn: PositiveCount
+    heads: PositiveCount
+    kv_heads: PositiveCount
+    context: PositiveCount
+    vocab_size: PositiveCount
+    rope_theta: Annotated[Number, Field(gt=0)] = 10000.0
+    norm_eps: Annotated[Number, Field(gt=0)] = 1e-5
+    tied_embeddings: bool = False
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.width // self.heads
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights: embeddings, blocks, final norm and (untied) head."""
+        attention = 2 * self.width * self.width + 2 * self.width * self.kv_heads * self.head_dim
+        block = attention + 3 * self.width * self.ffn + 2 * self.width
+        tables = 1 if self.tied_embeddings else 2
+        return self.layers * block + tables * self.vocab_size * self.width + self.width
+
+    @property
+    def flops_per_token(self) -> int:
+        """Training FLOPs per token: 6·(parameters - input embedding) + 6·layers·width·context (causal)."""
+        matrices = self.parameters - (0 if self.tied_embeddings else self.vocab_size * self.width)
+        return 6 * matrices + 6 * self.layers * self.width * self.context
+
+    @model_validator(mode="after")
+    def _divides(self) -> ModelShape:
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise ValueError(f"width {self.width} must be heads ({self.heads}) times an even head size")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
+        return self
+
+
+class TokenizerTraining(_Section):
+    """Train a Llama-style SentencePiece BPE on the recipe's own corpora."""
+
+    vocab_size: PositiveCount
+    corpora: list[Name] = []
+    """Corpora to learn from; empty means all."""
+
+
+class Tokenizer(_Section):
+    """Where the tokenizer comes from; exactly one of the three."""
+
+    builtin: Literal["llama2"] | None = None
+    file: str | None = None
+    """A SentencePiece `tokenizer.model`."""
+    train: TokenizerTraining | None = None
+    bos: bool = True
+    """Begin each document with BOS, as Llama tooling does at inference."""
+    eos: bool = True
+    """End each document with EOS."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Tokenizer:
+        if sum(origin is not None for origin in (self.builtin, self.file, self.train)) != 1:
+            raise ValueError("give exactly one of builtin, file or train")
+        return self
+
+
+class Source(_Section):
+    """Documents of one kind: files by pattern, or a builtin source that fetches its own."""
+
+    builtin: str | None = None
+    files: str | None = None
+    """A path or glob; a directory stands for every readable file in it."""
+    text_field: str = "text"
+    """Field of JSON and Parquet documents that holds the text; dots reach into nested objects."""
+    exclude: dict[str, list[str]] = {}
+    """Documents to leave out: field → values, e.g. `meta.redpajama_set_name: [RedPajamaGithub]`."""
+    limit: PositiveCount | None = None
+    """Stop after the document that reaches this many characters."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Source:
+        if (self.builtin is None) == (self.files is None):
+            raise ValueError("give exactly one of builtin or files")
+        return self
+
+
+class HeldOut(_Section):
+    """The part of a corpus that is never trained on, chosen by hash so that neighbours stay together."""
+
+    share: Share
+    by: Literal["document", "block"] = "document"
+    """`document`: whole source documents. `block`: runs of `block` consecutive pieces of one document."""
+    block: PositiveCount = 16
+
+    @field_validator("share")
+    @classmethod
+    def _some_left(cls, share: Fraction) -> Fraction:
+        if not 0 < share <= Fraction(1, 2):
+            raise ValueError("the held-out share must be above 0% and at most 50%")
+        return share
+
+
+class Corpus(_Section):
+    """Text under one name, tokenized into one stream."""
+
+    sources: Annotated[list[Source], Field(min_length=1)]
+    size: PositiveCount
+    """Tokens to train on: an estimate until the corpus is prepared."""
+    cut: PositiveCount | None = None
+    """Cut longer documents into pieces of at most this many characters, at line ends where possible."""
+    held_out: HeldOut
+    license: str
+
+
+class LearningRate(_Section):
+    """One cosine over tokens with a linear warm-up; a pure function of tokens seen."""
+
+    peak: Annotated[Number, Field(gt=0)]
+    minimum: Annotated[Number, Field(ge=0)]
+    warmup: Count
+    """Tokens."""
+    horizon: PositiveCount
+    """Tokens at which the minimum is reached; stated, so that extending a stage never bends the curve."""
+
+    @model_validator(mode="after")
+    def _falls(self) -> LearningRate:
+        if self.minimum >= self.peak:
+            raise ValueError(f"minimum ({self.minimum:g}) must be below peak ({self.peak:g})")
+        if self.warmup >= self.horizon:
+            raise ValueError(f"warmup ({self.warmup}) must be below horizon ({self.horizon})")
+        return self
+
+
+class Optimizer(_Section):
+    """AdamW with decoupled weight decay on every parameter."""
+
+    learning_rate: LearningRate
+    betas: tuple[Number, Number] = (0.9, 0.95)
+    eps: Annotated[Number, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.1
+    clip: Annotated[Number, Field(gt=0)] = 1.0
+    """Global norm that gradients are clipped to."""
+
+
+class Stage(_Section):
+    """A span of tokens with one batch size."""
+
+    name: Name
+    until: PositiveCount
+    """Total tokens seen at which the stage ends (with the first step that reaches it)."""
+    batch: BatchSize
+    fork: bool = False
+    """Variants leave the shared base at the start of this stage."""
+    ramp: Count = 0
+    """Tokens over which shares move linearly from the base's to the variant's, from the fork on."""
+
+    @model_validator(mode="after")
+    def _ramp_needs_fork(self) -> Stage:
+        if self.ramp and not self.fork:
+            raise ValueError("ramp belongs to the stage with fork: true")
+        return self
+
+
+class Evaluation(_Section):
+    """What is measured during and after training."""
+
+    every: PositiveCount
+    """Tokens between held-out losses during training."""
+    rows: PositiveCount = 32
+    """Held-out rows per corpus for those (the final matrix uses every row)."""
+    tasks: list[str] = ["commonsense"]
+    data: str = "data/eval"
+    """Folder with local copies of the tasks' data."""
+    prompts: list[str] = []
+    """Prompts that every model continues in the report."""
+
+
+class Hardware(_Section):
+    """How to run; nothing here changes which rows are seen."""
+
+    micro_batch: PositiveCount | Literal["auto"] = "auto"
+    """Sequences per forward pass."""
+    threads: PositiveCount | Literal["auto"] = "auto"
+    compile: bool = True
+
+
+class Checkpoints(_Section):
+    """When to save and how much to keep; stage ends are always kept."""
+
+    every: PositiveCount
+    """Tokens."""
+    keep: PositiveCount = 2
+
+
+class Logging(_Section):
+    """Where metrics go beside metrics.jsonl."""
+
+    tensorboard: bool = True
+    wandb: str | None = None
+    """A Weights & Biases project (needs the `wandb` extra)."""
+
+
+Shares = dict[Name, Share]
+
+
+class Recipe(_Section):
+    """A whole family."""
+
+    name: Name
+    description: str
+    license: str
+    """Of the trained models, as an SPDX-like identifier of the hub."""
+    seed: int = 0
+    model: ModelShape
+    tokenizer: Tokenizer
+    corpora: Annotated[dict[Name, Corpus], Field(min_length=1)]
+    document_masking: bool = False
+    """Keep attention inside each document."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Of matrix products; weights, moments and reductions stay fp32."""
+    optimizer: Optimizer
+    base: Shares
+    stages: Annotated[list[Stage], Field(min_length=1)]
+    variants: Annotated[dict[Name, Shares], Field(min_length=1)]
+    evaluation: Evaluation
+    hardware: Hardware = Hardware()
+    checkpoints: Checkpoints
+    logging: Logging = Logging()
+
+    def batch_sequences(self, stage: Stage) -> int:
+        """Sequences in one step of a stage."""
+        return stage.batch.amount if stage.batch.unit == "sequences" else stage.batch.amount // self.model.context
+
+    @property
+    def fork_index(self) -> int:
+        """Index of the first stage that belongs to the variants."""
+        return next(i for i, stage in enumerate(self.stages) if stage.fork)
+
+    @field_validator("base")
+    @classmethod
+    def _base_is_whole(cls, shares: dict[str, Fraction]) -> dict[str, Fraction]:
+        return _whole(shares)
+
+    @field_validator("variants")
+    @classmethod
+    def _variants_are_whole(cls, variants: dict[str, dict[str, Fraction]]) -> dict[str, dict[str, Fraction]]:
+        if "base" in variants:
+            raise ValueError("'base' is the name of the shared base; give the variant another one")
+        for name, shares in variants.items():
+            _whole(shares, f"variant {name}: ")
+        return variants
+
+    @field_validator("base", "variants")
+    @classmethod
+    def _corpora_exist(cls, value: dict[str, object], info: ValidationInfo) -> dict[str, object]:
+        known = info.data.get("corpora", {})
+        named = [name for item in value.values() if isinstance(item, dict) for name in item]
+        for name in named or value:
+            if known and name not in known:
+                raise ValueError(f"no corpus is named {name!r}; the recipe has {', '.join(known)}")
+        return value
+
+    @field_validator("stages")
+    @classmethod
+    def _stages_follow(cls, stages: list[Stage], info: ValidationInfo) -> list[Stage]:
+        if sum(stage.fork for stage in stages) != 1 or stages[0].fork:
+            raise ValueError("exactly one stage after the first must say fork: true")
+        if len({stage.name for stage in stages}) != len(stages):
+            raise ValueError("stage names must differ")
+        for before, after in pairwise(stages):
+            if after.until <= before.until:
+                raise ValueError(f"stage {after.name} must end after stage {before.name}")
+            if after.ramp > after.until - before.until:
+                raise ValueError(f"the ramp of stage {after.name} is longer than the stage")
+        if model := info.data.get("model"):
+            for stage in stages:
+                _check_batch(stage, model.context)
+        return stages
+
+    @model_validator(mode="after")
+    def _tokenizer_fits(self) -> Recipe:
+        training = self.tokenizer.train
+        if training and training.vocab_size != self.model.vocab_size:
+            raise ValueError(
+                f"tokenizer.train.vocab_size ({training.vocab_size}) must equal "
+                f"model.vocab_size ({self.model.vocab_size})"
+            )
+        for name in training.corpora if training else []:
+            if name not in self.corpora:
+                raise ValueError(f"tokenizer.train.corpora: no corpus is named {name!r}")
+        return self
+
+
+def _whole(shares: dict[str, Fraction], where: str = "") -> dict[str, Fraction]:
+    if sum(shares.values()) != 1:
+        raise ValueError(f"{where}shares add up to {float(sum(shares.values()) * 100):g}%, not 100%")
+    return shares
+
+
+def _check_batch(stage: Stage, context: int) -> None:
+    amount, unit = stage.batch
+    if amount <= 0:
+        raise ValueError(f"the batch of stage {stage.name} must be positive")
+    if unit == "tokens" and amount % context:
+        nearest = max(1, round(amount / context))
+        raise ValueError(
+            f"the batch of stage {stage.name}, {amount} tokens, is {amount / context:.2f} sequences of {context}; "
+            f"write '{nearest} sequences' or {nearest * context}"
+        )

@@ -1,0 +1,199 @@
+"""Plotly figures as plain data; the page's script gives them the colours of light or dark.
+
+A trace says in `meta` which model it belongs to, so that one colour per model holds everywhere and a model can
+be hidden in all figures at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tinyllama.plan import share_at
+from tinyllama.recipe.quantities import format_count
+from tinyllama.report.run_data import BASE, coarsen
+from tinyllama.report.text import listing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tinyllama.recipe import Recipe
+    from tinyllama.report.run_data import Bin, History, RunData
+
+Trace = dict[str, Any]
+
+SHARE_POINTS = 25
+"""Bins a stage of realised shares: enough steps each to see a share through a batch's rounding."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure, and in words what it shows."""
+
+    name: str
+    label: str
+    data: list[Trace]
+    layout: dict[str, Any]
+    height: int
+
+
+def stage_spans(recipe: Recipe) -> list[tuple[str, int, int]]:
+    """Name, first and last token of each stage."""
+    ends = [stage.until for stage in recipe.stages]
+    return [(stage.name, start, stage.until) for stage, start in zip(recipe.stages, [0, *ends], strict=False)]
+
+
+def training_figure(run: RunData) -> Figure:
+    """Training loss of every model above learning rate and batch, on one token axis."""
+    losses = []
+    for model, history in run.histories.items():
+        bins = _continued(run, model, history.bins)
+        losses.append(_line(model, [item.end for item in bins], [item.loss for item in bins]))
+    schedule = _schedule(run)
+    layout = {
+        "xaxis": _token_axis(run.recipe, title="tokens seen", anchor="y3"),
+        "yaxis": {"title": {"text": "training loss"}, "domain": [0.44, 1], "hoverformat": ".3f"},
+        "yaxis2": {
+            "title": {"text": "LR"},
+            "domain": [0.22, 0.38],
+            "rangemode": "tozero",
+            "nticks": 3,
+            "hoverformat": ".3e",
+            "exponentformat": "e",
+        },
+        "yaxis3": {"title": {"text": "batch"}, "domain": [0, 0.16], "rangemode": "tozero", "nticks": 3},
+        "shapes": _bands(run.recipe),
+        "annotations": _stage_names(run.recipe),
+        "margin": {"t": 28},
+        "hovermode": "x unified",
+        "hoversubplots": "axis",
+    }
+    ends = [f"{model} ends at {history.bins[-1].loss:.2f}" for model, history in run.histories.items() if history.bins]
+    label = f"Training loss, learning rate and batch by tokens seen. {listing(ends)}."
+    return Figure("training", label, losses + schedule, layout, 520)
+
+
+def held_out_figures(run: RunData) -> list[tuple[str, Figure]]:
+    """For each corpus, the held-out loss of every model."""
+    figures = []
+    for corpus in run.recipe.corpora:
+        traces, ends = [], []
+        for model, history in run.histories.items():
+            points = [(tokens, losses[corpus]) for tokens, losses in history.held_out if corpus in losses]
+            if not points:
+                continue
+            ends.append(f"{model} {points[-1][1]:.2f}")
+            before = run.histories[BASE].held_out if model != BASE and BASE in run.histories else []
+            points = [(tokens, losses[corpus]) for tokens, losses in before[-1:] if corpus in losses] + points
+            traces.append(_line(model, [x for x, _ in points], [y for _, y in points]))
+        if traces:
+            label = f"Held-out loss on {corpus} by tokens seen; at the end: {listing(ends)}."
+            figures.append((corpus, Figure(f"held-out-{corpus}", label, traces, _small(run.recipe, ".2f"), 220)))
+    return figures
+
+
+def share_figures(run: RunData) -> list[tuple[str, Figure]]:
+    """For each corpus, its realised share in every model's batches, and the planned one."""
+    figures = []
+    for corpus in run.recipe.corpora:
+        traces, ends = [], []
+        for model, history in run.histories.items():
+            if not history.bins:
+                continue
+            traces += [_planned(run.recipe, model, corpus), _realised(model, corpus, history)]
+            ends.append(f"{model} {traces[-1]['y'][-1]:.0%}")
+        layout = _small(run.recipe, ".1%")
+        layout["yaxis"] |= {"tickformat": ".0%", "rangemode": "tozero", "nticks": 5}
+        if traces:
+            label = f"Share of {corpus} in the batches by tokens seen; at the end: {listing(ends)}."
+            figures.append((corpus, Figure(f"share-{corpus}", label, traces, layout, 220)))
+    return figures
+
+
+def _line(model: str, x: Sequence[float], y: Sequence[float], **extra: object) -> Trace:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": model,
+        "meta": {"model": model},
+        "x": list(x),
+        "y": list(y),
+        "line": {"width": 2},
+    } | extra
+
+
+def _continued(run: RunData, model: str, bins: list[Bin]) -> list[Bin]:
+    """A variant's bins, after the base's last: the curve goes on from the fork."""
+    before = run.histories[BASE].bins if model != BASE and BASE in run.histories else []
+    return before[-1:] + bins
+
+
+def _schedule(run: RunData) -> list[Trace]:
+    """Learning rate and batch of the base and the first variant that ran; they are the family's, not a model's."""
+    stages = {name: stage for history in list(run.histories.values())[:2] for name, stage in history.stages.items()}
+    bins = [item for stage in stages.values() for item in stage.bins]
+    context = run.recipe.model.context
+    edges = [
+        (tokens, stage.batch * context)
+        for stage in stages.values()
+        if stage.bins
+        for tokens in (stage.bins[0].start, stage.bins[-1].end)
+    ]
+    rate = _line("learning rate", [item.end for item in bins], [item.lr for item in bins], yaxis="y2")
+    batch = _line("batch, tokens", [x for x, _ in edges], [y for _, y in edges], yaxis="y3")
+    return [rate | {"meta": {}}, batch | {"meta": {}}]
+
+
+def _planned(recipe: Recipe, model: str, corpus: str) -> Trace:
+    """The plan's share: straight between the points where it bends."""
+    variant = None if model == BASE else model
+    stage = recipe.stages[recipe.fork_index]
+    fork, end = recipe.stages[recipe.fork_index - 1].until, recipe.stages[-1].until
+    bends = [0, fork] if variant is None else [fork, fork + max(stage.ramp, 1), end]
+    shares = [share_at(recipe, variant, tokens)[corpus] for tokens in bends]
+    return _line(model, bends, shares, line={"width": 4, "dash": "dot"}, opacity=0.45, hoverinfo="skip")
+
+
+def _realised(model: str, corpus: str, history: History) -> Trace:
+    bins = [item for stage in history.stages.values() for item in coarsen(stage.bins, SHARE_POINTS)]
+    shares = [item.counts.get(corpus, 0) / max(sum(item.counts.values()), 1) for item in bins]
+    return _line(model, [(item.start + item.end) / 2 for item in bins], shares)
+
+
+def _small(recipe: Recipe, hoverformat: str) -> dict[str, Any]:
+    return {
+        "xaxis": _token_axis(recipe, nticks=5),
+        "yaxis": {"hoverformat": hoverformat, "nticks": 6},
+        "shapes": _bands(recipe),
+        "hovermode": "x unified",
+        "margin": {"t": 6, "l": 42, "b": 30},
+    }
+
+
+def _token_axis(recipe: Recipe, title: str = "", **extra: object) -> dict[str, Any]:
+    axis = {"range": [0, recipe.stages[-1].until], "exponentformat": "B", "showgrid": False}
+    return axis | ({"title": {"text": title}} if title else {}) | extra
+
+
+def _bands(recipe: Recipe) -> list[dict[str, Any]]:
+    """Every second stage shaded, over all panels."""
+    return [
+        {"type": "rect", "xref": "x", "yref": "paper", "x0": start, "x1": end, "y0": 0, "y1": 1, "layer": "below"}
+        for _, start, end in stage_spans(recipe)[1::2]
+    ]
+
+
+def _stage_names(recipe: Recipe) -> list[dict[str, Any]]:
+    return [
+        {
+            "xref": "x",
+            "yref": "paper",
+            "x": end,
+            "y": 1,
+            "xanchor": "right",
+            "yanchor": "bottom",
+            "text": f"{name} → {format_count(end)}",
+            "showarrow": False,
+        }
+        for name, _, end in stage_spans(recipe)
+    ]

@@ -1,0 +1,54 @@
+"""What the bits-per-byte matrix says, in sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tinyllama.report.run_data import BASE
+from tinyllama.report.text import listing, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+Matrix = dict[str, dict[str, float]]
+"""Model → corpus → held-out bits per byte."""
+
+_GAIN, _COST = 0.98, 1.005  # ratios worth a word
+
+
+def findings(bits: Matrix, reference: str, home: Iterable[str]) -> dict[str, str]:
+    """Model → one sentence on where it does better and worse: a variant against the first, that against the base.
+
+    Args:
+        bits: the matrix.
+        reference: the first variant.
+        home: the corpora the base was trained on.
+    """
+    sentences = {}
+    for model, row in bits.items():
+        other, corpora = (BASE, list(home)) if model == reference else (reference, list(row))
+        if model == BASE or other not in bits:
+            continue
+        ratios = {name: row[name] / bits[other][name] for name in corpora if name in row and name in bits[other]}
+        if sentence := _sentence(ratios, other):
+            sentences[model] = sentence
+    return sentences
+
+
+def _sentence(ratios: Mapping[str, float], other: str) -> str:
+    gains = sorted((ratio, name) for name, ratio in ratios.items() if ratio <= _GAIN)
+    costs = sorted(((ratio, name) for name, ratio in ratios.items() if ratio >= _COST), reverse=True)
+    against = "the base" if other == BASE else other
+    parts = []
+    if gains:
+        parts.append(_compared([(1 - ratio, name) for ratio, name in gains], f"fewer bits than {against} on"))
+    if costs:
+        words = "more on" if gains else f"more bits than {against} on"
+        parts.append(_compared([(ratio - 1, name) for ratio, name in costs], words))
+    return "; ".join(parts)
+
+
+def _compared(changes: list[tuple[float, str]], words: str) -> str:
+    """`56% fewer bits than v1.1 on code and 67% on mathematics`."""
+    first, *rest = [(percent(100 * change), name) for change, name in changes]
+    return listing([f"{first[0]} {words} {first[1]}", *[f"{change} on {name}" for change, name in rest]])

@@ -1,0 +1,176 @@
+"""What a family's folder holds, read for the report; what is missing is said, not raised."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tinyllama.errors import ModelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tinyllama.recipe import Recipe
+
+BASE = "base"
+POINTS = 300
+"""At least so many points a stage are kept of a longer series (at most twice as many)."""
+
+
+@dataclass
+class Bin:
+    """A run of consecutive steps of one stage."""
+
+    start: int
+    """Tokens seen before it."""
+    end: int
+    steps: int
+    loss: float
+    """Mean over the steps."""
+    lr: float
+    """Of the last step."""
+    counts: dict[str, int]
+    """Sequences from each corpus."""
+
+    def merged(self, following: Bin) -> Bin:
+        """This run and the next as one."""
+        steps = self.steps + following.steps
+        names = self.counts | following.counts
+        return Bin(
+            start=self.start,
+            end=following.end,
+            steps=steps,
+            loss=(self.loss * self.steps + following.loss * following.steps) / steps,
+            lr=following.lr,
+            counts={name: self.counts.get(name, 0) + following.counts.get(name, 0) for name in names},
+        )
+
+
+@dataclass
+class StageHistory:
+    """The steps of one stage, in bins that double in size when there are too many."""
+
+    batch: int
+    """Sequences a step."""
+    bins: list[Bin] = field(default_factory=list)
+    steps_per_bin: int = 1
+
+    def add(self, step: Bin) -> None:
+        """Append one step."""
+        if self.bins and self.bins[-1].steps < self.steps_per_bin:
+            self.bins[-1] = self.bins[-1].merged(step)
+        else:
+            self.bins.append(step)
+        if len(self.bins) > 2 * POINTS:
+            self.bins = coarsen(self.bins, POINTS)
+            self.steps_per_bin *= 2
+
+
+@dataclass
+class History:
+    """One model's metrics: its stages in order, and its held-out losses by tokens."""
+
+    stages: dict[str, StageHistory] = field(default_factory=dict)
+    held_out: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+
+    @property
+    def bins(self) -> list[Bin]:
+        """Of all stages."""
+        return [item for stage in self.stages.values() for item in stage.bins]
+
+    @property
+    def steps_per_point(self) -> int:
+        """The largest number of steps behind one point."""
+        return max((stage.steps_per_bin for stage in self.stages.values()), default=1)
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Everything the report shows."""
+
+    recipe: Recipe
+    summary: dict[str, Any]
+    histories: dict[str, History]
+    """Of the models that have metrics."""
+    samples: dict[str, dict[str, str]]
+    """Prompt → model → continuation."""
+    missing: dict[str, str]
+    """File → why nothing could be read from it."""
+
+    @property
+    def models(self) -> list[str]:
+        """`base`, then the variants."""
+        return [BASE, *self.recipe.variants]
+
+    @property
+    def reference(self) -> str:
+        """The variant that others are compared with: the first."""
+        return next(iter(self.recipe.variants))
+
+
+def read_run(run: Path, recipe: Recipe) -> RunData:
+    """Read a family's folder.
+
+    Raises:
+        ModelError: there is no such folder.
+    """
+    if not run.is_dir():
+        raise ModelError(f"{run}: there is no run; start one with: tinyllama reproduce {recipe.name}")
+    missing: dict[str, str] = {}
+    histories = {}
+    for model in [BASE, *recipe.variants]:
+        if history := _read_history(run, f"{model}/metrics.jsonl", recipe.model.context, missing):
+            histories[model] = history
+    summary = _read_json(run, "summary.json", missing)
+    samples = _read_json(run, "evaluation/samples.json", missing)
+    return RunData(recipe, summary, histories, samples, missing)
+
+
+def coarsen(bins: list[Bin], points: int) -> list[Bin]:
+    """Merge neighbours pair by pair until at most twice as many as `points` are left."""
+    while len(bins) > 2 * points:
+        pairs = [bins[i : i + 2] for i in range(0, len(bins), 2)]
+        bins = [pair[0].merged(pair[1]) if len(pair) == 2 else pair[0] for pair in pairs]
+    return bins
+
+
+def _read_json(run: Path, name: str, missing: dict[str, str]) -> dict[str, Any]:
+    try:
+        value = json.loads((run / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        missing[name] = f"{name} is not there"
+        return {}
+    except (OSError, ValueError) as error:
+        missing[name] = f"{name} cannot be read: {error}"
+        return {}
+    if not isinstance(value, dict):
+        missing[name] = f"{name} is not a JSON object"
+        return {}
+    return value
+
+
+def _read_history(run: Path, name: str, context: int, missing: dict[str, str]) -> History | None:
+    history, number = History(), 0
+    try:
+        with (run / name).open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):  # noqa: B007  # told of in an error
+                if line.endswith("\n"):  # a line that was cut short by a crash is none
+                    _take(json.loads(line), context, history)
+    except FileNotFoundError:
+        missing[name] = f"{name} is not there"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        missing[name] = f"{name}:{number} is not as training writes it ({error!r}); its curves end before it"
+    return history if history.stages or history.held_out else None
+
+
+def _take(record: dict[str, Any], context: int, history: History) -> None:
+    if record["kind"] == "held_out":
+        losses = {name: float(loss) for name, loss in record["losses"].items() if math.isfinite(loss)}
+        history.held_out.append((int(record["tokens"]), losses))
+    elif record["kind"] == "step":
+        batch, counts = int(record["batch"]), dict(record["counts"])
+        stage = history.stages.setdefault(record["stage"], StageHistory(batch))
+        tokens = int(record["tokens"])
+        stage.add(Bin(tokens - batch * context, tokens, 1, float(record["loss"]), float(record["lr"]), counts))

@@ -1,0 +1,185 @@
+"""The report's tables: bits per byte as a heat map, the seven tasks, and planned against realised sequences."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from tinyllama.evaluate.published import PUBLISHED, TASKS
+from tinyllama.plan import quota_at
+from tinyllama.recipe.quantities import format_count
+from tinyllama.report.markup import Markup, element, join
+from tinyllama.report.run_data import BASE
+from tinyllama.report.text import MISSING, percent_change
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from tinyllama.report.findings import Matrix
+    from tinyllama.report.run_data import RunData
+
+_FULL_COLOUR = math.log(4)
+"""A quarter of the bits, or four times as many, has the full colour."""
+
+
+def scrollable(table: Markup, label: str) -> Markup:
+    """A table that scrolls sideways on a narrow screen, also by keyboard."""
+    return element("div", table, class_="scroll", role="region", tabindex=0, aria_label=label)
+
+
+def model_head(run: RunData, model: str) -> Markup:
+    """A row's header: the model's name beside its colour."""
+    return element("th", swatch(run, model), model, scope="row")
+
+
+def swatch(run: RunData, model: str) -> Markup:
+    """A model's colour."""
+    return element("span", class_="swatch", style=f"background:var(--model-{run.models.index(model)})")
+
+
+def bits_table(run: RunData, bits: Matrix) -> Markup:
+    """Models by corpora; the colour and the second line tell the difference to the first variant."""
+    corpora = [name for name in run.recipe.corpora if any(name in row for row in bits.values())]
+    reference = bits.get(run.reference, {})
+    head = element("tr", element("td"), [element("th", name, scope="col") for name in corpora])
+    rows = [
+        element("tr", model_head(run, model), [_bits_cell(bits[model], reference, name) for name in corpora])
+        for model in run.models
+        if model in bits
+    ]
+    caption = element("caption", "Held-out bits per byte by model and corpus", class_="unseen")
+    table = element("table", caption, element("thead", head), element("tbody", rows), class_="heat")
+    return scrollable(table, "Bits per byte")
+
+
+def _bits_cell(row: Mapping[str, float], reference: Mapping[str, float], corpus: str) -> Markup:
+    if corpus not in row:
+        return element("td", MISSING)
+    value = element("b", f"{row[corpus]:.3f}")
+    if corpus not in reference or row is reference:
+        return element("td", value, element("small", "reference" if row is reference else None))
+    ratio = row[corpus] / reference[corpus]
+    strength = min(1.0, abs(math.log(ratio)) / _FULL_COLOUR) if ratio > 0 else 1.0
+    tone = "better" if ratio < 1 else "worse"
+    style = f"background:rgb(var(--{tone}) / {0.06 + 0.5 * strength:.3f})"
+    return element("td", value, element("small", percent_change(ratio)), style=style)
+
+
+class Footnotes:
+    """Numbered notes below a table; the same text gets the same number."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.texts: list[str] = []
+
+    def mark(self, text: str) -> Markup:
+        """The reference to a note."""
+        if text not in self.texts:
+            self.texts.append(text)
+        number = self.texts.index(text) + 1
+        link = element("a", str(number), href=f"#{self.prefix}-{number}", aria_label=f"note {number}")
+        return element("sup", link)
+
+    def render(self) -> Markup | None:
+        """The list of notes."""
+        items = [element("li", text, id=f"{self.prefix}-{i}") for i, text in enumerate(self.texts, 1)]
+        return element("ol", items, class_="notes") if items else None
+
+
+def tasks_table(run: RunData, tasks: Mapping[str, Mapping[str, Any]]) -> Markup:
+    """Our models above the published rows, in percent."""
+    notes = Footnotes("task-note")
+    heads = [element("th", task.title, element("small", task.metric), scope="col") for task in TASKS]
+    head = element(
+        "tr", element("td"), element("th", "tokens", scope="col"), heads, element("th", "average", scope="col")
+    )
+    tokens = run.summary.get("tokens", {})
+    ours = [
+        element(
+            "tr",
+            model_head(run, model),
+            element("td", format_count(tokens[model]) if model in tokens else MISSING),
+            [_score_cell(tasks[model].get(task.name), notes) for task in TASKS],
+            _average_cell(tasks[model].get("average"), notes),
+        )
+        for model in run.models
+        if model in tasks
+    ]
+    theirs = [
+        element(
+            "tr",
+            element("th", row.model, scope="row"),
+            element("td", format_count(row.tokens)),
+            [element("td", f"{score:.2f}") for score in row.scores],
+            element("td", f"{row.average:.2f}", notes.mark(row.note) if row.note else None),
+        )
+        for row in PUBLISHED
+    ]
+    label = "Zero-shot accuracy in percent"
+    table = element(
+        "table",
+        element("caption", label, class_="unseen"),
+        element("thead", head),
+        element("tbody", _divider("this family"), ours),
+        element("tbody", _divider("published"), theirs),
+        class_="tasks",
+    )
+    return join(scrollable(table, label), notes.render())
+
+
+def _divider(text: str) -> Markup:
+    return element("tr", element("th", text, colspan=3 + len(TASKS), scope="rowgroup"), class_="divider")
+
+
+def _score_cell(result: Mapping[str, Any] | None, notes: Footnotes) -> Markup:
+    if result is None:
+        return element("td", MISSING, notes.mark("not asked for by the recipe's evaluation.tasks"))
+    if "reason" in result:
+        return element("td", MISSING, notes.mark(str(result["reason"])))
+    stderr = result.get("stderr")
+    error = element("small", f"±{100 * stderr:.1f}") if stderr is not None else None
+    return element("td", f"{100 * result['score']:.2f}", error)
+
+
+def _average_cell(average: float | None, notes: Footnotes) -> Markup:
+    if average is None:
+        return element("td", MISSING, notes.mark("the average needs a score for all seven tasks"))
+    return element("td", f"{100 * average:.2f}")
+
+
+def quota_table(run: RunData) -> Markup:
+    """Sequences planned and taken, of every model's own part of the plan, and the largest gap on the way."""
+    head = ("model", "corpus", "planned", "taken", "share", "largest gap")
+    rows = []
+    for model in run.histories:
+        own = list(_quota_rows(run, model))
+        for index, cells in enumerate(own):
+            name = element("th", swatch(run, model), model, scope="rowgroup", rowspan=len(own)) if not index else None
+            rows.append(element("tr", name, [element("td", cell) for cell in cells]))
+    table = element(
+        "table",
+        element("caption", "Planned and realised sequences", class_="unseen"),
+        element("thead", element("tr", [element("th", text, scope="col") for text in head])),
+        element("tbody", rows),
+        class_="quota",
+    )
+    return scrollable(table, "Planned and realised sequences")
+
+
+def _quota_rows(run: RunData, model: str) -> Iterable[tuple[str, str, str, str, str]]:
+    """Corpus, planned, taken, share and largest gap, in sequences since the model's start."""
+    recipe, context = run.recipe, run.recipe.model.context
+    variant = None if model == BASE else model
+    bins = run.histories[model].bins
+    total = sum(sum(item.counts.values()) for item in bins)
+    for corpus in recipe.corpora:
+        taken = sum(item.counts.get(corpus, 0) for item in bins)
+        if not bins or (not taken and not (recipe.variants[variant] if variant else recipe.base).get(corpus)):
+            continue
+        start = quota_at(recipe, variant, corpus, bins[0].start // context)
+        seen, gap, planned = 0, 0.0, 0.0
+        for item in bins:
+            seen += item.counts.get(corpus, 0)
+            planned = float(quota_at(recipe, variant, corpus, item.end // context) - start)
+            gap = max(gap, abs(seen - planned))
+        yield corpus, f"{planned:,.1f}", f"{taken:,}", f"{taken / max(total, 1):.2%}", f"{gap:.2f}"

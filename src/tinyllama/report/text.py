@@ -1,0 +1,39 @@
+"""Numbers as the report spells them."""
+
+from __future__ import annotations
+
+MISSING = "—"
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def percent_change(ratio: float) -> str:
+    """0.44 → `−56%`, 1.014 → `+1.4%`: one decimal below ten percent."""
+    change = (ratio - 1) * 100
+    sign = "−" if change < 0 else "+"
+    return f"{sign}{percent(abs(change))}"
+
+
+def percent(value: float) -> str:
+    """56.2 → `56%`, 1.37 → `1.4%`."""
+    return f"{value:.0f}%" if value >= 10 else f"{value:.1f}%"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `42 s`, `12 min 5 s`, `3 h 20 min`, `9 d 4 h`."""
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    for unit, name, below, below_name in (
+        (_DAY, "d", _HOUR, "h"),
+        (_HOUR, "h", _MINUTE, "min"),
+        (_MINUTE, "min", 1, "s"),
+    ):
+        if whole >= unit:
+            rest = whole % unit // below
+            return f"{whole // unit} {name} {rest} {below_name}" if rest else f"{whole // unit} {name}"
+    raise AssertionError(seconds)
+
+
+def listing(items: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else "".join(items)

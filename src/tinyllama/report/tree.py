@@ -1,0 +1,103 @@
+"""The family tree: the base's trunk and the variants' branches over one token axis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tinyllama.recipe.quantities import format_count, format_share
+from tinyllama.report.figures import stage_spans
+from tinyllama.report.markup import Markup, element
+from tinyllama.report.run_data import BASE
+from tinyllama.report.text import listing
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from tinyllama.recipe import Recipe
+    from tinyllama.report.run_data import RunData
+
+_ROW, _TOP, _AXIS = 72, 34, 30  # pixels: a model's row, the stage names above, the token axis below
+
+
+def family_tree(run: RunData) -> Markup:
+    """Lines in an SVG that stretches with the page; words in HTML above it, so that they keep their size."""
+    recipe = run.recipe
+    height = _TOP + _ROW * len(run.models) + _AXIS
+    total = recipe.stages[-1].until
+    fork = 100 * recipe.stages[recipe.fork_index - 1].until / total
+    rows = {model: _TOP + _ROW * index + _ROW - 16 for index, model in enumerate(run.models)}
+    svg = element(
+        "svg",
+        [_band(recipe, start, end, height) for _, start, end in stage_spans(recipe)[1::2]],
+        [_branch(model, index, fork, rows) for index, model in enumerate(run.models)],
+        viewBox=f"0 0 100 {height}",
+        preserveAspectRatio="none",
+        role="img",
+        aria_label=_label(recipe),
+    )
+    words = [
+        [_name(model, index, fork, rows[model], recipe) for index, model in enumerate(run.models)],
+        [_stage(name, start, end, total) for name, start, end in stage_spans(recipe)],
+        [_tick(end, total) for _, _, end in stage_spans(recipe)],
+    ]
+    return element("div", svg, words, class_="tree", style=f"height:{height}px")
+
+
+def shares_in_words(shares: dict[str, Fraction]) -> str:
+    """`75% english · 25% code`."""
+    return " · ".join(f"{format_share(share)} {corpus}" for corpus, share in shares.items() if share)
+
+
+def _band(recipe: Recipe, start: int, end: int, height: int) -> Markup:
+    total = recipe.stages[-1].until
+    return element(
+        "rect",
+        x=f"{100 * start / total:.3f}",
+        y="0",
+        width=f"{100 * (end - start) / total:.3f}",
+        height=height - _AXIS,
+        class_="band",
+    )
+
+
+def _branch(model: str, index: int, fork: float, rows: dict[str, int]) -> Markup:
+    trunk, y = rows[BASE], rows[model]
+    bend = min(fork + 6, 99)
+    path = (
+        f"M0 {y}H{fork:.3f}"
+        if model == BASE
+        else f"M{fork:.3f} {trunk}C{bend:.3f} {trunk} {fork:.3f} {y} {bend:.3f} {y}H100"
+    )
+    return element("path", d=path, class_="branch", style=f"stroke:var(--model-{index})")
+
+
+def _name(model: str, index: int, fork: float, y: int, recipe: Recipe) -> Markup:
+    shares = recipe.base if model == BASE else recipe.variants[model]
+    # The base's words stand on its trunk; a variant's end where its branch ends.
+    place = "left:0" if model == BASE else "right:0;text-align:right"
+    limit = f";max-width:{fork:.3f}%" if model == BASE else ""
+    return element(
+        "div",
+        element("strong", model, style=f"color:var(--model-{index})"),
+        element("span", shares_in_words(shares)),
+        class_="leaf",
+        style=f"{place};bottom:calc(100% - {y - 5}px){limit}",
+    )
+
+
+def _stage(name: str, start: int, end: int, total: int) -> Markup:
+    left, width = 100 * start / total, 100 * (end - start) / total
+    return element("div", name, class_="stage", title=name, style=f"left:{left:.3f}%;width:{width:.3f}%")
+
+
+def _tick(tokens: int, total: int) -> Markup:
+    return element("div", format_count(tokens), class_="tick", style=f"right:{100 - 100 * tokens / total:.3f}%")
+
+
+def _label(recipe: Recipe) -> str:
+    fork = format_count(recipe.stages[recipe.fork_index - 1].until)
+    branches = [f"{name} ({shares_in_words(shares)})" for name, shares in recipe.variants.items()]
+    return (
+        f"Family tree: the base ({shares_in_words(recipe.base)}) is trained on {fork} tokens; from there "
+        f"{listing(branches)} go on to {format_count(recipe.stages[-1].until)}."
+    )

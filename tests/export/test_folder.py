@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from tinyllama.corpus.tokenizer import TextTokenizer
+from tinyllama.errors import ExportError
+from tinyllama.export import export_model, model_card
+from tinyllama.model.folder import load_folder
+from tinyllama.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tinyllama.export import ParityResult
+    from tinyllama.model import Llama
+    from tinyllama.recipe import Recipe
+
+
+def exported(
+    model: Llama, folder: Path, recipe: Recipe, tokenizer_model: Path, dtype: torch.dtype = torch.float32
+) -> ParityResult:
+    card = model_card(
+        recipe, "math_code", plan_summary="Four rows.", bits_per_byte={}, tasks={}, tokens=120_000
+    )
+    return export_model(
+        model,
+        folder=folder,
+        recipe=recipe,
+        name="math_code",
+        tokenizer_model=tokenizer_model,
+        card=card,
+        dtype=dtype,
+    )
+
+
+def test_the_quick_start_of_the_card_runs_unchanged(
+    tmp_path: Path, model: Llama, recipe: Recipe, tokenizer_model: Path
+) -> None:
+    folder = tmp_path / "model"
+    exported(model, folder, recipe, tokenizer_model)
+    code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    assert code is not None
+    placed = code[1].replace("path/to/nano-math_code", str(folder))
+    assert str(folder) in placed
+    # In its own process, as a stranger runs it; there, that torch_dtype is deprecated is a warning only.
+    ended = subprocess.run([sys.executable, "-c", placed], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("Result: The TinyLlama project aims to pretrain")
+
+
+def test_logits_of_the_export_equal_transformers_and_the_trained_model(
+    tmp_path: Path, model: Llama, recipe: Recipe, tokenizer_model: Path
+) -> None:
+    folder = tmp_path / "model"
+    result = exported(model, folder, recipe, tokenizer_model)
+    tokens = torch.randint(recipe.model.vocab_size, (3, 64), generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        theirs = AutoModelForCausalLM.from_pretrained(folder)(tokens).logits
+        torch.testing.assert_close(model(tokens), theirs, rtol=0, atol=1e-5)
+        torch.testing.assert_close(load_folder(folder)(tokens), theirs, rtol=0, atol=1e-5)
+    assert result.largest_difference <= 1e-5
+    assert f"{result.largest_difference:.2g}" in (folder / "README.md").read_text()
+
+
+def test_an_export_is_complete(tmp_path: Path, model: Llama, recipe: Recipe, tokenizer_model: Path) -> None:
+    folder = tmp_path / "model"
+    exported(model, folder, recipe, tokenizer_model, torch.bfloat16)
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "recipe.yaml",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer.model",
+        "tokenizer_config.json",
+    }
+    tokenizer = TextTokenizer(tokenizer_model)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["torch_dtype"] == "bfloat16"
+    assert (config["bos_token_id"], config["eos_token_id"]) == (tokenizer.bos_id, tokenizer.eos_id)
+    generation = GenerationConfig.from_pretrained(folder)
+    assert (generation.bos_token_id, generation.eos_token_id) == (tokenizer.bos_id, tokenizer.eos_id)
+    assert load_recipe(str(folder / "recipe.yaml")) == recipe
+    assert AutoTokenizer.from_pretrained(folder)("the cat")["input_ids"] == [
+        tokenizer.bos_id,
+        *tokenizer.encode(["the cat"])[0],
+    ]
+
+
+def test_a_failed_check_leaves_nothing(
+    tmp_path: Path, model: Llama, recipe: Recipe, tokenizer_model: Path
+) -> None:
+    with torch.no_grad():
+        model.norm.weight[0] = torch.nan
+    with pytest.raises(ExportError, match="not written"):
+        exported(model, tmp_path / "model", recipe, tokenizer_model)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_check_keeps_the_earlier_export(
+    tmp_path: Path, model: Llama, recipe: Recipe, tokenizer_model: Path
+) -> None:
+    folder = tmp_path / "model"
+    exported(model, folder, recipe, tokenizer_model)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with torch.no_grad():
+        model.norm.weight[0] = torch.nan
+    with pytest.raises(ExportError):
+        exported(model, folder, recipe, tokenizer_model)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_later_export_replaces_an_earlier_one(
+    tmp_path: Path, model: Llama, recipe: Recipe, tokenizer_model: Path
+) -> None:
+    folder = tmp_path / "model"
+    exported(model, folder, recipe, tokenizer_model)
+    with torch.no_grad():
+        model.norm.weight.mul_(2)
+    exported(model, folder, recipe, tokenizer_model)
+    assert torch.equal(load_folder(folder).norm.weight, model.norm.weight)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_with_other_files_is_never_replaced(
+    tmp_path: Path, model: Llama, recipe: Recipe, tokenizer_model: Path
+) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ExportError, match="not an earlier export"):
+        exported(model, tmp_path, recipe, tokenizer_model)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_tokenizer_of_another_vocabulary_is_refused(
+    tmp_path: Path, model: Llama, recipe: Recipe, tokenizer_model: Path
+) -> None:
+    smaller = type(model)(recipe.model.model_copy(update={"vocab_size": 200}))
+    smaller.initialise(0)
+    with pytest.raises(ExportError, match=r"300 tokens, more than the 200"):
+        exported(smaller, tmp_path / "model", recipe, tokenizer_model)
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    tmp_path: Path, model: Llama, recipe: Recipe, tokenizer_model: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match=r"file/model: the export cannot be written"):
+        exported(model, tmp_path / "file" / "model", recipe, tokenizer_model)
+
+
+EXPORT = """
+import sys
+from pathlib import Path
+import torch
+from tinyllama.export import export_model
+from tinyllama.model import Llama
+from tinyllama.recipe import load_recipe
+
+recipe = load_recipe("nano", sys.argv[3:])
+model = Llama(recipe.model)
+model.initialise(0)
+export_model(
+    model,
+    folder=Path(sys.argv[1]),
+    recipe=recipe,
+    name="base",
+    tokenizer_model=Path(sys.argv[2]),
+    card="",
+    dtype=torch.float32,
+)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_export_leaves_no_half_folder(
+    tmp_path: Path, model: Llama, recipe: Recipe, tokenizer_model: Path, how: signal.Signals
+) -> None:
+    folder = tmp_path / "model"
+    size = recipe.model.vocab_size
+    sizes = [f"model.vocab_size={size}", f"tokenizer.train.vocab_size={size}"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", EXPORT, str(folder), str(tokenizer_model), *sizes], stderr=subprocess.DEVNULL
+    )
+    while not list(tmp_path.glob("*/model.safetensors")):  # after it, transformers takes a second to check
+        assert process.poll() is None
+        time.sleep(0.001)
+    os.kill(process.pid, how)
+    assert process.wait() != 0
+    assert not folder.exists()
+    exported(model, folder, recipe, tokenizer_model)
+    assert list(tmp_path.iterdir()) == [folder]
