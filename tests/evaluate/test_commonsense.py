@@ -167,18 +167,14 @@ def hf_results(hflm: HFLM, data: Path, tmp_path_factory: pytest.TempPathFactory)
     cache = str(tmp_path_factory.mktemp("cache"))
     root = Path(lm_eval.tasks.__file__).parent
     folders = ["arc", "hellaswag", "openbookqa", "piqa", "super_glue/boolq", "winogrande"]
-    manager = lm_eval.tasks.TaskManager(
-        include_path=[root / name for name in folders], include_defaults=False
-    )
+    manager = lm_eval.tasks.TaskManager(include_path=[root / name for name in folders], include_defaults=False)
     members = []
     for name in NAMES:
         (file,) = [path for path in data.iterdir() if path.name.startswith(name)]
         split = file.stem.rsplit("_", 1)[1]
         kwargs = {"data_files": {split: str(file)}, "cache_dir": cache}
         member = {"task": name, "dataset_path": "json", "dataset_name": None, "dataset_kwargs": kwargs}
-        members.append(
-            member | {"training_split": None} | ({"validation_split": None} if split == "test" else {})
-        )
+        members.append(member | {"training_split": None} | ({"validation_split": None} if split == "test" else {}))
     loaded = manager.load({"group": "seven", "task": members})
     return evaluate(hflm, {"tasks": loaded["tasks"]}, log_samples=True)
 
@@ -256,9 +252,7 @@ def test_padding_and_company_never_change_a_score(language_model: LlamaLM) -> No
         assert one == pytest.approx(other, abs=1e-4)
 
 
-def test_a_continuation_longer_than_the_context_is_scored_whole(
-    language_model: LlamaLM, model: Llama
-) -> None:
+def test_a_continuation_longer_than_the_context_is_scored_whole(language_model: LlamaLM, model: Llama) -> None:
     targets = [3 + i % 300 for i in range(2 * CONTEXT + 5)]
     ((score, _),) = language_model._loglikelihood_tokens([(None, [1], targets)])  # noqa: SLF001  # lm-eval's own hook
     expected, ids = 0.0, [1, *targets]
@@ -313,9 +307,7 @@ def test_limit_takes_the_first_questions(scores_of: Callable[..., TaskScores], d
     assert scores.average is None
 
 
-def test_a_missing_file_is_a_missing_task_with_its_reason(
-    scores_of: Callable[..., TaskScores], tmp_path: Path
-) -> None:
+def test_a_missing_file_is_a_missing_task_with_its_reason(scores_of: Callable[..., TaskScores], tmp_path: Path) -> None:
     write_rows(tmp_path)
     (tmp_path / "boolq_validation.jsonl").unlink()
     scores = scores_of(["piqa", "boolq"], tmp_path)

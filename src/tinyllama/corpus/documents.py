@@ -186,7 +186,7 @@ def _is_readable(path: Path, pattern: str) -> bool:
 def _read_file(path: Path, origin: str, source: Source, reject: Reject) -> Iterator[Document]:
     try:
         if record_suffix(path) is None:
-            yield from _accept(path.read_bytes().removeprefix(BYTE_ORDER_MARK), origin, origin, reject)
+            yield from _accept(path.read_bytes(), origin, origin, reject)
             return
         for record in read_records(path, {source.text_field, *source.exclude}):
             yield from _accept_record(record, origin + record.place, source, reject)
@@ -210,7 +210,7 @@ def _accept_record(record: Record, origin: str, source: Source, reject: Reject) 
 def _accept(data: bytes | str, origin: str, group: str, reject: Reject) -> Iterator[Document]:
     """The text as a document, unless it is none."""
     try:
-        text = data.decode() if isinstance(data, bytes) else data
+        text = data.removeprefix(BYTE_ORDER_MARK).decode() if isinstance(data, bytes) else data
         text.encode()
     except UnicodeDecodeError as error:
         reject(Rejected(origin, f"not valid UTF-8 at byte {error.start}", _excerpt(data)))

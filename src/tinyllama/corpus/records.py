@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-    from pyarrow import RecordBatch  # type: ignore[import-untyped]  # it ships no types
+    from pyarrow import RecordBatch
 
 RECORD_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 """Files of many documents each."""
@@ -148,7 +148,7 @@ def _new_frame(suffix: str | None) -> Any:  # noqa: ANN401  # the two libraries'
 
 def _read_parquet(file: BinaryIO, names: set[str]) -> Iterator[Record]:
     from pyarrow import ArrowException  # noqa: PLC0415  # heavy, and most corpora have no Parquet
-    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]  # noqa: PLC0415  # as above
+    from pyarrow.parquet import ParquetFile  # noqa: PLC0415  # as above
 
     try:
         parquet = ParquetFile(file)

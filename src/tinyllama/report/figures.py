@@ -10,20 +10,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tinyllama.plan import share_at
-from tinyllama.recipe.quantities import format_count
+from tinyllama.plan.schedule import stage_ends
 from tinyllama.report.run_data import BASE, coarsen
 from tinyllama.report.text import listing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tinyllama.recipe import Recipe
+    from tinyllama.recipe import Recipe, Stage
     from tinyllama.report.run_data import Bin, History, RunData
 
 Trace = dict[str, Any]
 
-SHARE_POINTS = 25
+SHARE_POINTS = 16
 """Bins a stage of realised shares: enough steps each to see a share through a batch's rounding."""
+
+
+_TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10, 12)
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,10 @@ class Figure:
     height: int
 
 
-def stage_spans(recipe: Recipe) -> list[tuple[str, int, int]]:
-    """Name, first and last token of each stage."""
-    ends = [stage.until for stage in recipe.stages]
-    return [(stage.name, start, stage.until) for stage, start in zip(recipe.stages, [0, *ends], strict=False)]
+def stage_spans(recipe: Recipe) -> list[tuple[Stage, int, int]]:
+    """Each stage with the tokens seen before and after it, in whole steps."""
+    ends = [sequences * recipe.model.context for sequences in stage_ends(recipe)]
+    return list(zip(recipe.stages, [0, *ends[:-1]], ends, strict=True))
 
 
 def training_figure(run: RunData) -> Figure:
@@ -52,7 +55,7 @@ def training_figure(run: RunData) -> Figure:
     schedule = _schedule(run)
     layout = {
         "xaxis": _token_axis(run.recipe, title="tokens seen", anchor="y3"),
-        "yaxis": {"title": {"text": "training loss"}, "domain": [0.44, 1], "hoverformat": ".3f"},
+        "yaxis": _loss_axis(losses) | {"title": {"text": "training loss"}, "domain": [0.44, 1]},
         "yaxis2": {
             "title": {"text": "LR"},
             "domain": [0.22, 0.38],
@@ -88,7 +91,9 @@ def held_out_figures(run: RunData) -> list[tuple[str, Figure]]:
             traces.append(_line(model, [x for x, _ in points], [y for _, y in points]))
         if traces:
             label = f"Held-out loss on {corpus} by tokens seen; at the end: {listing(ends)}."
-            figures.append((corpus, Figure(f"held-out-{corpus}", label, traces, _small(run.recipe, ".2f"), 220)))
+            figures.append(
+                (corpus, Figure(f"held-out-{corpus}", label, traces, _small(run.recipe, _loss_axis(traces)), 220))
+            )
     return figures
 
 
@@ -102,8 +107,7 @@ def share_figures(run: RunData) -> list[tuple[str, Figure]]:
                 continue
             traces += [_planned(run.recipe, model, corpus), _realised(model, corpus, history)]
             ends.append(f"{model} {traces[-1]['y'][-1]:.0%}")
-        layout = _small(run.recipe, ".1%")
-        layout["yaxis"] |= {"tickformat": ".0%", "rangemode": "tozero", "nticks": 5}
+        layout = _small(run.recipe, {"hoverformat": ".1%", "tickformat": ".0%", "rangemode": "tozero", "nticks": 5})
         if traces:
             label = f"Share of {corpus} in the batches by tokens seen; at the end: {listing(ends)}."
             figures.append((corpus, Figure(f"share-{corpus}", label, traces, layout, 220)))
@@ -147,9 +151,9 @@ def _schedule(run: RunData) -> list[Trace]:
 def _planned(recipe: Recipe, model: str, corpus: str) -> Trace:
     """The plan's share: straight between the points where it bends."""
     variant = None if model == BASE else model
-    stage = recipe.stages[recipe.fork_index]
-    fork, end = recipe.stages[recipe.fork_index - 1].until, recipe.stages[-1].until
-    bends = [0, fork] if variant is None else [fork, fork + max(stage.ramp, 1), end]
+    spans = stage_spans(recipe)
+    stage, fork, _ = spans[recipe.fork_index]
+    bends = [0, fork] if variant is None else [fork, fork + max(stage.ramp, 1), spans[-1][2]]
     shares = [share_at(recipe, variant, tokens)[corpus] for tokens in bends]
     return _line(model, bends, shares, line={"width": 4, "dash": "dot"}, opacity=0.45, hoverinfo="skip")
 
@@ -160,18 +164,35 @@ def _realised(model: str, corpus: str, history: History) -> Trace:
     return _line(model, [(item.start + item.end) / 2 for item in bins], shares)
 
 
-def _small(recipe: Recipe, hoverformat: str) -> dict[str, Any]:
+def _small(recipe: Recipe, yaxis: dict[str, Any]) -> dict[str, Any]:
     return {
         "xaxis": _token_axis(recipe, nticks=5),
-        "yaxis": {"hoverformat": hoverformat, "nticks": 6},
+        "yaxis": yaxis,
         "shapes": _bands(recipe),
         "hovermode": "x unified",
         "margin": {"t": 6, "l": 42, "b": 30},
     }
 
 
+def _loss_axis(traces: Sequence[Trace]) -> dict[str, Any]:
+    """Logarithmic, so that the fall of the first steps leaves room for what comes after; round, uncrowded ticks."""
+    losses = [loss for trace in traces for loss in trace["y"] if loss > 0]
+    ticks: list[float] = []
+    if losses:
+        apart = (max(losses) / min(losses)) ** 0.1
+        for tick in reversed(_TICKS):
+            if min(losses) <= tick * apart and tick <= max(losses) * apart and (not ticks or tick * apart <= ticks[-1]):
+                ticks.append(tick)
+    return {
+        "type": "log",
+        "hoverformat": ".3f",
+        "tickvals": ticks[::-1],
+        "ticktext": [f"{tick:g}" for tick in ticks[::-1]],
+    }
+
+
 def _token_axis(recipe: Recipe, title: str = "", **extra: object) -> dict[str, Any]:
-    axis = {"range": [0, recipe.stages[-1].until], "exponentformat": "B", "showgrid": False}
+    axis = {"range": [0, stage_spans(recipe)[-1][2]], "exponentformat": "B", "showgrid": False}
     return axis | ({"title": {"text": title}} if title else {}) | extra
 
 
@@ -184,16 +205,18 @@ def _bands(recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def _stage_names(recipe: Recipe) -> list[dict[str, Any]]:
+    """Each stage's name over its band, and the share of the axis it has room on."""
+    spans = stage_spans(recipe)
     return [
         {
+            "x": (start + end) / 2,
             "xref": "x",
-            "yref": "paper",
-            "x": end,
             "y": 1,
-            "xanchor": "right",
+            "yref": "paper",
             "yanchor": "bottom",
-            "text": f"{name} → {format_count(end)}",
+            "text": stage.name,
             "showarrow": False,
+            "share": (end - start) / spans[-1][2],
         }
-        for name, _, end in stage_spans(recipe)
+        for stage, start, end in spans
     ]

@@ -13,7 +13,7 @@ from tinyllama.report.run_data import BASE
 from tinyllama.report.text import MISSING, percent_change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterator, Mapping
 
     from tinyllama.report.findings import Matrix
     from tinyllama.report.run_data import RunData
@@ -166,20 +166,31 @@ def quota_table(run: RunData) -> Markup:
     return scrollable(table, "Planned and realised sequences")
 
 
-def _quota_rows(run: RunData, model: str) -> Iterable[tuple[str, str, str, str, str]]:
+def _quota_rows(run: RunData, model: str) -> Iterator[tuple[str, ...]]:
     """Corpus, planned, taken, share and largest gap, in sequences since the model's start."""
-    recipe, context = run.recipe, run.recipe.model.context
-    variant = None if model == BASE else model
     bins = run.histories[model].bins
     total = sum(sum(item.counts.values()) for item in bins)
-    for corpus in recipe.corpora:
+    shares = run.recipe.base if model == BASE else run.recipe.variants[model]
+    for corpus in run.recipe.corpora:
         taken = sum(item.counts.get(corpus, 0) for item in bins)
-        if not bins or (not taken and not (recipe.variants[variant] if variant else recipe.base).get(corpus)):
-            continue
-        start = quota_at(recipe, variant, corpus, bins[0].start // context)
-        seen, gap, planned = 0, 0.0, 0.0
-        for item in bins:
-            seen += item.counts.get(corpus, 0)
-            planned = float(quota_at(recipe, variant, corpus, item.end // context) - start)
-            gap = max(gap, abs(seen - planned))
-        yield corpus, f"{planned:,.1f}", f"{taken:,}", f"{taken / max(total, 1):.2%}", f"{gap:.2f}"
+        if bins and (taken or shares.get(corpus)):
+            planned, gap = _against_plan(run, model, corpus)
+            yield corpus, f"{planned:,.1f}", f"{taken:,}", f"{taken / max(total, 1):.2%}", f"{gap:.2f}"
+
+
+def _against_plan(run: RunData, model: str, corpus: str) -> tuple[float, float]:
+    """Sequences planned for a model's own part, and the largest cumulative gap, the base's part included."""
+    variant, context = (None if model == BASE else model), run.recipe.model.context
+
+    def quota(tokens: int) -> float:
+        return float(quota_at(run.recipe, variant, corpus, tokens // context))
+
+    bins = run.histories[model].bins
+    before = run.histories[BASE].bins if variant and BASE in run.histories else []
+    start = quota(bins[0].start)
+    taken = sum(item.counts.get(corpus, 0) for item in before) if before else start
+    gaps = []
+    for item in bins:
+        taken += item.counts.get(corpus, 0)
+        gaps.append(abs(taken - quota(item.end)))
+    return quota(bins[-1].end) - start, max(gaps)

@@ -7,9 +7,9 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def percent_change(ratio: float) -> str:
-    """0.44 → `−56%`, 1.014 → `+1.4%`: one decimal below ten percent."""
+    """1.014 → `+1.4%`; less than 1 with a minus sign: one decimal below ten percent."""
     change = (ratio - 1) * 100
-    sign = "−" if change < 0 else "+"
+    sign = "\N{MINUS SIGN}" if change < 0 else "+"
     return f"{sign}{percent(abs(change))}"
 
 

@@ -17,18 +17,20 @@ if TYPE_CHECKING:
     from tinyllama.report.run_data import RunData
 
 _ROW, _TOP, _AXIS = 72, 34, 30  # pixels: a model's row, the stage names above, the token axis below
+_BEND = 7.0  # percent of the width that a branch takes to reach its row
 
 
 def family_tree(run: RunData) -> Markup:
     """Lines in an SVG that stretches with the page; words in HTML above it, so that they keep their size."""
     recipe = run.recipe
     height = _TOP + _ROW * len(run.models) + _AXIS
-    total = recipe.stages[-1].until
-    fork = 100 * recipe.stages[recipe.fork_index - 1].until / total
+    spans = stage_spans(recipe)
+    total = spans[-1][2]
+    fork = 100 * spans[recipe.fork_index][1] / total
     rows = {model: _TOP + _ROW * index + _ROW - 16 for index, model in enumerate(run.models)}
     svg = element(
         "svg",
-        [_band(recipe, start, end, height) for _, start, end in stage_spans(recipe)[1::2]],
+        [_band(100 * start / total, 100 * end / total, height - _AXIS) for _, start, end in spans[1::2]],
         [_branch(model, index, fork, rows) for index, model in enumerate(run.models)],
         viewBox=f"0 0 100 {height}",
         preserveAspectRatio="none",
@@ -37,8 +39,8 @@ def family_tree(run: RunData) -> Markup:
     )
     words = [
         [_name(model, index, fork, rows[model], recipe) for index, model in enumerate(run.models)],
-        [_stage(name, start, end, total) for name, start, end in stage_spans(recipe)],
-        [_tick(end, total) for _, _, end in stage_spans(recipe)],
+        [_stage(stage.name, 100 * start / total, 100 * end / total) for stage, start, end in spans],
+        [_tick(format_count(stage.until), 100 * end / total) for stage, _, end in spans],
     ]
     return element("div", svg, words, class_="tree", style=f"height:{height}px")
 
@@ -48,16 +50,8 @@ def shares_in_words(shares: dict[str, Fraction]) -> str:
     return " · ".join(f"{format_share(share)} {corpus}" for corpus, share in shares.items() if share)
 
 
-def _band(recipe: Recipe, start: int, end: int, height: int) -> Markup:
-    total = recipe.stages[-1].until
-    return element(
-        "rect",
-        x=f"{100 * start / total:.3f}",
-        y="0",
-        width=f"{100 * (end - start) / total:.3f}",
-        height=height - _AXIS,
-        class_="band",
-    )
+def _band(start: float, end: float, height: int) -> Markup:
+    return element("rect", x=f"{start:.3f}", y="0", width=f"{end - start:.3f}", height=height, class_="band")
 
 
 def _branch(model: str, index: int, fork: float, rows: dict[str, int]) -> Markup:
@@ -75,23 +69,23 @@ def _name(model: str, index: int, fork: float, y: int, recipe: Recipe) -> Markup
     shares = recipe.base if model == BASE else recipe.variants[model]
     # The base's words stand on its trunk; a variant's end where its branch ends.
     place = "left:0" if model == BASE else "right:0;text-align:right"
-    limit = f";max-width:{fork:.3f}%" if model == BASE else ""
+    room = fork if model == BASE else 100 - fork - _BEND
     return element(
         "div",
         element("strong", model, style=f"color:var(--model-{index})"),
         element("span", shares_in_words(shares)),
         class_="leaf",
-        style=f"{place};bottom:calc(100% - {y - 5}px){limit}",
+        style=f"{place};bottom:calc(100% - {y - 5}px);--room:{room:.3f}%",
     )
 
 
-def _stage(name: str, start: int, end: int, total: int) -> Markup:
-    left, width = 100 * start / total, 100 * (end - start) / total
-    return element("div", name, class_="stage", title=name, style=f"left:{left:.3f}%;width:{width:.3f}%")
+def _stage(name: str, start: float, end: float) -> Markup:
+    style = f"left:{start:.3f}%;width:{end - start:.3f}%"
+    return element("div", name, class_="stage", title=name, style=style)
 
 
-def _tick(tokens: int, total: int) -> Markup:
-    return element("div", format_count(tokens), class_="tick", style=f"right:{100 - 100 * tokens / total:.3f}%")
+def _tick(text: str, end: float) -> Markup:
+    return element("div", text, class_="tick", style=f"right:{100 - end:.3f}%")
 
 
 def _label(recipe: Recipe) -> str:

@@ -1,0 +1,130 @@
+"""One self-contained page: style, data, plotly and script inline; nothing is ever requested."""
+
+from __future__ import annotations
+
+import json
+import math
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from tinyllama.errors import UserError
+from tinyllama.files import write_atomic
+from tinyllama.report import sections
+from tinyllama.report.markup import Markup, element, join
+from tinyllama.report.run_data import read_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tinyllama.recipe import Recipe
+    from tinyllama.report.figures import Figure
+    from tinyllama.report.run_data import RunData
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
+"""The browser itself refuses every request the page might make."""
+
+_NAVIGATION = {
+    "family": "Family",
+    "learnt": "Learnt",
+    "curves": "Curves",
+    "shares": "Shares",
+    "tasks": "Tasks",
+    "samples": "Samples",
+    "machine": "Machine",
+}
+
+
+def write_report(run: Path, recipe: Recipe) -> Path:
+    """Write `report.html` into a family's folder, from what the folder holds.
+
+    Reads summary.json, every model's metrics.jsonl and evaluation/samples.json; a part whose data is not there
+    is left out with a line that says why.
+
+    Raises:
+        ModelError: there is no such folder.
+        UserError: plotly is not installed.
+    """
+    path = run / "report.html"
+    write_atomic(path, render(read_run(run, recipe)))
+    return path
+
+
+def render(run: RunData) -> str:
+    """The page.
+
+    Raises:
+        UserError: plotly is not installed.
+    """
+    figures: list[Figure] = []
+    main = [
+        sections.family(run),
+        sections.learnt(run),
+        sections.curves(run, figures),
+        sections.shares(run, figures),
+        sections.tasks(run),
+        sections.samples(run),
+        sections.machine(run),
+    ]
+    links = [element("a", title, href=f"#{name}") for name, title in _NAVIGATION.items()]
+    body = element(
+        "body",
+        element("a", "Skip to content", href="#content", class_="skip"),
+        sections.headline(run),
+        element("nav", links, aria_label="Sections"),
+        element("main", main, id="content"),
+        element("noscript", element("p", "The figures need JavaScript; all tables are there without it.")),
+        _scripts(figures),
+    )
+    return f"<!doctype html>\n{element('html', _head(run), body, lang='en')}\n"
+
+
+def _head(run: RunData) -> Markup:
+    return element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", f"{run.recipe.name} · TinyLlama family report"),
+        element("style", Markup(_own("style.css") + _palette(run))),
+    )
+
+
+def _palette(run: RunData) -> str:
+    """`--model-<index>` for every model; more than eight start again with the first colour."""
+    colours = "".join(f"--model-{i}:var(--hue-{i % 8});" for i in range(len(run.models)))
+    return f":root{{{colours}}}\n"
+
+
+def _scripts(figures: list[Figure]) -> Markup | None:
+    if not figures:
+        return None
+    data = [{"id": f.name, "data": f.data, "layout": f.layout, "height": f.height} for f in figures]
+    text = json.dumps(_finite(data), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    return join(
+        element("script", Markup(text), type="application/json", id="figures"),
+        element("script", Markup(_plotly())),
+        element("script", Markup(_own("behaviour.js"))),
+    )
+
+
+def _plotly() -> str:
+    try:
+        from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # noqa: PLC0415  # ships no types; heavy
+    except ImportError:
+        raise UserError("the report needs plotly; install it with: pip install 'tinyllama[report]'") from None
+    script: str = get_plotlyjs()
+    return script
+
+
+def _own(name: str) -> str:
+    return (files("tinyllama.report") / name).read_text(encoding="utf-8")
+
+
+def _finite(value: object) -> object:
+    """JSON has no NaN: a gap in the line instead."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

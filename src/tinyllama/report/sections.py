@@ -1,0 +1,264 @@
+"""The sections of the report, each a heading, a line that says how to read it, and what is shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tinyllama.recipe import dump_recipe
+from tinyllama.recipe.quantities import format_count
+from tinyllama.report.figures import held_out_figures, share_figures, training_figure
+from tinyllama.report.findings import findings
+from tinyllama.report.markup import Markup, element
+from tinyllama.report.run_data import BASE
+from tinyllama.report.tables import bits_table, quota_table, swatch, tasks_table
+from tinyllama.report.text import duration
+from tinyllama.report.tree import family_tree
+
+if TYPE_CHECKING:
+    from tinyllama.report.figures import Figure
+    from tinyllama.report.run_data import RunData
+
+
+def section(name: str, title: str, lead: str, *content: Markup | None) -> Markup:
+    """One section with an anchor."""
+    heading = element("h2", title, id=f"{name}-title")
+    return element(
+        "section", heading, element("p", lead, class_="lead"), content, id=name, aria_labelledby=f"{name}-title"
+    )
+
+
+def absent(reason: str) -> Markup:
+    """The line that stands for a part without data."""
+    return element("p", f"Left out: {reason}.", class_="absent")
+
+
+def headline(run: RunData) -> Markup:
+    """What family, how big, how many tokens, how long."""
+    numbers = [
+        (format_count(run.recipe.model.parameters, 3), "parameters each"),
+        (str(len(run.models)), "models"),
+        *_token_numbers(run),
+        *_time_numbers(run),
+    ]
+    figures = [element("div", element("dd", value), element("dt", name)) for value, name in numbers]
+    return element(
+        "header",
+        element("p", "TinyLlama family report", class_="kicker"),
+        element("h1", run.recipe.name),
+        element("p", run.recipe.description, class_="lead"),
+        element("dl", figures, class_="numbers"),
+    )
+
+
+def _token_numbers(run: RunData) -> list[tuple[str, str]]:
+    tokens: dict[str, int] = run.summary.get("tokens", {})
+    shared = tokens.get(BASE)
+    own = {max(0, count - (shared or 0)) for name, count in tokens.items() if name != BASE}
+    numbers = [(format_count(shared, 3), "tokens shared")] if shared is not None else []
+    if own:
+        spans = [format_count(count, 3) for count in sorted({min(own), max(own)})]
+        numbers.append((" to ".join(spans), "tokens more per variant"))
+    return numbers
+
+
+def _time_numbers(run: RunData) -> list[tuple[str, str]]:
+    seconds: dict[str, float] = run.summary.get("seconds", {})
+    if not seconds:
+        return []
+    cores = run.summary.get("machine", {}).get("cores")
+    return [(duration(sum(seconds.values())), f"on {cores} CPU cores" if cores else "in all")]
+
+
+def family(run: RunData) -> Markup:
+    """The tree."""
+    shape = run.recipe.model
+    lead = (
+        f"A Llama 2 decoder of {shape.layers} layers, width {shape.width:,}, {shape.heads} heads over "
+        f"{shape.kv_heads} for keys and values, context {shape.context:,}, vocabulary {shape.vocab_size:,}. "
+        "Every variant leaves the base at the same checkpoint, with its weights and its optimizer's moments."
+    )
+    return section("family", "The family", lead, family_tree(run))
+
+
+def learnt(run: RunData) -> Markup:
+    """The bits-per-byte matrix and what it says."""
+    title = "What each model learnt"
+    bits = run.summary.get("bits_per_byte", {})
+    lead = (
+        "Bits each model needs for a byte of text it never saw; fewer is better. "
+        f"Below each number, and in colour, the difference to {run.reference}."
+    )
+    if not any(bits.values()):
+        return section("learnt", title, lead, absent(_reason(run, "summary.json", "bits_per_byte")))
+    sentences = findings(bits, run.reference, [name for name, share in run.recipe.base.items() if share])
+    items = [element("li", swatch(run, name), element("b", name), f": {text}.") for name, text in sentences.items()]
+    scale = element("p", "a quarter of the bits", element("span", class_="scale"), "four times", class_="legend-scale")
+    return section("learnt", title, lead, element("ul", items, class_="findings"), bits_table(run, bits), scale)
+
+
+def curves(run: RunData, figures: list[Figure]) -> Markup:
+    """Losses, learning rate and batch by tokens; the figures are appended to `figures`."""
+    title = "How they learnt"
+    lead = (
+        "Losses in nats per token by tokens seen. Shaded and plain bands are the stages; variants go on from the base."
+    )
+    if not run.histories:
+        return section("curves", title, lead, absent(_reason(run, "base/metrics.jsonl", "steps")))
+    training = training_figure(run)
+    held_out = held_out_figures(run)
+    figures += [training, *[figure for _, figure in held_out]]
+    steps = max(history.steps_per_point for history in run.histories.values())
+    sampled = f"Each point is the mean of up to {steps} steps." if steps > 1 else "Each point is one step."
+    note = (
+        f"{sampled} Training losses of different mixtures do not compare; held-out losses below do. Learning rate "
+        "and batch (in tokens) are the same for every variant."
+    )
+    grid = [_small_figure(corpus, figure) for corpus, figure in held_out]
+    return section(
+        "curves",
+        title,
+        lead,
+        _legend(run),
+        _figure(training, note),
+        element("h3", "Held-out loss by corpus"),
+        element("div", grid, class_="grid") if grid else absent("the metrics hold no held-out losses"),
+        *[absent(reason) for name, reason in run.missing.items() if name.endswith("metrics.jsonl")],
+    )
+
+
+def shares(run: RunData, figures: list[Figure]) -> Markup:
+    """Realised against planned shares; the figures are appended to `figures`."""
+    title = "What they were fed"
+    lead = "The share of each corpus in the batches: solid as realised, dotted as planned."
+    charts = share_figures(run)
+    if not charts:
+        return section("shares", title, lead, absent(_reason(run, "base/metrics.jsonl", "steps")))
+    figures += [figure for _, figure in charts]
+    note = (
+        "In sequences, for each model's own part of the plan. The gap is the largest distance between what was taken "
+        "from the start on and the plan's quota, at the points kept here; it must stay below one sequence."
+    )
+    grid = element("div", [_small_figure(corpus, figure) for corpus, figure in charts], class_="grid")
+    return section("shares", title, lead, _legend(run), grid, element("p", note), quota_table(run))
+
+
+def tasks(run: RunData) -> Markup:
+    """The seven tasks beside the published rows."""
+    title = "Seven commonsense tasks"
+    lead = (
+        "Zero-shot accuracy in percent, by lm-evaluation-harness; guessing gives about 25 on HellaSwag, OpenBookQA and "
+        "ARC, and 50 on the others. ± is one standard error."
+    )
+    results = {name: row for name, row in run.summary.get("tasks", {}).items() if row}
+    if not results:
+        return section("tasks", title, lead, absent(_reason(run, "summary.json", "tasks")))
+    return section("tasks", title, lead, tasks_table(run, results))
+
+
+def samples(run: RunData) -> Markup:
+    """Continuations of every prompt by every model, side by side."""
+    title = "In their own words"
+    lead = "The same prompts, continued by every model of the family."
+    if not run.samples:
+        return section("samples", title, lead, absent(_reason(run, "evaluation/samples.json", "continuations")))
+    blocks = [
+        element("div", element("h3", element("code", prompt)), element("div", _cards(run, prompt), class_="cards"))
+        for prompt in run.samples
+    ]
+    return section("samples", title, lead, *blocks)
+
+
+def _cards(run: RunData, prompt: str) -> list[Markup]:
+    return [
+        element(
+            "article",
+            element("h4", swatch(run, model), model),
+            element("p", element("span", prompt, class_="prompt"), run.samples[prompt][model]),
+            style=f"border-color:var(--model-{run.models.index(model)})",
+        )
+        for model in run.models
+        if model in run.samples[prompt]
+    ]
+
+
+def machine(run: RunData) -> Markup:
+    """Time, machine, versions, exports and the recipe."""
+    title = "How it was made"
+    lead = "Enough to make it again."
+    parts = [
+        _times(run),
+        _pairs("Machine", run.summary.get("machine", {})),
+        _pairs("Versions", run.summary.get("versions", {})),
+        _exports(run),
+    ]
+    recipe = element(
+        "details", element("summary", "The whole recipe"), element("pre", dump_recipe(run.recipe), tabindex=0)
+    )
+    reason = None if any(parts) else absent(_reason(run, "summary.json", "time, machine and versions"))
+    return section("machine", title, lead, element("div", parts, class_="columns"), reason, recipe)
+
+
+def _times(run: RunData) -> Markup | None:
+    seconds: dict[str, float] = run.summary.get("seconds", {})
+    if not seconds:
+        return None
+    longest = max([*seconds.values(), 1e-9])
+    rows = [
+        element(
+            "tr",
+            element("th", phase, scope="row"),
+            element("td", duration(spent)),
+            element(
+                "td", element("span", class_="bar", style=f"width:{100 * spent / longest:.1f}%"), aria_hidden="true"
+            ),
+        )
+        for phase, spent in seconds.items()
+    ]
+    return element("div", element("h3", "Time per phase"), element("table", element("tbody", rows), class_="times"))
+
+
+def _pairs(title: str, values: dict[str, Any]) -> Markup | None:
+    if not values:
+        return None
+    rows = [
+        element("tr", element("th", name.replace("_", " "), scope="row"), element("td", str(value)))
+        for name, value in values.items()
+    ]
+    return element("div", element("h3", title), element("table", element("tbody", rows), class_="pairs"))
+
+
+def _exports(run: RunData) -> Markup | None:
+    exports: dict[str, str] = run.summary.get("exports", {})
+    if not exports:
+        return None
+    rows = [
+        element("tr", element("th", model, scope="row"), element("td", element("code", folder)))
+        for model, folder in exports.items()
+    ]
+    return element("div", element("h3", "Exports"), element("table", element("tbody", rows), class_="pairs"))
+
+
+def _legend(run: RunData) -> Markup:
+    """Buttons that name each model's colour and hide it in all figures."""
+    buttons = [
+        element(
+            "button", swatch(run, model), model, type="button", class_="chip", data_model=model, aria_pressed="true"
+        )
+        for model in run.models
+        if model in run.histories
+    ]
+    return element("div", buttons, class_="chips", role="group", aria_label="Show or hide models")
+
+
+def _figure(figure: Figure, note: str) -> Markup:
+    chart = element("div", id=figure.name, class_="chart", role="img", aria_label=figure.label)
+    return element("figure", chart, element("figcaption", note))
+
+
+def _small_figure(title: str, figure: Figure) -> Markup:
+    chart = element("div", id=figure.name, class_="chart", role="img", aria_label=figure.label)
+    return element("figure", element("figcaption", title), chart)
+
+
+def _reason(run: RunData, file: str, part: str) -> str:
+    return run.missing.get(file, f"{file} holds no {part}")

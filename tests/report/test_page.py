@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.report.conftest import BITS, NASTY, write
+from tinyllama.errors import ModelError, UserError
+from tinyllama.evaluate.published import PUBLISHED
+from tinyllama.plan import share_at
+from tinyllama.report import write_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tinyllama.recipe import Recipe
+
+MODELS = ["base", "v1.1", "math_code", "chinese"]
+SECTIONS = ["family", "learnt", "curves", "shares", "tasks", "samples", "machine"]
+Attributes = dict[str, str | None]
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, and every table as rows of texts."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.html = path.read_text(encoding="utf-8")
+        self.elements: list[tuple[str, Attributes]] = [("", {})]
+        self.tables: dict[str, list[list[str]]] = {}
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self.feed(self.html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "table":
+            self.rows = self.tables.setdefault(dict(attrs).get("class") or "", [])
+        if tag == "tr":
+            self.rows.append([])
+        if tag in {"td", "th"}:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "table":
+            self.rows = []
+
+    def handle_data(self, data: str) -> None:
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data + " "
+        if self.elements[-1][0] not in {"script", "style"}:
+            self.text += data
+
+    def find(self, tag: str) -> list[Attributes]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', self.html, re.DOTALL)
+        assert found
+        return {figure["id"]: figure for figure in json.loads(found[1])}
+
+
+@pytest.fixture
+def page(run: Path, recipe: Recipe) -> Page:
+    return Page(write_report(run, recipe))
+
+
+def test_every_section_is_there_and_in_the_navigation(page: Page) -> None:
+    assert [section["id"] for section in page.find("section")] == SECTIONS
+    assert [link["href"] for link in page.find("a")][1 : 1 + len(SECTIONS)] == [f"#{name}" for name in SECTIONS]
+    assert "Left out" not in page.text
+
+
+def test_nothing_is_loaded_from_anywhere(page: Page) -> None:
+    for _, attributes in page.elements:
+        assert not {"src", "srcset", "action", "data", "xlink:href"} & set(attributes)
+        assert (attributes.get("href") or "#").startswith("#")
+    assert not {"link", "iframe", "img", "object", "embed", "base"} & {tag for tag, _ in page.elements}
+    (style,) = re.findall(r"<style>(.*?)</style>", page.html, re.DOTALL)
+    assert "url(" not in style
+    assert "@import" not in style
+    policies = [meta["content"] for meta in page.find("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == [
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
+    ]
+
+
+def test_the_headline_tells_size_tokens_and_time(page: Page, recipe: Recipe) -> None:
+    assert f"<h1>{recipe.name}</h1>" in page.html
+    for number in ("4</dd><dt>models", "60K</dd><dt>tokens shared", "60K</dd><dt>tokens more per variant"):
+        assert number in page.html
+    assert "12 min 39 s</dd><dt>on 2 CPU cores" in page.html
+
+
+def test_the_matrix_shows_the_numbers_of_the_summary_and_the_differences_to_the_first_variant(page: Page) -> None:
+    head, *rows = page.tables["heat"]
+    assert [cell.strip() for cell in head[1:]] == list(BITS["base"])
+    for row, model in zip(rows, MODELS, strict=True):
+        assert row[0].strip() == model
+        for cell, corpus in zip(row[1:], BITS[model], strict=True):
+            value, difference = cell.split()
+            assert value == f"{BITS[model][corpus]:.3f}"
+            expected = 100 * (BITS[model][corpus] / BITS["v1.1"][corpus] - 1)
+            if model == "v1.1":
+                assert difference == "reference"
+            else:
+                assert float(difference.replace("\N{MINUS SIGN}", "-").rstrip("%")) == pytest.approx(expected, abs=0.51)
+
+
+def test_our_scores_stand_above_the_published_ones_in_percent(page: Page) -> None:
+    rows = {row[0].strip(): [cell.split() for cell in row[1:]] for row in page.tables["tasks"]}
+    assert rows["math_code"][0] == ["120K"]
+    assert rows["math_code"][1] == ["28.12", "±5.5"]
+    assert rows["math_code"][8] == ["28.12"]
+    for published in PUBLISHED:
+        cells = rows[published.model]
+        assert [float(cell[0]) for cell in cells[1:]] == [*published.scores, published.average]
+
+
+def test_a_missing_score_is_a_dash_with_its_reason_as_footnote(page: Page) -> None:
+    rows = {row[0].strip(): [cell.split() for cell in row[1:]] for row in page.tables["tasks"]}
+    assert rows["chinese"][6] == ["—", "1"]
+    assert rows["chinese"][8] == ["—", "2"]
+    assert f'id="task-note-1">data/eval/boolq_validation.jsonl is not there {NASTY}' not in page.html
+    assert f"data/eval/boolq_validation.jsonl is not there {NASTY}" in page.text
+    assert "published as 52.99; the row's own scores average 52.97" in page.text
+
+
+def test_all_text_is_escaped(page: Page) -> None:
+    assert NASTY in page.text
+    assert "<script>alert(" not in page.html
+
+
+def test_every_prompt_shows_every_model(page: Page, recipe: Recipe) -> None:
+    for prompt in recipe.evaluation.prompts:
+        for model in MODELS:
+            assert f"{prompt} as {model} continues it:" in page.text
+
+
+def test_plotly_accepts_every_figure(page: Page, recipe: Recipe) -> None:
+    from plotly import graph_objects
+
+    names = [f"{kind}-{corpus}" for kind in ("held-out", "share") for corpus in recipe.corpora]
+    assert list(page.figures) == ["training", *names]
+    for figure in page.figures.values():
+        for note in figure["layout"].get("annotations", []):
+            note.pop("share")
+        graph_objects.Figure(figure["data"], figure["layout"])
+
+
+def test_a_variants_curves_go_on_from_the_base(page: Page) -> None:
+    for name in ("training", "held-out-prose"):
+        base, *variants = [trace for trace in page.figures[name]["data"] if trace["meta"]]
+        assert [trace["name"] for trace in variants] == MODELS[1:]
+        for variant in variants:
+            assert (variant["x"][0], variant["y"][0]) == (base["x"][-1], base["y"][-1])
+            assert variant["x"] == sorted(variant["x"])
+
+
+def test_planned_shares_are_the_plans_and_realised_ones_follow_them(page: Page, recipe: Recipe) -> None:
+    for corpus in recipe.corpora:
+        traces = page.figures[f"share-{corpus}"]["data"]
+        for planned, realised in zip(traces[::2], traces[1::2], strict=True):
+            variant = None if planned["name"] == "base" else planned["name"]
+            assert planned["y"][-1] == pytest.approx(share_at(recipe, variant, planned["x"][-1])[corpus])
+            assert realised["y"][-1] == pytest.approx(planned["y"][-1], abs=1 / 16)
+
+
+def test_the_largest_gap_to_the_plan_is_below_one_sequence(page: Page) -> None:
+    _, *rows = page.tables["quota"]
+    assert len(rows) == 1 + 1 + 3 + 2
+    for row in rows:
+        planned, taken, _, gap = (cell.replace(",", "").strip() for cell in row[-4:])
+        assert float(gap) < 1
+        assert abs(float(planned) - float(taken)) < 2
+
+
+def test_one_colour_per_model_everywhere(page: Page) -> None:
+    for index, model in enumerate(MODELS):
+        swatches = re.findall(rf'style="background:var\(--model-(\d)\)"></span>{re.escape(model)}<', page.html)
+        assert set(swatches) == {str(index)}
+        assert f'<strong style="color:var(--model-{index})">{model}<' in page.html
+
+
+def test_figures_and_tables_are_described(page: Page) -> None:
+    pictures = [attributes for _, attributes in page.elements if attributes.get("role") == "img"]
+    assert len(pictures) == 1 + len(page.figures)
+    assert all(attributes["aria-label"] for attributes in pictures)
+    assert all(head.get("scope") for head in page.find("th"))
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(below - above <= 1 for above, below in pairwise(levels))
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_text_and_model_colours_have_sufficient_contrast_in_light_and_dark(page: Page, theme: int) -> None:
+    colours = [
+        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block)) for block in re.findall(r":root \{[^}]*\}", page.html)
+    ]
+    for name, colour in colours[theme].items():
+        if name in {"ink", "soft"} or name.startswith("hue-"):
+            assert contrast(colour, colours[theme]["page"]) >= 4.5, name
+            assert contrast(colour, colours[theme]["card"]) >= 4.5, name
+
+
+def contrast(one: str, other: str) -> float:
+    """Ratio of relative luminances, by the Web Content Accessibility Guidelines 2.2."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    dark, light = sorted([luminance(one), luminance(other)])
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("file", "missing", "kept"),
+    [
+        ("summary.json", ["learnt", "tasks", "machine"], "training"),
+        ("evaluation/samples.json", ["samples"], "training"),
+        ("chinese/metrics.jsonl", ["curves"], "training"),
+    ],
+)
+def test_a_part_without_data_is_left_out_with_one_line_saying_why(
+    run: Path, recipe: Recipe, file: str, missing: list[str], kept: str
+) -> None:
+    (run / file).unlink()
+    page = Page(write_report(run, recipe))
+    assert [section["id"] for section in page.find("section")] == SECTIONS
+    assert page.html.count(f"Left out: {file} is not there.") == len(missing)
+    assert kept in page.figures
+
+
+def test_a_summary_without_a_part_says_which(run: Path, recipe: Recipe) -> None:
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    write(run / "summary.json", json.dumps(summary | {"tasks": {}, "bits_per_byte": {}}))
+    page = Page(write_report(run, recipe))
+    assert "Left out: summary.json holds no tasks." in page.text
+    assert "Left out: summary.json holds no bits_per_byte." in page.text
+
+
+def test_an_empty_folder_gives_a_page_of_reasons_without_any_figure(tmp_path: Path, recipe: Recipe) -> None:
+    path = write_report(tmp_path, recipe)
+    assert path == tmp_path / "report.html"
+    assert path.stat().st_size < 60_000
+    assert Page(path).html.count("Left out: ") >= 6
+
+
+def test_a_folder_that_is_not_there_is_refused_with_the_command_that_makes_one(tmp_path: Path, recipe: Recipe) -> None:
+    with pytest.raises(ModelError, match="tinyllama reproduce nano"):
+        write_report(tmp_path / "none", recipe)
+
+
+def test_without_the_report_extra_the_error_says_what_to_install(
+    run: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    with pytest.raises(UserError, match=r"pip install 'tinyllama\[report\]'"):
+        write_report(run, recipe)
+    assert not (run / "report.html").exists()
+
+
+def test_long_series_are_thinned_and_the_page_says_so(
+    run: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinyllama.report.run_data.POINTS", 10)
+    page = Page(write_report(run, recipe))
+    assert "Each point is the mean of up to 4 steps." in page.text
+    assert all(len(trace["x"]) <= 1 + 2 * 20 for trace in page.figures["training"]["data"])

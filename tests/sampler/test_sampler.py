@@ -1,0 +1,80 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinyllama.errors import PlanError
+from tinyllama.plan import compile_plan
+from tinyllama.recipe import load_recipe
+from tinyllama.sampler import Permutation, Sampler
+
+RECIPE = load_recipe("nano")
+PLAN = compile_plan(RECIPE, "math_code")
+ROWS = {"prose": 300, "code": 77, "arithmetic": 13}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 5000), st.text(max_size=20))
+def test_a_permutation_is_a_bijection_for_every_size_and_key(size: int, key: str) -> None:
+    assert sorted(Permutation(size, key)(np.arange(size)).tolist()) == list(range(size))
+
+
+def test_a_permutation_of_trillions_of_rows_is_computed_not_stored() -> None:
+    size = 3 * 10**12
+    images = Permutation(size, "big")(np.arange(size - 1000, size))
+    assert len(set(images.tolist())) == 1000
+    assert images.min() >= 0
+    assert images.max() < size
+
+
+def test_keys_and_neighbours_give_unrelated_orders() -> None:
+    one, other = (Permutation(10_000, key)(np.arange(10_000)) for key in ("a", "b"))
+    assert (one == other).mean() < 0.01
+    assert abs(np.corrcoef(np.arange(10_000), one)[0, 1]) < 0.05
+
+
+def test_each_epoch_visits_every_row_of_a_corpus_once_in_an_order_of_its_own() -> None:
+    sampler = Sampler(PLAN, 1, ROWS)
+    visits: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    for step in range(PLAN.steps):
+        chosen = sampler.step(step)
+        for corpus in visits:
+            visits[corpus] += sorted(chosen.row[chosen.corpus == corpus].tolist())
+    for corpus, size in enumerate(ROWS.values()):
+        whole = len(visits[corpus]) // size
+        counts = Counter(visits[corpus])
+        assert whole >= 1
+        assert set(counts) == set(range(size))
+        assert set(counts.values()) <= {whole, whole + 1}
+
+
+def test_a_step_takes_from_each_corpus_what_the_plan_says() -> None:
+    sampler = Sampler(PLAN, 1, ROWS)
+    for step in (0, PLAN.fork_step, PLAN.steps - 1):
+        chosen = sampler.step(step)
+        assert np.bincount(chosen.corpus, minlength=3).tolist() == PLAN.counts[step].tolist()
+
+
+def test_rows_of_a_step_do_not_depend_on_what_was_asked_before() -> None:
+    fresh, used = Sampler(PLAN, 1, ROWS), Sampler(PLAN, 1, ROWS)
+    for step in (5, 90, 3):
+        used.step(step)
+    assert (fresh.step(60).row == used.step(60).row).all()
+
+
+def test_another_seed_gives_other_rows() -> None:
+    assert (Sampler(PLAN, 1, ROWS).step(7).row != Sampler(PLAN, 2, ROWS).step(7).row).any()
+
+
+def test_corpora_are_mixed_inside_a_batch() -> None:
+    step = PLAN.steps - 1
+    corpus = Sampler(PLAN, 1, ROWS).step(step).corpus
+    half = len(corpus) // 2
+    assert 0 < (corpus[:half] > 0).sum() < (corpus > 0).sum()
+
+
+def test_a_corpus_without_rows_is_refused_by_name() -> None:
+    with pytest.raises(PlanError, match="arithmetic"):
+        Sampler(PLAN, 1, {"prose": 3, "code": 3})
