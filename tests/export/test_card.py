@@ -54,9 +54,7 @@ def test_the_quick_start_makes_the_published_calls(recipe: Recipe) -> None:
     code = re.search(r"```python\n(.*?)```", card_of(recipe), re.DOTALL)
     assert code is not None
     assert code[1] == quick_start("path/to/nano-math_code")
-    calls = {
-        ast.unparse(node.func): node for node in ast.walk(ast.parse(code[1])) if isinstance(node, ast.Call)
-    }
+    calls = {ast.unparse(node.func): node for node in ast.walk(ast.parse(code[1])) if isinstance(node, ast.Call)}
     assert "AutoTokenizer.from_pretrained" in calls
     loading = {word.arg: ast.unparse(word.value) for word in calls["transformers.pipeline"].keywords}
     assert loading == {"model": "model", "torch_dtype": "torch.float16", "device_map": "'auto'"}
@@ -85,9 +83,7 @@ def test_the_card_tells_what_the_model_was_trained_on(recipe: Recipe) -> None:
     assert table_row(card, "**math_code**")[0] == "**math_code**"
     assert "| **math_code** | 75% | 15% | 10% |  |" in card
     assert table_row(card, "tokens seen")[1] == "120,832"
-    assert table_row(card, "stage cooldown")[1].startswith(
-        "until 120K tokens, batch 64 sequences = 4,096 tokens"
-    )
+    assert table_row(card, "stage cooldown")[1].startswith("until 120K tokens, batch 64 sequences = 4,096 tokens")
     assert "- code: PSF-2.0" in card
     assert "| base | 59 |" in card
 

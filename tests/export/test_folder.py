@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 def exported(
     model: Llama, folder: Path, recipe: Recipe, tokenizer_model: Path, dtype: torch.dtype = torch.float32
 ) -> ParityResult:
-    card = model_card(
-        recipe, "math_code", plan_summary="Four rows.", bits_per_byte={}, tasks={}, tokens=120_000
-    )
+    card = model_card(recipe, "math_code", plan_summary="Four rows.", bits_per_byte={}, tasks={}, tokens=120_000)
     return export_model(
         model,
         folder=folder,
@@ -100,9 +98,7 @@ def test_an_export_is_complete(tmp_path: Path, model: Llama, recipe: Recipe, tok
     ]
 
 
-def test_a_failed_check_leaves_nothing(
-    tmp_path: Path, model: Llama, recipe: Recipe, tokenizer_model: Path
-) -> None:
+def test_a_failed_check_leaves_nothing(tmp_path: Path, model: Llama, recipe: Recipe, tokenizer_model: Path) -> None:
     with torch.no_grad():
         model.norm.weight[0] = torch.nan
     with pytest.raises(ExportError, match="not written"):

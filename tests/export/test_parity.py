@@ -25,9 +25,7 @@ def written(model: Llama, folder: Path, dtype: torch.dtype = torch.float32, **ch
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_logits_of_the_stored_weights_equal_transformers(
-    tmp_path: Path, model: Llama, dtype: torch.dtype
-) -> None:
+def test_logits_of_the_stored_weights_equal_transformers(tmp_path: Path, model: Llama, dtype: torch.dtype) -> None:
     result = check_parity(model, written(model, tmp_path, dtype), dtype)
     assert result.largest_difference <= 1e-5
     assert result.tokens == 2 * model.shape.context
@@ -46,9 +44,7 @@ def test_the_model_itself_is_not_rounded(tmp_path: Path, model: Llama) -> None:
         {"rope_parameters": {"rope_type": "default", "rope_theta": 9000.0}},
     ],
 )
-def test_a_config_that_is_a_little_wrong_is_caught(
-    tmp_path: Path, model: Llama, changes: dict[str, object]
-) -> None:
+def test_a_config_that_is_a_little_wrong_is_caught(tmp_path: Path, model: Llama, changes: dict[str, object]) -> None:
     with pytest.raises(ExportError, match="not written"):
         check_parity(model, written(model, tmp_path, **changes), torch.float32)
 

@@ -28,16 +28,12 @@ def test_small_weights_are_one_file_in_the_form_transformers_writes(tmp_path: Pa
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_large_weights_are_parts_under_an_index_that_loads_again(
-    tmp_path: Path, model: Llama, *, tied: bool
-) -> None:
+def test_large_weights_are_parts_under_an_index_that_loads_again(tmp_path: Path, model: Llama, *, tied: bool) -> None:
     if tied:
         model = Llama(model.shape.model_copy(update={"tied_embeddings": True}))
         model.initialise(0)
     write_weights(model, tmp_path, torch.float32, shard_bytes=50_000)
-    write_json(
-        tmp_path / "config.json", config_of_shape(model.shape, dtype=torch.float32, bos_id=1, eos_id=2)
-    )
+    write_json(tmp_path / "config.json", config_of_shape(model.shape, dtype=torch.float32, bos_id=1, eos_id=2))
 
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     parts = sorted(tmp_path.glob("*.safetensors"))

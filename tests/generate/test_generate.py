@@ -28,9 +28,7 @@ def random_model(seed: int, shape: ModelShape = SHAPE) -> Llama:
     model = Llama(shape)
     model.initialise(seed)
     with torch.no_grad():
-        model.lm_head.weight.mul_(
-            20
-        )  # peaked like a trained model's, so that no two logits are a rounding apart
+        model.lm_head.weight.mul_(20)  # peaked like a trained model's, so that no two logits are a rounding apart
     return model
 
 
@@ -39,9 +37,7 @@ def prompt_of(length: int, seed: int = 0) -> torch.Tensor:
 
 
 def in_transformers(model: Llama, folder: Path) -> LlamaForCausalLM:
-    write_json(
-        folder / "config.json", config_of_shape(model.shape, dtype=torch.float32, bos_id=1, eos_id=NO_EOS)
-    )
+    write_json(folder / "config.json", config_of_shape(model.shape, dtype=torch.float32, bos_id=1, eos_id=NO_EOS))
     write_weights(model, folder, torch.float32)
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
@@ -54,9 +50,7 @@ def continued(model: Llama, prompt: torch.Tensor, settings: Sampling, **changes:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("penalty", [1.0, 1.5])
 @pytest.mark.parametrize("shape", [SHAPE, SHAPE.model_copy(update={"kv_heads": 1, "tied_embeddings": True})])
-def test_greedy_equals_transformers_greedy(
-    tmp_path: Path, seed: int, penalty: float, shape: ModelShape
-) -> None:
+def test_greedy_equals_transformers_greedy(tmp_path: Path, seed: int, penalty: float, shape: ModelShape) -> None:
     model, prompt = random_model(seed, shape), prompt_of(9, seed)
     theirs = in_transformers(model, tmp_path).generate(
         prompt,

@@ -36,9 +36,7 @@ def streamed(tokenizer: TextTokenizer, prompt: list[int], new: list[int]) -> lis
 def test_pieces_joined_are_the_continuation(tokenizer: TextTokenizer) -> None:
     prompt, whole = ids_of(tokenizer, "the small cat"), ids_of(tokenizer, "the small cat sat on the mat")
     assert whole[: len(prompt)] == prompt
-    assert (
-        "".join(streamed(tokenizer, [tokenizer.bos_id, *prompt], whole[len(prompt) :])) == " sat on the mat"
-    )
+    assert "".join(streamed(tokenizer, [tokenizer.bos_id, *prompt], whole[len(prompt) :])) == " sat on the mat"
 
 
 @given(

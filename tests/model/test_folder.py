@@ -112,9 +112,7 @@ def test_what_an_old_config_leaves_out_has_its_default() -> None:
     assert not shape.tied_embeddings
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"tied_embeddings": True, "kv_heads": 1, "rope_theta": 5e5, "norm_eps": 1e-6}]
-)
+@pytest.mark.parametrize("changes", [{}, {"tied_embeddings": True, "kv_heads": 1, "rope_theta": 5e5, "norm_eps": 1e-6}])
 def test_config_and_shape_are_inverse(changes: dict[str, Any]) -> None:
     shape = SHAPE.model_copy(update=changes)
     assert shape_of_config(config_of_shape(shape, dtype=torch.bfloat16, bos_id=1, eos_id=2)) == shape

@@ -45,9 +45,7 @@ def transformers_twin(model: Llama) -> LlamaForCausalLM:
         tie_word_embeddings=shape.tied_embeddings,
     )
     twin = LlamaForCausalLM(config).eval()
-    names = {
-        name if name.startswith("lm_head") else f"model.{name}": w for name, w in model.state_dict().items()
-    }
+    names = {name if name.startswith("lm_head") else f"model.{name}": w for name, w in model.state_dict().items()}
     twin.load_state_dict(names)
     return twin
 

@@ -19,7 +19,11 @@ def plan(request: pytest.FixtureRequest) -> Plan:
 
 
 def test_stages_end_with_the_first_step_that_reaches_their_boundary(plan: Plan) -> None:
-    assert plan.stage_steps() == [("base", 0, 832_298), ("domain", 832_298, 1_026_501), ("cooldown", 1_026_501, 1_047_309)]
+    assert plan.stage_steps() == [
+        ("base", 0, 832_298),
+        ("domain", 832_298, 1_026_501),
+        ("cooldown", 1_026_501, 1_047_309),
+    ]
     for (_, _, end), boundary in zip(plan.stage_steps(), (1.5e12, 1.85e12, 2e12), strict=True):
         assert plan.tokens_after(end - 1) < boundary <= plan.tokens_after(end)
     assert plan.tokens_after(832_298) == 1_500_000_747_520

@@ -40,7 +40,12 @@ def test_an_unknown_key_is_refused_with_file_line_key_and_the_nearest_right_one(
     [
         ("batch: 64 sequences", "batch: 1000", "stages", "write '16 sequences' or 1024"),
         ("minimum: 4e-4", "minimum: 4e-3", "optimizer.learning_rate", "must be below peak"),
-        ("{prose: 50%, chinese: 50%}", "{prose: 50%, chinese: 40%}", "variants", "variant chinese: shares add up to 90%"),
+        (
+            "{prose: 50%, chinese: 50%}",
+            "{prose: 50%, chinese: 40%}",
+            "variants",
+            "variant chinese: shares add up to 90%",
+        ),
         ("{prose: 50%, chinese: 50%}", "{prose: 50%, chines: 50%}", "variants", "no corpus is named 'chines'"),
         ("until: 90K", "until: 50K", "stages", "stage domain must end after stage base"),
         ("fork: true, ramp: 10K", "ramp: 10K", "stages.1", "ramp belongs to the stage with fork: true"),
@@ -63,6 +68,7 @@ def test_overrides_reach_nested_keys_and_lists() -> None:
     assert recipe.hardware.micro_batch == 4
     assert recipe.stages[2].until == 200_000
     assert recipe.seed == 9
+    assert load_recipe("nano", ["variants.v1.1={code: 100%}"]).variants["v1.1"] == {"code": 1}
 
 
 @pytest.mark.parametrize("override", ["seed", "=3", "stages.7.until=3", "seed.x=1", "seed=[", "sed=1"])

@@ -10,6 +10,7 @@ from tinyllama.files import write_json
 
 if TYPE_CHECKING:
     from pathlib import Path
+
     from tinyllama.cli.family import Family
 
 _LIBRARIES = ("tinyllama", "torch", "transformers", "sentencepiece", "lm_eval", "numpy", "safetensors")

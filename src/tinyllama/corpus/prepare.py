@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TextIO
@@ -107,8 +108,10 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # each is named where it is calle
     present = _present(folder, request)
     if present is not None:
         return present
-    with new_directory(folder) as beside:
+    with new_directory(folder) as beside, ExitStack() as stack:
         splits = {split: _Split(beside, split, tokenizer.vocab_size) for split in (TRAIN, HELD_OUT)}
+        for entry in splits.values():
+            stack.callback(entry.writer.close)
         with (beside / "rejected.jsonl").open("w", encoding="utf-8") as rejected:
             count = _fill(recipe, name, tokenizer, root, splits, _Quarantine(rejected), progress)
         manifest: dict[str, Any] = {

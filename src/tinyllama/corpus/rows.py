@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-
 from tinyllama.errors import CorpusError
 
 if TYPE_CHECKING:

@@ -14,15 +14,14 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-
 from tinyllama.errors import CheckpointError
 from tinyllama.files import new_directory, sha256_file, write_json
 
 if TYPE_CHECKING:
-    import torch
     from collections.abc import Iterator
     from pathlib import Path
 
+    import torch
     from torch import Tensor
 
 MANIFEST, STATE = "manifest.json", "state.json"

@@ -128,27 +128,38 @@ def _override(data: dict[str, Any], places: Places, override: str) -> None:
     place = f"--set {override}"
     if not separator or not name:
         raise RecipeError(f"{place}: write --set key=value, e.g. --set hardware.micro_batch=4")
-    parts: list[str | int] = [int(part) if part.isdigit() else part for part in name.split(".")]
-    target: Any = data
-    for depth, part in enumerate(parts[:-1]):
-        if isinstance(target, dict):
-            target = target.setdefault(str(part), {})
-        elif isinstance(target, list) and isinstance(part, int) and part < len(target):
-            target = target[part]
-        else:
-            raise RecipeError(f"{place}: there is no {'.'.join(map(str, parts[: depth + 1]))} to set")
-    last = parts[-1]
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"{place}: the value is not valid YAML") from error
-    if isinstance(target, dict):
-        target[str(last)] = value
-    elif isinstance(target, list) and isinstance(last, int) and last < len(target):
-        target[last] = value
-    else:
-        raise RecipeError(f"{place}: there is no {name} to set")
-    places[tuple(str(p) if not isinstance(p, int) else p for p in parts)] = place
+    target: Any = data
+    key: Key = ()
+    rest = name.split(".")
+    while rest:
+        part, rest = _next_key(target, rest)
+        key = (*key, part)
+        if not _can_hold(target, part):
+            raise RecipeError(f"{place}: there is no {'.'.join(map(str, key))} to set")
+        if rest:
+            target = target.setdefault(part, {}) if isinstance(target, dict) else target[part]
+        else:
+            target[part] = value
+    places[key] = place
+
+
+def _next_key(target: Any, parts: list[str]) -> tuple[str | int, list[str]]:  # noqa: ANN401  # a YAML value
+    """The key that a dotted name begins with, and what is left; a key may itself hold dots (`variants.v1.1`)."""
+    if isinstance(target, list) and parts[0].isdigit():
+        return int(parts[0]), parts[1:]
+    for end in range(len(parts), 1, -1):
+        joined = ".".join(parts[:end])
+        if isinstance(target, dict) and joined in target:
+            return joined, parts[end:]
+    return parts[0], parts[1:]
+
+
+def _can_hold(target: Any, key: str | int) -> bool:  # noqa: ANN401  # a YAML value
+    return isinstance(target, dict) or (isinstance(target, list) and isinstance(key, int) and key < len(target))
 
 
 def _validate(data: dict[str, Any], places: Places, path: Path) -> Recipe:

@@ -1,0 +1,160 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SMALL
+from tinyllama.recipe import shipped_recipes
+
+
+def run(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a person does."""
+    return subprocess.run(
+        [sys.executable, "-m", "tinyllama", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        check=False,
+        timeout=300,
+    )
+
+
+SET = [word for override in SMALL for word in ("--set", override)]
+
+
+@pytest.fixture(scope="module")
+def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small family, reproduced by the command."""
+    root = tmp_path_factory.mktemp("cli")
+    subprocess.run(["cp", "-r", str(prepared), str(root / "family")], check=True)  # noqa: S607
+    done = run("reproduce", "nano", "--run", "family", "--json", *SET, cwd=root)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary == json.loads((root / "family/summary.json").read_text())
+    return root / "family"
+
+
+def test_reproduce_leaves_exports_report_and_summary(trained: Path) -> None:
+    summary = json.loads((trained / "summary.json").read_text())
+    assert summary["models"] == ["base", "v1.1", "math_code", "chinese"]
+    assert set(summary["bits_per_byte"]["chinese"]) == {"prose", "code", "arithmetic", "chinese"}
+    assert summary["tokens"] == {"base": 6144, "v1.1": 20480, "math_code": 20480, "chinese": 20480}
+    assert set(summary["seconds"]) >= {"train base", "train chinese", "evaluate", "export"}
+    for model, folder in summary["exports"].items():
+        names = {path.name for path in (trained / folder).iterdir()}
+        assert names >= {"config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "README.md"}, model
+    assert (trained / "report.html").stat().st_size > 100_000
+
+
+def test_reproduce_again_does_nothing(trained: Path) -> None:
+    kept = [trained / "exports/base/model.safetensors", trained / "evaluation/base.json", trained / "seconds.json"]
+    before = [path.stat().st_mtime_ns for path in kept]
+    again = run("reproduce", "nano", "--run", "family", *SET, cwd=trained.parent)
+    assert again.returncode == 0
+    assert [path.stat().st_mtime_ns for path in kept] == before
+    assert "held-out bits per byte" in again.stdout
+    assert "TinyLlama-1.1B v1.1" in again.stdout
+    assert "evaluating" not in again.stderr
+
+
+def test_missing_task_data_is_a_dash_and_its_reason(trained: Path) -> None:
+    tasks = json.loads((trained / "summary.json").read_text())["tasks"]["base"]
+    assert tasks["average"] is None
+    assert "hellaswag_validation.jsonl" in tasks["hellaswag"]["reason"]
+
+
+@pytest.mark.parametrize("model", ["exports/math_code", "math_code"])
+def test_generate_continues_a_prompt_from_an_export_or_a_run(trained: Path, model: str) -> None:
+    done = run("generate", trained / model, "Return the", "--max-new-tokens", "8", "--seed", "3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Return the")
+    assert len(done.stdout) > len("Return the\n")
+
+
+def test_generate_is_repeatable_and_the_export_equals_the_run(trained: Path) -> None:
+    outputs = {
+        run("generate", trained / model, "def ", "--max-new-tokens", "12", "--seed", "1").stdout
+        for model in ("exports/v1.1", "v1.1", "exports/v1.1")
+    }
+    assert len(outputs) == 1
+
+
+def test_evaluate_prints_what_summary_holds(trained: Path) -> None:
+    done = run("evaluate", "nano", "--run", "family", "--json", *SET, cwd=trained.parent)
+    assert (
+        json.loads(done.stdout)["bits_per_byte"] == json.loads((trained / "summary.json").read_text())["bits_per_byte"]
+    )
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_is_planned_by_the_command(name: str) -> None:
+    done = run("plan", name, "--json")
+    assert done.returncode == 0, done.stderr
+    assert [plan["variant"] for plan in json.loads(done.stdout)] == ["v1.1", "math_code", "chinese"]
+
+
+def test_plan_writes_its_table(tmp_path: Path) -> None:
+    done = run("plan", "nano", "--variant", "chinese", "--parquet", tmp_path / "plan.parquet")
+    assert done.returncode == 0
+    assert "cooldown" in done.stdout
+    assert (tmp_path / "plan.parquet").stat().st_size > 1000
+
+
+def test_a_users_own_language_gets_its_own_tokenizer(tmp_path: Path) -> None:
+    done = run("tokenizer", "train", "nano", "--vocab-size", "400", "--out", tmp_path / "tokenizer")
+    assert done.returncode == 0, done.stderr
+    model = Path(done.stdout.strip())
+    planned = run("plan", "nano", "--set", f"tokenizer={{file: {model}}}", "--set", "model.vocab_size=400", "--json")
+    assert planned.returncode == 0, planned.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["plan", "nanno"], "did you mean 'nano'"),
+        (["plan", "nano", "--variant", "x"], "no variant 'x'"),
+        (["plan", "nano", "--set", "model.layrs=3"], "did you mean 'layers'"),
+        (["plan", "nano", "--parquet", "x.parquet"], "name it with --variant"),
+        (["train", "nano", "--variant", "x"], "no variant 'x'"),
+        (["generate", "/nowhere", "x"], "/nowhere"),
+        (["plan"], "Missing argument"),
+    ],
+)
+def test_a_users_mistake_is_exit_code_2_and_one_clear_message(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_has_an_example() -> None:
+    commands = run("--help").stdout.split("Commands:")[1].split("Example")[0]
+    names = [line.split()[0] for line in commands.splitlines() if line.startswith("  ") and line[2] != " "]
+    assert set(names) >= {"plan", "prepare", "train", "evaluate", "export", "generate", "report", "reproduce"}
+    for name in names:
+        words = ["tokenizer", "train"] if name == "tokenizer" else [name]
+        assert "Example: tinyllama" in run(*words, "--help").stdout, name
+
+
+def test_a_corpus_that_cannot_be_had_is_said_and_the_rest_goes_on(prepared: Path, tmp_path: Path) -> None:
+    subprocess.run(["cp", "-r", str(prepared), str(tmp_path / "family")], check=True)  # noqa: S607
+    subprocess.run(["rm", "-r", str(tmp_path / "family/corpora/chinese")], check=True)  # noqa: S607
+    lacking = ["--set", "corpora.chinese.sources=[{builtin: manpages-zh}]"]
+    done = run(
+        "reproduce", "nano", "--run", "family", "--json", *SET, *lacking,
+        "--set", "tokenizer.train.corpora=[prose, code, arithmetic]",
+        cwd=tmp_path, PATH="/nowhere", TINYLLAMA_CACHE=str(tmp_path / "cache"),
+    )  # fmt: skip
+    assert done.returncode == 2
+    summary = json.loads(done.stdout)
+    assert summary["models"] == ["base", "v1.1", "math_code"]
+    assert "apt-get" in done.stderr
+    assert "by-hand" in done.stderr

@@ -1,0 +1,48 @@
+"""A prepared nano family that tests copy, and tiny recipes over it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tinyllama.cli.family import Family
+from tinyllama.cli.progress import Screen
+from tinyllama.recipe import load_recipe
+
+SMALL = (
+    "stages.0.until=6K",
+    "stages.1.until=12K",
+    "stages.1.ramp=2K",
+    "stages.2.until=20K",
+    "optimizer.learning_rate.warmup=2K",
+    "optimizer.learning_rate.horizon=20K",
+    "evaluation.every=6K",
+    "evaluation.rows=2",
+    "checkpoints.every=4K",
+)
+"""The nano recipe in about 14 steps: 6 base, 6 domain, 2 cooldown."""
+
+MakeFamily = Callable[..., Family]
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with nano's tokenizer and corpora."""
+    folder = tmp_path_factory.mktemp("prepared")
+    family = Family(load_recipe("nano"), folder, Path(), Screen(quiet=True))
+    assert set(family.corpora) == set(family.recipe.corpora)
+    return folder
+
+
+@pytest.fixture
+def make_family(prepared: Path, tmp_path: Path) -> MakeFamily:
+    """Make a small family in a folder of its own: make_family("name", "key=value", …)."""
+
+    def make(name: str = "family", *overrides: str) -> Family:
+        folder = tmp_path / name
+        if not folder.exists():
+            shutil.copytree(prepared, folder)
+        return Family(load_recipe("nano", [*SMALL, *overrides]), folder, Path(), Screen(quiet=True))
+
+    return make

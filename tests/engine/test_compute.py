@@ -1,0 +1,25 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import SMALL
+
+SET = [word for override in (*SMALL, "hardware.compile=true") for word in ("--set", override)]
+
+
+def test_without_a_compiler_training_goes_on_in_eager_mode_and_says_why(prepared: Path, tmp_path: Path) -> None:
+    subprocess.run(["cp", "-r", str(prepared), str(tmp_path / "family")], check=True)  # noqa: S607
+    done = subprocess.run(
+        [sys.executable, "-m", "tinyllama", "train", "nano", "--variant", "base", "--run", "family", *SET],
+        cwd=tmp_path,
+        env={**os.environ, "CXX": "/nowhere/c++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [
+        line for line in done.stderr.splitlines() if "torch.compile does not work here, going on without it" in line
+    ]
+    assert 1 <= len(lines) <= 2  # once for the blocks, once for the loss

@@ -1,0 +1,62 @@
+"""Every command of the README runs, in order, as it stands there; what takes long is planned."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tinyllama.recipe import load_recipe
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.strip() and not line.startswith("#")
+]
+OURS = [command for command in COMMANDS if command.startswith("tinyllama ")]
+
+
+def _is_slow(words: list[str]) -> bool:
+    return "mini" in words or "tinyllama-v1.1" in words
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(OURS) >= 6
+    assert {"make demo", "make test"} <= set(COMMANDS)
+
+
+def test_every_make_target_in_the_readme_is_in_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for command in COMMANDS:
+        if command.startswith("make "):
+            assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE), command
+
+
+def test_every_other_command_in_the_readme_is_an_ordinary_client() -> None:
+    others = [command for command in COMMANDS if not command.startswith(("tinyllama ", "make "))]
+    assert all(command.startswith(("pip install ", "python -m ", ". ")) for command in others), others
+
+
+def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
+    for command in OURS:
+        words = shlex.split(command)
+        if _is_slow(words) and words[1] != "plan":
+            # Minutes to hours: `make demo` runs the first of them, a plan proves the others' recipe.
+            assert load_recipe(next(word for word in words if word in {"mini", "tinyllama-v1.1"}))
+            continue
+        done = subprocess.run(
+            [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", [*sorted((ROOT / "docs").glob("**/*.md")), ROOT / "README.md"], ids=lambda p: p.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
