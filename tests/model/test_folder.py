@@ -167,11 +167,40 @@ def test_a_folder_without_a_readable_config_is_refused(tmp_path: Path, text: str
         load_folder(tmp_path)
 
 
-def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     save_transformers_model(tmp_path)
-    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="only safetensors weights"):
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="holds no weights"):
         load_folder(tmp_path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_legacy_file_gives_the_same_weights(tmp_path: Path, *, zipped: bool) -> None:
+    theirs = save_transformers_model(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(theirs.state_dict(), tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+    ours = load_folder(tmp_path).state_dict()
+    assert all(torch.equal(ours[name.removeprefix("model.")], tensor) for name, tensor in theirs.state_dict().items())
+
+
+class Harmful:
+    """A pickle that writes a file when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (open, (str(self.path), "w"))
+
+
+def test_nothing_but_tensors_in_a_legacy_file_is_ever_executed(tmp_path: Path) -> None:
+    theirs = save_transformers_model(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(theirs.state_dict() | {"x": Harmful(tmp_path / "written")}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="tensors alone") as caught:
+        load_folder(tmp_path)
+    assert "weights_only" not in str(caught.value)
+    assert not (tmp_path / "written").exists()
 
 
 def test_a_missing_part_of_the_weights_is_named(tmp_path: Path) -> None:

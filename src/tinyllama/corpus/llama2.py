@@ -11,16 +11,13 @@ import sys
 import tarfile
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinyllama.corpus.fetching import Package, fetch
+from tinyllama.corpus.sentencepiece_model import BYTE, CONTROL, NORMAL, UNKNOWN, Piece, serialize_model
 from tinyllama.errors import SourceError
 from tinyllama.files import sha256_file
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _LOG = logging.getLogger("tinyllama")
 
@@ -101,7 +98,8 @@ def model_from_javascript(program: str) -> bytes:
     merged = [score_of[pieces[left] + pieces[right]] for left, right in merges.tolist()]
     if any(later > earlier for earlier, later in pairwise(merged)):
         raise SourceError(f"the merges of {_NPM_PACKAGE.name} are not in the order of its pieces; {_REMEDY}")
-    return _serialize(pieces, scores)
+    kinds = map(_kind, range(VOCAB_SIZE))
+    return serialize_model(map(Piece, pieces, scores, kinds))
 
 
 def _score(index: int, piece: str) -> float:
@@ -110,29 +108,12 @@ def _score(index: int, piece: str) -> float:
     return _WHITE_SPACE_SCORE if not piece.strip("▁") else float(FIRST_MERGE - index)
 
 
-def _serialize(pieces: Sequence[str], scores: Sequence[float]) -> bytes:
-    from sentencepiece import sentencepiece_model_pb2  # noqa: PLC0415  # loads protobuf
-
-    proto: Any = sentencepiece_model_pb2  # its classes are made at run time
-    model = proto.ModelProto()
-    kind = proto.ModelProto.SentencePiece
-    for index, (piece, score) in enumerate(zip(pieces, scores, strict=True)):
-        if index < 3:
-            type_ = kind.CONTROL if index else kind.UNKNOWN
-        else:
-            type_ = kind.BYTE if index < FIRST_MERGE else kind.NORMAL
-        model.pieces.add(piece=piece, score=score, type=type_)
-    model.trainer_spec.model_type = proto.TrainerSpec.BPE
-    model.trainer_spec.vocab_size = len(pieces)
-    model.trainer_spec.byte_fallback = True
-    model.trainer_spec.split_digits = True
-    model.trainer_spec.allow_whitespace_only_pieces = True
-    model.trainer_spec.character_coverage = 0.99995
-    model.normalizer_spec.name = "identity"
-    model.normalizer_spec.add_dummy_prefix = True
-    model.normalizer_spec.remove_extra_whitespaces = False
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+def _kind(index: int) -> int:
+    if index == 0:
+        return UNKNOWN
+    if index < 3:
+        return CONTROL
+    return BYTE if index < FIRST_MERGE else NORMAL
 
 
 def _constant(program: str, name: str) -> bytes:

@@ -54,6 +54,15 @@ class TextTokenizer:
         text: str = self._processor.decode(list(ids))
         return text
 
+    def encode_prompt(self, text: str) -> list[int]:
+        """Ids of a text as tooling gives them to the model: after BOS, where this tokenizer has it so."""
+        return [self.bos_id] * self.adds_bos + self.encode([text])[0]
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether tooling puts BOS before a prompt: for SentencePiece models of Llama's kind it does."""
+        return True
+
     @property
     def vocab_size(self) -> int:
         """Number of ids."""
@@ -75,13 +84,27 @@ class TextTokenizer:
         return sha256_file(self.model_file)
 
 
+def open_tokenizer(folder: Path) -> TextTokenizer:
+    """The tokenizer in a folder: its `tokenizer.model`, or the tokenizer.json of a model that has none.
+
+    Raises:
+        CorpusError: neither is there, or it cannot be read.
+    """
+    from tinyllama.corpus.json_tokenizer import JsonTokenizer  # noqa: PLC0415  # it extends this module
+
+    model_file = folder / "tokenizer.model"
+    if not model_file.is_file() and (folder / "tokenizer.json").is_file():
+        return JsonTokenizer(folder / "tokenizer.json")
+    return TextTokenizer(model_file)
+
+
 def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[[Rejected], None]) -> TextTokenizer:
     """The recipe's tokenizer, made in `folder` unless it is there already.
 
-    Leaves `tokenizer.model`, `tokenizer.json` and `origin.json` (where it came from, SHA-256 of both). What
-    is there is kept if it is undamaged and of the same origin: the same builtin, a file of the same content,
-    or training with the same settings on the same corpora as the recipe states them (their text is not read
-    again).
+    Leaves `tokenizer.model`, `tokenizer.json` and `origin.json` (where it came from, SHA-256 of both); a tokenizer
+    that exists only as tokenizer.json is left with its tokenizer_config.json instead. What is there is kept if it
+    is undamaged and of the same origin: the same builtin, a file of the same content, or training with the same
+    settings on the same corpora as the recipe states them (their text is not read again).
 
     Args:
         recipe: the recipe.
@@ -90,21 +113,24 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
         reject: receives documents that could not be read for training.
 
     Raises:
-        CorpusError: the model is unusable, or does not have the recipe's vocab_size.
+        CorpusError: the model is unusable, or does not have the recipe's vocab_size (one that comes with an
+            imported model may have fewer ids than that model has embeddings).
         SourceError: Llama 2's tokenizer, or a builtin source of text, cannot be had.
     """
-    origin = _origin(recipe, root)
-    model_file = folder / "tokenizer.model"
+    origin = _origin(recipe, folder, root)
     if not _is_valid(folder, origin):
-        data, version = _make_model(recipe, root, reject)
+        files, version = _make_files(recipe, folder, root, reject)
         (folder / "origin.json").unlink(missing_ok=True)
-        write_atomic(model_file, data)
-        TextTokenizer(model_file)
-        write_tokenizer_json(model_file, folder / "tokenizer.json")
-        hashes = {name: sha256_file(folder / name) for name in ("tokenizer.model", "tokenizer.json")}
+        for name, data in files.items():
+            write_atomic(folder / name, data)
+        model_file = open_tokenizer(folder).model_file
+        if model_file.name == "tokenizer.model":
+            write_tokenizer_json(model_file, folder / "tokenizer.json")
+        hashes = {path.name: sha256_file(path) for path in folder.glob("tokenizer*")}
         write_json(folder / "origin.json", {"origin": origin, "version": version, "sha256": hashes})
-    tokenizer = TextTokenizer(model_file)
-    if tokenizer.vocab_size != recipe.model.vocab_size:
+    tokenizer = open_tokenizer(folder)
+    fits = tokenizer.vocab_size == recipe.model.vocab_size
+    if not fits and not (recipe.tokenizer.imported and tokenizer.vocab_size < recipe.model.vocab_size):
         raise CorpusError(
             f"the tokenizer has {tokenizer.vocab_size} ids but the recipe says model.vocab_size: "
             f"{recipe.model.vocab_size}; make them equal"
@@ -112,7 +138,7 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
     return tokenizer
 
 
-def _origin(recipe: Recipe, root: Path) -> dict[str, Any]:
+def _origin(recipe: Recipe, folder: Path, root: Path) -> dict[str, Any]:
     """What decides the tokenizer, to compare with what is there."""
     settings = recipe.tokenizer
     if settings.builtin is not None:
@@ -122,6 +148,8 @@ def _origin(recipe: Recipe, root: Path) -> dict[str, Any]:
         if not path.is_file():
             raise CorpusError(f"tokenizer.file: {path} is not there; correct the path, relative to {root.absolute()}")
         return {"file": settings.file, "sha256": sha256_file(path)}
+    if settings.imported:
+        return {"imported": open_tokenizer(imported_folder(folder)).sha256}
     training = _training(recipe)
     corpora = {name: recipe.corpora[name] for name in training.corpora or recipe.corpora}
     texts = {name: corpus.model_dump(mode="json", include={"sources"}) for name, corpus in corpora.items()}
@@ -133,28 +161,47 @@ def _is_valid(folder: Path, origin: dict[str, Any]) -> bool:
     try:
         record = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
         hashes: dict[str, str] = record["sha256"]
-        return record["origin"] == origin and all(
-            hashes[name] == sha256_file(folder / name) for name in ("tokenizer.model", "tokenizer.json")
-        )
+        return record["origin"] == origin and all(hashes[name] == sha256_file(folder / name) for name in hashes)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _make_model(recipe: Recipe, root: Path, reject: Callable[[Rejected], None]) -> tuple[bytes, str]:
-    """The bytes of a `tokenizer.model`, and where they came from, in words."""
+def _make_files(
+    recipe: Recipe, folder: Path, root: Path, reject: Callable[[Rejected], None]
+) -> tuple[dict[str, bytes], str]:
+    """The tokenizer's own files, name → bytes, and where they came from, in words."""
     settings = recipe.tokenizer
-    if settings.builtin is not None:
-        return obtain_llama2()
+    if settings.imported:
+        found = open_tokenizer(imported_folder(folder)).model_file
+        return _with_config(found), "the imported model's"
     if settings.file is not None:
-        return (root / settings.file).read_bytes(), settings.file
-    model = train_model(_training_texts(recipe, root, reject), _training(recipe).vocab_size)
-    return model, "trained on the recipe's corpora"
+        return _with_config(root / settings.file), settings.file
+    if settings.builtin is not None:
+        data, version = obtain_llama2()
+        return {"tokenizer.model": data}, version
+    data = train_model(_training_texts(recipe, root, reject), _training(recipe).vocab_size)
+    return {"tokenizer.model": data}, "trained on the recipe's corpora"
+
+
+def imported_folder(folder: Path) -> Path:
+    """Where an import leaves the tokenizer of the model it imports, beside the family's tokenizer folder."""
+    return folder.parent / "imported"
+
+
+def _with_config(path: Path) -> dict[str, bytes]:
+    """A `tokenizer.model`, or a tokenizer.json with the tokenizer_config.json that belongs to it."""
+    if path.suffix != ".json":
+        return {"tokenizer.model": path.read_bytes()}
+    config = path.with_name("tokenizer_config.json")
+    if not config.is_file():
+        raise CorpusError(f"{config} is not there; a tokenizer.json needs it, since it names BOS and EOS")
+    return {"tokenizer.json": path.read_bytes(), config.name: config.read_bytes()}
 
 
 def _training(recipe: Recipe) -> TokenizerTraining:
     training = recipe.tokenizer.train
     if training is None:
-        raise CorpusError("tokenizer: give exactly one of builtin, file or train")
+        raise CorpusError("tokenizer: give exactly one of builtin, file, train or imported")
     return training
 
 

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MANIFEST, STATE = "manifest.json", "state.json"
+WEIGHT, MOMENTS = "model.", ("exp_avg.", "exp_avg_sq.")
+"""What names of tensors begin with."""
+FRESH = "fresh"
+"""State `moments` of a checkpoint without any: they begin at zero."""
 _NAME = re.compile(r"step-(\d+)")
 
 
@@ -79,6 +83,22 @@ def load_tensors(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:
         raise CheckpointError(f"{checkpoint.folder}: cannot be loaded ({error})") from error
 
 
+def stored_sizes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Name → shape of every tensor; call `verify` (or `latest`) before.
+
+    Raises:
+        CheckpointError: the index cannot be read.
+    """
+    from torch.distributed import checkpoint as dcp  # noqa: PLC0415  # slow to import
+
+    try:
+        index = dcp.FileSystemReader(checkpoint.folder).read_metadata()
+    except (OSError, dcp.api.CheckpointException) as error:
+        raise CheckpointError(f"{checkpoint.folder}: its index cannot be read ({error})") from error
+    tensors = index.state_dict_metadata.items()
+    return {name: tuple(facts.size) for name, facts in tensors if isinstance(facts, dcp.metadata.TensorStorageMetadata)}
+
+
 def steps_saved(folder: Path) -> list[int]:
     """Steps that have a checkpoint folder, as numbers in order (never as names)."""
     entries = folder.iterdir() if folder.is_dir() else ()
@@ -117,6 +137,13 @@ def prune(folder: Path, keep: int, permanent: set[int]) -> None:
     passing = [step for step in steps_saved(folder) if step not in permanent]
     for step in passing[: max(0, len(passing) - keep)]:
         shutil.rmtree(folder / f"step-{step}")
+
+
+def stored_tensors(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those of `tensors` that the checkpoint holds: an imported one with fresh moments holds weights alone."""
+    if checkpoint.state.get("moments") != FRESH:
+        return tensors
+    return {name: tensor for name, tensor in tensors.items() if name.startswith(WEIGHT)}
 
 
 class _quiet(warnings.catch_warnings):  # noqa: N801  # used like a function

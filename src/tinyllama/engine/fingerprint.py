@@ -17,11 +17,14 @@ Facts = dict[str, Any]
 """Recipe key → value that decides the result."""
 
 
-def facts_at(recipe: Recipe, plan: Plan, step: int, corpora: Mapping[str, str], tokenizer: str) -> Facts:
+def facts_at(  # noqa: PLR0913, PLR0917  # a state is decided by that much
+    recipe: Recipe, plan: Plan, step: int, corpora: Mapping[str, str], tokenizer: str, start: str | None = None
+) -> Facts:
     """Everything that decides the weights after `step` steps of a plan.
 
     Only what was in force so far counts: a stage's batch and ramp once it has begun, its end once it was passed, a
     variant's shares from the fork on. Later stages, other variants, hardware, logging and evaluation do not.
+    Before the first step of a recipe with a start, that is the imported model alone.
 
     Args:
         recipe: the recipe.
@@ -29,20 +32,28 @@ def facts_at(recipe: Recipe, plan: Plan, step: int, corpora: Mapping[str, str], 
         step: steps done.
         corpora: SHA-256 of each prepared corpus's manifest.
         tokenizer: SHA-256 of the tokenizer's model.
+        start: SHA-256 of the imported weights that the plan starts from, if it does.
     """
+    imported: Facts = {
+        "tokenizer": tokenizer,
+        **_flat("model", recipe.model.model_dump(mode="json")),
+        **_start(recipe, start),
+    }
+    if start is not None and step == 0:
+        return imported
     stage = int(plan.stage[max(step - 1, 0)])
     forked = step > plan.fork_step
     shares = {"base": _shares(recipe.base)}
     if forked and plan.variant is not None:
         shares[f"variants.{plan.variant}"] = _shares(recipe.variants[plan.variant])
     facts: Facts = {
+        **imported,
+        **({"start.rewarm": recipe.start.rewarm} if recipe.start is not None else {}),
         "seed": recipe.seed,
-        "tokenizer": tokenizer,
         "tokenizer.bos": recipe.tokenizer.bos,
         "tokenizer.eos": recipe.tokenizer.eos,
         "document_masking": recipe.document_masking,
         "precision": recipe.precision,
-        **_flat("model", recipe.model.model_dump(mode="json")),
         **_flat("optimizer", recipe.optimizer.model_dump(mode="json")),
         **shares,
     }
@@ -73,6 +84,13 @@ def refuse_change(recorded: Facts, current: Facts, where: str) -> None:
                 f"{where} was made with {key} = {_short(old)}, the recipe now says {_short(new)}: the result would "
                 "differ. Set the key back, or train into another folder with --run"
             )
+
+
+def _start(recipe: Recipe, weights: str | None) -> Facts:
+    """What is imported, not where it was read from."""
+    if recipe.start is None:
+        return {}
+    return {"start.weights": weights, "start.tokens": recipe.start.tokens, "start.moments": recipe.start.moments}
 
 
 def _shares(shares: Mapping[str, object]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from tinyllama.engine.checkpoint import (
     prune,
     save_checkpoint,
     steps_saved,
+    stored_tensors,
     tensors_of,
     verify,
 )
@@ -54,6 +55,8 @@ class Run:
     """Folder of the whole family."""
     corpora: Mapping[str, PreparedCorpus]
     tokenizer_sha256: str
+    start_sha256: str | None
+    """Of the imported weights, if the recipe starts from some."""
     held_out_losses: Callable[[Llama], dict[str, float]]
     """Measures the model on held-out rows; injected, so that training knows no evaluation."""
     watch: list[Logger] = field(default_factory=list)
@@ -77,14 +80,15 @@ class Run:
     def facts(self, step: int) -> dict[str, Any]:
         """What decides the state after `step` steps."""
         hashes = {name: corpus.sha256 for name, corpus in self.corpora.items()}
-        return facts_at(self.recipe, self.plan, step, hashes, self.tokenizer_sha256)
+        return facts_at(self.recipe, self.plan, step, hashes, self.tokenizer_sha256, self.start_sha256)
 
 
 def find_start(run: Run) -> Checkpoint | None:
     """The checkpoint a run goes on from: its newest good one, else the fork of the base, else None.
 
     Raises:
-        CheckpointError: it belongs to another recipe, or the base of a variant is not finished.
+        CheckpointError: it belongs to another recipe, the base of a variant is not finished, or the model that
+            the recipe starts from is not imported.
     """
     for found in latest(run.folder / "checkpoints"):
         if isinstance(found, Checkpoint):
@@ -94,6 +98,8 @@ def find_start(run: Run) -> Checkpoint | None:
             return found
         _log.warning("%s; taking the one before it", found)
     if run.plan.variant is None:
+        if run.recipe.start is not None:
+            raise CheckpointError(f"{run.folder}: the model to start from is not here; run `tinyllama import` first")
         return None
     fork = run.family / BASE / "checkpoints" / f"step-{run.first_step}"
     if not fork.is_dir():
@@ -145,8 +151,9 @@ class _Trainer:
         self.optimizer = adamw.build_optimizer(recipe.optimizer, self.weights.masters)
         self.tensors = tensors_of(self.weights.masters, self.optimizer)
         if start is not None:
-            load_tensors(start, self.tensors)
-        adamw.set_step(self.optimizer, self.step)
+            load_tensors(start, stored_tensors(start, self.tensors))
+        self.moment_steps = recorded.get("moment_steps", 0)
+        adamw.set_step(self.optimizer, self.moment_steps + self.step)
         self.weights.publish()
         masked = recipe.document_masking
         self.gradients = Gradients(
@@ -157,6 +164,8 @@ class _Trainer:
         )
         self.peak = measure_peak(recipe.precision)
         self.stage_ends = {end for _, _, end in run.plan.stage_steps()}
+        # An imported model is the step-0 checkpoint; variants may fork from it at any later time.
+        self.kept = self.stage_ends | ({0} if recipe.start is not None else set())
 
     def run_to_end(self) -> Checkpoint:
         """Execute the plan from the current step on."""
@@ -184,7 +193,7 @@ class _Trainer:
         finally:
             for logger in loggers:
                 logger.close()
-        prune(run.folder / "checkpoints", 0, self.stage_ends)
+        prune(run.folder / "checkpoints", 0, self.kept)
         return verify(run.folder / "checkpoints" / f"step-{plan.steps}")
 
     def _loggers(self) -> list[Logger]:
@@ -251,11 +260,12 @@ class _Trainer:
             "ranks": 1,
             "threads": self.threads,
             "micro_batch": self.micro_batch,
+            "moment_steps": self.moment_steps,
             "torch": torch.__version__,
         }
         folder = run.folder / "checkpoints"
         path = save_checkpoint(folder, self.step, self.tensors, state)
-        prune(folder, run.recipe.checkpoints.keep, self.stage_ends)
+        prune(folder, run.recipe.checkpoints.keep, self.kept)
         return path
 
     def _not_finite(self, batch: StepBatch, loss: float, norm: float) -> str:

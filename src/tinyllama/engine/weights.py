@@ -6,30 +6,56 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tinyllama.engine.checkpoint import Checkpoint, latest, load_tensors
+from tinyllama.engine.checkpoint import WEIGHT, Checkpoint, latest, load_tensors, stored_sizes
 from tinyllama.errors import ModelError
-from tinyllama.model import Llama
+from tinyllama.model.weights import StoredWeights, build_model, check_weights
 from tinyllama.recipe import load_recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from torch import Tensor
+
+    from tinyllama.model import Llama
     from tinyllama.recipe import ModelShape
+
+
+class CheckpointWeights(StoredWeights):
+    """The weights of a checkpoint, without its moments."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        """Read which tensors there are; the checkpoint's files were verified when it was opened."""
+        self._checkpoint = checkpoint
+        self._sizes = {
+            name.removeprefix(WEIGHT): size for name, size in stored_sizes(checkpoint).items() if name.startswith(WEIGHT)
+        }
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = torch.empty(self._sizes[name])
+        load_tensors(self._checkpoint, {f"{WEIGHT}{name}": tensor})
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sizes)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def size_of(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor, from the checkpoint's index."""
+        return self._sizes[name]
 
 
 def load_model(checkpoint: Checkpoint, shape: ModelShape, dtype: torch.dtype = torch.float32) -> Llama:
     """The checkpoint's weights as a model in evaluation, rounded to `dtype`.
 
     Raises:
-        CheckpointError: the checkpoint holds another shape.
+        ModelError: the checkpoint holds another shape.
     """
-    with torch.device("meta"):
-        model = Llama(shape)
-    model.to_empty(device="cpu")
-    if shape.tied_embeddings:
-        model.lm_head.weight = model.embed_tokens.weight
-    load_tensors(checkpoint, {f"model.{name}": weight.data for name, weight in model.named_parameters()})
-    return model.to(dtype).eval().requires_grad_(requires_grad=False)
+    weights = CheckpointWeights(checkpoint)
+    check_weights(weights, shape, str(checkpoint.folder), "the recipe's model")
+    return build_model(shape, weights, dtype)
 
 
 def newest_checkpoint(run: Path) -> Checkpoint:

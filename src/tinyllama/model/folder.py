@@ -1,37 +1,23 @@
-"""A Hugging Face Llama folder and our `Llama`: both directions of its config, and reading its weights."""
+"""A Hugging Face Llama folder and our `Llama`: both directions of its config, and loading it."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from tinyllama.errors import ModelError
-from tinyllama.model.llama import Llama
+from tinyllama.model.folder_weights import FolderWeights, read_object
+from tinyllama.model.weights import build_model, check_weights
 from tinyllama.recipe import ModelShape
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
+    from tinyllama.model.llama import Llama
 
 CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-HEAD = "lm_head.weight"
-_EMBEDDING = "embed_tokens.weight"
-_PREFIX = "model."
-# Buffers that releases of transformers before 4.32 stored; the config decides them.
-_DERIVED = "rotary_emb.inv_freq"
-
-
-def hub_name(name: str) -> str:
-    """The name that transformers gives one of our parameters: all but the head live under `model.`."""
-    return name if name == HEAD else _PREFIX + name
 
 
 def config_of_shape(shape: ModelShape, *, dtype: torch.dtype, bos_id: int, eos_id: int) -> dict[str, Any]:
@@ -111,7 +97,7 @@ def shape_of_config(config: dict[str, Any]) -> ModelShape:
 
 
 def load_folder(folder: Path, dtype: torch.dtype = torch.float32) -> Llama:
-    """Load a Hugging Face Llama folder: `config.json` and one or several safetensors files.
+    """Load a Hugging Face Llama folder: `config.json` and its weights.
 
     Args:
         folder: the folder.
@@ -121,17 +107,9 @@ def load_folder(folder: Path, dtype: torch.dtype = torch.float32) -> Llama:
         ModelError: the folder holds no model, one that is damaged, or one that we do not support.
     """
     shape = shape_of_config(read_config(folder))
-    with torch.device("meta"):
-        model = Llama(shape)
-    weights = _read_weights(folder)
-    if shape.tied_embeddings:
-        _tie(weights, folder)
-    _check_names(model, weights, folder)
-    # assign=True keeps what was read instead of copying it; a tie has to be made again after it.
-    model.load_state_dict({name: tensor.to(dtype) for name, tensor in weights.items()}, assign=True)
-    if shape.tied_embeddings:
-        model.lm_head.weight = model.embed_tokens.weight
-    return model
+    weights = FolderWeights(folder, tied=shape.tied_embeddings)
+    check_weights(weights, shape, str(folder), CONFIG)
+    return build_model(shape, weights, dtype)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -140,17 +118,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: it is not there or not a JSON object.
     """
-    return _read_json(folder / CONFIG, "give a Hugging Face folder of a Llama model")
-
-
-def _read_json(path: Path, remedy: str) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read: {error}; {remedy}") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: holds a {type(value).__name__}, not an object; {remedy}")
-    return value
+    return read_object(folder / CONFIG, "give a Hugging Face folder of a Llama model")
 
 
 def _refuse_other_architectures(config: dict[str, Any]) -> None:
@@ -180,56 +148,3 @@ def _rope_theta(config: dict[str, Any]) -> float:
     if not isinstance(theta, int | float):
         raise ModelError(f"{CONFIG}: rope_theta is {theta!r}, not a number")
     return float(theta)
-
-
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder under our names."""
-    weights: dict[str, Tensor] = {}
-    for path in _weight_files(folder):
-        try:
-            stored = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"{path}: cannot be read as safetensors: {error}; get the file anew") from error
-        weights |= {name.removeprefix(_PREFIX): tensor for name, tensor in stored.items()}
-    return {name: tensor for name, tensor in weights.items() if not name.endswith(_DERIVED)}
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    if (folder / INDEX).is_file():
-        index = _read_json(folder / INDEX, "get the file anew")
-        names = sorted(set(index.get("weight_map", {}).values()))
-        for name in names:
-            if not (folder / name).is_file():
-                raise ModelError(f"{folder / name}: this part of the weights is missing; {INDEX} names it")
-        return [folder / name for name in names]
-    raise ModelError(f"{folder}: holds neither {WEIGHTS} nor {INDEX}; only safetensors weights are read")
-
-
-def _tie(weights: dict[str, Tensor], folder: Path) -> None:
-    """Let the head be the embedding; a stored head must say the same."""
-    if _EMBEDDING not in weights:
-        return
-    head = weights.setdefault(HEAD, weights[_EMBEDDING])
-    if not torch.equal(head, weights[_EMBEDDING]):
-        raise ModelError(
-            f"{folder}: tie_word_embeddings is true, but {HEAD} differs from {hub_name(_EMBEDDING)}; "
-            "set tie_word_embeddings to false if the head is meant to be its own"
-        )
-
-
-def _check_names(model: Llama, weights: dict[str, Tensor], folder: Path) -> None:
-    """Refuse tensors that are missing, unexpected or of another shape than the config says."""
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
-    for problem, names in (("are missing", missing), ("are unexpected", unexpected)):
-        if names:
-            listed = ", ".join(hub_name(name) for name in sorted(names)[:3])
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise ModelError(f"{folder}: tensors {problem}: {listed}{more}; {CONFIG} asks for others")
-    for name, shape in expected.items():
-        if tuple(weights[name].shape) != shape:
-            raise ModelError(
-                f"{folder}: {hub_name(name)} has shape {tuple(weights[name].shape)}, but {CONFIG} asks for {shape}"
-            )

@@ -26,13 +26,28 @@ def learning_rate(schedule: LearningRate, tokens: NDArray[np.int64]) -> NDArray[
     return np.where(tokens < schedule.warmup, warming, cosine)
 
 
+def planned_rate(recipe: Recipe, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The recipe's learning rate at numbers of tokens seen: its schedule, times the rise after a start's re-warm-up."""
+    rates = learning_rate(recipe.optimizer.learning_rate, tokens)
+    if recipe.start is None or recipe.start.rewarm == 0:
+        return rates
+    since = tokens - recipe.start_sequences * recipe.model.context
+    return rates * np.clip(since / recipe.start.rewarm, 0.0, 1.0)
+
+
+def fork_sequences(recipe: Recipe) -> int:
+    """Sequences seen when variants leave the base."""
+    return [recipe.start_sequences, *stage_ends(recipe)][recipe.fork_index]
+
+
 def stage_ends(recipe: Recipe) -> list[int]:
     """Sequences seen at the end of each stage: the first whole step that reaches its boundary.
 
     Raises:
         PlanError: a stage would have no step, because the one before it already passes its boundary.
     """
-    context, seen, ends = recipe.model.context, 0, []
+    context, seen = recipe.model.context, recipe.start_sequences
+    ends: list[int] = []
     for stage in recipe.stages:
         batch = recipe.batch_sequences(stage)
         steps = -(-(stage.until - seen * context) // (batch * context))
@@ -49,7 +64,7 @@ def stage_ends(recipe: Recipe) -> list[int]:
 def share_at(recipe: Recipe, variant: str | None, tokens: float) -> dict[str, float]:
     """Planned share of each corpus at a number of tokens seen; None is the base alone."""
     shares = {name: float(recipe.base.get(name, 0)) for name in recipe.corpora}
-    fork_tokens = stage_ends(recipe)[recipe.fork_index - 1] * recipe.model.context
+    fork_tokens = fork_sequences(recipe) * recipe.model.context
     if variant is None or tokens <= fork_tokens:
         return shares
     ramp = recipe.stages[recipe.fork_index].ramp

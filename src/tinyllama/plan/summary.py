@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tinyllama.plan.schedule import share_at
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ def summarise(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
                 shares_at_end=share_at(recipe, forked, after),
             )
         )
-    totals = plan.taken[-1] + plan.counts[-1]
+    totals = plan.counts.sum(axis=0, dtype=np.int64)
     corpora = []
     for name, sequences in zip(plan.corpora, totals.tolist(), strict=True):
         size = (sizes or {}).get(name, recipe.corpora[name].size)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyllama.errors import PlanError
 from tinyllama.plan.quota import QuotaCurve, allot, quota_curve
-from tinyllama.plan.schedule import learning_rate, stage_ends
+from tinyllama.plan.schedule import fork_sequences, planned_rate, stage_ends
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +32,8 @@ class Plan:
     context: int
     corpora: tuple[str, ...]
     stages: tuple[str, ...]
+    start: int
+    """Sequences seen before the first step: 0, or the recipe's start."""
     fork_step: int
     """First step that belongs to the variant."""
     before: NDArray[np.int64]
@@ -45,7 +47,7 @@ class Plan:
     counts: NDArray[np.int32]
     """Sequences from each corpus in the step."""
     taken: NDArray[np.int64]
-    """Sequences taken from each corpus before the step."""
+    """Sequences taken from each corpus before the step, since `start`."""
 
     @property
     def steps(self) -> int:
@@ -55,13 +57,13 @@ class Plan:
     def tokens_after(self, step: int) -> int:
         """Tokens seen when `step` steps are done."""
         if step == 0:
-            return 0
+            return self.start * self.context
         return int(self.before[step - 1] + self.batch[step - 1]) * self.context
 
     def step_reaching(self, tokens: int) -> int:
         """Fewest steps after which at least `tokens` were seen (at most all of them)."""
         after = (self.before + self.batch) * self.context
-        return min(int(np.searchsorted(after, tokens)) + 1, self.steps) if tokens > 0 else 0
+        return min(int(np.searchsorted(after, tokens)) + 1, self.steps) if tokens > self.start * self.context else 0
 
     def stage_steps(self) -> list[tuple[str, int, int]]:
         """(name, first step, end step) of each stage."""
@@ -94,7 +96,7 @@ def compile_plan(recipe: Recipe, variant: str | None = None) -> Plan:
         raise PlanError(f"{recipe.name} has no variant {variant!r}; it has {', '.join(recipe.variants)}")
     stages = recipe.stages[: recipe.fork_index] if variant is None else recipe.stages
     batch, stage = _steps(recipe, len(stages))
-    after = np.cumsum(batch, dtype=np.int64)
+    after = recipe.start_sequences + np.cumsum(batch, dtype=np.int64)
     before = after - batch
     fork_step = int(np.searchsorted(stage, recipe.fork_index))
     names = _corpora_in_use(recipe, variant)
@@ -104,10 +106,11 @@ def compile_plan(recipe: Recipe, variant: str | None = None) -> Plan:
         context=recipe.model.context,
         corpora=names,
         stages=tuple(item.name for item in stages),
+        start=recipe.start_sequences,
         fork_step=fork_step,
         before=before,
         stage=stage,
-        lr=learning_rate(recipe.optimizer.learning_rate, after * recipe.model.context),
+        lr=planned_rate(recipe, after * recipe.model.context),
         batch=batch.astype(np.int32),
         counts=np.diff(taken, axis=0).astype(np.int32),
         taken=taken[:-1],
@@ -115,15 +118,15 @@ def compile_plan(recipe: Recipe, variant: str | None = None) -> Plan:
 
 
 def quota_at(recipe: Recipe, variant: str | None, corpus: str, sequences: int) -> Fraction:
-    """Exact planned quota of a corpus, in sequences, when `sequences` were seen."""
-    fork = stage_ends(recipe)[recipe.fork_index - 1]
-    curve = _curve(recipe, None if sequences <= fork else variant, corpus, fork)
-    return Fraction(curve.at(sequences), curve.unit)
+    """Exact planned quota of a corpus since the start, in sequences, when `sequences` were seen."""
+    fork, seen = fork_sequences(recipe) - recipe.start_sequences, sequences - recipe.start_sequences
+    curve = _curve(recipe, None if seen <= fork else variant, corpus, fork)
+    return Fraction(curve.at(seen), curve.unit)
 
 
 def _steps(recipe: Recipe, stages: int) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
     """Batch and stage index of each step of the first `stages` stages."""
-    ends = np.array([0, *stage_ends(recipe)[:stages]], np.int64)
+    ends = np.array([recipe.start_sequences, *stage_ends(recipe)[:stages]], np.int64)
     sizes = np.array([recipe.batch_sequences(stage) for stage in recipe.stages[:stages]], np.int64)
     steps = np.diff(ends) // sizes
     return np.repeat(sizes, steps), np.repeat(np.arange(stages, dtype=np.int16), steps)
@@ -146,15 +149,14 @@ def _curve(recipe: Recipe, variant: str | None, corpus: str, fork: int) -> Quota
 def _allot_all(
     recipe: Recipe, variant: str | None, names: tuple[str, ...], batch: NDArray[np.int64], fork_step: int
 ) -> NDArray[np.int64]:
-    """Cumulative sequences per corpus: [steps + 1, corpora]."""
+    """Cumulative sequences per corpus since the start: [steps + 1, corpora]."""
     fork = int(batch[:fork_step].sum())
-    start = (0,) * len(names)
-    base = _allot_part(recipe, None, names, batch[:fork_step], start, 0)
+    nothing = np.zeros((1, len(names)), np.int64)
+    base = np.vstack([nothing, _allot_part(recipe, None, names, batch[:fork_step], (0,) * len(names), 0)])
     if variant is None:
-        return np.vstack([[start], base])
+        return base
     at_fork = tuple(int(count) for count in base[-1])
-    rest = _allot_part(recipe, variant, names, batch[fork_step:], at_fork, fork)
-    return np.vstack([[start], base, rest])
+    return np.vstack([base, _allot_part(recipe, variant, names, batch[fork_step:], at_fork, fork)])
 
 
 def _allot_part(  # noqa: PLR0913, PLR0917  # one row of the table per argument
@@ -172,7 +174,7 @@ def _allot_part(  # noqa: PLR0913, PLR0917  # one row of the table per argument
         result = np.tile(np.array(taken, np.int64), (len(batch), 1))
         result[:, whole[0]] += np.cumsum(batch)
         return result
-    result = np.array(allot(curves, seen, batch.tolist(), taken), np.int64)
+    result = np.array(allot(curves, seen, batch.tolist(), taken), np.int64).reshape(len(batch), len(names))
     if (result.sum(axis=1) != seen + np.cumsum(batch)).any():
         raise PlanError(
             f"{recipe.name}: no whole number of sequences can follow the shares of variant {variant} from the fork "

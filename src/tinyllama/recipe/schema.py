@@ -73,12 +73,14 @@ class TokenizerTraining(_Section):
 
 
 class Tokenizer(_Section):
-    """Where the tokenizer comes from; exactly one of the three."""
+    """Where the tokenizer comes from; exactly one of the four."""
 
     builtin: Literal["llama2"] | None = None
     file: str | None = None
-    """A SentencePiece `tokenizer.model`."""
+    """A SentencePiece `tokenizer.model`, or a tokenizer.json with its tokenizer_config.json beside it."""
     train: TokenizerTraining | None = None
+    imported: bool = False
+    """The one that comes with the model of `start`."""
     bos: bool = True
     """Begin each document with BOS, as Llama tooling does at inference."""
     eos: bool = True
@@ -86,8 +88,8 @@ class Tokenizer(_Section):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Tokenizer:
-        if sum(origin is not None for origin in (self.builtin, self.file, self.train)) != 1:
-            raise ValueError("give exactly one of builtin, file or train")
+        if sum(origin is not None for origin in (self.builtin, self.file, self.train)) + self.imported != 1:
+            raise ValueError("give exactly one of builtin, file, train or imported")
         return self
 
 
@@ -227,6 +229,19 @@ class Logging(_Section):
     """A Weights & Biases project (needs the `wandb` extra)."""
 
 
+class Start(_Section):
+    """A model that training goes on from, instead of random weights."""
+
+    model: str
+    """A Hugging Face folder or hub id, a GGUF file, or a checkpoint `…/checkpoints/step-<n>` of another run."""
+    tokens: Count
+    """Tokens that the model is taken to have seen: where the plan and its learning rate begin."""
+    moments: Literal["fresh", "kept"] = "fresh"
+    """The optimizer's: zeros, or those of the checkpoint (only ours have any)."""
+    rewarm: Count = 0
+    """Tokens over which the learning rate rises linearly from 0 to the schedule's."""
+
+
 Shares = dict[Name, Share]
 
 
@@ -246,6 +261,7 @@ class Recipe(_Section):
     precision: Literal["fp32", "bf16"] = "bf16"
     """Of matrix products; weights, moments and reductions stay fp32."""
     optimizer: Optimizer
+    start: Start | None = None
     base: Shares
     stages: Annotated[list[Stage], Field(min_length=1)]
     variants: Annotated[dict[Name, Shares], Field(min_length=1)]
@@ -257,6 +273,11 @@ class Recipe(_Section):
     def batch_sequences(self, stage: Stage) -> int:
         """Sequences in one step of a stage."""
         return stage.batch.amount if stage.batch.unit == "sequences" else stage.batch.amount // self.model.context
+
+    @property
+    def start_sequences(self) -> int:
+        """Sequences seen before the first step: the start's tokens in whole sequences, rounded up."""
+        return 0 if self.start is None else -(-self.start.tokens // self.model.context)
 
     @property
     def fork_index(self) -> int:
@@ -290,8 +311,13 @@ class Recipe(_Section):
     @field_validator("stages")
     @classmethod
     def _stages_follow(cls, stages: list[Stage], info: ValidationInfo) -> list[Stage]:
-        if sum(stage.fork for stage in stages) != 1 or stages[0].fork:
-            raise ValueError("exactly one stage after the first must say fork: true")
+        start = info.data.get("start")
+        if sum(stage.fork for stage in stages) != 1 or (stages[0].fork and start is None):
+            raise ValueError(
+                "exactly one stage must say fork: true; only a recipe with a start may have it on the first stage"
+            )
+        if start is not None and start.tokens >= stages[0].until:
+            raise ValueError(f"stage {stages[0].name} must end after start.tokens ({start.tokens})")
         if len({stage.name for stage in stages}) != len(stages):
             raise ValueError("stage names must differ")
         for before, after in pairwise(stages):
@@ -307,6 +333,8 @@ class Recipe(_Section):
     @model_validator(mode="after")
     def _tokenizer_fits(self) -> Recipe:
         training = self.tokenizer.train
+        if self.tokenizer.imported and self.start is None:
+            raise ValueError("tokenizer.imported is the one of the start's model: add a start, or name another tokenizer")
         if training and training.vocab_size != self.model.vocab_size:
             raise ValueError(
                 f"tokenizer.train.vocab_size ({training.vocab_size}) must equal "

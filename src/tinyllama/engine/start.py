@@ -1,0 +1,134 @@
+"""A model from elsewhere as the checkpoint that a family's plan starts from: `base/checkpoints/step-0`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tinyllama.engine.checkpoint import (
+    FRESH,
+    MOMENTS,
+    STATE,
+    WEIGHT,
+    Checkpoint,
+    load_tensors,
+    save_checkpoint,
+    steps_saved,
+    verify,
+)
+from tinyllama.engine.fingerprint import facts_at, fingerprint
+from tinyllama.engine.weights import CheckpointWeights
+from tinyllama.errors import CheckpointError, ModelError
+from tinyllama.model.weights import check_weights, parameter_shapes
+from tinyllama.plan import compile_plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from tinyllama.model.weights import StoredWeights
+    from tinyllama.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is imported."""
+
+    weights: StoredWeights
+    sha256: str
+    """Of the files it was read from."""
+    origin: str
+    """What the person named."""
+    checkpoint: Checkpoint | None = None
+    """Of a run of ours, which holds moments too."""
+
+
+def import_start(recipe: Recipe, source: Source, family: Path, tokenizer_sha256: str) -> Checkpoint:
+    """Write a model as the step-0 checkpoint of a family's base, and check that it reads back bit for bit.
+
+    Args:
+        recipe: has a `start`; its model shape must be the source's.
+        source: the weights.
+        family: the family's folder.
+        tokenizer_sha256: of the family's tokenizer.
+
+    Raises:
+        ModelError: tensors are missing, unexpected, of another shape than the recipe's model, or not finite; or
+            the recipe keeps moments and the source has none.
+        CheckpointError: something was trained from an earlier start, or the checkpoint cannot be written.
+    """
+    if recipe.start is None:
+        raise ModelError(
+            f"{recipe.name}: the recipe has no `start` section, which says how training goes on; add e.g. "
+            "start: {model: PATH, tokens: 3T, moments: fresh, rewarm: 2B}"
+        )
+    check_weights(source.weights, recipe.model, source.origin, "the recipe's model")
+    tensors = {f"{WEIGHT}{name}": _finite(source, name) for name in parameter_shapes(recipe.model)}
+    state: dict[str, Any] = {"moments": recipe.start.moments, "moment_steps": 0}
+    if recipe.start.moments != FRESH:
+        moments = _moments(source, recipe)
+        state["moment_steps"] = _moment_steps(source)
+        tensors |= moments
+    facts = facts_at(recipe, compile_plan(recipe), 0, {}, tokenizer_sha256, source.sha256)
+    state |= {
+        "recipe": recipe.name,
+        "run": "base",
+        "step": 0,
+        "tokens": recipe.start_sequences * recipe.model.context,
+        "fingerprint": fingerprint(facts),
+        "facts": facts,
+        "origin": source.origin,
+        "torch": torch.__version__,
+    }
+    folder = family / "base" / "checkpoints"
+    if any(steps_saved(folder)):
+        raise CheckpointError(f"{folder}: training has begun from an earlier start; import into another folder (--run)")
+    checkpoint = verify(save_checkpoint(folder, 0, tensors, state))
+    _compare(checkpoint, tensors)
+    return checkpoint
+
+
+def imported_sha256(family: Path) -> str | None:
+    """SHA-256 of the weights that a family's start was imported from; None if nothing was."""
+    path = family / "base" / "checkpoints" / "step-0" / STATE
+    if not path.is_file():
+        return None
+    sha256: str = json.loads(path.read_text(encoding="utf-8"))["facts"]["start.weights"]
+    return sha256
+
+
+def _finite(source: Source, name: str) -> Tensor:
+    tensor = source.weights[name].float().contiguous()
+    if not torch.isfinite(tensor).all():
+        raise ModelError(f"{source.origin}: {name} holds values that are not finite; get the file anew")
+    return tensor
+
+
+def _moments(source: Source, recipe: Recipe) -> dict[str, Tensor]:
+    checkpoint = source.checkpoint
+    if checkpoint is None or checkpoint.state.get("moments") == FRESH:
+        raise ModelError(
+            f"{source.origin}: holds no optimizer moments, but the recipe says start.moments: kept; say fresh, or "
+            "give a checkpoint of a run"
+        )
+    shapes = parameter_shapes(recipe.model)
+    moments = {f"{kind}{name}": torch.empty(size) for kind in MOMENTS for name, size in shapes.items()}
+    load_tensors(checkpoint, moments)
+    return moments
+
+
+def _moment_steps(source: Source) -> int:
+    """Updates that the kept moments have seen, for bias correction."""
+    checkpoint = source.checkpoint
+    return 0 if checkpoint is None else checkpoint.step + int(checkpoint.state.get("moment_steps", 0))
+
+
+def _compare(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:
+    weights = CheckpointWeights(checkpoint)
+    for name in weights:
+        if not torch.equal(weights[name], tensors[f"{WEIGHT}{name}"]):
+            raise CheckpointError(f"{checkpoint.folder}: {name} does not read back as it was written")
