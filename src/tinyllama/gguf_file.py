@@ -39,7 +39,9 @@ class GgufFile:
         except (OSError, ValueError, KeyError, IndexError) as error:
             raise ModelError(f"{path}: cannot be read as GGUF: {error}; get the file anew") from error
         if self.get("split.count", 1) > 1:
-            raise ModelError(f"{path}: is one of several parts; join them first with llama.cpp's llama-gguf-split --merge")
+            raise ModelError(
+                f"{path}: is one of several parts; join them first with llama.cpp's llama-gguf-split --merge"
+            )
         self.tensors: dict[str, ReaderTensor] = {tensor.name: tensor for tensor in self._reader.tensors}
 
     def get(self, key: str, default: Any = None) -> Any:  # noqa: ANN401  # GGUF values are of any type

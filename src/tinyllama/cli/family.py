@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tinyllama.corpus.prepare import prepare_corpus
-from tinyllama.corpus.tokenizer import TextTokenizer, obtain_tokenizer
+from tinyllama.corpus.tokenizer import TextTokenizer, imported_folder, obtain_tokenizer
 from tinyllama.errors import SourceError
 from tinyllama.files import write_atomic, write_json
 from tinyllama.plan import compile_plan
@@ -50,6 +50,10 @@ class Family:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomic(self.folder / "recipe.yaml", dump_recipe(self.recipe))
         self.screen.say("tokenizer")
+        if self.recipe.tokenizer.imported and not imported_folder(self.folder / "tokenizer").is_dir():
+            from tinyllama.cli.importing import obtain_start  # noqa: PLC0415  # imports torch
+
+            obtain_start(self).write_tokenizer(imported_folder(self.folder / "tokenizer"))
         return obtain_tokenizer(self.recipe, self.folder / "tokenizer", self.root, _ignore)
 
     @cached_property
@@ -78,6 +82,7 @@ class Family:
             SourceError: a corpus it needs cannot be had.
         """
         from tinyllama.engine import Run  # noqa: PLC0415  # imports torch
+        from tinyllama.engine.start import imported_sha256  # noqa: PLC0415  # imports torch
         from tinyllama.evaluate.bits import held_out_losses  # noqa: PLC0415
 
         if lacking := self.lacks(model):
@@ -94,14 +99,19 @@ class Family:
             family=self.folder,
             corpora=self.corpora,
             tokenizer_sha256=self.tokenizer.sha256,
+            start_sha256=imported_sha256(self.folder) if self.recipe.start is not None else None,
             held_out_losses=losses,
             watch=[self.screen.training(model, plan)],
         )
 
     def train(self, model: str) -> None:
-        """Train a model to its end, from wherever it stands."""
+        """Train a model to its end, from wherever it stands; imports the model that the recipe starts from."""
         from tinyllama.engine import train  # noqa: PLC0415  # imports torch
 
+        if self.recipe.start is not None and not (self.folder / BASE / "checkpoints").is_dir():
+            from tinyllama.cli.importing import import_family  # noqa: PLC0415  # imports torch
+
+            import_family(self)
         run = self.run(model)
         with self.timed(f"train {model}"):
             train(run)

@@ -72,7 +72,7 @@ class TrainingProgress:
 
     def __init__(self, screen: Screen, name: str, plan: Plan) -> None:
         self._screen, self._name = screen, name
-        self._first = plan.tokens_after(plan.fork_step) if plan.variant else 0
+        self._first = plan.tokens_after(plan.fork_step if plan.variant else 0)
         self._total = plan.tokens_after(plan.steps)
         self._bar: Progress | None = None
         self._task: Any = None

@@ -11,11 +11,11 @@ import torch
 from tinyllama.cli.tables import plan_markdown
 from tinyllama.engine.machine import cores
 from tinyllama.engine.precision import DTYPES
-from tinyllama.engine.weights import load_model, newest_checkpoint
+from tinyllama.engine.weights import CheckpointWeights, load_model, newest_checkpoint
 from tinyllama.errors import CorpusError
 from tinyllama.evaluate.bits import bits_per_byte
 from tinyllama.evaluate.commonsense import evaluate_tasks
-from tinyllama.export import export_model, model_card
+from tinyllama.export import About, export_gguf, export_model, model_card
 from tinyllama.files import sha256_file, sha256_json, write_json
 from tinyllama.generate import Sampling, generate, stream_text
 from tinyllama.plan import compile_plan, summarise
@@ -76,7 +76,7 @@ def sample_family(family: Family, checkpoints: dict[str, Checkpoint]) -> dict[st
 def continue_prompt(model: Any, family: Family, prompt: str) -> str:  # noqa: ANN401  # Llama
     """A short continuation with the model card's sampling options."""
     tokenizer = family.tokenizer
-    ids = [tokenizer.bos_id, *tokenizer.encode([prompt])[0]]
+    ids = tokenizer.encode_prompt(prompt)
     settings = Sampling(temperature=1.0, top_k=10, repetition_penalty=1.5)
     new = generate(
         model,
@@ -104,15 +104,33 @@ def export_family(
             family.screen.say(f"exporting {model}")
             marker.unlink(missing_ok=True)
             result = export_model(
-                load_model(checkpoint, family.recipe.model),
+                CheckpointWeights(checkpoint),
                 folder=folder,
                 recipe=family.recipe,
                 name=model,
-                tokenizer_model=family.tokenizer.model_file,
+                tokenizer=family.tokenizer,
                 card=card,
                 dtype=torch.float32,
             )
             write_json(marker, {"inputs": inputs, "largest_difference": result.largest_difference})
+        folders[model] = folder
+    return folders
+
+
+def export_family_gguf(family: Family, checkpoints: dict[str, Checkpoint], kind: str) -> dict[str, Path]:
+    """Every model as a GGUF file with its Modelfile: model → folder."""
+    folders = {}
+    for model, checkpoint in checkpoints.items():
+        folder = family.folder / "exports" / f"{model}-{kind}-gguf"
+        family.screen.say(f"exporting {model}")
+        export_gguf(
+            CheckpointWeights(checkpoint),
+            shape=family.recipe.model,
+            tokenizer=family.tokenizer,
+            folder=folder,
+            kind=kind,
+            about=About(f"{family.recipe.name}-{model}", family.recipe.license),
+        )
         folders[model] = folder
     return folders
 

@@ -18,11 +18,8 @@ if TYPE_CHECKING:
 _KEY = "tokenizer.ggml."
 
 
-def write_gguf_tokenizer(file: GgufFile, folder: Path) -> Path:
+def write_gguf_tokenizer(file: GgufFile, folder: Path) -> None:
     """Write a GGUF file's tokenizer: `tokenizer.model` for SentencePiece, else tokenizer.json with its config.
-
-    Returns:
-        The file that `open_tokenizer` takes.
 
     Raises:
         CorpusError: it is neither a SentencePiece BPE nor a byte-level BPE of a kind we know.
@@ -30,15 +27,12 @@ def write_gguf_tokenizer(file: GgufFile, folder: Path) -> Path:
     """
     match kind := file.require(f"{_KEY}model"):
         case "llama":
-            target = folder / "tokenizer.model"
-            write_atomic(target, _sentencepiece(file))
+            write_atomic(folder / "tokenizer.model", _sentencepiece(file))
         case "gpt2":
-            target = folder / "tokenizer.json"
-            write_atomic(target, _byte_level(file))
+            write_atomic(folder / "tokenizer.json", _byte_level(file))
             write_json(folder / CONFIG, _config(file))
         case _:
             raise CorpusError(f"{file.path}: its tokenizer is of kind {kind!r}; only 'llama' and 'gpt2' are read")
-    return target
 
 
 def _sentencepiece(file: GgufFile) -> bytes:
@@ -49,7 +43,7 @@ def _sentencepiece(file: GgufFile) -> bytes:
         unknown_id=file.get(f"{_KEY}unknown_token_id", 0),
         bos_id=file.require(f"{_KEY}bos_token_id"),
         eos_id=file.require(f"{_KEY}eos_token_id"),
-        space_prefix=file.get(f"{_KEY}add_space_prefix", True),  # noqa: FBT003  # llama.cpp's default
+        space_prefix=file.get(f"{_KEY}add_space_prefix", True),  # llama.cpp's default
     )
 
 

@@ -69,13 +69,17 @@ def write_transformers_files(model_file: Path, folder: Path, *, context: int) ->
     tokenizer.model; `legacy` keeps it to SentencePiece's ids.
 
     Args:
-        model_file: a SentencePiece BPE with byte fallback and identity normalization.
+        model_file: a SentencePiece BPE with byte fallback and identity normalization; or a tokenizer.json, which
+            is copied with the tokenizer_config.json beside it.
         folder: where the files go, beside a model's.
         context: tokens in the model's context.
 
     Raises:
         CorpusError: the model is of another kind.
     """
+    if model_file.suffix == ".json":
+        _copy_json_tokenizer(model_file, folder)
+        return
     unknown, bos, eos = _read_pieces(model_file).controls
     special = {"bos_token": bos, "eos_token": eos, "unk_token": unknown}
     write_atomic(folder / "tokenizer.model", model_file.read_bytes())
@@ -92,6 +96,14 @@ def write_transformers_files(model_file: Path, folder: Path, *, context: int) ->
         "legacy": True,
     }
     write_json(folder / "tokenizer_config.json", settings | special)
+
+
+def _copy_json_tokenizer(model_file: Path, folder: Path) -> None:
+    settings = json.loads(model_file.with_name("tokenizer_config.json").read_text(encoding="utf-8"))
+    special = {key: value for key, value in settings.items() if key.endswith("_token") and value is not None}
+    write_atomic(folder / "tokenizer.json", model_file.read_bytes())
+    write_json(folder / "tokenizer_config.json", settings)
+    write_json(folder / "special_tokens_map.json", special)
 
 
 def _read_pieces(model_file: Path) -> _Pieces:

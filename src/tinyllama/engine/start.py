@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,21 +30,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from tinyllama.model.weights import StoredWeights
+    from tinyllama.engine.source import Source
     from tinyllama.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is imported."""
-
-    weights: StoredWeights
-    sha256: str
-    """Of the files it was read from."""
-    origin: str
-    """What the person named."""
-    checkpoint: Checkpoint | None = None
-    """Of a run of ours, which holds moments too."""
 
 
 def import_start(recipe: Recipe, source: Source, family: Path, tokenizer_sha256: str) -> Checkpoint:
@@ -66,6 +53,7 @@ def import_start(recipe: Recipe, source: Source, family: Path, tokenizer_sha256:
             f"{recipe.name}: the recipe has no `start` section, which says how training goes on; add e.g. "
             "start: {model: PATH, tokens: 3T, moments: fresh, rewarm: 2B}"
         )
+    _refuse_other_shape(recipe, source)
     check_weights(source.weights, recipe.model, source.origin, "the recipe's model")
     tensors = {f"{WEIGHT}{name}": _finite(source, name) for name in parameter_shapes(recipe.model)}
     state: dict[str, Any] = {"moments": recipe.start.moments, "moment_steps": 0}
@@ -88,7 +76,11 @@ def import_start(recipe: Recipe, source: Source, family: Path, tokenizer_sha256:
     if any(steps_saved(folder)):
         raise CheckpointError(f"{folder}: training has begun from an earlier start; import into another folder (--run)")
     checkpoint = verify(save_checkpoint(folder, 0, tensors, state))
-    _compare(checkpoint, tensors)
+    try:
+        _compare(checkpoint, tensors)
+    except CheckpointError:
+        shutil.rmtree(checkpoint.folder)
+        raise
     return checkpoint
 
 
@@ -99,6 +91,15 @@ def imported_sha256(family: Path) -> str | None:
         return None
     sha256: str = json.loads(path.read_text(encoding="utf-8"))["facts"]["start.weights"]
     return sha256
+
+
+def _refuse_other_shape(recipe: Recipe, source: Source) -> None:
+    """A context may be extended or shortened; anything else would be another model."""
+    asked, found = recipe.model.model_dump(), source.shape.model_dump()
+    differing = [key for key in asked if key != "context" and asked[key] != found[key]]
+    if differing:
+        stated = ", ".join(f"{key}: {found[key]}" for key in differing)
+        raise ModelError(f"{source.origin}: differs from the recipe's model; write model: {{{stated}}}")
 
 
 def _finite(source: Source, name: str) -> Tensor:

@@ -28,7 +28,9 @@ class CheckpointWeights(StoredWeights):
         """Read which tensors there are; the checkpoint's files were verified when it was opened."""
         self._checkpoint = checkpoint
         self._sizes = {
-            name.removeprefix(WEIGHT): size for name, size in stored_sizes(checkpoint).items() if name.startswith(WEIGHT)
+            name.removeprefix(WEIGHT): size
+            for name, size in stored_sizes(checkpoint).items()
+            if name.startswith(WEIGHT)
         }
 
     def __getitem__(self, name: str) -> Tensor:

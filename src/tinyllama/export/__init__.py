@@ -1,7 +1,18 @@
-"""A model as a complete Hugging Face folder, checked against transformers before it is there."""
+"""A model as a folder that other tools load, checked against another library before it is there."""
 
 from tinyllama.export.card import model_card, quick_start
 from tinyllama.export.folder import export_model
-from tinyllama.export.parity import ParityResult
+from tinyllama.export.gguf import FILE_TYPES, About
+from tinyllama.export.gguf_folder import export_gguf
+from tinyllama.export.parity import ParityResult, check_parity
 
-__all__ = ["ParityResult", "export_model", "model_card", "quick_start"]
+__all__ = [
+    "FILE_TYPES",
+    "About",
+    "ParityResult",
+    "check_parity",
+    "export_gguf",
+    "export_model",
+    "model_card",
+    "quick_start",
+]

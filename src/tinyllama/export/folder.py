@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tinyllama.corpus.tokenizer import TextTokenizer
 from tinyllama.corpus.tokenizer_files import write_transformers_files
 from tinyllama.errors import ExportError
 from tinyllama.export.parity import ParityResult, check_parity
@@ -14,71 +14,87 @@ from tinyllama.model.folder import CONFIG, config_of_shape
 from tinyllama.recipe import dump_recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import torch
+    from torch import Tensor
 
-    from tinyllama.model import Llama
+    from tinyllama.corpus.tokenizer import TextTokenizer
     from tinyllama.recipe import Recipe
 
 
 def export_model(  # noqa: PLR0913  # an export has that many parts
-    model: Llama,
+    weights: Mapping[str, Tensor],
     *,
     folder: Path,
     recipe: Recipe,
     name: str,
-    tokenizer_model: Path,
+    tokenizer: TextTokenizer,
     card: str,
     dtype: torch.dtype,
 ) -> ParityResult:
     """Export a model to `folder`, which appears only when it is complete and has passed its check.
 
-    It holds config.json, generation_config.json, the weights as safetensors, tokenizer.model, tokenizer.json
-    and their settings, recipe.yaml, and README.md: `card` with the result of the check. An earlier export at
-    `folder` is replaced at that moment. The check loads the folder with transformers and compares logits, see
-    `parity.check_parity`.
+    It holds config.json, generation_config.json, the weights as safetensors, the tokenizer's files, recipe.yaml, and
+    README.md: `card` with the result of the check. An earlier export at `folder` is replaced at that moment. The
+    check loads the folder with transformers and compares logits, see `parity.check_parity`.
 
     Args:
-        model: the final weights, on any device.
+        weights: by our names, e.g. a model's state or a checkpoint's `CheckpointWeights`; read one at a time.
         folder: where the export goes; new, empty, or an earlier export.
         recipe: the family's.
         name: the model's in the family: `base` or a variant.
-        tokenizer_model: the SentencePiece model that the corpora were tokenized with.
+        tokenizer: that the corpora were tokenized with.
         card: the model card, from `model_card`.
         dtype: of the stored weights. torch.float32 keeps the master weights as trained, whatever precision
             the products were computed in; torch.bfloat16 halves the folder for those who ask for it.
 
     Raises:
         ExportError: the folder is something else, cannot be written, or the check failed.
-        CorpusError: the tokenizer cannot be read.
+        CorpusError: the tokenizer is of a kind that other tools could not read.
     """
-    if folder.exists() and not _is_replaceable(folder):
-        raise ExportError(f"{folder}: exists and is not an earlier export; give another folder or remove it")
-    tokenizer = TextTokenizer(tokenizer_model)
-    if tokenizer.vocab_size > model.shape.vocab_size:
+    shape = recipe.model
+    if tokenizer.vocab_size > shape.vocab_size:
         raise ExportError(
-            f"{tokenizer_model}: has {tokenizer.vocab_size} tokens, more than the {model.shape.vocab_size} "
+            f"{tokenizer.model_file}: has {tokenizer.vocab_size} tokens, more than the {shape.vocab_size} "
             f"that {recipe.name}'s model {name} was trained with; give the tokenizer of its corpora"
         )
     ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
-    try:
-        with new_directory(folder) as partial:
-            write_json(partial / CONFIG, config_of_shape(model.shape, dtype=dtype, **ids))
-            write_json(partial / "generation_config.json", _generation_config(**ids))
-            write_weights(model, partial, dtype)
-            write_transformers_files(tokenizer_model, partial, context=model.shape.context)
-            write_atomic(partial / "recipe.yaml", dump_recipe(recipe))
-            result = check_parity(model, partial, dtype)
-            write_atomic(partial / "README.md", card.rstrip("\n") + "\n\n" + _parity_section(result, dtype))
-    except OSError as error:
-        raise ExportError(f"{folder}: the export cannot be written: {error}") from error
+    with export_folder(folder, CONFIG) as partial:
+        write_json(partial / CONFIG, config_of_shape(shape, dtype=dtype, **ids))
+        write_json(partial / "generation_config.json", _generation_config(**ids))
+        write_weights(weights, shape, partial, dtype)
+        write_transformers_files(tokenizer.model_file, partial, context=shape.context)
+        write_atomic(partial / "recipe.yaml", dump_recipe(recipe))
+        result = check_parity(weights, shape, partial, dtype)
+        write_atomic(partial / "README.md", card.rstrip("\n") + "\n\n" + _parity_section(result, dtype))
     return result
 
 
-def _is_replaceable(folder: Path) -> bool:
+@contextmanager
+def export_folder(folder: Path, mark: str) -> Iterator[Path]:
+    """Yield a folder beside `folder` that takes its place when the block ends well.
+
+    Args:
+        folder: new, empty, or an earlier export.
+        mark: a file that every earlier export of this kind holds.
+
+    Raises:
+        ExportError: `folder` holds something else, or cannot be written.
+    """
+    if folder.exists() and not _is_replaceable(folder, mark):
+        raise ExportError(f"{folder}: exists and is not an earlier export; give another folder or remove it")
+    try:
+        with new_directory(folder) as partial:
+            yield partial
+    except OSError as error:
+        raise ExportError(f"{folder}: the export cannot be written: {error}") from error
+
+
+def _is_replaceable(folder: Path, mark: str) -> bool:
     """Whether nothing is lost that an export did not write."""
-    return folder.is_dir() and ((folder / CONFIG).is_file() or not any(folder.iterdir()))
+    return folder.is_dir() and ((folder / mark).is_file() or not any(folder.iterdir()))
 
 
 def _generation_config(bos_id: int, eos_id: int) -> dict[str, object]:

@@ -1,34 +1,41 @@
-"""The gate of an export: transformers, reading the files, must compute what our model computes."""
+"""The gate of an export: another library, reading the files, must compute what our model computes."""
 
 from __future__ import annotations
 
-import copy
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tinyllama.errors import ExportError
+from tinyllama.export.transformers_streaming import stream_folder, stream_gguf
+from tinyllama.model import Llama
+from tinyllama.model.streaming import stream_parameters
+from tinyllama.model.weights import EMBEDDING, HEAD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from torch import Tensor
 
-    from tinyllama.model import Llama
+    from tinyllama.recipe import ModelShape
 
 TOLERANCE = 1e-5
 """Largest difference of two logits, relative to the largest logit where that exceeds 1: about 80 times the
 rounding of fp32, and below what any wrong name, transposition, norm or rotation gives."""
+
+WHOLE = 200_000_000
+"""Parameters up to which transformers' own loader is used. It holds the whole model; a larger one is streamed
+through transformers' classes instead, so that checking needs no more memory than writing."""
 
 _PROMPTS, _LENGTH = 2, 128
 
 
 @dataclass(frozen=True)
 class ParityResult:
-    """How far transformers' logits are from ours: weights as stored, both computed in fp32 on the CPU."""
+    """How far another library's logits are from ours: weights as stored, both computed in fp32 on the CPU."""
 
     largest_difference: float
     """Between any two logits."""
@@ -49,20 +56,28 @@ class ParityResult:
         return self.largest_difference <= self.tolerance
 
 
-def check_parity(model: Llama, folder: Path, dtype: torch.dtype) -> ParityResult:
-    """Compare our logits with those of the model that transformers reads from `folder`.
+def check_parity(
+    weights: Mapping[str, Tensor], shape: ModelShape, path: Path, dtype: torch.dtype, whole: int = WHOLE
+) -> ParityResult:
+    """Compare our logits with those of the model that transformers reads from a folder or a GGUF file.
 
     Both use the weights as stored, i.e. ours are rounded to `dtype` first, and compute in fp32 on the CPU.
     The prompts are fixed: two of at most 128 random ids.
 
+    Args:
+        weights: ours, by our names.
+        shape: of the model.
+        path: a Hugging Face folder or a GGUF file.
+        dtype: that `weights` are rounded to.
+        whole: parameters up to which transformers loads the model at once.
+
     Raises:
         ExportError: the logits differ by more than the tolerance, or are not finite.
     """
-    shape = model.shape
     size = (_PROMPTS, min(_LENGTH, shape.context))
     tokens = torch.randint(shape.vocab_size, size, generator=torch.Generator().manual_seed(0))
-    ours = _our_logits(model, tokens, dtype)
-    theirs, version = _their_logits(folder, tokens)
+    ours = _our_logits(weights, shape, tokens, dtype)
+    theirs, version = _their_logits(path, tokens, at_once=shape.parameters <= whole or not _can_stream(path))
     result = ParityResult(
         largest_difference=float((ours - theirs).abs().max()),
         largest_logit=float(ours.abs().max()),
@@ -71,26 +86,53 @@ def check_parity(model: Llama, folder: Path, dtype: torch.dtype) -> ParityResult
     )
     if not result.passed:
         raise ExportError(
-            f"the export was not written: logits of transformers {version} are off by "
+            f"{path.name}: not written: logits of transformers {version} are off by "
             f"{result.largest_difference:.3g}, where rounding explains at most {result.tolerance:.3g}; "
-            "if it is nan, the weights are not finite: export an earlier checkpoint"
+            "if it is nan, the weights are not finite: take an earlier checkpoint"
         )
     return result
 
 
-@torch.no_grad()
-def _our_logits(model: Llama, tokens: Tensor, dtype: torch.dtype) -> Tensor:
-    stored = copy.deepcopy(model).to("cpu", dtype).float()
-    return stored(tokens)  # type: ignore[no-any-return]  # nn.Module's call is untyped
+def our_model(shape: ModelShape, weights: Mapping[str, Tensor], dtype: torch.dtype) -> Llama:
+    """Our model in fp32, reading its weights from a mapping, rounded to `dtype`, whenever they are needed."""
+    with torch.device("meta"):
+        model = Llama(shape)
+    stream_parameters(model, _rounded(weights, dtype, tied=shape.tied_embeddings))
+    return model
+
+
+def _rounded(weights: Mapping[str, Tensor], dtype: torch.dtype, *, tied: bool) -> Callable[[str], Tensor]:
+    def read(name: str) -> Tensor:
+        stored = EMBEDDING if tied and name == HEAD else name
+        return weights[stored].detach().to("cpu", dtype).float()
+
+    return read
 
 
 @torch.no_grad()
-def _their_logits(folder: Path, tokens: Tensor) -> tuple[Tensor, str]:
+def _our_logits(weights: Mapping[str, Tensor], shape: ModelShape, tokens: Tensor, dtype: torch.dtype) -> Tensor:
+    logits: Tensor = our_model(shape, weights, dtype)(tokens)
+    return logits
+
+
+@torch.no_grad()
+def _their_logits(path: Path, tokens: Tensor, *, at_once: bool) -> tuple[Tensor, str]:
     import transformers  # noqa: PLC0415  # takes seconds; only an export needs it
 
     with _without_progress_bar():
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return model(tokens).logits, transformers.__version__
+        model: Any
+        if at_once:
+            folder, file = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})
+            model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **file)
+        else:
+            model = stream_folder(path) if path.is_dir() else stream_gguf(path)
+    logits: Tensor = model(tokens, use_cache=False).logits
+    return logits, transformers.__version__
+
+
+def _can_stream(path: Path) -> bool:
+    """Legacy `.bin` weights are read whole."""
+    return path.is_file() or any(path.glob("*.safetensors"))
 
 
 @contextmanager

@@ -2,64 +2,57 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
-from safetensors.torch import save_file
-
+from tinyllama.export.safetensors_file import write_safetensors
 from tinyllama.files import write_json
-from tinyllama.model.folder import HEAD, INDEX, WEIGHTS, hub_name
+from tinyllama.model.folder_weights import INDEX, WEIGHTS, hub_name
+from tinyllama.model.weights import parameter_shapes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import torch
     from torch import Tensor
 
-    from tinyllama.model import Llama
+    from tinyllama.recipe import ModelShape
 
 SHARD_BYTES = 5_000_000_000
 """A file holds at most this much (or one tensor that is larger): what the hub's own tools take."""
 
 
-def write_weights(model: Llama, folder: Path, dtype: torch.dtype, shard_bytes: int = SHARD_BYTES) -> None:
+def write_weights(
+    weights: Mapping[str, Tensor], shape: ModelShape, folder: Path, dtype: torch.dtype, shard_bytes: int = SHARD_BYTES
+) -> None:
     """Write `model.safetensors`, or numbered parts and their index where it would exceed `shard_bytes`.
 
-    Tensors are converted to `dtype` part by part, so that at most one part is held twice. A tied head is left
-    out: the config says that it is the embedding.
+    Tensors are taken from `weights` one at a time, so that only one is in memory where it reads them from disk. A tied
+    head is left out: the config says that it is the embedding.
     """
-    tensors = {hub_name(name): tensor for name, tensor in model.state_dict().items()}
-    if model.shape.tied_embeddings:
-        del tensors[HEAD]
-    parts = _split(tensors, dtype, shard_bytes)
-    if len(parts) == 1:
-        _write_part(tensors, parts[0], folder / WEIGHTS, dtype)
-        return
+    sizes = parameter_shapes(shape)
+    parts = _split(sizes, dtype, shard_bytes)
     file_of: dict[str, str] = {}
     for number, names in enumerate(parts, start=1):
-        file_name = f"model-{number:05d}-of-{len(parts):05d}.safetensors"
-        _write_part(tensors, names, folder / file_name, dtype)
-        file_of |= dict.fromkeys(names, file_name)
-    size = sum(tensor.numel() for tensor in tensors.values()) * dtype.itemsize
-    write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": file_of})
+        name = WEIGHTS if len(parts) == 1 else f"model-{number:05d}-of-{len(parts):05d}.safetensors"
+        stored = {hub_name(ours): sizes[ours] for ours in names}
+        write_safetensors(folder / name, stored, (weights[ours] for ours in names), dtype)
+        file_of |= dict.fromkeys(stored, name)
+    if len(parts) > 1:
+        total = sum(map(prod, sizes.values())) * dtype.itemsize
+        write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": file_of})
 
 
-def _split(tensors: dict[str, Tensor], dtype: torch.dtype, shard_bytes: int) -> list[list[str]]:
+def _split(sizes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, shard_bytes: int) -> list[list[str]]:
     """Names in order, cut before the tensor that would make a part too large."""
     parts: list[list[str]] = [[]]
     held = 0
-    for name, tensor in tensors.items():
-        size = tensor.numel() * dtype.itemsize
-        if parts[-1] and held + size > shard_bytes:
+    for name, size in sizes.items():
+        bytes_ = prod(size) * dtype.itemsize
+        if parts[-1] and held + bytes_ > shard_bytes:
             parts.append([])
             held = 0
         parts[-1].append(name)
-        held += size
+        held += bytes_
     return parts
-
-
-def _write_part(tensors: dict[str, Tensor], names: list[str], path: Path, dtype: torch.dtype) -> None:
-    part = {name: tensors[name].to("cpu", dtype).contiguous() for name in names}
-    path.touch()
-    mode = path.stat().st_mode
-    save_file(part, path, metadata={"format": "pt"})
-    path.chmod(mode)  # safetensors leaves files that their owner alone may read; an export is there to be shared

@@ -13,7 +13,6 @@ import torch
 from pydantic import ValidationError
 
 from tinyllama.errors import ModelError
-from tinyllama.gguf_file import GgufFile
 from tinyllama.model.weights import EMBEDDING, HEAD, StoredWeights, build_model, check_weights
 from tinyllama.recipe import ModelShape
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from tinyllama.gguf_file import GgufFile
     from tinyllama.model.llama import Llama
 
 _OUTSIDE = {EMBEDDING: "token_embd.weight", "norm.weight": "output_norm.weight", HEAD: "output.weight"}
@@ -96,7 +96,9 @@ def shape_of_gguf(file: GgufFile) -> ModelShape:
         raise ModelError(f"{file.path}: not a possible Llama shape: {details}") from error
     for key in ("llama.rope.dimension_count", "llama.attention.key_length", "llama.attention.value_length"):
         if file.get(key, shape.head_dim) != shape.head_dim:
-            raise ModelError(f"{file.path}: {key} is {file.get(key)}; only width / heads = {shape.head_dim} is supported")
+            raise ModelError(
+                f"{file.path}: {key} is {file.get(key)}; only width / heads = {shape.head_dim} is supported"
+            )
     return shape
 
 
@@ -141,16 +143,15 @@ class GgufWeights(StoredWeights):
         return self._stored.get(name) or gguf_name(name)
 
 
-def load_gguf(path: Path, dtype: torch.dtype = torch.float32) -> Llama:
+def load_gguf(file: GgufFile, dtype: torch.dtype = torch.float32) -> Llama:
     """Load a GGUF file of a Llama model, whatever its tensors are quantised to.
 
     Raises:
         ModelError: it holds another architecture, or is damaged.
     """
-    file = GgufFile(path)
     shape = shape_of_gguf(file)
     weights = GgufWeights(file, shape)
-    check_weights(weights, shape, str(path), "its metadata")
+    check_weights(weights, shape, str(file.path), "its metadata")
     return build_model(shape, weights, dtype)
 
 
@@ -167,4 +168,6 @@ def _dequantise(stored: Any, path: Path) -> np.ndarray[Any, np.dtype[np.float32]
         return np.array(dequantize(stored.data, stored.tensor_type), dtype=np.float32)
     except NotImplementedError as error:
         kind = stored.tensor_type.name
-        raise ModelError(f"{path}: {stored.name} is of type {kind}, which the gguf package cannot dequantise") from error
+        raise ModelError(
+            f"{path}: {stored.name} is of type {kind}, which the gguf package cannot dequantise"
+        ) from error

@@ -61,7 +61,9 @@ def check_weights(weights: StoredWeights, shape: ModelShape, where: str, asked_b
             raise ModelError(f"{where}: tensors {problem}: {listed}{more}; {asked_by} asks for others")
     for name, size in expected.items():
         if weights.size_of(name) != size:
-            raise ModelError(f"{where}: {weights.spelling(name)} has shape {weights.size_of(name)}, but {asked_by} asks for {size}")
+            raise ModelError(
+                f"{where}: {weights.spelling(name)} has shape {weights.size_of(name)}, but {asked_by} asks for {size}"
+            )
 
 
 def build_model(shape: ModelShape, weights: Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> Llama:

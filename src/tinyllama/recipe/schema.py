@@ -334,7 +334,9 @@ class Recipe(_Section):
     def _tokenizer_fits(self) -> Recipe:
         training = self.tokenizer.train
         if self.tokenizer.imported and self.start is None:
-            raise ValueError("tokenizer.imported is the one of the start's model: add a start, or name another tokenizer")
+            raise ValueError(
+                "tokenizer.imported is the one of the start's model: add a start, or name another tokenizer"
+            )
         if training and training.vocab_size != self.model.vocab_size:
             raise ValueError(
                 f"tokenizer.train.vocab_size ({training.vocab_size}) must equal "

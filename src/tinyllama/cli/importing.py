@@ -1,0 +1,79 @@
+"""Import the model that a family starts from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from tinyllama.corpus.tokenizer import open_tokenizer
+from tinyllama.engine.source import Source, open_source
+from tinyllama.engine.start import import_start
+from tinyllama.errors import ModelError
+from tinyllama.export import check_parity
+from tinyllama.model.weights import check_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tinyllama.cli.family import Family
+    from tinyllama.engine.checkpoint import Checkpoint
+    from tinyllama.export import ParityResult
+
+_PROBES = (
+    "Hello world", " leading space", "  two", "tab\tand\nline", "naïve café", "人工智能是", "🦙 llama",
+    "x = 1_000 + 3.14", "</s><s>[INST]", "▁ and \u0301", "", "don't CAN'T",
+)  # fmt: skip
+"""Texts that tokenizers of different kinds encode differently."""
+
+
+def obtain_start(family: Family) -> Source:
+    """The model that a family's recipe starts from.
+
+    Raises:
+        ModelError: the recipe states none, or it cannot be opened.
+    """
+    start = family.recipe.start
+    if start is None:
+        raise ModelError(
+            f"{family.recipe.name}: the recipe has no `start` section, which says how training goes on; add e.g. "
+            "start: {model: PATH, tokens: 3T, moments: fresh, rewarm: 2B}"
+        )
+    return open_source(start.model)
+
+
+def import_family(family: Family) -> tuple[Checkpoint, ParityResult | None]:
+    """Check the start's model against transformers, and write it as the family's step-0 checkpoint.
+
+    Returns:
+        The checkpoint, and how far transformers' logits are from ours, both reading the source; None for a checkpoint
+        of ours, which transformers does not read.
+
+    Raises:
+        ModelError: the model does not fit the recipe, or its tokenizer is another one.
+        ExportError: the logits differ.
+    """
+    source = obtain_start(family)
+    family.screen.say(f"importing {source.origin}")
+    _compare_tokenizers(family, source)
+    result = None
+    if source.checkpoint is None:
+        check_weights(source.weights, source.shape, source.origin, "its configuration")
+        result = check_parity(source.weights, source.shape, source.path, torch.float32)
+    return import_start(family.recipe, source, family.folder, family.tokenizer.sha256), result
+
+
+def _compare_tokenizers(family: Family, source: Source) -> None:
+    """Refuse a recipe whose tokenizer is not the one that the model was trained with, where one comes with it."""
+    ours = family.tokenizer
+    if family.recipe.tokenizer.imported:
+        return
+    folder: Path = family.folder / "imported"
+    source.write_tokenizer(folder)
+    theirs = open_tokenizer(folder)
+    differing = [text for text in _PROBES if ours.encode([text]) != theirs.encode([text])]
+    if differing or (ours.bos_id, ours.eos_id) != (theirs.bos_id, theirs.eos_id):
+        raise ModelError(
+            f"{source.origin}: its tokenizer is not the recipe's (they differ on {differing[:1] or 'BOS or EOS'}); "
+            "write tokenizer: {imported: true}"
+        )

@@ -1,0 +1,97 @@
+"""Commands that bring models in and out: import, export."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path  # noqa: TC003  # typer reads the annotations
+from typing import Annotated
+
+import typer
+
+from tinyllama.cli.app import (
+    AsJson,
+    EvaluationData,
+    Overrides,
+    RecipeName,
+    RunFolder,
+    app,
+    open_family,
+    print_json,
+    task_data,
+)
+
+
+class Format(StrEnum):
+    """What an export is for."""
+
+    hf = "hf"
+    gguf = "gguf"
+
+
+class Kind(StrEnum):
+    """How a GGUF file stores matrices."""
+
+    f32 = "F32"
+    f16 = "F16"
+    bf16 = "BF16"
+    q8_0 = "Q8_0"
+
+
+@app.command("import", epilog="Example: tinyllama import TinyLlama/TinyLlama_v1.1 --recipe continue")
+def import_model(  # a command's options
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A Hugging Face folder or hub id, a GGUF file, or a checkpoint of a run (default: the recipe's).",
+        ),
+    ] = None,
+    *,
+    recipe: Annotated[str, typer.Option("--recipe", help="The recipe that goes on from it; it has a `start` section.")],
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make any Llama model the checkpoint that a recipe starts from, checked against transformers."""
+    from tinyllama.cli.importing import import_family  # noqa: PLC0415  # imports torch
+
+    named = [] if model is None else [f"start.model={model}"]
+    family = open_family(recipe, [*(overrides or []), *named], run)
+    checkpoint, result = import_family(family)
+    if as_json:
+        print_json(
+            {
+                "checkpoint": str(checkpoint.folder),
+                "tokens": checkpoint.state["tokens"],
+                "sha256": checkpoint.state["facts"]["start.weights"],
+                "largest_difference": None if result is None else result.largest_difference,
+            }
+        )
+    else:
+        typer.echo(checkpoint.folder)
+
+
+@app.command(epilog="Example: tinyllama export mini --format gguf --type Q8_0")
+def export(  # noqa: PLR0913  # a command's options
+    recipe: RecipeName,
+    *,
+    form: Annotated[
+        Format, typer.Option("--format", help="For transformers and the like, or for llama.cpp.")
+    ] = Format.hf,
+    kind: Annotated[Kind, typer.Option("--type", help="Of a GGUF file's matrices.", case_sensitive=False)] = Kind.f16,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    data: EvaluationData = None,
+) -> None:
+    """Write every trained model of a family as a Hugging Face folder, or as GGUF with an Ollama Modelfile."""
+    from tinyllama.cli.results import evaluate_family, export_family, export_family_gguf, finished  # noqa: PLC0415
+
+    family = open_family(recipe, overrides, run)
+    checkpoints = finished(family)
+    if form == Format.gguf:
+        folders: dict[str, Path] = export_family_gguf(family, checkpoints, kind)
+    else:
+        records = evaluate_family(family, checkpoints, task_data(family.recipe, data))
+        folders = export_family(family, checkpoints, records)
+    for folder in folders.values():
+        typer.echo(folder)

@@ -1,0 +1,116 @@
+"""What a person names as a model: a Hugging Face folder or hub id, a GGUF file, or a checkpoint of ours."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinyllama.corpus.gguf_tokenizer import write_gguf_tokenizer
+from tinyllama.engine.checkpoint import MANIFEST, STATE, Checkpoint, verify
+from tinyllama.engine.weights import CheckpointWeights
+from tinyllama.errors import ModelError
+from tinyllama.files import new_directory, sha256_file, sha256_json
+from tinyllama.gguf_file import GgufFile, is_gguf
+from tinyllama.model.folder import CONFIG, read_config, shape_of_config
+from tinyllama.model.folder_weights import FolderWeights, weight_files
+from tinyllama.model.gguf import GgufWeights, shape_of_gguf
+from tinyllama.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from tinyllama.model.weights import StoredWeights
+    from tinyllama.recipe import ModelShape
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_FILES = ["*.json", "*.safetensors", "tokenizer.model"]
+_LEGACY_HUB_FILES = ["pytorch_model*.bin"]
+_TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model on disk that can be imported."""
+
+    origin: str
+    """What the person named."""
+    path: Path
+    """Where it is."""
+    shape: ModelShape
+    weights: StoredWeights
+    sha256: str
+    """Of the files that hold the weights."""
+    gguf: GgufFile | None = None
+    """If it is one."""
+    checkpoint: Checkpoint | None = None
+    """If it is one of a run of ours, which holds moments too."""
+
+    def write_tokenizer(self, folder: Path) -> None:
+        """Write the tokenizer that comes with the model to a folder, whole or not at all.
+
+        Raises:
+            ModelError: none comes with it.
+            CorpusError: it is of a kind that we do not read.
+        """
+        with new_directory(folder) as beside:
+            if self.gguf is not None:
+                write_gguf_tokenizer(self.gguf, beside)
+                return
+            found = self.path if self.checkpoint is None else self.path.parents[2] / "tokenizer"
+            names = [name for name in _TOKENIZER_FILES if (found / name).is_file()]
+            if not {"tokenizer.model", "tokenizer.json"} & set(names):
+                raise ModelError(f"{found}: holds neither tokenizer.model nor tokenizer.json; name one in the recipe")
+            for name in names:
+                shutil.copyfile(found / name, beside / name)
+
+
+def open_source(name: str) -> Source:
+    """Find and open a model; its weights are read later, tensor by tensor.
+
+    Raises:
+        ModelError: it is not there, is damaged, or has an architecture that we do not support.
+        CheckpointError: it is a checkpoint of ours that is damaged.
+    """
+    path = Path(name)
+    if is_gguf(path):
+        file = GgufFile(path)
+        shape = shape_of_gguf(file)
+        return Source(name, path, shape, GgufWeights(file, shape), sha256_file(path), gguf=file)
+    if (path / MANIFEST).is_file() and (path / STATE).is_file():
+        return _open_checkpoint(name, path)
+    if not path.exists() and _HUB_ID.fullmatch(name):
+        path = _fetch(name)
+    if not (path / CONFIG).is_file():
+        raise ModelError(
+            f"{name}: no model is here; give a Hugging Face folder (with {CONFIG}) or hub id, a GGUF file, or a "
+            "checkpoint …/checkpoints/step-<n> of a run"
+        )
+    shape = shape_of_config(read_config(path))
+    hashes = {part.name: sha256_file(part) for part in weight_files(path)}
+    return Source(name, path, shape, FolderWeights(path, tied=shape.tied_embeddings), sha256_json(hashes))
+
+
+def _open_checkpoint(name: str, path: Path) -> Source:
+    recipe_file = path.resolve().parents[2] / "recipe.yaml"
+    if not recipe_file.is_file():
+        raise ModelError(f"{path}: the checkpoint is not inside its family's folder ({recipe_file} is missing)")
+    checkpoint = verify(path.resolve())
+    shape = load_recipe(str(recipe_file)).model
+    sha256 = sha256_file(path / MANIFEST)
+    return Source(name, checkpoint.folder, shape, CheckpointWeights(checkpoint), sha256, checkpoint=checkpoint)
+
+
+def _fetch(name: str) -> Path:
+    """The hub's files of a model, from its cache or fetched."""
+    from huggingface_hub import snapshot_download  # noqa: PLC0415  # only a hub id needs it
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
+
+    try:
+        path = Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        if not any(path.glob("*.safetensors")):
+            path = Path(snapshot_download(name, allow_patterns=_HUB_FILES + _LEGACY_HUB_FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{name}: is no path here, and cannot be had from the hub: {reason}") from error
+    return path

@@ -1,0 +1,123 @@
+"""A model as a folder for llama.cpp and Ollama: a GGUF file, a Modelfile and a card, checked or not there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import yaml
+
+from tinyllama.corpus.json_tokenizer import JsonTokenizer
+from tinyllama.errors import ExportError
+from tinyllama.export.folder import export_folder
+from tinyllama.export.gguf import About, write_gguf
+from tinyllama.export.parity import ParityResult, check_parity
+from tinyllama.files import write_atomic
+from tinyllama.gguf_file import GgufFile
+from tinyllama.model.gguf import GgufWeights, shape_of_gguf
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from tinyllama.corpus.tokenizer import TextTokenizer
+    from tinyllama.recipe import ModelShape
+
+MODELFILE = "Modelfile"
+_EXACT = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_Q8_ERROR = 1 / 127
+"""Bound of |stored - original| over a block's largest magnitude: half a step of 1/127, and as much again for the
+rounding of the block's scale to fp16 and of the steps themselves."""
+
+
+def export_gguf(  # noqa: PLR0913  # an export has that many parts
+    weights: Mapping[str, Tensor],
+    *,
+    shape: ModelShape,
+    tokenizer: TextTokenizer,
+    folder: Path,
+    kind: str,
+    about: About,
+) -> ParityResult:
+    """Export a model as `<name>-<kind>.gguf` with a Modelfile for Ollama and a README.
+
+    Two checks come before the folder appears: what the file holds, read back, is what was given (exactly, or
+    within the rounding of Q8_0); and transformers, reading the file by its own code, computes the logits that we
+    compute from it.
+
+    Args:
+        weights: by our names; read one at a time.
+        shape: the model's.
+        tokenizer: the model's.
+        folder: where the export goes; new, empty, or an earlier export.
+        kind: F32, F16, BF16 or Q8_0.
+        about: what file and card say of it.
+
+    Raises:
+        ExportError: the folder is something else, cannot be written, or a check failed.
+        CorpusError: llama.cpp does not know tokenizers of this kind.
+    """
+    name = f"{about.name}-{kind}.gguf"
+    with export_folder(folder, MODELFILE) as partial:
+        write_gguf(weights, shape, tokenizer, partial / name, kind, about)
+        file = GgufFile(partial / name)
+        if shape_of_gguf(file) != shape:
+            raise ExportError(f"{name}: reads back as another shape than was written: {shape_of_gguf(file)}")
+        stored = GgufWeights(file, shape)
+        _compare_weights(stored, weights, kind)
+        result = check_parity(stored, shape, partial / name, torch.float32)
+        write_atomic(partial / MODELFILE, modelfile(name, shape, tokenizer))
+        write_atomic(partial / "README.md", _card(name, kind, shape, about, result))
+    return result
+
+
+def modelfile(file: str, shape: ModelShape, tokenizer: TextTokenizer) -> str:
+    """What `ollama create` reads. A base model gets the prompt as it is; one with a chat template brings its own."""
+    chat = isinstance(tokenizer, JsonTokenizer) and tokenizer.config.get("chat_template")
+    lines = [f"FROM ./{file}", f"PARAMETER num_ctx {shape.context}"]
+    if not chat:
+        lines += ["PARAMETER top_k 10", "PARAMETER repeat_penalty 1.5", 'TEMPLATE "{{ .Prompt }}"']
+    return "\n".join(lines) + "\n"
+
+
+def _compare_weights(stored: Mapping[str, Tensor], given: Mapping[str, Tensor], kind: str) -> None:
+    for name, tensor in stored.items():
+        original = given[name].detach().float().cpu()
+        if tensor.dim() == 1:
+            same = torch.equal(tensor, original)
+        elif kind in _EXACT:
+            same = torch.equal(tensor, original.to(_EXACT[kind]).float())
+        else:
+            blocks = original.reshape(-1, 32) if original.shape[1] % 32 == 0 else original
+            bound = blocks.abs().amax(1, keepdim=True) * _Q8_ERROR
+            same = bool(((tensor.reshape(blocks.shape) - blocks).abs() <= bound).all())
+        if not same:
+            raise ExportError(f"{name} does not read back as it was written; nothing was kept")
+
+
+def _card(file: str, kind: str, shape: ModelShape, about: About, result: ParityResult) -> str:
+    facts = {"license": about.license, "pipeline_tag": "text-generation", "tags": ["llama", "gguf", "tinyllama"]}
+    front = yaml.safe_dump(facts, sort_keys=False)
+    return f"""\
+---
+{front}---
+
+# {about.name} ({kind})
+
+A Llama decoder with {shape.parameters:,} parameters for llama.cpp and what is built on it.
+
+```sh
+llama-completion -m {file} -p "Once upon a time"   # llama.cpp
+ollama create {about.name.lower()} -f {MODELFILE}  # Ollama
+```
+
+## Check of this folder
+
+Before this folder appeared, every tensor of the file was read back and compared with the model's \
+({"equal within the rounding of Q8_0" if kind == "Q8_0" else f"equal bit for bit once rounded to {kind}"}), and \
+transformers {result.transformers_version} read the file: its logits were compared with ours at {result.tokens} \
+positions, each over the whole vocabulary. The largest difference is {result.largest_difference:.2g}, where \
+{result.tolerance:.2g} is allowed.
+"""

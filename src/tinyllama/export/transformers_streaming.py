@@ -1,0 +1,70 @@
+"""transformers' Llama over files that are too large to load: each module reads its own tensors when it is called."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import safe_open
+
+from tinyllama.model.folder_weights import INDEX, WEIGHTS
+from tinyllama.model.streaming import stream_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import Tensor
+
+_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+
+
+def stream_folder(folder: Path) -> Any:  # noqa: ANN401  # a model of transformers
+    """The model that transformers builds from `config.json`, reading safetensors by its own names."""
+    from transformers import AutoConfig  # noqa: PLC0415  # takes seconds
+
+    index = folder / INDEX
+    file_of = json.loads(index.read_text(encoding="utf-8"))["weight_map"] if index.is_file() else {}
+
+    def read(name: str) -> Tensor:
+        with safe_open(folder / file_of.get(name, WEIGHTS), framework="pt") as file:
+            return file.get_tensor(name).float()
+
+    return _streamed(AutoConfig.from_pretrained(folder), read)
+
+
+def stream_gguf(path: Path) -> Any:  # noqa: ANN401  # a model of transformers
+    """The model that transformers builds from a GGUF file's metadata, with its own names and row order."""
+    from gguf import GGUFReader, dequantize  # noqa: PLC0415  # an extra
+    from transformers import AutoConfig  # noqa: PLC0415  # takes seconds
+    from transformers.modeling_gguf_pytorch_utils import (  # noqa: PLC0415  # as above
+        LlamaTensorProcessor,
+        get_gguf_hf_weights_map,
+    )
+
+    config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    stored = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
+    processor: Any = LlamaTensorProcessor(config=config.to_dict())
+    names: dict[str, str] = {}
+
+    def read(name: str) -> Tensor:
+        tensor = stored[names[name]]
+        weights = processor.process(weights=dequantize(tensor.data, tensor.tensor_type), name=tensor.name).weights
+        return torch.tensor(weights, dtype=torch.float32)
+
+    model = _streamed(config, read)
+    names |= {theirs: name for name, theirs in get_gguf_hf_weights_map(model, processor).items()}
+    return model
+
+
+def _streamed(config: Any, read: Callable[[str], Tensor]) -> Any:  # noqa: ANN401  # a config and model of transformers
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415  # takes seconds
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    # Its one buffer is computed from the config, not stored; on the meta device it was not.
+    model.model.rotary_emb = type(model.model.rotary_emb)(config)
+    tied = config.tie_word_embeddings
+    stream_parameters(model, lambda name: read(_EMBEDDING if tied and name == _HEAD else name))
+    return model
