@@ -32,11 +32,11 @@ def exported(
 ) -> ParityResult:
     card = model_card(recipe, "math_code", plan_summary="Four rows.", bits_per_byte={}, tasks={}, tokens=120_000)
     return export_model(
-        model,
+        model.state_dict(),
         folder=folder,
         recipe=recipe,
         name="math_code",
-        tokenizer_model=tokenizer_model,
+        tokenizer=TextTokenizer(tokenizer_model),
         card=card,
         dtype=dtype,
     )
@@ -144,10 +144,9 @@ def test_a_folder_with_other_files_is_never_replaced(
 def test_a_tokenizer_of_another_vocabulary_is_refused(
     tmp_path: Path, model: Llama, recipe: Recipe, tokenizer_model: Path
 ) -> None:
-    smaller = type(model)(recipe.model.model_copy(update={"vocab_size": 200}))
-    smaller.initialise(0)
+    smaller = recipe.model_copy(update={"model": recipe.model.model_copy(update={"vocab_size": 200})})
     with pytest.raises(ExportError, match=r"300 tokens, more than the 200"):
-        exported(smaller, tmp_path / "model", recipe, tokenizer_model)
+        exported(model, tmp_path / "model", smaller, tokenizer_model)
 
 
 def test_a_folder_that_cannot_be_written_is_named(
@@ -162,6 +161,7 @@ EXPORT = """
 import sys
 from pathlib import Path
 import torch
+from tinyllama.corpus.tokenizer import TextTokenizer
 from tinyllama.export import export_model
 from tinyllama.model import Llama
 from tinyllama.recipe import load_recipe
@@ -170,11 +170,11 @@ recipe = load_recipe("nano", sys.argv[3:])
 model = Llama(recipe.model)
 model.initialise(0)
 export_model(
-    model,
+    model.state_dict(),
     folder=Path(sys.argv[1]),
     recipe=recipe,
     name="base",
-    tokenizer_model=Path(sys.argv[2]),
+    tokenizer=TextTokenizer(Path(sys.argv[2])),
     card="",
     dtype=torch.float32,
 )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def test_small_weights_are_one_file_in_the_form_transformers_writes(tmp_path: Path, model: Llama) -> None:
-    write_weights(model, tmp_path, torch.float32)
+    write_weights(model.state_dict(), model.shape, tmp_path, torch.float32)
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
         assert file.metadata() == {"format": "pt"}
@@ -32,7 +32,7 @@ def test_large_weights_are_parts_under_an_index_that_loads_again(tmp_path: Path,
     if tied:
         model = Llama(model.shape.model_copy(update={"tied_embeddings": True}))
         model.initialise(0)
-    write_weights(model, tmp_path, torch.float32, shard_bytes=50_000)
+    write_weights(model.state_dict(), model.shape, tmp_path, torch.float32, shard_bytes=50_000)
     write_json(tmp_path / "config.json", config_of_shape(model.shape, dtype=torch.float32, bos_id=1, eos_id=2))
 
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
@@ -49,14 +49,14 @@ def test_large_weights_are_parts_under_an_index_that_loads_again(tmp_path: Path,
 
 
 def test_no_part_exceeds_the_bound_unless_one_tensor_does(tmp_path: Path, model: Llama) -> None:
-    write_weights(model, tmp_path, torch.float32, shard_bytes=50_000)
+    write_weights(model.state_dict(), model.shape, tmp_path, torch.float32, shard_bytes=50_000)
     for path in tmp_path.glob("*.safetensors"):
         tensors = load_file(path)
         assert len(tensors) == 1 or sum(tensor.nbytes for tensor in tensors.values()) <= 50_000
 
 
 def test_weights_are_as_readable_as_any_new_file(tmp_path: Path, model: Llama) -> None:
-    write_weights(model, tmp_path, torch.float32)
+    write_weights(model.state_dict(), model.shape, tmp_path, torch.float32)
     (tmp_path / "new").touch()
     assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "new").stat().st_mode
 
@@ -64,12 +64,12 @@ def test_weights_are_as_readable_as_any_new_file(tmp_path: Path, model: Llama) -
 def test_a_tied_head_is_stored_once(tmp_path: Path, model: Llama) -> None:
     tied = Llama(model.shape.model_copy(update={"tied_embeddings": True}))
     tied.initialise(0)
-    write_weights(tied, tmp_path, torch.float32)
+    write_weights(tied.state_dict(), tied.shape, tmp_path, torch.float32)
     assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
 
 
 def test_weights_are_stored_in_the_asked_precision(tmp_path: Path, model: Llama) -> None:
-    write_weights(model, tmp_path, torch.bfloat16)
+    write_weights(model.state_dict(), model.shape, tmp_path, torch.bfloat16)
     stored = load_file(tmp_path / "model.safetensors")
     assert torch.equal(stored["lm_head.weight"], model.lm_head.weight.bfloat16())
     assert {tensor.dtype for tensor in stored.values()} == {torch.bfloat16}

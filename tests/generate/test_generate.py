@@ -38,7 +38,7 @@ def prompt_of(length: int, seed: int = 0) -> torch.Tensor:
 
 def in_transformers(model: Llama, folder: Path) -> LlamaForCausalLM:
     write_json(folder / "config.json", config_of_shape(model.shape, dtype=torch.float32, bos_id=1, eos_id=NO_EOS))
-    write_weights(model, folder, torch.float32)
+    write_weights(model.state_dict(), model.shape, folder, torch.float32)
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 

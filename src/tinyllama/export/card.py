@@ -96,11 +96,15 @@ def _front_matter(recipe: Recipe) -> str:
 
 def _introduction(recipe: Recipe, name: str) -> str:
     model = recipe.model
-    base = _mixture(recipe.base)
+    base = f"trained on {_mixture(recipe.base)}"
+    if recipe.start is not None:
+        tokens = format_count(recipe.start.tokens)
+        imported = f"imported from {recipe.start.model}, counted as {tokens} tokens"
+        base = imported if recipe.fork_index == 0 else f"{imported}, and {base}"
     origin = (
-        f"It is the family's base, which the variants fork from, trained on {base}."
+        f"It is the family's base, which the variants fork from, {base}."
         if name == "base"
-        else f"It forked from the family's base (trained on {base}) and went on with {_mixture(recipe.variants[name])}."
+        else f"It forked from the family's base ({base}) and went on with {_mixture(recipe.variants[name])}."
     )
     return (
         f"# {recipe.name}: {name}\n\n{recipe.description.rstrip('.')}.\n\n"

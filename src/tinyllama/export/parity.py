@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -137,13 +138,17 @@ def _can_stream(path: Path) -> bool:
 
 @contextmanager
 def _without_progress_bar() -> Iterator[None]:
-    """Keep transformers' bar for loading weights, which nobody waits for here, off the terminal."""
+    """Keep transformers' bars for loading weights, which nobody waits for here, off the terminal.
+
+    Its switch does not reach the bar for GGUF, which goes to stderr all the same.
+    """
     from transformers.utils import logging  # noqa: PLC0415  # as above
 
     was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # not typed there
     try:
-        yield
+        with redirect_stderr(StringIO()):
+            yield
     finally:
         if was_enabled:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # as above

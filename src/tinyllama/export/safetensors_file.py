@@ -41,4 +41,4 @@ def write_safetensors(
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors:
             data = tensor.detach().to("cpu", dtype).contiguous()
-            file.write(memoryview(data.reshape(-1).view(torch.uint8).numpy()))
+            data.reshape(-1).view(torch.uint8).numpy().tofile(file)

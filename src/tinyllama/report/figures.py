@@ -43,7 +43,8 @@ class Figure:
 def stage_spans(recipe: Recipe) -> list[tuple[Stage, int, int]]:
     """Each stage with the tokens seen before and after it, in whole steps."""
     ends = [sequences * recipe.model.context for sequences in stage_ends(recipe)]
-    return list(zip(recipe.stages, [0, *ends[:-1]], ends, strict=True))
+    start = recipe.start_sequences * recipe.model.context
+    return list(zip(recipe.stages, [start, *ends[:-1]], ends, strict=True))
 
 
 def training_figure(run: RunData) -> Figure:
@@ -153,7 +154,7 @@ def _planned(recipe: Recipe, model: str, corpus: str) -> Trace:
     variant = None if model == BASE else model
     spans = stage_spans(recipe)
     stage, fork, _ = spans[recipe.fork_index]
-    bends = [0, fork] if variant is None else [fork, fork + max(stage.ramp, 1), spans[-1][2]]
+    bends = [spans[0][1], fork] if variant is None else [fork, fork + max(stage.ramp, 1), spans[-1][2]]
     shares = [share_at(recipe, variant, tokens)[corpus] for tokens in bends]
     return _line(model, bends, shares, line={"width": 4, "dash": "dot"}, opacity=0.45, hoverinfo="skip")
 

@@ -89,7 +89,7 @@ def _tick(text: str, end: float) -> Markup:
 
 
 def _label(recipe: Recipe) -> str:
-    fork = format_count(recipe.stages[recipe.fork_index - 1].until)
+    fork = format_count(stage_spans(recipe)[recipe.fork_index][1], digits=3)
     branches = [f"{name} ({shares_in_words(shares)})" for name, shares in recipe.variants.items()]
     return (
         f"Family tree: the base ({shares_in_words(recipe.base)}) is trained on {fork} tokens; from there "
