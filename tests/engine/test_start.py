@@ -1,0 +1,195 @@
+"""Training that goes on from a model from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tests.engine.runs import assert_same_run, deterministic_metrics
+from tinyllama.cli.importing import import_family
+from tinyllama.engine.checkpoint import latest, steps_saved, verify
+from tinyllama.engine.weights import load_run
+from tinyllama.errors import CheckpointError, ModelError
+from tinyllama.model.folder import load_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import MakeFamily
+    from tinyllama.cli.family import Family
+
+STAGES = (
+    "stages=[{name: domain, until: 1_004_000, batch: 16 sequences, fork: true, ramp: 2K}]",
+    "optimizer.learning_rate.horizon=1_020_000",
+)
+
+
+def foreign_folder(folder: Path, **changes: object) -> Path:
+    """A Llama of nano's shape as transformers writes it, without a tokenizer."""
+    settings = {
+        "vocab_size": 512,
+        "hidden_size": 64,
+        "intermediate_size": 172,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "rms_norm_eps": 1e-5,
+    }
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**{**settings, **changes})).save_pretrained(folder)
+    return folder
+
+
+def with_tokenizer(folder: Path, prepared: Path) -> Path:
+    (folder / "tokenizer.model").write_bytes((prepared / "tokenizer" / "tokenizer.model").read_bytes())
+    return folder
+
+
+def started(make_family: MakeFamily, model: Path, name: str = "family", **start: object) -> Family:
+    stated = {"model": str(model), "tokens": 1_000_000, "moments": "fresh", "rewarm": 2000} | start
+    return make_family(name, f"start={json.dumps(stated)}", *STAGES)
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, prepared: Path) -> Path:
+    return with_tokenizer(foreign_folder(tmp_path / "foreign"), prepared)
+
+
+def test_training_goes_on_from_the_imported_weights(make_family: MakeFamily, foreign: Path) -> None:
+    family = started(make_family, foreign)
+    checkpoint, result = import_family(family)
+    assert result is not None
+    assert result.largest_difference <= 1e-5
+    imported, theirs = load_run(family.folder / "base").state_dict(), load_folder(foreign).state_dict()
+    assert all(torch.equal(imported[name], theirs[name]) for name in theirs)
+    assert checkpoint.state["tokens"] == 1_000_000
+
+    family.train("base")
+    family.train("math_code")
+    steps = deterministic_metrics(family.folder / "math_code")
+    assert steps[0]["tokens"] == 1_000_000 + 16 * 64
+    assert steps[0]["lr"] > 0
+    assert steps_saved(family.folder / "base" / "checkpoints") == [0]
+
+
+def test_a_family_imports_by_itself_and_gives_the_same_run(make_family: MakeFamily, foreign: Path) -> None:
+    one, other = started(make_family, foreign, "one"), started(make_family, foreign, "other")
+    import_family(one)
+    for family in (one, other):
+        family.train("base")
+        family.train("v1.1")
+    assert_same_run(one.folder / "v1.1", other.folder / "v1.1")
+
+
+def test_kept_moments_go_on_where_the_other_run_ended(make_family: MakeFamily) -> None:
+    first = make_family("first")
+    first.train("base")
+    step = steps_saved(first.folder / "base" / "checkpoints")[-1]
+    source = first.folder / "base" / "checkpoints" / f"step-{step}"
+    family = started(make_family, source, "second", moments="kept")
+    checkpoint, result = import_family(family)
+    assert result is None
+    assert checkpoint.state["moment_steps"] == step
+    family.train("base")
+    family.train("v1.1")
+    newest = next(latest(family.folder / "v1.1" / "checkpoints"))
+    assert not isinstance(newest, CheckpointError)
+    assert newest.state["moment_steps"] == step
+
+
+def test_a_changed_start_is_refused_by_name(make_family: MakeFamily, foreign: Path) -> None:
+    family = started(make_family, foreign)
+    family.train("base")
+    family.train("v1.1")
+    with pytest.raises(CheckpointError, match=r"start\.tokens = 1000000"):
+        started(make_family, foreign, tokens=1_000_064).train("v1.1")
+    with pytest.raises(CheckpointError, match=r"start\.rewarm = 2000"):
+        started(make_family, foreign, rewarm=1000).train("v1.1")
+    moved = foreign.rename(foreign.with_name("elsewhere"))
+    started(make_family, moved).train("v1.1")
+
+
+def test_a_base_without_its_model_is_told_what_to_do(make_family: MakeFamily, foreign: Path) -> None:
+    from tinyllama.engine import train
+
+    family = make_family(
+        "family",
+        f"start={{model: {foreign}, tokens: 1M}}",
+        "stages.0.until=1_006_000",
+        "stages.1.until=1_012_000",
+        "stages.2.until=1_020_000",
+        "optimizer.learning_rate.horizon=1_020_000",
+    )
+    with pytest.raises(CheckpointError, match="tinyllama import"):
+        train(family.run("base"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_hidden_layers": 3}, r"write model: \{layers: 3\}"),
+        ({"rms_norm_eps": 1e-6}, r"write model: \{norm_eps: 1e-06\}"),
+        ({"tie_word_embeddings": True}, r"write model: \{tied_embeddings: True\}"),
+        ({"attention_bias": True}, "attention_bias is True"),
+    ],
+)
+def test_a_model_that_does_not_fit_leaves_nothing(
+    make_family: MakeFamily, tmp_path: Path, prepared: Path, changes: dict[str, object], message: str
+) -> None:
+    foreign = with_tokenizer(foreign_folder(tmp_path / "foreign", **changes), prepared)
+    family = started(make_family, foreign)
+    with pytest.raises(ModelError, match=message):
+        import_family(family)
+    assert not (family.folder / "base").exists()
+
+
+def test_another_tokenizer_is_refused(make_family: MakeFamily, foreign: Path, tokenizer_bytes: bytes) -> None:
+    (foreign / "tokenizer.model").write_bytes(tokenizer_bytes)
+    with pytest.raises(ModelError, match=r"its tokenizer is not the recipe's"):
+        import_family(started(make_family, foreign))
+
+
+@pytest.fixture(scope="session")
+def tokenizer_bytes() -> bytes:
+    from tinyllama.corpus.tokenizer_training import train_model
+
+    return train_model(["other words than those of the recipe's corpora, many times over. " * 30], 300)
+
+
+def test_moments_are_kept_only_of_checkpoints_that_have_them(make_family: MakeFamily, foreign: Path) -> None:
+    with pytest.raises(ModelError, match="no optimizer moments"):
+        import_family(started(make_family, foreign, moments="kept"))
+
+
+def test_weights_that_are_not_finite_are_named(make_family: MakeFamily, tmp_path: Path, prepared: Path) -> None:
+    folder = foreign_folder(tmp_path / "foreign")
+    model = LlamaForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.model.norm.weight[0] = torch.nan
+    model.save_pretrained(folder)
+    from tinyllama.engine.source import open_source
+    from tinyllama.engine.start import import_start
+
+    family = started(make_family, with_tokenizer(folder, prepared))
+    with pytest.raises(ModelError, match=r"norm\.weight holds values that are not finite"):
+        import_start(family.recipe, open_source(str(folder)), family.folder, "x")
+
+
+def test_a_start_is_not_replaced_once_something_was_trained_from_it(make_family: MakeFamily, foreign: Path) -> None:
+    family = make_family(
+        "family",
+        f"start={{model: {foreign}, tokens: 1M}}",
+        "stages.0.until=1_006_000",
+        "stages.1.until=1_012_000",
+        "stages.2.until=1_020_000",
+        "optimizer.learning_rate.horizon=1_020_000",
+    )
+    family.train("base")
+    with pytest.raises(CheckpointError, match="training has begun"):
+        import_family(family)
+    assert verify(family.folder / "base" / "checkpoints" / "step-0").step == 0
