@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -16,6 +16,8 @@ from tinyllama.model.gguf import load_gguf
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import Tensor
 
     from tinyllama.export import ParityResult
 
@@ -35,7 +37,9 @@ def exported(model: Llama, folder: Path, tokenizer_model: Path, kind: str = "F32
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_ours_to_f32_to_ours_is_bit_identical(tmp_path: Path, model: Llama, tokenizer_model: Path, *, tied: bool) -> None:
+def test_ours_to_f32_to_ours_is_bit_identical(
+    tmp_path: Path, model: Llama, tokenizer_model: Path, *, tied: bool
+) -> None:
     if tied:
         model = Llama(model.shape.model_copy(update={"tied_embeddings": True}))
         model.initialise(0)
@@ -75,11 +79,9 @@ def test_the_tokenizer_comes_back_with_the_same_ids(tmp_path: Path, model: Llama
 def test_a_gate_that_fails_leaves_nothing(
     tmp_path: Path, model: Llama, tokenizer_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def swapped(weights, shape, tokenizer, path, kind, about):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        changed = dict(weights)
+    def swapped(weights: dict[str, Tensor], *rest: Any) -> None:  # noqa: ANN401  # as write_gguf
         one, other = "layers.0.self_attn.q_proj.weight", "layers.1.self_attn.q_proj.weight"
-        changed[one], changed[other] = changed[other], changed[one]
-        write(changed, shape, tokenizer, path, kind, about)
+        write(weights | {one: weights[other], other: weights[one]}, *rest)
 
     write = module.write_gguf
     monkeypatch.setattr(module, "write_gguf", swapped)

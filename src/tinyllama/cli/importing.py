@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
 
 from tinyllama.corpus.tokenizer import open_tokenizer
 from tinyllama.engine.source import Source, open_source
-from tinyllama.engine.start import import_start
+from tinyllama.engine.start import import_start, stated_start
 from tinyllama.errors import ModelError
 from tinyllama.export import check_parity
 from tinyllama.model.weights import check_weights
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tinyllama.cli.family import Family
     from tinyllama.engine.checkpoint import Checkpoint
     from tinyllama.export import ParityResult
@@ -31,15 +31,10 @@ def obtain_start(family: Family) -> Source:
     """The model that a family's recipe starts from.
 
     Raises:
-        ModelError: the recipe states none, or it cannot be opened.
+        RecipeError: the recipe states none.
+        ModelError: it cannot be opened.
     """
-    start = family.recipe.start
-    if start is None:
-        raise ModelError(
-            f"{family.recipe.name}: the recipe has no `start` section, which says how training goes on; add e.g. "
-            "start: {model: PATH, tokens: 3T, moments: fresh, rewarm: 2B}"
-        )
-    return open_source(start.model)
+    return open_source(stated_start(family.recipe).model)
 
 
 def import_family(family: Family) -> tuple[Checkpoint, ParityResult | None]:
@@ -66,11 +61,11 @@ def import_family(family: Family) -> tuple[Checkpoint, ParityResult | None]:
 def _compare_tokenizers(family: Family, source: Source) -> None:
     """Refuse a recipe whose tokenizer is not the one that the model was trained with, where one comes with it."""
     ours = family.tokenizer
-    if family.recipe.tokenizer.imported:
+    if family.recipe.tokenizer.imported or not source.has_tokenizer:
         return
-    folder: Path = family.folder / "imported"
-    source.write_tokenizer(folder)
-    theirs = open_tokenizer(folder)
+    with TemporaryDirectory() as folder:
+        source.write_tokenizer(Path(folder) / "tokenizer")
+        theirs = open_tokenizer(Path(folder) / "tokenizer")
     differing = [text for text in _PROBES if ours.encode([text]) != theirs.encode([text])]
     if differing or (ours.bos_id, ours.eos_id) != (theirs.bos_id, theirs.eos_id):
         raise ModelError(

@@ -54,7 +54,10 @@ def import_model(  # a command's options
 ) -> None:
     """Make any Llama model the checkpoint that a recipe starts from, checked against transformers."""
     from tinyllama.cli.importing import import_family  # noqa: PLC0415  # imports torch
+    from tinyllama.engine.start import stated_start  # noqa: PLC0415  # as above
+    from tinyllama.recipe import load_recipe  # noqa: PLC0415  # imports pydantic
 
+    stated_start(load_recipe(recipe, overrides or ()))
     named = [] if model is None else [f"start.model={model}"]
     family = open_family(recipe, [*(overrides or []), *named], run)
     checkpoint, result = import_family(family)

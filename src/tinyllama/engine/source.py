@@ -46,6 +46,17 @@ class Source:
     checkpoint: Checkpoint | None = None
     """If it is one of a run of ours, which holds moments too."""
 
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether a tokenizer comes with the model."""
+        if self.gguf is not None:
+            return self.gguf.get("tokenizer.ggml.model") is not None
+        return any((self._tokenizer_folder / name).is_file() for name in _TOKENIZER_FILES[:2])
+
+    @property
+    def _tokenizer_folder(self) -> Path:
+        return self.path if self.checkpoint is None else self.path.parents[2] / "tokenizer"
+
     def write_tokenizer(self, folder: Path) -> None:
         """Write the tokenizer that comes with the model to a folder, whole or not at all.
 
@@ -57,12 +68,11 @@ class Source:
             if self.gguf is not None:
                 write_gguf_tokenizer(self.gguf, beside)
                 return
-            found = self.path if self.checkpoint is None else self.path.parents[2] / "tokenizer"
-            names = [name for name in _TOKENIZER_FILES if (found / name).is_file()]
-            if not {"tokenizer.model", "tokenizer.json"} & set(names):
-                raise ModelError(f"{found}: holds neither tokenizer.model nor tokenizer.json; name one in the recipe")
-            for name in names:
-                shutil.copyfile(found / name, beside / name)
+            if not self.has_tokenizer:
+                raise ModelError(f"{self.origin}: comes without a tokenizer; name one in the recipe")
+            for name in _TOKENIZER_FILES:
+                if (self._tokenizer_folder / name).is_file():
+                    shutil.copyfile(self._tokenizer_folder / name, beside / name)
 
 
 def open_source(name: str) -> Source:

@@ -21,7 +21,7 @@ from tinyllama.engine.checkpoint import (
 )
 from tinyllama.engine.fingerprint import facts_at, fingerprint
 from tinyllama.engine.weights import CheckpointWeights
-from tinyllama.errors import CheckpointError, ModelError
+from tinyllama.errors import CheckpointError, ModelError, RecipeError
 from tinyllama.model.weights import check_weights, parameter_shapes
 from tinyllama.plan import compile_plan
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tinyllama.engine.source import Source
-    from tinyllama.recipe import Recipe
+    from tinyllama.recipe import Recipe, Start
 
 
 def import_start(recipe: Recipe, source: Source, family: Path, tokenizer_sha256: str) -> Checkpoint:
@@ -44,20 +44,20 @@ def import_start(recipe: Recipe, source: Source, family: Path, tokenizer_sha256:
         tokenizer_sha256: of the family's tokenizer.
 
     Raises:
+        RecipeError: the recipe has no `start`.
         ModelError: tensors are missing, unexpected, of another shape than the recipe's model, or not finite; or
             the recipe keeps moments and the source has none.
         CheckpointError: something was trained from an earlier start, or the checkpoint cannot be written.
     """
-    if recipe.start is None:
-        raise ModelError(
-            f"{recipe.name}: the recipe has no `start` section, which says how training goes on; add e.g. "
-            "start: {model: PATH, tokens: 3T, moments: fresh, rewarm: 2B}"
-        )
+    start = stated_start(recipe)
+    folder = family / "base" / "checkpoints"
+    if any(steps_saved(folder)):
+        raise CheckpointError(f"{folder}: training has begun from an earlier start; import into another folder (--run)")
     _refuse_other_shape(recipe, source)
     check_weights(source.weights, recipe.model, source.origin, "the recipe's model")
     tensors = {f"{WEIGHT}{name}": _finite(source, name) for name in parameter_shapes(recipe.model)}
-    state: dict[str, Any] = {"moments": recipe.start.moments, "moment_steps": 0}
-    if recipe.start.moments != FRESH:
+    state: dict[str, Any] = {"moments": start.moments, "moment_steps": 0}
+    if start.moments != FRESH:
         moments = _moments(source, recipe)
         state["moment_steps"] = _moment_steps(source)
         tensors |= moments
@@ -72,9 +72,6 @@ def import_start(recipe: Recipe, source: Source, family: Path, tokenizer_sha256:
         "origin": source.origin,
         "torch": torch.__version__,
     }
-    folder = family / "base" / "checkpoints"
-    if any(steps_saved(folder)):
-        raise CheckpointError(f"{folder}: training has begun from an earlier start; import into another folder (--run)")
     checkpoint = verify(save_checkpoint(folder, 0, tensors, state))
     try:
         _compare(checkpoint, tensors)
@@ -82,6 +79,20 @@ def import_start(recipe: Recipe, source: Source, family: Path, tokenizer_sha256:
         shutil.rmtree(checkpoint.folder)
         raise
     return checkpoint
+
+
+def stated_start(recipe: Recipe) -> Start:
+    """The recipe's start.
+
+    Raises:
+        RecipeError: it has none.
+    """
+    if recipe.start is None:
+        raise RecipeError(
+            f"{recipe.name}: the recipe has no `start` section, which says how training goes on; add e.g. "
+            "start: {model: PATH, tokens: 3T, moments: fresh, rewarm: 2B}"
+        )
+    return recipe.start
 
 
 def imported_sha256(family: Path) -> str | None:

@@ -55,12 +55,12 @@ class Run:
     """Folder of the whole family."""
     corpora: Mapping[str, PreparedCorpus]
     tokenizer_sha256: str
-    start_sha256: str | None
-    """Of the imported weights, if the recipe starts from some."""
     held_out_losses: Callable[[Llama], dict[str, float]]
     """Measures the model on held-out rows; injected, so that training knows no evaluation."""
     watch: list[Logger] = field(default_factory=list)
     """Further receivers of every record, e.g. a progress bar."""
+    start_sha256: str | None = None
+    """Of the imported weights, if the recipe starts from some."""
 
     @property
     def name(self) -> str:

@@ -30,6 +30,8 @@ _EXACT = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _Q8_ERROR = 1 / 127
 """Bound of |stored - original| over a block's largest magnitude: half a step of 1/127, and as much again for the
 rounding of the block's scale to fp16 and of the steps themselves."""
+_Q8_TINY = 127 * 2.0**-25
+"""The same for blocks so small that their scale is a subnormal of fp16: half its spacing, times the largest step."""
 
 
 def export_gguf(  # noqa: PLR0913  # an export has that many parts
@@ -91,7 +93,7 @@ def _compare_weights(stored: Mapping[str, Tensor], given: Mapping[str, Tensor], 
             same = torch.equal(tensor, original.to(_EXACT[kind]).float())
         else:
             blocks = original.reshape(-1, 32) if original.shape[1] % 32 == 0 else original
-            bound = blocks.abs().amax(1, keepdim=True) * _Q8_ERROR
+            bound = blocks.abs().amax(1, keepdim=True) * _Q8_ERROR + _Q8_TINY
             same = bool(((tensor.reshape(blocks.shape) - blocks).abs() <= bound).all())
         if not same:
             raise ExportError(f"{name} does not read back as it was written; nothing was kept")

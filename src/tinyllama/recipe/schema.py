@@ -234,11 +234,11 @@ class Start(_Section):
 
     model: str
     """A Hugging Face folder or hub id, a GGUF file, or a checkpoint `…/checkpoints/step-<n>` of another run."""
-    tokens: Count
+    tokens: Annotated[Count, Field(ge=0)]
     """Tokens that the model is taken to have seen: where the plan and its learning rate begin."""
     moments: Literal["fresh", "kept"] = "fresh"
     """The optimizer's: zeros, or those of the checkpoint (only ours have any)."""
-    rewarm: Count = 0
+    rewarm: Annotated[Count, Field(ge=0)] = 0
     """Tokens over which the learning rate rises linearly from 0 to the schedule's."""
 
 

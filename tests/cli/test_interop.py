@@ -1,0 +1,63 @@
+"""Commands that bring models in and out, as a person runs them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.test_app import SET, run
+from tests.engine.test_start import STAGES, foreign_folder, with_tokenizer
+from tinyllama.gguf_file import is_gguf
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_model_goes_in_and_comes_out_as_gguf_and_in_again(prepared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("gguf", reason="the extra gguf")
+    with_tokenizer(foreign_folder(tmp_path / "foreign"), prepared)
+    overrides = [*SET]
+    for setting in ("start={model: foreign, tokens: 1M, rewarm: 2K}", *STAGES, "tokenizer={imported: true}"):
+        overrides += ["--set", setting]
+    done = run("import", "--recipe", "nano", "--run", "family", "--json", *overrides, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["checkpoint"] == "family/base/checkpoints/step-0"
+    assert (told["tokens"], told["largest_difference"] < 1e-5) == (1_000_000, True)
+
+    out = ["--format", "gguf", "--type", "f32"]
+    done = run("export", "nano", "--run", "family", *out, *overrides, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["family/exports/base-F32-gguf"]
+    file = tmp_path / "family/exports/base-F32-gguf/nano-base-F32.gguf"
+    assert is_gguf(file)
+
+    texts = {
+        run("generate", model, "the", "--max-new-tokens", "8", "--seed", "1", cwd=tmp_path).stdout
+        for model in ("foreign", file, "family/base")
+    }
+    assert len(texts) == 1
+
+    again = [word.replace("model: foreign", f"model: {file}") for word in overrides]
+    done = run("import", "--recipe", "nano", "--run", "again", "--json", *again, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["largest_difference"] < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["import", "nowhere", "--recipe", "nano"], "no `start` section"),
+        (["import", "nowhere", "--recipe", "continue"], "no model is here"),
+        (["export", "nano", "--type", "Q3"], "Q3"),
+    ],
+)
+def test_a_users_mistake_is_exit_code_2_and_one_clear_message(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = run(*arguments, cwd=tmp_path, HF_HUB_OFFLINE="1")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
