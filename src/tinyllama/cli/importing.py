@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tinyllama.corpus.tokenizer import open_tokenizer
+from tinyllama.corpus.tokenizer import imported_folder, open_tokenizer
 from tinyllama.engine.source import Source, open_source
 from tinyllama.engine.start import import_start, stated_start
 from tinyllama.errors import ModelError
@@ -50,7 +50,10 @@ def import_family(family: Family) -> tuple[Checkpoint, ParityResult | None]:
     """
     source = obtain_start(family)
     family.screen.say(f"importing {source.origin}")
-    _compare_tokenizers(family, source)
+    if family.recipe.tokenizer.imported:
+        source.write_tokenizer(imported_folder(family.folder / "tokenizer"))
+    elif source.has_tokenizer:
+        _compare_tokenizers(family, source)
     result = None
     if source.checkpoint is None:
         check_weights(source.weights, source.shape, source.origin, "its configuration")
@@ -59,10 +62,8 @@ def import_family(family: Family) -> tuple[Checkpoint, ParityResult | None]:
 
 
 def _compare_tokenizers(family: Family, source: Source) -> None:
-    """Refuse a recipe whose tokenizer is not the one that the model was trained with, where one comes with it."""
+    """Refuse a recipe whose tokenizer is not the one that the model was trained with."""
     ours = family.tokenizer
-    if family.recipe.tokenizer.imported or not source.has_tokenizer:
-        return
     with TemporaryDirectory() as folder:
         source.write_tokenizer(Path(folder) / "tokenizer")
         theirs = open_tokenizer(Path(folder) / "tokenizer")
