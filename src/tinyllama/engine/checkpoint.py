@@ -89,14 +89,16 @@ def stored_sizes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     Raises:
         CheckpointError: the index cannot be read.
     """
-    from torch.distributed import checkpoint as dcp  # noqa: PLC0415  # slow to import
+    from torch.distributed.checkpoint.api import CheckpointException  # noqa: PLC0415  # slow to import
+    from torch.distributed.checkpoint.filesystem import FileSystemReader  # noqa: PLC0415  # as above
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata  # noqa: PLC0415  # as above
 
     try:
-        index = dcp.FileSystemReader(checkpoint.folder).read_metadata()
-    except (OSError, dcp.api.CheckpointException) as error:
+        index = FileSystemReader(checkpoint.folder).read_metadata()
+    except (OSError, CheckpointException) as error:
         raise CheckpointError(f"{checkpoint.folder}: its index cannot be read ({error})") from error
     tensors = index.state_dict_metadata.items()
-    return {name: tuple(facts.size) for name, facts in tensors if isinstance(facts, dcp.metadata.TensorStorageMetadata)}
+    return {name: tuple(facts.size) for name, facts in tensors if isinstance(facts, TensorStorageMetadata)}
 
 
 def steps_saved(folder: Path) -> list[int]:

@@ -29,7 +29,8 @@ def stream_folder(folder: Path) -> Any:  # noqa: ANN401  # a model of transforme
 
     def read(name: str) -> Tensor:
         with safe_open(folder / file_of.get(name, WEIGHTS), framework="pt") as file:
-            return file.get_tensor(name).float()
+            tensor: Tensor = file.get_tensor(name).float()
+        return tensor
 
     return _streamed(AutoConfig.from_pretrained(folder), read)
 
@@ -45,7 +46,7 @@ def stream_gguf(path: Path) -> Any:  # noqa: ANN401  # a model of transformers
 
     config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
     stored = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
-    processor: Any = LlamaTensorProcessor(config=config.to_dict())
+    processor: Any = LlamaTensorProcessor(config=config.to_dict())  # type: ignore[no-untyped-call]  # not typed there
     names: dict[str, str] = {}
 
     def read(name: str) -> Tensor:
@@ -62,7 +63,8 @@ def _streamed(config: Any, read: Callable[[str], Tensor]) -> Any:  # noqa: ANN40
     from transformers import AutoModelForCausalLM  # noqa: PLC0415  # takes seconds
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]  # as above
+        model.eval()
     # Its one buffer is computed from the config, not stored; on the meta device it was not.
     model.model.rotary_emb = type(model.model.rotary_emb)(config)
     tied = config.tie_word_embeddings
