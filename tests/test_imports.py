@@ -13,7 +13,7 @@ PACKAGE = Path(tinyllama.__file__).parent
 LEVEL = {
     "errors": 0,
     "files": 0,
-    "gguf_file": 0,
+    "gguf_file": 1,
     "recipe": 1,
     "plan": 2,
     "corpus": 3,
