@@ -86,7 +86,8 @@ def test_a_rule_nobody_knows_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "message"), [({"eos_token": None}, "names no eos_token"), ({"bos_token": {"content": "<none>"}}, "bos_token")]
+    ("config", "message"),
+    [({"eos_token": None}, "names no eos_token"), ({"bos_token": {"content": "<none>"}}, "bos_token")],
 )
 def test_a_tokenizer_without_bos_or_eos_is_refused(tmp_path: Path, config: dict[str, object], message: str) -> None:
     with pytest.raises(CorpusError, match=message):
