@@ -124,7 +124,7 @@ def read_run(run: Path, recipe: Recipe) -> RunData:
         if history := _read_history(run, f"{model}/metrics.jsonl", recipe.model.context, missing):
             histories[model] = history
     summary = _read_json(run, "summary.json", missing)
-    samples = _read_json(run, "evaluation/samples.json", missing)
+    samples = _read_json(run, "evaluation/samples.json", missing).get("samples", {})
     return RunData(recipe, summary, histories, samples, missing)
 
 
