@@ -62,7 +62,7 @@ def recipes(*, as_json: AsJson = False) -> None:
             typer.echo(f"{name:16} {description}")
 
 
-@app.command(epilog="Example: tinyllama plan tinyllama-v1.1 --variant math_code")
+@app.command(epilog="Example: tinyllama plan tinyllama-v1.1 --hardware a100-40g --gpus 16 --price 1.5")
 def plan(  # noqa: PLR0913  # a command's options
     recipe: RecipeName,
     *,
@@ -70,29 +70,46 @@ def plan(  # noqa: PLR0913  # a command's options
     overrides: Overrides = None,
     run: RunFolder = None,
     parquet: Annotated[Path | None, typer.Option(help="Write the table here (one file; needs --variant).")] = None,
+    hardware: Annotated[
+        str | None, typer.Option(metavar="CARD", help="Predict memory, speed, days and cost on it, e.g. a100-40g.")
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="How many cards.")] = 1,
+    mfu: Annotated[
+        float | None, typer.Option(min=0.01, max=1.0, help="Assumed utilisation (default: the published run's, 0.52).")
+    ] = None,
+    price: Annotated[float | None, typer.Option(min=0.0, help="Of a GPU-hour, for the cost.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what each stage of a recipe comes to: steps, tokens, batch, LR, shares, epochs."""
+    """Show what each stage comes to: steps, tokens, batch, LR, shares, epochs; with --hardware, days and cost."""
     from rich.console import Console  # noqa: PLC0415
 
+    from tinyllama.cli.hardware import print_prediction  # noqa: PLC0415
     from tinyllama.cli.tables import print_plan  # noqa: PLC0415
     from tinyllama.errors import UserError  # noqa: PLC0415
     from tinyllama.plan import compile_plan, summarise  # noqa: PLC0415
+    from tinyllama.plan.hardware import DEFAULT_MFU, predict  # noqa: PLC0415
 
     loaded = _load(recipe, overrides)
     if parquet is not None and variant is None:
         raise UserError("--parquet writes one table: name it with --variant")
-    sizes = _prepared_sizes(loaded, run)
-    console, summaries = Console(), []
+    sizes = prepared_sizes(loaded, run)
+    console, summaries, plans = Console(), [], []
     for name in [variant] if variant else loaded.variants:
         compiled = compile_plan(loaded, name)
+        plans.append(compiled)
         summaries.append(summarise(compiled, loaded, sizes))
         if parquet is not None:
             compiled.write_parquet(parquet)
         if not as_json:
             print_plan(console, summaries[-1])
+    prediction = (
+        None if hardware is None else predict(loaded, plans, hardware, gpus, mfu=mfu or DEFAULT_MFU, price=price)
+    )
     if as_json:
-        _print_json([summary.as_dict() for summary in summaries])
+        table = [summary.as_dict() for summary in summaries]
+        _print_json(table if prediction is None else {"plans": table, "hardware": prediction.as_dict()})
+    elif prediction is not None:
+        print_prediction(console, prediction)
 
 
 @app.command(epilog="Example: tinyllama prepare mini")
@@ -290,7 +307,7 @@ def _data(recipe: Recipe, data: Path | None) -> Path:
     return data or Path(recipe.evaluation.data)
 
 
-def _prepared_sizes(recipe: Recipe, run: Path | None) -> dict[str, int]:
+def prepared_sizes(recipe: Recipe, run: Path | None) -> dict[str, int]:
     """Training tokens of the corpora that are prepared."""
     from tinyllama.corpus.manifest import MANIFEST, TRAIN, open_corpus  # noqa: PLC0415
 
