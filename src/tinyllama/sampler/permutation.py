@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ROUNDS = 8
+_STEPS = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
+_LAST_SHIFT = np.uint64(31)
 
 
 class Permutation:
@@ -42,14 +47,13 @@ def permute_each(size: int, keys: Sequence[str]) -> NDArray[np.int64]:
     """The whole `Permutation(size, key)` of each key: [keys, size]."""
     rounds, half, limit = np.stack([_round_keys(key) for key in keys], axis=1), _half(size), np.uint64(size)
     values = np.tile(np.arange(size, dtype=np.uint64), (len(keys), 1))
-    values = _feistel(values, rounds[:, :, None], half)
-    which, position = np.nonzero(values >= limit)
-    while len(which):
-        images = _feistel(values[which, position], rounds[:, which], half)
-        values[which, position] = images
-        still = images >= limit
-        which, position = which[still], position[still]
-    return values.astype(np.int64)
+    values = _feistel(values, rounds[:, :, None], half).ravel()
+    outside = np.flatnonzero(values >= limit)
+    while len(outside):
+        images = _feistel(values[outside], rounds[:, outside // size], half)
+        values[outside] = images
+        outside = outside[images >= limit]
+    return values.astype(np.int64).reshape(len(keys), size)
 
 
 def _round_keys(key: str) -> NDArray[np.uint64]:
@@ -65,8 +69,10 @@ def _feistel(values: NDArray[np.uint64], keys: NDArray[np.uint64], half: np.uint
     """All rounds; `keys` has one entry per round, each a number or an array that broadcasts with `values`."""
     mask = (np.uint64(1) << half) - np.uint64(1)
     left, right = values >> half, values & mask
+    mixed, shifted = np.empty_like(values), np.empty_like(values)
     for key in keys:
-        mixed = _mix(right + key)
+        np.add(right, key, out=mixed)
+        _mix(mixed, shifted)
         mixed &= mask
         left ^= mixed
         left, right = right, left
@@ -75,11 +81,9 @@ def _feistel(values: NDArray[np.uint64], keys: NDArray[np.uint64], half: np.uint
     return left
 
 
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _mix(values: NDArray[np.uint64], room: NDArray[np.uint64]) -> None:
     """The finaliser of splitmix64 (Steele, Lea & Flood 2014), in place; wraps around on purpose."""
-    values ^= values >> np.uint64(30)
-    values *= np.uint64(0xBF58476D1CE4E5B9)
-    values ^= values >> np.uint64(27)
-    values *= np.uint64(0x94D049BB133111EB)
-    values ^= values >> np.uint64(31)
-    return values
+    for shift, factor in _STEPS:
+        values ^= np.right_shift(values, shift, out=room)
+        values *= factor
+    values ^= np.right_shift(values, _LAST_SHIFT, out=room)
