@@ -143,17 +143,28 @@ def prepare(recipe: RecipeName, *, overrides: Overrides = None, run: RunFolder =
 def train(
     recipe: RecipeName, *, variant: VariantName = None, overrides: Overrides = None, run: RunFolder = None
 ) -> None:
-    """Train the base once, then each variant from the fork; goes on from where it was stopped."""
-    from tinyllama.cli.family import BASE  # noqa: PLC0415
+    """Train the base once, then each variant from the fork; goes on from where it was stopped.
+
+    On several GPUs or nodes: torchrun --nproc-per-node 4 -m tinyllama train RECIPE
+    """
+    from tinyllama.cli.family import BASE, Family  # noqa: PLC0415
+    from tinyllama.cli.progress import Screen  # noqa: PLC0415
+    from tinyllama.engine import join_ranks  # noqa: PLC0415  # imports torch
     from tinyllama.errors import UserError  # noqa: PLC0415
 
-    family = _family(recipe, overrides, run)
-    if variant is not None and variant not in family.models:
-        raise UserError(f"{family.recipe.name} has no variant {variant!r}; it has {', '.join(family.models)}")
-    wanted = family.models if variant is None else [BASE, variant]
-    for model in dict.fromkeys(wanted):
-        family.train(model)
-        typer.echo(family.folder / model)
+    loaded = _load(recipe, overrides)
+    models = [BASE, *loaded.variants]
+    if variant is not None and variant not in models:
+        raise UserError(f"{loaded.name} has no variant {variant!r}; it has {', '.join(models)}")
+    with join_ranks(loaded.hardware.collective_timeout) as ranks:
+        screen = Screen(quiet=not ranks.first)
+        family = Family(loaded, run or Path("runs") / loaded.name, Path(), screen, ranks=ranks)
+        with ranks.during("the preparation of the corpora; run `tinyllama prepare` before training"):
+            ranks.on_first(lambda: len(family.corpora))
+        for model in models if variant is None else dict.fromkeys([BASE, variant]):
+            family.train(model)
+            if ranks.first:
+                typer.echo(family.folder / model)
 
 
 @app.command(epilog="Example: tinyllama evaluate mini --data data/eval")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tinyllama.engine.parallel import reduce_over_replicas
 from tinyllama.model import document_mask, head_loss, softmax_gradient
 
 if TYPE_CHECKING:
@@ -40,11 +41,13 @@ class Gradients:
             self._kernel = _compiled_or_eager(softmax_gradient)
 
     def __call__(self, batch: StepBatch) -> float:
-        """Accumulate gradients; returns the mean loss over the batch's predicted targets, in nats."""
-        total = torch.zeros(())
+        """Accumulate gradients; returns this rank's part of the mean loss over all predicted targets, in nats."""
+        device = self._model.embed_tokens.weight.device
+        total = torch.zeros((), device=device)
         for start in range(0, len(batch.inputs), self._micro_batch):
-            inputs = batch.inputs[start : start + self._micro_batch]
-            targets = batch.targets[start : start + self._micro_batch]
+            inputs = batch.inputs[start : start + self._micro_batch].to(device)
+            targets = batch.targets[start : start + self._micro_batch].to(device)
+            reduce_over_replicas(self._model, last=start + self._micro_batch >= len(batch.inputs))
             mask = None if self._bos is None else document_mask(inputs, self._bos)
             hidden = self._hidden(inputs, mask)
             loss = head_loss(

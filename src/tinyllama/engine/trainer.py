@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,12 @@ from tinyllama.engine.checkpoint import (
 )
 from tinyllama.engine.compute import Gradients
 from tinyllama.engine.feeder import StepBatch, feed
-from tinyllama.engine.fingerprint import facts_at, fingerprint, refuse_change
+from tinyllama.engine.fingerprint import difference, facts_at, fingerprint, refuse_change
 from tinyllama.engine.machine import cores, exclusive, measure_peak, require_space, reuse_memory
 from tinyllama.engine.metrics import JsonlLogger, Logger, Record, TensorBoardLogger, WandbLogger
+from tinyllama.engine.parallel import checkpoint_activations, shard, whole
 from tinyllama.engine.precision import MasterWeights
+from tinyllama.engine.ranks import Ranks
 from tinyllama.engine.signals import StopRequest
 from tinyllama.errors import CheckpointError, Interrupted, TrainingError
 from tinyllama.model import Llama
@@ -58,6 +61,8 @@ class Run:
     """Measures the model on held-out rows; injected, so that training knows no evaluation."""
     watch: list[Logger] = field(default_factory=list)
     """Further receivers of every record, e.g. a progress bar."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """The processes that train it together."""
 
     @property
     def name(self) -> str:
@@ -115,12 +120,20 @@ def train(run: Run) -> Checkpoint:
         Its last checkpoint.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came; the state was saved first.
+        Interrupted: SIGINT, SIGTERM or SIGUSR1 came to any rank; the state was saved first.
+        RankLostError: another rank died or hangs.
         TrainingError: a gradient is not finite, the disk is too small, or the folder is in use.
         CheckpointError: the checkpoint to go on from belongs to another recipe.
     """
-    with exclusive(run.folder):
-        start = find_start(run)
+    ranks = run.ranks
+    with ExitStack() as held:
+        with ranks.during("the start"):
+            ranks.on_first(lambda: held.enter_context(exclusive(run.folder)))
+            start = ranks.on_first(lambda: find_start(run))
+            step = start.step if start is not None else run.first_step
+            differing = difference(ranks.gather({"steps": run.plan.steps, "from step": step, **run.facts(step)}))
+        if differing is not None:
+            raise ranks.told_once(TrainingError(differing))
         if start is not None and start.step == run.plan.steps:
             return start
         with StopRequest() as stop:
@@ -133,19 +146,29 @@ class _Trainer:
     def __init__(self, run: Run, start: Checkpoint | None, stop: StopRequest) -> None:
         recipe = run.recipe
         recorded = start.state if start is not None else {}
-        self.run, self.stop = run, stop
+        self.run, self.stop, self.ranks = run, stop, run.ranks
         self.step = start.step if start is not None else 0
-        self.threads = _or_auto(recipe.hardware.threads, recorded.get("threads"), cores())
+        same_ranks = recorded.get("ranks") == self.ranks.count
+        threads = max(1, cores() // self.ranks.per_node)
+        self.threads = _or_auto(recipe.hardware.threads, recorded.get("threads") if same_ranks else None, threads)
         self.micro_batch = _or_auto(recipe.hardware.micro_batch, recorded.get("micro_batch"), _micro_batch(recipe))
         torch.set_num_threads(self.threads)
         reuse_memory()
         self.model = Llama(recipe.model)
         self.model.initialise(recipe.seed)
-        self.weights = MasterWeights(self.model, recipe.precision)
+        if recipe.hardware.activation_checkpointing:
+            checkpoint_activations(self.model)
+        if self.ranks.count == 1:
+            self.weights = MasterWeights(self.model.to(self.ranks.device), recipe.precision)
+        else:
+            with self.ranks.during("the division of the model"):
+                shard(self.model, recipe, self.ranks)
+            self.weights = MasterWeights(self.model, "fp32")  # FSDP2 rounds them where they are gathered
         self.optimizer = adamw.build_optimizer(recipe.optimizer, self.weights.masters)
         self.tensors = tensors_of(self.weights.masters, self.optimizer)
         if start is not None:
-            load_tensors(start, self.tensors)
+            with self.ranks.during("the loading of a checkpoint"):
+                load_tensors(start, self.tensors, self.ranks)
         adamw.set_step(self.optimizer, self.step)
         self.weights.publish()
         masked = recipe.document_masking
@@ -155,40 +178,46 @@ class _Trainer:
             document_bos=next(iter(run.corpora.values())).manifest["bos_id"] if masked else None,
             compiled=recipe.hardware.compile,
         )
-        self.peak = measure_peak(recipe.precision)
+        self.peak = measure_peak(recipe.precision, self.ranks.device)
         self.stage_ends = {end for _, _, end in run.plan.stage_steps()}
 
     def run_to_end(self) -> Checkpoint:
         """Execute the plan from the current step on."""
         run, plan = self.run, self.run.plan
         size = 3 * 4 * run.recipe.model.parameters
-        require_space(run.folder, size * (run.recipe.checkpoints.keep + len(self.stage_ends) + 1), "checkpoints")
+        size *= run.recipe.checkpoints.keep + len(self.stage_ends) + 1
+        self.ranks.on_first(lambda: require_space(run.folder, size, "checkpoints"))
         rows = {name: run.corpora[name].rows("train", plan.context) for name in plan.corpora}
         sampler = Sampler(plan, run.recipe.seed, {name: len(part) for name, part in rows.items()})
         loggers = self._loggers()
         try:
             saved = None
-            for batch in feed(plan, sampler, rows, self.step, plan.steps):
+            for batch in feed(plan, sampler, rows, self.step, plan.steps, self.ranks):
                 for record in self._one_step(batch):
                     for logger in loggers:
                         logger.log(record)
-                if self._checkpoint_due() or self.stop.signal_number:
+                with self.ranks.during(f"the agreement on step {self.step}"):
+                    signal_number = self.ranks.largest(self.stop.signal_number)
+                if self._checkpoint_due() or signal_number:
                     for logger in loggers:
                         logger.flush()
-                    saved = self._save()
-                if self.stop.signal_number:
-                    raise Interrupted(
-                        self.stop.signal_number,
-                        f"stopped at step {self.step} of {plan.steps}, saved in {saved}; the same command goes on",
-                    )
+                    with self.ranks.during(f"the checkpoint of step {self.step}"):
+                        saved = self._save()
+                if signal_number:
+                    text = f"stopped at step {self.step} of {plan.steps}, saved in {saved}; the same command goes on"
+                    raise self.ranks.told_once(Interrupted(signal_number, text))
         finally:
             for logger in loggers:
                 logger.close()
-        prune(run.folder / "checkpoints", 0, self.stage_ends)
-        return verify(run.folder / "checkpoints" / f"step-{plan.steps}")
+        with self.ranks.during("the last checkpoint"):
+            self.ranks.on_first(lambda: prune(run.folder / "checkpoints", 0, self.stage_ends))
+            return self.ranks.on_first(lambda: verify(run.folder / "checkpoints" / f"step-{plan.steps}"))
 
     def _loggers(self) -> list[Logger]:
+        """Receivers of records, on the first rank."""
         run, logging_keys = self.run, self.run.recipe.logging
+        if not self.ranks.first:
+            return []
         loggers: list[Logger] = [JsonlLogger(run.folder / "metrics.jsonl", self.step)]
         if logging_keys.tensorboard:
             loggers.append(TensorBoardLogger(run.folder / "tensorboard", run.plan.tokens_after(self.step)))
@@ -199,15 +228,17 @@ class _Trainer:
     def _one_step(self, batch: StepBatch) -> Iterator[Record]:
         """One optimizer step, and a held-out measurement where one is due."""
         plan, began = self.run.plan, time.perf_counter()
-        loss = self.gradients(batch)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.weights.masters.values(), self.run.recipe.optimizer.clip))
+        with self.ranks.during(f"the gradients of step {batch.step + 1}"):
+            loss = self.ranks.sum(self.gradients(batch))
+            clip = self.run.recipe.optimizer.clip
+            norm = float(whole(torch.nn.utils.clip_grad_norm_(self.weights.masters.values(), clip)))
         if not math.isfinite(norm) or not math.isfinite(loss):
-            raise TrainingError(self._not_finite(batch, loss, norm))
+            raise self.ranks.told_once(TrainingError(self._not_finite(batch, loss, norm)))
         adamw.apply(self.optimizer, float(plan.lr[batch.step]))
         self.weights.publish()
         self.step = batch.step + 1
         seconds = time.perf_counter() - began
-        speed = batch.inputs.numel() / seconds
+        speed = len(batch.rows.row) * plan.context / seconds
         yield {
             "kind": "step",
             "step": self.step,
@@ -220,10 +251,11 @@ class _Trainer:
             "counts": dict(zip(plan.corpora, plan.counts[batch.step].tolist(), strict=True)),
             "seconds": round(seconds, 4),
             "tokens_per_second": round(speed, 1),
-            "utilisation": round(speed * self.run.recipe.model.flops_per_token / self.peak, 4),
+            "utilisation": round(speed * self.run.recipe.model.flops_per_token / (self.peak * self.ranks.count), 4),
         }
         if self._due(self.run.recipe.evaluation.every):
-            losses = self.run.held_out_losses(self.model)
+            with self.ranks.during(f"the held-out losses of step {self.step}"):
+                losses = self.run.held_out_losses(self.model)
             yield {
                 "kind": "held_out",
                 "step": self.step,
@@ -248,14 +280,14 @@ class _Trainer:
             "tokens": run.plan.tokens_after(self.step),
             "fingerprint": fingerprint(facts),
             "facts": facts,
-            "ranks": 1,
+            "ranks": self.ranks.count,
             "threads": self.threads,
             "micro_batch": self.micro_batch,
             "torch": torch.__version__,
         }
         folder = run.folder / "checkpoints"
-        path = save_checkpoint(folder, self.step, self.tensors, state)
-        prune(folder, run.recipe.checkpoints.keep, self.stage_ends)
+        path = save_checkpoint(folder, self.step, self.tensors, state, self.ranks)
+        self.ranks.on_first(lambda: prune(folder, run.recipe.checkpoints.keep, self.stage_ends))
         return path
 
     def _not_finite(self, batch: StepBatch, loss: float, norm: float) -> str:
