@@ -5,7 +5,9 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import SMALL
 
@@ -15,22 +17,22 @@ EXACT = (*SMALL, "precision=fp32")
 """Compared step by step, to the order of additions."""
 
 
-def train_on(  # noqa: PLR0913, PLR0917  # a cluster and what it does
+def start(  # noqa: PLR0913, PLR0917  # a cluster and what it does
     folder: Path,
     ranks: int,
     per_node: int,
     overrides: Sequence[str] = (),
     model: str = "base",
     of_rank: dict[int, str] | None = None,
-) -> list[int]:
-    """Train a model of a prepared folder on so many ranks; returns their exit codes.
+) -> list[ForkServerProcess]:
+    """Begin to train a model of a prepared folder on so many ranks.
 
     `of_rank` gives single ranks an override of their own.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = []
+    processes: list[ForkServerProcess] = []
     for rank in range(ranks):
         environment = {
             "RANK": str(rank),
@@ -44,9 +46,15 @@ def train_on(  # noqa: PLR0913, PLR0917  # a cluster and what it does
         processes.append(_CONTEXT.Process(target=_one_rank, args=arguments))
     for process in processes:
         process.start()
+    return processes
+
+
+def train_on(*arguments: Any, **keywords: Any) -> list[int | None]:  # noqa: ANN401  # those of `start`
+    """As `start`, to the end; returns the exit codes."""
+    processes = start(*arguments, **keywords)
     for process in processes:
         process.join(240)
-    return [process.exitcode if process.exitcode is not None else -1 for process in processes]
+    return [process.exitcode for process in processes]
 
 
 def _one_rank(environment: dict[str, str], folder: str, model: str, overrides: list[str]) -> None:

@@ -61,7 +61,7 @@ def save_checkpoint(
             beside = ranks.on_first(lambda: writing.enter_context(new_directory(target)))
             with _quiet():
                 dcp.save(  # type: ignore[attr-defined]  # exported, but not in its __all__
-                    tensors, checkpoint_id=beside, no_dist=ranks.count == 1
+                    tensors, checkpoint_id=beside, no_dist=ranks.count == 1, process_group=ranks.group
                 )
             ranks.on_first(lambda: _complete(beside, step, state, writing))
     except (OSError, dcp.api.CheckpointException) as error:

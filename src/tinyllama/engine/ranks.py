@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +21,7 @@ from tinyllama.errors import RankLostError, TinyLlamaError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from torch._C._distributed_c10d import Store
+    from torch._C._distributed_c10d import ProcessGroup, Store
 
 _Result = TypeVar("_Result")
 _ROLL_CALL = 5.0
@@ -37,6 +37,8 @@ class Ranks:
     per_node: int = 1
     store: Store | None = None
     """Shared by all ranks, beside the collectives; None for one process."""
+    group: ProcessGroup | None = None
+    """Whose collectives are used; None for those that all share."""
 
     @property
     def first(self) -> bool:
@@ -50,6 +52,10 @@ class Ranks:
             return torch.device("cpu")
         return torch.device("cuda", self.rank % self.per_node)
 
+    def with_own_group(self) -> Ranks:
+        """The same ranks with collectives of their own, between processors, to be used in another thread."""
+        return self if self.count == 1 else replace(self, group=distributed.new_group(backend="gloo"))
+
     def sum(self, value: float) -> float:
         """Sum over ranks, in fp64."""
         return self._reduced(value, torch.float64, distributed.ReduceOp.SUM)
@@ -62,7 +68,7 @@ class Ranks:
         """Every rank's value, in order of ranks."""
         values = [value] * self.count
         if self.count > 1:
-            distributed.all_gather_object(values, value)
+            distributed.all_gather_object(values, value, group=self.group)
         return values
 
     def on_first(self, function: Callable[[], _Result]) -> _Result:
@@ -78,9 +84,9 @@ class Ranks:
             try:
                 outcome[0] = function()
             except Exception as error:
-                distributed.broadcast_object_list([None, _exit_code(error)])
+                distributed.broadcast_object_list([None, _exit_code(error)], group=self.group)
                 raise
-        distributed.broadcast_object_list(outcome)
+        distributed.broadcast_object_list(outcome, group=self.group)
         if outcome[1] is not None:
             raise SystemExit(outcome[1])
         result: _Result = outcome[0]
@@ -113,7 +119,7 @@ class Ranks:
         if self.count == 1:
             return value
         tensor = torch.tensor(value, dtype=dtype)
-        distributed.all_reduce(tensor, operation)
+        distributed.all_reduce(tensor, operation, group=self.group)
         return float(tensor.item())
 
     def _roll_call(self, store: Store) -> str:

@@ -2,115 +2,40 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from tinyllama.engine import optimizer as adamw
 from tinyllama.engine.checkpoint import (
     Checkpoint,
-    latest,
     load_tensors,
     prune,
-    save_checkpoint,
-    steps_saved,
     tensors_of,
     verify,
 )
-from tinyllama.engine.compute import Gradients
+from tinyllama.engine.compute import Gradients, compile_blocks
 from tinyllama.engine.feeder import StepBatch, feed
-from tinyllama.engine.fingerprint import difference, facts_at, fingerprint, refuse_change
+from tinyllama.engine.fingerprint import difference, fingerprint
 from tinyllama.engine.machine import cores, exclusive, measure_peak, require_space, reuse_memory
 from tinyllama.engine.metrics import JsonlLogger, Logger, Record, TensorBoardLogger, WandbLogger
 from tinyllama.engine.parallel import checkpoint_activations, shard, whole
 from tinyllama.engine.precision import MasterWeights
-from tinyllama.engine.ranks import Ranks
+from tinyllama.engine.run import Run, find_start
+from tinyllama.engine.saving import CheckpointWriter
 from tinyllama.engine.signals import StopRequest
-from tinyllama.errors import CheckpointError, Interrupted, TrainingError
+from tinyllama.errors import Interrupted, TrainingError
 from tinyllama.model import Llama
 from tinyllama.sampler import Sampler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from tinyllama.corpus.manifest import PreparedCorpus
-    from tinyllama.plan import Plan
+    from tinyllama.engine.ranks import Ranks
     from tinyllama.recipe import Recipe
-
-_log = logging.getLogger(__name__)
-BASE = "base"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One span of a plan to train: the shared base, or one variant from the fork on."""
-
-    recipe: Recipe
-    plan: Plan
-    family: Path
-    """Folder of the whole family."""
-    corpora: Mapping[str, PreparedCorpus]
-    tokenizer_sha256: str
-    held_out_losses: Callable[[Llama], dict[str, float]]
-    """Measures the model on held-out rows; injected, so that training knows no evaluation."""
-    watch: list[Logger] = field(default_factory=list)
-    """Further receivers of every record, e.g. a progress bar."""
-    ranks: Ranks = field(default_factory=Ranks)
-    """The processes that train it together."""
-
-    @property
-    def name(self) -> str:
-        """`base` or the variant's name."""
-        return self.plan.variant or BASE
-
-    @property
-    def folder(self) -> Path:
-        """Where the run's checkpoints and metrics are."""
-        return self.family / self.name
-
-    @property
-    def first_step(self) -> int:
-        """Where the run begins: 0, or the fork."""
-        return self.plan.fork_step if self.plan.variant else 0
-
-    def facts(self, step: int) -> dict[str, Any]:
-        """What decides the state after `step` steps."""
-        hashes = {name: corpus.sha256 for name, corpus in self.corpora.items()}
-        return facts_at(self.recipe, self.plan, step, hashes, self.tokenizer_sha256)
-
-
-def find_start(run: Run) -> Checkpoint | None:
-    """The checkpoint a run goes on from: its newest good one, else the fork of the base, else None.
-
-    Raises:
-        CheckpointError: it belongs to another recipe, or the base of a variant is not finished.
-    """
-    for found in latest(run.folder / "checkpoints"):
-        if isinstance(found, Checkpoint):
-            refuse_change(found.state["facts"], run.facts(found.step), str(found.folder))
-            if found.step > run.plan.steps:
-                raise CheckpointError(f"{found.folder} is past the end of the plan ({run.plan.steps} steps)")
-            return found
-        _log.warning("%s; taking the one before it", found)
-    if run.plan.variant is None:
-        return None
-    fork = run.family / BASE / "checkpoints" / f"step-{run.first_step}"
-    if not fork.is_dir():
-        raise CheckpointError(f"{fork}: the shared base is not finished; train it first, or copy it here")
-    checkpoint = verify(fork)
-    refuse_change(checkpoint.state["facts"], run.facts(run.first_step), str(fork))
-    return checkpoint
-
-
-def is_finished(run: Run) -> bool:
-    """Whether the run's last checkpoint is there (its recipe is compared when it is opened)."""
-    return run.plan.steps in steps_saved(run.folder / "checkpoints")
 
 
 def train(run: Run) -> Checkpoint:
@@ -154,16 +79,8 @@ class _Trainer:
         self.micro_batch = _or_auto(recipe.hardware.micro_batch, recorded.get("micro_batch"), _micro_batch(recipe))
         torch.set_num_threads(self.threads)
         reuse_memory()
-        self.model = Llama(recipe.model)
-        self.model.initialise(recipe.seed)
-        if recipe.hardware.activation_checkpointing:
-            checkpoint_activations(self.model)
-        if self.ranks.count == 1:
-            self.weights = MasterWeights(self.model.to(self.ranks.device), recipe.precision)
-        else:
-            with self.ranks.during("the division of the model"):
-                shard(self.model, recipe, self.ranks)
-            self.weights = MasterWeights(self.model, "fp32")  # FSDP2 rounds them where they are gathered
+        with self.ranks.during("the division of the model"):
+            self.model, self.weights = _build_model(recipe, self.ranks)
         self.optimizer = adamw.build_optimizer(recipe.optimizer, self.weights.masters)
         self.tensors = tensors_of(self.weights.masters, self.optimizer)
         if start is not None:
@@ -180,6 +97,12 @@ class _Trainer:
         )
         self.peak = measure_peak(recipe.precision, self.ranks.device)
         self.stage_ends = {end for _, _, end in run.plan.stage_steps()}
+        permanent = recipe.checkpoints.permanent
+        self.kept = self.stage_ends | (run.plan.steps_crossing(permanent) if permanent else set())
+        """Steps whose checkpoints stay."""
+        self.writer = CheckpointWriter(run.folder / "checkpoints", recipe.checkpoints.keep, self.kept, self.ranks)
+        self.stalled = 0.0
+        """Seconds that training stood still for a checkpoint since the last record."""
 
     def run_to_end(self) -> Checkpoint:
         """Execute the plan from the current step on."""
@@ -191,7 +114,6 @@ class _Trainer:
         sampler = Sampler(plan, run.recipe.seed, {name: len(part) for name, part in rows.items()})
         loggers = self._loggers()
         try:
-            saved = None
             for batch in feed(plan, sampler, rows, self.step, plan.steps, self.ranks):
                 for record in self._one_step(batch):
                     for logger in loggers:
@@ -202,15 +124,19 @@ class _Trainer:
                     for logger in loggers:
                         logger.flush()
                     with self.ranks.during(f"the checkpoint of step {self.step}"):
-                        saved = self._save()
+                        self._save()
+                        if signal_number:
+                            self.writer.wait()
                 if signal_number:
-                    text = f"stopped at step {self.step} of {plan.steps}, saved in {saved}; the same command goes on"
+                    text = f"stopped and saved at step {self.step} of {plan.steps}; the same command goes on"
                     raise self.ranks.told_once(Interrupted(signal_number, text))
         finally:
             for logger in loggers:
                 logger.close()
+            self.writer.close()
         with self.ranks.during("the last checkpoint"):
-            self.ranks.on_first(lambda: prune(run.folder / "checkpoints", 0, self.stage_ends))
+            self.writer.wait()
+            self.ranks.on_first(lambda: prune(run.folder / "checkpoints", 0, self.kept))
             return self.ranks.on_first(lambda: verify(run.folder / "checkpoints" / f"step-{plan.steps}"))
 
     def _loggers(self) -> list[Logger]:
@@ -228,6 +154,7 @@ class _Trainer:
     def _one_step(self, batch: StepBatch) -> Iterator[Record]:
         """One optimizer step, and a held-out measurement where one is due."""
         plan, began = self.run.plan, time.perf_counter()
+        stalled, self.stalled = self.stalled, 0.0
         with self.ranks.during(f"the gradients of step {batch.step + 1}"):
             loss = self.ranks.sum(self.gradients(batch))
             clip = self.run.recipe.optimizer.clip
@@ -250,6 +177,7 @@ class _Trainer:
             "batch": int(plan.batch[batch.step]),
             "counts": dict(zip(plan.corpora, plan.counts[batch.step].tolist(), strict=True)),
             "seconds": round(seconds, 4),
+            "checkpoint_seconds": round(stalled, 4),
             "tokens_per_second": round(speed, 1),
             "utilisation": round(speed * self.run.recipe.model.flops_per_token / (self.peak * self.ranks.count), 4),
         }
@@ -269,9 +197,10 @@ class _Trainer:
         return before // every != after // every or self.step in self.stage_ends
 
     def _checkpoint_due(self) -> bool:
-        return self._due(self.run.recipe.checkpoints.every)
+        return self._due(self.run.recipe.checkpoints.every) or self.step in self.kept
 
-    def _save(self) -> Path:
+    def _save(self) -> None:
+        began = time.perf_counter()
         run, facts = self.run, self.run.facts(self.step)
         state = {
             "recipe": run.recipe.name,
@@ -285,10 +214,8 @@ class _Trainer:
             "micro_batch": self.micro_batch,
             "torch": torch.__version__,
         }
-        folder = run.folder / "checkpoints"
-        path = save_checkpoint(folder, self.step, self.tensors, state, self.ranks)
-        self.ranks.on_first(lambda: prune(folder, run.recipe.checkpoints.keep, self.stage_ends))
-        return path
+        self.writer.save(self.step, self.tensors, state)
+        self.stalled += time.perf_counter() - began
 
     def _not_finite(self, batch: StepBatch, loss: float, norm: float) -> str:
         names = [self.run.plan.corpora[index] for index in batch.rows.corpus.tolist()]
@@ -297,6 +224,20 @@ class _Trainer:
             f"{self.run.name}, step {batch.step + 1}: loss {loss}, gradient norm {norm}: not finite, stopped before "
             f"the update; the last checkpoint is good. Lower optimizer.learning_rate.peak, or look at the rows: {rows}"
         )
+
+
+def _build_model(recipe: Recipe, ranks: Ranks) -> tuple[Llama, MasterWeights]:
+    """The initial model, and its fp32 weights: whole in one process, this rank's parts on several."""
+    model = Llama(recipe.model)
+    model.initialise(recipe.seed)
+    if recipe.hardware.compile and ranks.count > 1:
+        compile_blocks(model)
+    if recipe.hardware.activation_checkpointing:
+        checkpoint_activations(model)
+    if ranks.count == 1:
+        return model, MasterWeights(model.to(ranks.device), recipe.precision)
+    shard(model, recipe, ranks)
+    return model, MasterWeights(model, "fp32")  # FSDP2 rounds them where it gathers them
 
 
 def _or_auto(asked: int | str, recorded: int | None, chosen: int) -> int:

@@ -68,6 +68,8 @@ class Memory:
     """fp32, this rank's part."""
     moments: int
     """AdamW's two, fp32, this rank's part."""
+    checkpoint: int
+    """The copy of weights and moments that is being written."""
     working: int
     """bf16 weights that are whole at a time: embeddings, head and two blocks; one block's gradients."""
     activations: int
@@ -76,7 +78,7 @@ class Memory:
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.gradients + self.moments + self.working + self.activations
+        return self.weights + self.gradients + self.moments + self.checkpoint + self.working + self.activations
 
 
 @dataclass(frozen=True)
@@ -213,4 +215,4 @@ def memory_per_gpu(shape: ModelShape, sharded_over: int, micro_batch: int, *, ch
     tokens = micro_batch * shape.context
     kept = 2 * (6 * shape.width + 2 * shape.kv_heads * shape.head_dim + 3 * shape.ffn)
     per_token = shape.layers * 2 * shape.width + kept if checkpointing else shape.layers * kept
-    return Memory(4 * own, 4 * own, 8 * own, working, tokens * (per_token + 2 * 2 * shape.width))
+    return Memory(4 * own, 4 * own, 8 * own, 12 * own, working, tokens * (per_token + 2 * 2 * shape.width))

@@ -239,6 +239,8 @@ class Checkpoints(_Section):
     every: PositiveCount
     """Tokens."""
     keep: PositiveCount = 2
+    permanent: PositiveCount | None = None
+    """Tokens between checkpoints that are kept for ever."""
 
 
 class Logging(_Section):
