@@ -17,7 +17,7 @@ from tinyllama.engine.metrics import read_metrics
 
 LONG = ("stages.0.until=60K", "stages.1.until=70K", "stages.2.until=80K", "optimizer.learning_rate.horizon=80K")
 """A base of 59 steps, so that a fault comes in the middle."""
-BOUND = 60.0
+BOUND = 120.0
 """Seconds in which the others must have ended: the timeout that is set, the roll call, and a slow machine."""
 
 
@@ -36,7 +36,7 @@ def _wait_for_steps(folder: Path, steps: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_a_lost_rank_is_named_with_what_was_being_done(folder: Path, number: int) -> None:
-    first, second = start(folder, 2, 2, [*LONG, "hardware.collective_timeout=8"])
+    first, second = start(folder, 2, 2, [*LONG, "hardware.collective_timeout=15"])
     _wait_for_steps(folder, 3)
     assert second.pid is not None
     os.kill(second.pid, number)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 _ROLL_CALL = 5.0
 """Seconds that survivors give each other to answer; torchrun kills them 30 s after it saw the first die."""
+_JOINING = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -147,26 +148,36 @@ def join_ranks(timeout: int) -> Iterator[Ranks]:
 
     Args:
         timeout: seconds that a collective waits for a rank.
+
+    Raises:
+        RankLostError: the ranks did not all join.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Ranks()
         return
-    store, rank, count = next(iter(rendezvous("env://", timeout=timedelta(seconds=timeout))))
-    ranks = Ranks(rank, count, int(os.environ.get("LOCAL_WORLD_SIZE", count)), PrefixStore("ranks", store))
-    if ranks.device.type == "cuda":
-        torch.cuda.set_device(ranks.device)
-    distributed.init_process_group(
-        "cpu:gloo,cuda:nccl" if ranks.device.type == "cuda" else "gloo",
-        store=store,
-        rank=rank,
-        world_size=count,
-        timeout=timedelta(seconds=timeout),
-    )
+    try:
+        ranks = _join(count, timedelta(seconds=timeout))
+    except RuntimeError as error:
+        me = f"rank {os.environ.get('RANK')} of {count}"
+        raise RankLostError(f"{me}: the others did not join in time ({_first_line(error)})") from error
     try:
         yield ranks
     finally:
         distributed.destroy_process_group()
+
+
+def _join(count: int, timeout: timedelta) -> Ranks:
+    """Meet the other ranks; nodes may come up minutes apart."""
+    store, rank, _ = next(iter(rendezvous("env://", timeout=_JOINING)))
+    store.set_timeout(_JOINING)
+    ranks = Ranks(rank, count, int(os.environ.get("LOCAL_WORLD_SIZE", count)), PrefixStore("ranks", store))
+    cuda = ranks.device.type == "cuda"
+    if cuda:
+        torch.cuda.set_device(ranks.device)
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
+    return ranks
 
 
 def _is_collective(error: RuntimeError) -> bool:
