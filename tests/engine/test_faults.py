@@ -72,11 +72,20 @@ def test_a_signal_to_one_rank_saves_all_and_ends_them(folder: Path, number: int)
 
 def test_torchrun_goes_on_from_the_last_checkpoint_by_itself(folder: Path) -> None:
     sets = [word for override in (*EXACT, *LONG) for word in ("--set", override)]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        "1",
+    ]
     train = ["-m", "--", "tinyllama", "train", "nano", "--variant", "base", "--run", str(folder), *sets]
     with (folder.parent / "log").open("w+", encoding="utf-8") as log:
         agent = subprocess.Popen(
-            [*torchrun, "--master-port", "0", *train],
+            [*torchrun, *train],
             stdout=log,
             stderr=log,
             env={**os.environ, "OMP_NUM_THREADS": "1"},

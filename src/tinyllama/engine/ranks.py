@@ -169,8 +169,10 @@ def join_ranks(timeout: int) -> Iterator[Ranks]:
 
 def _join(count: int, timeout: timedelta) -> Ranks:
     """Meet the other ranks; nodes may come up minutes apart."""
-    store, rank, _ = next(iter(rendezvous("env://", timeout=_JOINING)))
-    store.set_timeout(_JOINING)
+    shared, rank, _ = next(iter(rendezvous("env://", timeout=_JOINING)))
+    shared.set_timeout(_JOINING)
+    # torchrun may keep its store over a restart: addresses of the ranks before must not be found in it.
+    store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", shared)
     ranks = Ranks(rank, count, int(os.environ.get("LOCAL_WORLD_SIZE", count)), PrefixStore("ranks", store))
     cuda = ranks.device.type == "cuda"
     if cuda:
