@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tinyllama.cli.progress import Screen
     from tinyllama.corpus.documents import Rejected
     from tinyllama.corpus.manifest import PreparedCorpus
-    from tinyllama.engine import Run
+    from tinyllama.engine import Ranks, Run
     from tinyllama.model import Llama
     from tinyllama.recipe import Recipe
 
@@ -34,8 +34,19 @@ BASE = "base"
 class Family:
     """One recipe in one folder. Everything it makes is kept, and made again only if it would differ."""
 
-    def __init__(self, recipe: Recipe, folder: Path, root: Path, screen: Screen) -> None:
-        self.recipe, self.folder, self.root, self.screen = recipe, folder, root, screen
+    def __init__(  # what it is, and where
+        self, recipe: Recipe, folder: Path, root: Path, screen: Screen, *, ranks: Ranks | None = None
+    ) -> None:
+        """Bind a recipe to a folder.
+
+        Args:
+            recipe: the family.
+            folder: of everything it makes.
+            root: what paths in the recipe are relative to.
+            screen: for messages.
+            ranks: the processes that work on it together, if there are several; the first writes.
+        """
+        self.recipe, self.folder, self.root, self.screen, self.ranks = recipe, folder, root, screen, ranks
         self.missing: dict[str, str] = {}
         """Corpora whose source cannot be had → why."""
 
@@ -48,7 +59,8 @@ class Family:
     def tokenizer(self) -> TextTokenizer:
         """The tokenizer, obtained or trained if it is not there."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.folder / "recipe.yaml", dump_recipe(self.recipe))
+        if self.ranks is None or self.ranks.first:
+            write_atomic(self.folder / "recipe.yaml", dump_recipe(self.recipe))
         self.screen.say("tokenizer")
         return obtain_tokenizer(self.recipe, self.folder / "tokenizer", self.root, _ignore)
 
@@ -77,7 +89,7 @@ class Family:
         Raises:
             SourceError: a corpus it needs cannot be had.
         """
-        from tinyllama.engine import Run  # noqa: PLC0415  # imports torch
+        from tinyllama.engine import Ranks, Run  # noqa: PLC0415  # imports torch
         from tinyllama.evaluate.bits import held_out_losses  # noqa: PLC0415
 
         if lacking := self.lacks(model):
@@ -96,6 +108,7 @@ class Family:
             tokenizer_sha256=self.tokenizer.sha256,
             held_out_losses=losses,
             watch=[self.screen.training(model, plan)],
+            ranks=self.ranks or Ranks(),
         )
 
     def train(self, model: str) -> None:
@@ -116,7 +129,7 @@ class Family:
             yield
         finally:
             seconds = time.monotonic() - began
-            if seconds > _NOTHING_DONE:
+            if seconds > _NOTHING_DONE and (self.ranks is None or self.ranks.first):
                 total = self.seconds.get(phase, 0.0) + seconds
                 write_json(self.folder / "seconds.json", self.seconds | {phase: round(total, 1)})
 

@@ -61,12 +61,12 @@ def bits_per_byte(model: Llama, corpora: Mapping[str, PreparedCorpus], *, docume
 @torch.no_grad()
 def _sum_losses(model: Llama, rows: Rows, chosen: Sequence[int], bos: int | None) -> tuple[float, int]:
     """Summed loss in nats and number of targets of some rows."""
-    total, count = 0.0, 0
+    total, count, device = 0.0, 0, model.embed_tokens.weight.device
     size = max(1, _BATCH_TOKENS // model.shape.context)
     for start in range(0, len(chosen), size):
         pairs = [rows.row(index) for index in chosen[start : start + size]]
-        inputs = torch.from_numpy(np.stack([pair[0] for pair in pairs]))
-        targets = torch.from_numpy(np.stack([pair[1] for pair in pairs])).flatten()
+        inputs = torch.from_numpy(np.stack([pair[0] for pair in pairs])).to(device)
+        targets = torch.from_numpy(np.stack([pair[1] for pair in pairs])).flatten().to(device)
         hidden = model.hidden(inputs, None if bos is None else document_mask(inputs, bos)).flatten(0, 1)
         for at in range(0, len(hidden), 512):
             logits = model.lm_head(hidden[at : at + 512]).float()
