@@ -17,8 +17,9 @@ import torch
 from tinyllama.corpus.tokenizer import TextTokenizer
 from tinyllama.corpus.tokenizer_training import train_model
 from tinyllama.errors import EvaluationError
-from tinyllama.evaluate.commonsense import MissingTask, TaskScore, TaskScores, evaluate_tasks, expand_tasks
+from tinyllama.evaluate.catalogue import expand_tasks
 from tinyllama.evaluate.published import TASKS
+from tinyllama.evaluate.tasks import MissingTask, Options, TaskScore, TaskScores, evaluate_tasks
 from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape
 
@@ -212,9 +213,11 @@ def test_seven_task_scores_equal_lm_eval_hf(
     for task in TASKS:
         theirs = hf_results["results"][task.name]
         score = ours.tasks[task.name]
-        assert score == TaskScore(
-            task.metric, theirs[f"{task.metric},none"], theirs[f"{task.metric}_stderr,none"], questions=4
-        )
+        assert isinstance(score, TaskScore)
+        assert (score.metric, score.questions, score.shots) == (task.metric, 4, 0)
+        assert score.score == theirs[f"{task.metric},none"]
+        assert score.stderr == theirs[f"{task.metric}_stderr,none"]
+        assert score.version == str(hf_results["versions"][task.name])
     assert ours.average == pytest.approx(sum(s.score for s in ours.tasks.values()) / 7)
     assert json.loads(json.dumps(ours.to_json()))["boolq"]["metric"] == "acc"
 
@@ -293,16 +296,16 @@ def test_nothing_is_fetched_cached_printed_or_left_in_the_environment(
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setenv("HOME", str(tmp_path))
-    scores_of(["hellaswag"], data, limit=1)
+    scores_of(["hellaswag"], data, Options(limit=1))
     before = dict(os.environ)
-    scores_of(["commonsense"], data, limit=1)
+    scores_of(["commonsense"], data, Options(limit=1))
     assert dict(os.environ) == before
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
 
 
 def test_limit_takes_the_first_questions(scores_of: Callable[..., TaskScores], data: Path) -> None:
-    scores = scores_of(["boolq", "piqa"], data, limit=2)
+    scores = scores_of(["boolq", "piqa"], data, Options(limit=2))
     assert [score.questions for score in scores.tasks.values()] == [2, 2]
     assert scores.average is None
 

@@ -56,7 +56,7 @@ def recipes(*, as_json: AsJson = False) -> None:
 
     found = {name: load_recipe(name).description for name in shipped_recipes()}
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         for name, description in found.items():
             typer.echo(f"{name:16} {description}")
@@ -92,7 +92,7 @@ def plan(  # noqa: PLR0913  # a command's options
         if not as_json:
             print_plan(console, summaries[-1])
     if as_json:
-        _print_json([summary.as_dict() for summary in summaries])
+        print_json([summary.as_dict() for summary in summaries])
 
 
 @app.command(epilog="Example: tinyllama prepare mini")
@@ -100,7 +100,7 @@ def prepare(recipe: RecipeName, *, overrides: Overrides = None, run: RunFolder =
     """Obtain the tokenizer and turn every corpus into token shards."""
     from tinyllama.errors import SourceError  # noqa: PLC0415
 
-    family = _family(recipe, overrides, run)
+    family = open_family(recipe, overrides, run)
     table = {
         name: {"rejected": corpus.manifest["rejected"], "sha256": corpus.sha256}
         | {
@@ -110,7 +110,7 @@ def prepare(recipe: RecipeName, *, overrides: Overrides = None, run: RunFolder =
         for name, corpus in family.corpora.items()
     }
     if as_json:
-        _print_json(table)
+        print_json(table)
     else:
         for name, row in table.items():
             parts = [
@@ -130,35 +130,13 @@ def train(
     from tinyllama.cli.family import BASE  # noqa: PLC0415
     from tinyllama.errors import UserError  # noqa: PLC0415
 
-    family = _family(recipe, overrides, run)
+    family = open_family(recipe, overrides, run)
     if variant is not None and variant not in family.models:
         raise UserError(f"{family.recipe.name} has no variant {variant!r}; it has {', '.join(family.models)}")
     wanted = family.models if variant is None else [BASE, variant]
     for model in dict.fromkeys(wanted):
         family.train(model)
         typer.echo(family.folder / model)
-
-
-@app.command(epilog="Example: tinyllama evaluate mini --data data/eval")
-def evaluate(
-    recipe: RecipeName,
-    *,
-    overrides: Overrides = None,
-    run: RunFolder = None,
-    data: EvaluationData = None,
-    as_json: AsJson = False,
-) -> None:
-    """Held-out bits per byte and task scores of every trained model of a family."""
-    from tinyllama.cli.results import evaluate_family, finished  # noqa: PLC0415  # imports torch
-
-    family = _family(recipe, overrides, run)
-    records = evaluate_family(family, finished(family), _data(family.recipe, data))
-    bits = {model: record["bits_per_byte"] for model, record in records.items()}
-    tasks = {model: record["tasks"] for model, record in records.items()}
-    if as_json:
-        _print_json({"bits_per_byte": bits, "tasks": tasks})
-    else:
-        _print_scores(family, {"bits_per_byte": bits, "tasks": tasks})
 
 
 @app.command(epilog="Example: tinyllama export mini")
@@ -172,9 +150,9 @@ def export(
     """Write every trained model of a family as a Hugging Face folder."""
     from tinyllama.cli.results import evaluate_family, export_family, finished  # noqa: PLC0415  # imports torch
 
-    family = _family(recipe, overrides, run)
+    family = open_family(recipe, overrides, run)
     checkpoints = finished(family)
-    records = evaluate_family(family, checkpoints, _data(family.recipe, data))
+    records = evaluate_family(family, checkpoints, data_folder(family.recipe, data))
     for folder in export_family(family, checkpoints, records).values():
         typer.echo(folder)
 
@@ -222,8 +200,8 @@ def report(
     """Evaluate and export what is trained, and write summary.json and report.html."""
     from tinyllama.cli.reproduce import conclude  # noqa: PLC0415
 
-    family = _family(recipe, overrides, run)
-    conclude(family, _data(family.recipe, data))
+    family = open_family(recipe, overrides, run)
+    conclude(family, data_folder(family.recipe, data))
     typer.echo(family.folder / "report.html")
 
 
@@ -240,12 +218,12 @@ def reproduce(
     from tinyllama.cli.reproduce import reproduce  # noqa: PLC0415
     from tinyllama.errors import SourceError  # noqa: PLC0415
 
-    family = _family(recipe, overrides, run)
-    summary = reproduce(family, _data(family.recipe, data))
+    family = open_family(recipe, overrides, run)
+    summary = reproduce(family, data_folder(family.recipe, data))
     if as_json:
-        _print_json(summary)
+        print_json(summary)
     else:
-        _print_scores(family, summary)
+        print_scores(family, summary)
         for folder in summary["exports"].values():
             typer.echo(family.folder / folder)
         typer.echo(family.folder / "report.html")
@@ -278,7 +256,8 @@ def _load(name: str, overrides: list[str] | None) -> Recipe:
     return load_recipe(name, overrides or ())
 
 
-def _family(name: str, overrides: list[str] | None, run: Path | None) -> Family:
+def open_family(name: str, overrides: list[str] | None, run: Path | None) -> Family:
+    """The family of a recipe, in its folder."""
     from tinyllama.cli.family import Family  # noqa: PLC0415
     from tinyllama.cli.progress import Screen  # noqa: PLC0415
 
@@ -286,7 +265,8 @@ def _family(name: str, overrides: list[str] | None, run: Path | None) -> Family:
     return Family(recipe, run or Path("runs") / recipe.name, Path(), Screen())
 
 
-def _data(recipe: Recipe, data: Path | None) -> Path:
+def data_folder(recipe: Recipe, data: Path | None) -> Path:
+    """Where the tasks' data is: as asked, or as the recipe says."""
     return data or Path(recipe.evaluation.data)
 
 
@@ -299,11 +279,13 @@ def _prepared_sizes(recipe: Recipe, run: Path | None) -> dict[str, int]:
     return {name: open_corpus(folder / name).tokens(TRAIN) for name in names}
 
 
-def _print_json(value: Any) -> None:  # noqa: ANN401  # any JSON value
+def print_json(value: Any) -> None:  # noqa: ANN401  # any JSON value
+    """Print a JSON value to stdout."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def _print_scores(family: Family, scores: dict[str, Any]) -> None:
+def print_scores(family: Family, scores: dict[str, Any]) -> None:
+    """Print a family's bits per byte and task scores as tables."""
     from rich.console import Console  # noqa: PLC0415
 
     from tinyllama.cli.tables import print_matrix, print_tasks  # noqa: PLC0415

@@ -108,7 +108,11 @@ class _Folder:
         if (self._path / TOKENIZER_JSON).is_file():
             return JsonTokenizer(self._path).adds_bos
         settings = self._path / SETTINGS
-        return bool(json.loads(settings.read_text(encoding="utf-8")).get("add_bos_token", True)) if settings.is_file() else True
+        return (
+            bool(json.loads(settings.read_text(encoding="utf-8")).get("add_bos_token", True))
+            if settings.is_file()
+            else True
+        )
 
 
 class _Saved:

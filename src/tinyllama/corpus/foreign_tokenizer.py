@@ -96,7 +96,7 @@ def _load(folder: Path) -> tokenizers.Tokenizer:
             return Tokenizer.from_file(str(path))
         from transformers import AutoTokenizer  # noqa: PLC0415  # takes seconds
 
-        made: Any = AutoTokenizer.from_pretrained(folder, use_fast=True)  # type: ignore[no-untyped-call]  # untyped there
+        made: Any = AutoTokenizer.from_pretrained(folder, use_fast=True)
         found: tokenizers.Tokenizer = made.backend_tokenizer
     except Exception as error:
         raise CorpusError(

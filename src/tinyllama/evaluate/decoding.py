@@ -32,7 +32,7 @@ class Decoding(NamedTuple):
 
 
 @torch.inference_mode()
-def decode(
+def decode(  # noqa: PLR0913  # what a continuation depends on
     model: Llama, tokenizer: Tokenizer, prompt: list[int], settings: Decoding, *, samples: int = 1, seed: int = 0
 ) -> list[str]:
     """Continue a prompt `samples` times, side by side; the prompt is read once.
@@ -51,7 +51,9 @@ def decode(
     cache = KeyValueCache(model.shape.layers)
     state = model.hidden(torch.tensor([prompt[-(context - room) :]], device=device), cache=cache)[:, -1]
     state = state.expand(samples, -1)
-    cache.layers = [held and (held[0].expand(samples, -1, -1, -1), held[1].expand(samples, -1, -1, -1)) for held in cache.layers]
+    cache.layers = [
+        held and (held[0].expand(samples, -1, -1, -1), held[1].expand(samples, -1, -1, -1)) for held in cache.layers
+    ]
     ids: list[list[int]] = [[] for _ in range(samples)]
     texts, open_ones = [""] * samples, set(range(samples))
     for step in range(room):

@@ -64,7 +64,7 @@ def main() -> None:
     _check(_libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
     # Last, since the kernel forgets it where the user changes: we end with the process that keeps the clock.
     _check(_libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
-    os.execve(interpreter, [interpreter, "-I", "-S", "-c", _RUN, word], {"PATH": "/usr/bin:/bin"})
+    os.execve(interpreter, [interpreter, "-I", "-S", "-c", _RUN, word], {"PATH": "/usr/bin:/bin"})  # noqa: S606  # no shell is wanted
 
 
 def _own_namespaces() -> int | None:
@@ -84,11 +84,11 @@ def _own_namespaces() -> int | None:
 def _own_root() -> str:
     """Enter an empty root that holds the interpreter alone, twice over; returns the interpreter's path in it."""
     _mount(None, "/", None, _REC | _PRIVATE)
-    outer = Path("/tmp")  # any folder will do to stand on: what is below stays as it is outside
+    outer = Path("/tmp")  # noqa: S108  # any folder will do to stand on: what is below stays as it is outside
     _mount("tmpfs", str(outer), "tmpfs", _NOSUID | _NODEV, f"size={_DISK_BYTES},mode=755")
     root = outer / "root"
     root.mkdir()
-    interpreter = os.path.realpath(sys._base_executable)  # noqa: SLF001  # what a virtual environment stands on
+    interpreter: str = os.path.realpath(sys._base_executable)  # type: ignore[attr-defined]  # noqa: SLF001  # what a virtual environment stands on
     for folder in dict.fromkeys([*_SYSTEM, sys.base_prefix, sys.base_exec_prefix, str(Path(interpreter).parent)]):
         _show(Path(folder), root)
     (root / "box").mkdir(mode=0o777)
@@ -119,7 +119,9 @@ def _show(folder: Path, root: Path) -> None:
 
 def _locked(folder: Path) -> int:
     """Flags of the original mount, which a user namespace may not take away."""
-    kept = os.statvfs(folder).f_flag & (_NOSUID | _NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME | os.ST_RELATIME)
+    kept = os.statvfs(folder).f_flag & (
+        _NOSUID | _NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME | os.ST_RELATIME
+    )
     relatime = 1 << 21 if kept & os.ST_RELATIME else 0
     return (kept & ~os.ST_RELATIME) | relatime | _NOSUID | _NODEV
 

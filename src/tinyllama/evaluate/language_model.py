@@ -18,6 +18,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # typ
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluate.decoding import Decoding, decode
 from tinyllama.evaluate.scoring import Score, Window, score_windows
+from tinyllama.evaluate.vocabulary import refuse_other_vocabulary
 from tinyllama.files import sha256_json
 
 if TYPE_CHECKING:
@@ -96,7 +97,10 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:  # noqa: ARG002, FBT001, FBT002  # lm-eval's signature
         """Log-likelihood of whole texts in disjoint windows; BOS itself is a target, as in HFLM."""
         texts = [
-            [Window(tuple(context + targets[:-1]), tuple(targets)) for context, targets in self._rolling(request.args[0])]
+            [
+                Window(tuple(context + targets[:-1]), tuple(targets))
+                for context, targets in self._rolling(request.args[0])
+            ]
             for request in requests
         ]
         return [total for total, _ in self._score_whole(texts)]
@@ -178,24 +182,6 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
         stops = (until,) if isinstance(until, str) else tuple(until)
         room = int(settings.get("max_gen_toks", _MAX_NEW_TOKENS))
         return decode(self._model, self._text, self.tok_encode(context), Decoding(stops, room))[0]
-
-
-def refuse_other_vocabulary(tokenizer: Tokenizer, model: Llama) -> None:
-    """Check that a tokenizer can be the model's: an embedding for each id, and no more spare ones than padding.
-
-    Raises:
-        EvaluationError: it cannot.
-    """
-    spare = model.shape.vocab_size - tokenizer.vocab_size
-    if not 0 <= spare <= _PADDING:
-        raise EvaluationError(
-            f"the tokenizer has {tokenizer.vocab_size} ids but the model {model.shape.vocab_size} embeddings; "
-            "evaluate the model with the tokenizer it was trained with"
-        )
-
-
-_PADDING = 1024
-"""Vocabularies are padded to multiples of at most so much, for the sake of matrix shapes."""
 
 
 def _key(window: Window) -> str:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluate import jail
@@ -70,5 +69,3 @@ def _run(program: str, limits: Limits) -> tuple[bool, str]:
         return False, ""
     said = messages[-_OUTPUT_BYTES:].decode(errors="replace").strip() if process.returncode == jail.SETUP_FAILED else ""
     return out == word.encode(), said
-
-

@@ -96,7 +96,9 @@ def plan_trees(windows: Sequence[Window]) -> list[TokenTree]:
     return sorted(trees, key=lambda tree: len(tree.tokens), reverse=True)
 
 
-def score_windows(model: Llama, windows: Sequence[Window], rows: int | None = None) -> Iterator[list[tuple[int, Score]]]:
+def score_windows(
+    model: Llama, windows: Sequence[Window], rows: int | None = None
+) -> Iterator[list[tuple[int, Score]]]:
     """Score windows, pass by pass: yields (index of the window, its score) as soon as they are known.
 
     Args:
@@ -135,9 +137,7 @@ def _states(model: Llama, batch: Sequence[TokenTree], device: torch.device) -> T
     for row, tree in enumerate(batch):
         positions[row, 0, : len(tree.positions)] = tree.positions
         tree.fill_mask(mask[row, 0])
-    return model.hidden(
-        ids, mask=torch.from_numpy(mask).to(device), positions=torch.from_numpy(positions).to(device)
-    )
+    return model.hidden(ids, mask=torch.from_numpy(mask).to(device), positions=torch.from_numpy(positions).to(device))
 
 
 def _score_states(model: Llama, states: Tensor, targets: Sequence[Sequence[int]]) -> list[Score]:
@@ -145,14 +145,14 @@ def _score_states(model: Llama, states: Tensor, targets: Sequence[Sequence[int]]
     flat = torch.tensor([i for ids in targets for i in ids], device=states.device)  # [N]
     size = _POSITIONS_PER_HEAD.get(states.device.type, _POSITIONS_PER_HEAD["cuda"])
     logps, hits = [], []
-    for chunk, ids in zip(states.split(size), flat.split(size), strict=True):
+    for chunk, ids in zip(torch.split(states, size), torch.split(flat, size), strict=True):
         logits = model.lm_head(chunk).float()  # [n, V]
         best = logits.amax(1, keepdim=True)
         own = logits.gather(1, ids[:, None])
         hits.append(logits.argmax(1) == ids)
         logps.append((own - best - logits.sub_(best).exp_().sum(1, keepdim=True).log())[:, 0])
     lengths = [len(ids) for ids in targets]
-    parts = zip(torch.cat(logps).split(lengths), torch.cat(hits).split(lengths), strict=True)
+    parts = zip(torch.split(torch.cat(logps), lengths), torch.split(torch.cat(hits), lengths), strict=True)
     return [(float(logp.sum()), bool(hit.all())) for logp, hit in parts]
 
 

@@ -89,6 +89,7 @@ _ARC = (*_text("question"), *_CHOICES)
 _BOOLQ = (*_text("passage", "question"), _one_of("label", 0, 1))
 _PIQA = (*_text("goal", "sol1", "sol2"), _one_of("label", 0, 1))
 
+
 def _chosen(key: str) -> Callable[[Row], str]:
     """A question and the choice that its answerKey names."""
 

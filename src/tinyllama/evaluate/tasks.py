@@ -94,7 +94,7 @@ class Options(NamedTuple):
 
 
 def evaluate_tasks(
-    model: Llama, tokenizer: Tokenizer, tasks: Sequence[str], data: Path, options: Options = Options()
+    model: Llama, tokenizer: Tokenizer, tasks: Sequence[str], data: Path, options: Options | None = None
 ) -> TaskScores:
     """Score a model.
 
@@ -103,12 +103,12 @@ def evaluate_tasks(
         tokenizer: the one it was trained with.
         tasks: names of tasks or groups, see `expand_tasks`.
         data: folder with the local copies.
-        options: how to ask.
+        options: how to ask; None takes the defaults.
 
     Raises:
         EvaluationError: an unknown task, or a file in another layout than lm-eval's definition reads.
     """
-    names = expand_tasks(tasks)
+    options, names = options or Options(), expand_tasks(tasks)
     if find_spec("lm_eval") is None:
         return TaskScores({name: MissingTask("install tinyllama[eval]") for name in names})
     rows = {name: _rows(name, data) for name in names}  # before anything is scored: mistakes are said at once
@@ -131,7 +131,9 @@ def _rows(name: str, data: Path) -> dict[str, list[Row]] | MissingTask:
     files = {task.split: task.file} | ({"train": task.examples} if task.examples else {})
     for split, file in files.items():
         if not (data / file).is_file():
-            remedy = task.remedy if split == task.split else f"{task.original}, split {split}, is needed for the examples"
+            remedy = (
+                task.remedy if split == task.split else f"{task.original}, split {split}, is needed for the examples"
+            )
             return MissingTask(f"{data / file} is not there; {remedy}")
     return {split: read_rows(name, data / file) for split, file in files.items()}
 
@@ -219,11 +221,12 @@ def _answers(name: str, outcome: dict[str, Any]) -> list[dict[str, Any]]:
             "task": name,
             "question": sample["doc_id"],
             "requests": [list(arguments)[:2] for arguments in sample["arguments"]],
-            "responses": [list(response[0]) if isinstance(response[0], tuple) else response[0] for response in sample["resps"]],
+            "responses": [
+                list(response[0]) if isinstance(response[0], tuple) else response[0] for response in sample["resps"]
+            ],
             "target": sample["target"],
             metric: float(sample[metric]),
             "row_sha256": sample["doc_hash"],
         }
         for sample in _samples(name, outcome)
     ]
-
