@@ -48,8 +48,10 @@ def bootstrap_stderr(values: Sequence[float]) -> float | None:
 def differences(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, Difference]]:
     """Published model → task (and `average`) → the difference of a record's scores to it.
 
-    The published models' own errors are those of a share over the questions of the full split. Both were asked
-    some of the same questions, which makes the true noise of the difference smaller: this errs on the safe side.
+    The published models' own errors are those of a share over the questions of the full split. Our error is the
+    bootstrap's, or what chance gives a model as good as the published one on as many questions, if that is larger:
+    a bootstrap of few questions knows no error where all are right or all wrong. Both models were asked some of
+    the same questions, which makes the true noise of the difference smaller: this errs on the safe side.
 
     Args:
         tasks: a record's, see `TaskScores.to_json`; tasks without a score are left out.
@@ -61,8 +63,9 @@ def differences(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str
             result = tasks.get(task.name, {})
             score, error = result.get("score"), result.get("bootstrap_stderr")
             if isinstance(score, float) and isinstance(error, float):
-                share = percent / 100
-                variances.append(error**2 + share * (1 - share) / QUESTIONS[task.name])
+                spread = percent / 100 * (1 - percent / 100)
+                ours = max(error**2, spread / int(str(result["questions"])))
+                variances.append(ours + spread / QUESTIONS[task.name])
                 compared[task.name] = Difference(100 * score - percent, 100 * Z95 * math.sqrt(variances[-1]))
         if len(compared) == len(TASKS):
             points = sum(item.points for item in compared.values()) / len(TASKS)
