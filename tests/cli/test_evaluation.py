@@ -158,19 +158,19 @@ def test_the_command_prints_the_table_and_goes_on_past_a_task_without_data(
     assert list((tmp_path / "evaluations").iterdir())
 
 
-def test_a_hub_that_does_not_answer_is_said_within_five_seconds_of_starting(tmp_path: Path) -> None:
-    silent = socket.create_server(("127.0.0.1", 0))
-    began = time.monotonic()
+def test_a_hub_that_does_not_answer_is_said_within_five_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tinyllama.cli.hub import fetch_model
     from tinyllama.errors import ModelError
 
-    endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(ModelError, match="the hub cannot give it"):
-        patch.setenv("HF_ENDPOINT", endpoint)
-        patch.setenv("HF_HOME", str(tmp_path))
-        fetch_model("nobody/nothing")
-    assert time.monotonic() - began < 5
-    silent.close()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("HF_HOME", str(tmp_path))
+        began = time.monotonic()
+        with pytest.raises(ModelError, match="the hub cannot give it"):
+            fetch_model("nobody/nothing")
+        assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(
