@@ -95,13 +95,18 @@ def test_humaneval_counts_the_programs_that_pass(
     model: Llama, tokenizer: TextTokenizer, body: str, passes: float
 ) -> None:
     (row,) = ROWS["humaneval_test"]
-    solved = row | {"prompt": row["prompt"] + body + "\n    "}  # what the model adds is never reached
-    settings = Options(run_code=True, samples=10, limit=1)
-    score, answers = evaluate_code(model, tokenizer, [solved | {"test": f"#\n{row['test']}"}], settings)
+    solved = row | {"prompt": f"{row['prompt']}{body}\n    # "}  # what the model adds is a comment
+    score, (answer,) = evaluate_code(model, tokenizer, [solved], Options(run_code=True))
     assert isinstance(score, TaskScore)
-    assert len(answers[0]["responses"]) == 10
-    assert set(answers[0]) >= {"pass@1", "pass@10", "passed"}
-    assert score.score <= passes
+    assert score.score == passes
+    assert answer["passed"] == [bool(passes)]
+
+
+@pytest.mark.skipif(sandbox.unavailable() is not None, reason="this machine shuts no programs in")
+def test_ten_samples_tell_pass_at_10(model: Llama, tokenizer: TextTokenizer) -> None:
+    _, (answer,) = evaluate_code(model, tokenizer, ROWS["humaneval_test"], Options(run_code=True, samples=10))
+    assert len(set(answer["responses"])) > 1
+    assert set(answer) >= {"pass@1", "pass@10"}
 
 
 def test_pass_at_k_is_the_share_of_draws_that_hold_a_passing_program() -> None:

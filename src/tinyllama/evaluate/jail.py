@@ -19,15 +19,18 @@ import ctypes
 import os
 import resource
 import signal
+import struct
 import sys
 from pathlib import Path
 
 _NEW_NS, _NEW_UTS, _NEW_IPC, _NEW_USER, _NEW_PID, _NEW_NET = (
     0x00020000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000,
 )  # fmt: skip
-_RDONLY, _NOSUID, _NODEV, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
+_NOSUID, _NODEV, _BIND, _REC, _PRIVATE = 2, 4, 4096, 16384, 1 << 18
+_ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 1, 2, 4
 _DETACH = 2
 _SET_PDEATHSIG, _SET_NO_NEW_PRIVS = 1, 38
+_MOUNT_SETATTR = 442  # on every architecture; Linux 5.12
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _DISK_BYTES = 16 << 20
 _SYSTEM = ("/usr", "/lib", "/lib64", "/bin")
@@ -114,16 +117,10 @@ def _show(folder: Path, root: Path) -> None:
         return
     inside.mkdir()
     _mount(str(folder), str(inside), None, _BIND | _REC)
-    _mount(None, str(inside), None, _BIND | _REMOUNT | _RDONLY | _locked(folder))
-
-
-def _locked(folder: Path) -> int:
-    """Flags of the original mount, which a user namespace may not take away."""
-    kept = os.statvfs(folder).f_flag & (
-        _NOSUID | _NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME | os.ST_RELATIME
-    )
-    relatime = 1 << 21 if kept & os.ST_RELATIME else 0
-    return (kept & ~os.ST_RELATIME) | relatime | _NOSUID | _NODEV
+    added = struct.pack("QQQQ", _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV, 0, 0, 0)  # struct mount_attr
+    here, below = -100, 0x8000  # AT_FDCWD, AT_RECURSIVE: mounts inside the folder become read-only too
+    done = _libc.syscall(_MOUNT_SETATTR, here, str(inside).encode(), below, added, len(added))
+    _check(done, f"mount_setattr {folder}")
 
 
 def _limits(seconds: int, memory: int) -> None:
