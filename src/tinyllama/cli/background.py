@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,12 +61,18 @@ class BackgroundEvaluation:
         ):
             if not (copy / file.name).exists():
                 os.link(file, copy / file.name)
-        with (self._run / f"{COPIES}.log").open("a", encoding="utf-8") as log:
-            subprocess.Popen(  # noqa: S603  # our own module
-                [sys.executable, "-m", "tinyllama.cli.background", str(self._run), self._evaluation.data,
-                 *self._evaluation.tasks],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+        self._start()
+
+    def _start(self) -> None:
+        """Start the process that evaluates what is copied; nobody waits for it, and it outlives us."""
+        evaluation, log = self._evaluation, str(self._run / f"{COPIES}.log")
+        program = [sys.executable, "-m", "tinyllama.cli.background", str(self._run), evaluation.data, *evaluation.tasks]
+        streams = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ]
+        os.posix_spawn(sys.executable, program, os.environ, file_actions=streams, setsid=True)
 
 
 def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
