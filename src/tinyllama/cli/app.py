@@ -73,9 +73,7 @@ def plan(  # noqa: PLR0913  # a command's options
     as_json: AsJson = False,
 ) -> None:
     """Show what each stage of a recipe comes to: steps, tokens, batch, LR, shares, epochs."""
-    from rich.console import Console  # noqa: PLC0415
-
-    from tinyllama.cli.tables import print_plan  # noqa: PLC0415
+    from tinyllama.cli.tables import output, print_plan  # noqa: PLC0415
     from tinyllama.errors import UserError  # noqa: PLC0415
     from tinyllama.plan import compile_plan, summarise  # noqa: PLC0415
 
@@ -83,7 +81,7 @@ def plan(  # noqa: PLR0913  # a command's options
     if parquet is not None and variant is None:
         raise UserError("--parquet writes one table: name it with --variant")
     sizes = _prepared_sizes(loaded, run)
-    console, summaries = Console(), []
+    console, summaries = output(), []
     for name in [variant] if variant else loaded.variants:
         compiled = compile_plan(loaded, name)
         summaries.append(summarise(compiled, loaded, sizes))
@@ -286,11 +284,9 @@ def print_json(value: Any) -> None:  # noqa: ANN401  # any JSON value
 
 def print_scores(family: Family, scores: dict[str, Any]) -> None:
     """Print a family's bits per byte and task scores as tables."""
-    from rich.console import Console  # noqa: PLC0415
-
-    from tinyllama.cli.tables import print_matrix, print_tasks  # noqa: PLC0415
+    from tinyllama.cli.tables import output, print_matrix, print_tasks  # noqa: PLC0415
     from tinyllama.evaluate.published import published_scores  # noqa: PLC0415
 
-    console = Console()
+    console = output()
     print_matrix(console, scores["bits_per_byte"], list(family.corpora))
     print_tasks(console, scores["tasks"], published_scores())

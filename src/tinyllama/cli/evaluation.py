@@ -96,12 +96,10 @@ def _evaluate_family(
 
 
 def _print(records: dict[str, dict[str, Any]], asked: Asked) -> None:
-    from rich.console import Console  # noqa: PLC0415
-
-    from tinyllama.cli.tables import print_matrix, print_tasks  # noqa: PLC0415
+    from tinyllama.cli.tables import output, print_matrix, print_tasks  # noqa: PLC0415
     from tinyllama.evaluate.published import published_scores  # noqa: PLC0415
 
-    console = Console()
+    console = output()
     bits = {name: record["bits_per_byte"]["values"] for name, record in records.items() if record["bits_per_byte"]}
     if bits:
         print_matrix(console, bits, [str(path) for path in asked.texts])

@@ -108,6 +108,8 @@ class Family:
         from tinyllama.engine import train  # noqa: PLC0415  # imports torch
 
         run = self.run(model)
+        if self.recipe.hardware.compile:
+            self.screen.say(f"{model}: the first step compiles, which can take a minute")
         with self.timed(f"train {model}"):
             train(run)
 

@@ -12,7 +12,7 @@ from tinyllama.cli.tables import plan_markdown
 from tinyllama.engine.machine import cores
 from tinyllama.engine.precision import DTYPES
 from tinyllama.engine.weights import load_model, newest_checkpoint
-from tinyllama.errors import CorpusError
+from tinyllama.errors import CorpusError, ModelError
 from tinyllama.evaluate.bits import bits_per_byte
 from tinyllama.evaluate.tasks import Options, evaluate_tasks
 from tinyllama.export import export_model, model_card
@@ -31,12 +31,16 @@ _SAMPLE_TOKENS = 48
 
 
 def finished(family: Family) -> dict[str, Checkpoint]:
-    """The last checkpoint of every model that has one."""
-    found = {}
-    for model in family.models:
-        if (family.folder / model / "checkpoints").is_dir():
-            found[model] = newest_checkpoint(family.folder / model)
-    return found
+    """The last checkpoint of every model that has one.
+
+    Raises:
+        ModelError: none has.
+    """
+    trained = [model for model in family.models if (family.folder / model / "checkpoints").is_dir()]
+    if not trained:
+        name = family.recipe.name
+        raise ModelError(f"no model of {name} is trained in {family.folder}; run `tinyllama train {name}`")
+    return {model: newest_checkpoint(family.folder / model) for model in trained}
 
 
 def evaluate_family(family: Family, checkpoints: dict[str, Checkpoint], data: Path) -> dict[str, dict[str, Any]]:
