@@ -9,7 +9,7 @@ import sys
 
 def main() -> None:
     """Run `tinyllama`; exit code 2 for a user's mistake, 1 for ours, 130 or 143 after a signal."""
-    from tinyllama.cli import rehearse  # noqa: F401, PLC0415  # registers its command
+    from tinyllama.cli import contamination, evaluation, rehearse  # noqa: F401, PLC0415  # they register their commands
     from tinyllama.cli.app import app  # noqa: PLC0415  # importing the package alone must cost nothing
     from tinyllama.errors import TinyLlamaError  # noqa: PLC0415
 

@@ -56,7 +56,7 @@ def recipes(*, as_json: AsJson = False) -> None:
 
     found = {name: load_recipe(name).description for name in shipped_recipes()}
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         for name, description in found.items():
             typer.echo(f"{name:16} {description}")
@@ -105,7 +105,7 @@ def plan(  # noqa: PLR0913  # a command's options
     )
     if as_json:
         table = [summary.as_dict() for summary in summaries]
-        _print_json(table if prediction is None else {"plans": table, "hardware": prediction.as_dict()})
+        print_json(table if prediction is None else {"plans": table, "hardware": prediction.as_dict()})
     elif prediction is not None:
         print_prediction(console, prediction)
 
@@ -115,7 +115,7 @@ def prepare(recipe: RecipeName, *, overrides: Overrides = None, run: RunFolder =
     """Obtain the tokenizer and turn every corpus into token shards."""
     from tinyllama.errors import SourceError  # noqa: PLC0415
 
-    family = _family(recipe, overrides, run)
+    family = open_family(recipe, overrides, run)
     table = {
         name: {"rejected": corpus.manifest["rejected"], "sha256": corpus.sha256}
         | {
@@ -125,7 +125,7 @@ def prepare(recipe: RecipeName, *, overrides: Overrides = None, run: RunFolder =
         for name, corpus in family.corpora.items()
     }
     if as_json:
-        _print_json(table)
+        print_json(table)
     else:
         for name, row in table.items():
             parts = [
@@ -165,28 +165,6 @@ def train(
                 typer.echo(family.folder / model)
 
 
-@app.command(epilog="Example: tinyllama evaluate mini --data data/eval")
-def evaluate(
-    recipe: RecipeName,
-    *,
-    overrides: Overrides = None,
-    run: RunFolder = None,
-    data: EvaluationData = None,
-    as_json: AsJson = False,
-) -> None:
-    """Held-out bits per byte and task scores of every trained model of a family."""
-    from tinyllama.cli.results import evaluate_family, finished  # noqa: PLC0415  # imports torch
-
-    family = _family(recipe, overrides, run)
-    records = evaluate_family(family, finished(family), _data(family.recipe, data))
-    bits = {model: record["bits_per_byte"] for model, record in records.items()}
-    tasks = {model: record["tasks"] for model, record in records.items()}
-    if as_json:
-        _print_json({"bits_per_byte": bits, "tasks": tasks})
-    else:
-        _print_scores(family, {"bits_per_byte": bits, "tasks": tasks})
-
-
 @app.command(epilog="Example: tinyllama export mini")
 def export(
     recipe: RecipeName,
@@ -198,9 +176,9 @@ def export(
     """Write every trained model of a family as a Hugging Face folder."""
     from tinyllama.cli.results import evaluate_family, export_family, finished  # noqa: PLC0415  # imports torch
 
-    family = _family(recipe, overrides, run)
+    family = open_family(recipe, overrides, run)
     checkpoints = finished(family)
-    records = evaluate_family(family, checkpoints, _data(family.recipe, data))
+    records = evaluate_family(family, checkpoints, data_folder(family.recipe, data))
     for folder in export_family(family, checkpoints, records).values():
         typer.echo(folder)
 
@@ -248,8 +226,8 @@ def report(
     """Evaluate and export what is trained, and write summary.json and report.html."""
     from tinyllama.cli.reproduce import conclude  # noqa: PLC0415
 
-    family = _family(recipe, overrides, run)
-    conclude(family, _data(family.recipe, data))
+    family = open_family(recipe, overrides, run)
+    conclude(family, data_folder(family.recipe, data))
     typer.echo(family.folder / "report.html")
 
 
@@ -266,12 +244,12 @@ def reproduce(
     from tinyllama.cli.reproduce import reproduce  # noqa: PLC0415
     from tinyllama.errors import SourceError  # noqa: PLC0415
 
-    family = _family(recipe, overrides, run)
-    summary = reproduce(family, _data(family.recipe, data))
+    family = open_family(recipe, overrides, run)
+    summary = reproduce(family, data_folder(family.recipe, data))
     if as_json:
-        _print_json(summary)
+        print_json(summary)
     else:
-        _print_scores(family, summary)
+        print_scores(family, summary)
         for folder in summary["exports"].values():
             typer.echo(family.folder / folder)
         typer.echo(family.folder / "report.html")
@@ -304,7 +282,8 @@ def _load(name: str, overrides: list[str] | None) -> Recipe:
     return load_recipe(name, overrides or ())
 
 
-def _family(name: str, overrides: list[str] | None, run: Path | None) -> Family:
+def open_family(name: str, overrides: list[str] | None, run: Path | None) -> Family:
+    """The family of a recipe, in its folder."""
     from tinyllama.cli.family import Family  # noqa: PLC0415
     from tinyllama.cli.progress import Screen  # noqa: PLC0415
 
@@ -312,7 +291,8 @@ def _family(name: str, overrides: list[str] | None, run: Path | None) -> Family:
     return Family(recipe, run or Path("runs") / recipe.name, Path(), Screen())
 
 
-def _data(recipe: Recipe, data: Path | None) -> Path:
+def data_folder(recipe: Recipe, data: Path | None) -> Path:
+    """Where the tasks' data is: as asked, or as the recipe says."""
     return data or Path(recipe.evaluation.data)
 
 
@@ -325,11 +305,13 @@ def prepared_sizes(recipe: Recipe, run: Path | None) -> dict[str, int]:
     return {name: open_corpus(folder / name).tokens(TRAIN) for name in names}
 
 
-def _print_json(value: Any) -> None:  # noqa: ANN401  # any JSON value
+def print_json(value: Any) -> None:  # noqa: ANN401  # any JSON value
+    """Print a JSON value to stdout."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def _print_scores(family: Family, scores: dict[str, Any]) -> None:
+def print_scores(family: Family, scores: dict[str, Any]) -> None:
+    """Print a family's bits per byte and task scores as tables."""
     from tinyllama.cli.tables import output, print_matrix, print_tasks  # noqa: PLC0415
     from tinyllama.evaluate.published import published_scores  # noqa: PLC0415
 

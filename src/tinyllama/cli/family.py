@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from tinyllama.cli.background import BackgroundEvaluation
 from tinyllama.corpus.prepare import prepare_corpus
 from tinyllama.corpus.tokenizer import TextTokenizer, obtain_tokenizer
 from tinyllama.errors import SourceError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tinyllama.corpus.documents import Rejected
     from tinyllama.corpus.manifest import PreparedCorpus
     from tinyllama.engine import Ranks, Run
+    from tinyllama.engine.metrics import Logger
     from tinyllama.model import Llama
     from tinyllama.recipe import Recipe
 
@@ -100,6 +102,9 @@ class Family:
             return held_out_losses(trained, self.corpora, rows=self.recipe.evaluation.rows, document_masking=masking)
 
         plan = compile_plan(self.recipe, None if model == BASE else model)
+        watch: list[Logger] = [self.screen.training(model, plan)]
+        if (every := self.recipe.evaluation.tasks_every) is not None:
+            watch.append(BackgroundEvaluation(self.folder / model, self.recipe.evaluation, every))
         return Run(
             recipe=self.recipe,
             plan=plan,
@@ -107,7 +112,7 @@ class Family:
             corpora=self.corpora,
             tokenizer_sha256=self.tokenizer.sha256,
             held_out_losses=losses,
-            watch=[self.screen.training(model, plan)],
+            watch=watch,
             ranks=self.ranks or Ranks(),
         )
 

@@ -14,7 +14,7 @@ from tinyllama.engine.precision import DTYPES
 from tinyllama.engine.weights import load_model, newest_checkpoint
 from tinyllama.errors import CorpusError, ModelError
 from tinyllama.evaluate.bits import bits_per_byte
-from tinyllama.evaluate.commonsense import evaluate_tasks
+from tinyllama.evaluate.tasks import Options, evaluate_tasks
 from tinyllama.export import export_model, model_card
 from tinyllama.files import sha256_file, sha256_json, write_json
 from tinyllama.generate import Sampling, generate, stream_text
@@ -126,7 +126,8 @@ def _evaluate(family: Family, checkpoint: Checkpoint, data: Path) -> dict[str, A
     rounded = load_model(checkpoint, recipe.model, DTYPES[recipe.precision])
     bits = bits_per_byte(rounded, _measurable(family), document_masking=recipe.document_masking)
     exact = load_model(checkpoint, recipe.model)
-    scores = evaluate_tasks(exact, family.tokenizer, recipe.evaluation.tasks, data, bos=recipe.tokenizer.bos)
+    options = Options(bos=recipe.tokenizer.bos)
+    scores = evaluate_tasks(exact, family.tokenizer, recipe.evaluation.tasks, data, options)
     window = recipe.model.context
     return {
         "bits_per_byte": bits,

@@ -96,7 +96,7 @@ def print_tasks(
         (f"{model} (published)", *(_number(row.get(name), 2) for name in [*names, "average"]))
         for model, row in published.items()
     ]
-    _print(console, "commonsense tasks, zero-shot", ("model", *names, "average"), rows)
+    _print(console, "task scores, percent", ("model", *names, "average"), rows)
     reasons = {
         f"{name}: {result['reason']}"
         for row in tasks.values()

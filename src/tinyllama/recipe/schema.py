@@ -197,6 +197,8 @@ class Evaluation(_Section):
     rows: PositiveCount = 32
     """Held-out rows per corpus for those (the final matrix uses every row)."""
     tasks: list[str] = ["commonsense"]
+    tasks_every: PositiveCount | None = None
+    """Tokens between task scores during training, measured in the background; null: only after it."""
     data: str = "data/eval"
     """Folder with local copies of the tasks' data."""
     prompts: list[str] = []
