@@ -16,7 +16,7 @@ from tinyllama.engine.feeder import read_step
 from tinyllama.errors import CheckpointError, RecipeError
 from tinyllama.plan import compile_plan
 from tinyllama.recipe import load_recipe
-from tinyllama.sampler import Sampler
+from tinyllama.sampler import Sampler, rank_part
 
 ROWS = {"prose": 97, "code": 31, "arithmetic": 11}
 
@@ -30,7 +30,8 @@ def test_data_ranks_that_shuffled_different_file_lists_so_that_some_were_read_tw
         for step in range(plan.steps):
             for rank, sampler in enumerate(samplers):
                 chosen = sampler.step(step)
-                seen.update(zip(chosen.corpus[rank::ranks].tolist(), chosen.row[rank::ranks].tolist(), strict=True))
+                own = rank_part(len(chosen.row), rank, ranks)
+                seen.update(zip(chosen.corpus[own].tolist(), chosen.row[own].tolist(), strict=True))
         for corpus, (name, size) in enumerate(ROWS.items()):
             taken = [count for (index, _), count in seen.items() if index == corpus]
             assert len(taken) == size, name

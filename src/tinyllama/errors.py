@@ -1,7 +1,8 @@
 """The one tree of exceptions.
 
 TinyLlamaError                ours to answer for: exit code 1
-├── Interrupted               a signal ended the run after a checkpoint: exit code 130 or 143
+├── Interrupted               a signal ended the run after a checkpoint: exit code 128 + its number
+├── RankLostError             another rank of the run died or hangs
 └── UserError                 a mistake in what was given: exit code 2, shown without a traceback
     ├── RecipeError           a recipe file: file, line and key
     ├── PlanError             a recipe that is valid but cannot be planned
@@ -29,6 +30,10 @@ class Interrupted(TinyLlamaError):  # noqa: N818  # not an error; the user or th
     def __init__(self, signal_number: int, text: str) -> None:
         super().__init__(text)
         self.exit_code = 128 + signal_number
+
+
+class RankLostError(TinyLlamaError):
+    """Another rank died or hangs; names it, and what was being done."""
 
 
 class UserError(TinyLlamaError):

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,26 @@ def test_generate_is_repeatable_and_the_export_equals_the_run(trained: Path) -> 
     assert len(outputs) == 1
 
 
+def test_the_cards_quick_start_runs_unchanged_on_all_four_exports(trained: Path) -> None:
+    summary, scripts = json.loads((trained / "summary.json").read_text()), []
+    for model, folder in summary["exports"].items():
+        card = (trained / folder / "README.md").read_text()
+        (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+        placeholder = f"path/to/nano-{model}"
+        assert placeholder in code
+        scripts.append(code.replace(placeholder, str(trained / folder)))
+    done = subprocess.run([sys.executable, "-c", "\n".join(scripts)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("The TinyLlama project aims to pretrain") == 4
+
+
+def test_evaluating_what_is_not_trained_is_refused(tmp_path: Path) -> None:
+    done = run("evaluate", "nano", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no model of nano is trained in runs/nano" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_evaluate_prints_what_summary_holds(trained: Path) -> None:
     done = run("evaluate", "nano", "--run", "family", "--json", *SET, cwd=trained.parent)
     assert (
@@ -137,7 +158,7 @@ def test_a_users_mistake_is_exit_code_2_and_one_clear_message(
 
 def test_every_command_has_an_example() -> None:
     commands = run("--help").stdout.split("Commands:")[1].split("Example")[0]
-    names = [line.split()[0] for line in commands.splitlines() if line.startswith("  ") and line[2] != " "]
+    names = [line.split()[0] for line in commands.splitlines() if re.match(r"  \w", line)]
     assert set(names) >= {"plan", "prepare", "train", "evaluate", "export", "generate", "report", "reproduce"}
     for name in names:
         words = ["tokenizer", "train"] if name == "tokenizer" else [name]

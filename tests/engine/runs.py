@@ -8,7 +8,7 @@ import torch
 from tinyllama.engine.metrics import read_metrics
 from tinyllama.engine.weights import load_run
 
-TIMINGS = {"seconds", "tokens_per_second", "utilisation"}
+TIMINGS = {"seconds", "checkpoint_seconds", "tokens_per_second", "utilisation"}
 
 
 def deterministic_metrics(run: Path) -> list[dict[str, Any]]:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 from tinyllama.engine.metrics import JsonlLogger, TensorBoardLogger, read_metrics
@@ -32,6 +33,28 @@ def test_a_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:
     path.write_text('{"kind": "step", "step": 1}\n{"kind": "st')
     assert read_metrics(path) == [{"kind": "step", "step": 1}]
     assert read_metrics(tmp_path / "none.jsonl") == []
+
+
+def test_a_million_records_are_cut_without_reading_them_all(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    with path.open("w") as file:
+        # What is not near the end is never parsed.
+        file.write("no JSON at all\n" * 1000)
+        file.writelines(json.dumps(_record(step)) + "\n" for step in range(1, 5001))
+        file.write('{"kind": "st')
+    size = path.stat().st_size
+    logger = JsonlLogger(path, 4000)
+    logger.close()
+    kept = path.read_text().splitlines()
+    assert json.loads(kept[-1])["step"] == 4000
+    assert path.stat().st_size < size
+
+
+def test_cutting_before_the_first_record_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps(_record(5)) + "\n")
+    JsonlLogger(path, 4).close()
+    assert path.read_text() == ""
 
 
 def test_tensorboard_gets_every_number_by_tokens(tmp_path: Path) -> None:

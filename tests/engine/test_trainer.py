@@ -185,6 +185,13 @@ def test_only_the_last_checkpoints_and_stage_ends_are_kept(make_family: MakeFami
     assert steps_saved(family.folder / "base/checkpoints") == [6]
 
 
+def test_permanent_checkpoints_stay(make_family: MakeFamily) -> None:
+    family = make_family("family", "checkpoints.every=1K", "checkpoints.keep=1", "checkpoints.permanent=2K")
+    family.train("base")
+    # Steps of 1,024 tokens: 2 reaches 2K (2,000), 4 reaches 4K, 6 reaches 6K and ends the stage.
+    assert steps_saved(family.folder / "base/checkpoints") == [2, 4, 6]
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("micro_batch", [3, 16])
 def test_accumulated_gradients_equal_those_of_the_whole_batch(

@@ -3,10 +3,10 @@ import torch
 from torch.nn import functional
 
 from tinyllama.corpus.rows import IGNORED
-from tinyllama.model.loss import CHUNK, head_loss
+from tinyllama.model.loss import BLOCK, CHUNK, head_loss
 
 
-@pytest.mark.parametrize("rows", [1, CHUNK - 1, CHUNK, 2 * CHUNK + 3])
+@pytest.mark.parametrize("rows", [1, CHUNK - 1, CHUNK, 2 * CHUNK + 3, BLOCK, 2 * BLOCK + CHUNK + 1])
 def test_loss_and_gradients_equal_torchs_cross_entropy(rows: int) -> None:
     torch.manual_seed(0)
     hidden = torch.randn(rows, 16, dtype=torch.float32, requires_grad=True)

@@ -62,7 +62,7 @@ def recipes(*, as_json: AsJson = False) -> None:
             typer.echo(f"{name:16} {description}")
 
 
-@app.command(epilog="Example: tinyllama plan tinyllama-v1.1 --variant math_code")
+@app.command(epilog="Example: tinyllama plan tinyllama-v1.1 --hardware a100-40g --gpus 16 --price 1.5")
 def plan(  # noqa: PLR0913  # a command's options
     recipe: RecipeName,
     *,
@@ -70,29 +70,44 @@ def plan(  # noqa: PLR0913  # a command's options
     overrides: Overrides = None,
     run: RunFolder = None,
     parquet: Annotated[Path | None, typer.Option(help="Write the table here (one file; needs --variant).")] = None,
+    hardware: Annotated[
+        str | None, typer.Option(metavar="CARD", help="Predict memory, speed, days and cost on it, e.g. a100-40g.")
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="How many cards.")] = 1,
+    mfu: Annotated[
+        float | None, typer.Option(min=0.01, max=1.0, help="Assumed utilisation (default: the published run's, 0.52).")
+    ] = None,
+    price: Annotated[float | None, typer.Option(min=0.0, help="Of a GPU-hour, for the cost.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what each stage of a recipe comes to: steps, tokens, batch, LR, shares, epochs."""
-    from rich.console import Console  # noqa: PLC0415
-
-    from tinyllama.cli.tables import print_plan  # noqa: PLC0415
+    """Show what each stage comes to: steps, tokens, batch, LR, shares, epochs; with --hardware, days and cost."""
+    from tinyllama.cli.hardware import print_prediction  # noqa: PLC0415
+    from tinyllama.cli.tables import output, print_plan  # noqa: PLC0415
     from tinyllama.errors import UserError  # noqa: PLC0415
     from tinyllama.plan import compile_plan, summarise  # noqa: PLC0415
+    from tinyllama.plan.hardware import DEFAULT_MFU, predict  # noqa: PLC0415
 
     loaded = _load(recipe, overrides)
     if parquet is not None and variant is None:
         raise UserError("--parquet writes one table: name it with --variant")
-    sizes = _prepared_sizes(loaded, run)
-    console, summaries = Console(), []
+    sizes = prepared_sizes(loaded, run)
+    console, summaries, plans = output(), [], []
     for name in [variant] if variant else loaded.variants:
         compiled = compile_plan(loaded, name)
+        plans.append(compiled)
         summaries.append(summarise(compiled, loaded, sizes))
         if parquet is not None:
             compiled.write_parquet(parquet)
         if not as_json:
             print_plan(console, summaries[-1])
+    prediction = (
+        None if hardware is None else predict(loaded, plans, hardware, gpus, mfu=mfu or DEFAULT_MFU, price=price)
+    )
     if as_json:
-        print_json([summary.as_dict() for summary in summaries])
+        table = [summary.as_dict() for summary in summaries]
+        print_json(table if prediction is None else {"plans": table, "hardware": prediction.as_dict()})
+    elif prediction is not None:
+        print_prediction(console, prediction)
 
 
 @app.command(epilog="Example: tinyllama prepare mini")
@@ -126,39 +141,28 @@ def prepare(recipe: RecipeName, *, overrides: Overrides = None, run: RunFolder =
 def train(
     recipe: RecipeName, *, variant: VariantName = None, overrides: Overrides = None, run: RunFolder = None
 ) -> None:
-    """Train the base once, then each variant from the fork; goes on from where it was stopped."""
-    from tinyllama.cli.family import BASE  # noqa: PLC0415
+    """Train the base once, then each variant from the fork; goes on from where it was stopped.
+
+    On several GPUs or nodes: torchrun --nproc-per-node 4 -m tinyllama train RECIPE
+    """
+    from tinyllama.cli.family import BASE, Family  # noqa: PLC0415
+    from tinyllama.cli.progress import Screen  # noqa: PLC0415
+    from tinyllama.engine import join_ranks  # noqa: PLC0415  # imports torch
     from tinyllama.errors import UserError  # noqa: PLC0415
 
-    family = open_family(recipe, overrides, run)
-    if variant is not None and variant not in family.models:
-        raise UserError(f"{family.recipe.name} has no variant {variant!r}; it has {', '.join(family.models)}")
-    wanted = family.models if variant is None else [BASE, variant]
-    for model in dict.fromkeys(wanted):
-        family.train(model)
-        typer.echo(family.folder / model)
-
-
-@app.command(epilog="Example: tinyllama evaluate mini --data data/eval")
-def evaluate(
-    recipe: RecipeName,
-    *,
-    overrides: Overrides = None,
-    run: RunFolder = None,
-    data: EvaluationData = None,
-    as_json: AsJson = False,
-) -> None:
-    """Held-out bits per byte and task scores of every trained model of a family."""
-    from tinyllama.cli.results import evaluate_family, finished  # noqa: PLC0415  # imports torch
-
-    family = open_family(recipe, overrides, run)
-    records = evaluate_family(family, finished(family), task_data(family.recipe, data))
-    bits = {model: record["bits_per_byte"] for model, record in records.items()}
-    tasks = {model: record["tasks"] for model, record in records.items()}
-    if as_json:
-        print_json({"bits_per_byte": bits, "tasks": tasks})
-    else:
-        _print_scores(family, {"bits_per_byte": bits, "tasks": tasks})
+    loaded = _load(recipe, overrides)
+    models = [BASE, *loaded.variants]
+    if variant is not None and variant not in models:
+        raise UserError(f"{loaded.name} has no variant {variant!r}; it has {', '.join(models)}")
+    with join_ranks(loaded.hardware.collective_timeout) as ranks:
+        screen = Screen(quiet=not ranks.first)
+        family = Family(loaded, run or Path("runs") / loaded.name, Path(), screen, ranks=ranks)
+        with ranks.during("the preparation of the corpora; run `tinyllama prepare` before training"):
+            ranks.on_first(lambda: len(family.corpora))
+        for model in models if variant is None else dict.fromkeys([BASE, variant]):
+            family.train(model)
+            if ranks.first:
+                typer.echo(family.folder / model)
 
 
 @app.command(epilog='Example: tinyllama generate runs/mini/exports/v1.1 "The people of"')
@@ -207,7 +211,7 @@ def report(
     from tinyllama.cli.reproduce import conclude  # noqa: PLC0415
 
     family = open_family(recipe, overrides, run)
-    conclude(family, task_data(family.recipe, data))
+    conclude(family, data_folder(family.recipe, data))
     typer.echo(family.folder / "report.html")
 
 
@@ -225,11 +229,11 @@ def reproduce(
     from tinyllama.errors import SourceError  # noqa: PLC0415
 
     family = open_family(recipe, overrides, run)
-    summary = reproduce(family, task_data(family.recipe, data))
+    summary = reproduce(family, data_folder(family.recipe, data))
     if as_json:
         print_json(summary)
     else:
-        _print_scores(family, summary)
+        print_scores(family, summary)
         for folder in summary["exports"].values():
             typer.echo(family.folder / folder)
         typer.echo(family.folder / "report.html")
@@ -263,7 +267,7 @@ def _load(name: str, overrides: list[str] | None) -> Recipe:
 
 
 def open_family(name: str, overrides: list[str] | None, run: Path | None) -> Family:
-    """The family of a recipe in its folder."""
+    """The family of a recipe, in its folder."""
     from tinyllama.cli.family import Family  # noqa: PLC0415
     from tinyllama.cli.progress import Screen  # noqa: PLC0415
 
@@ -271,12 +275,12 @@ def open_family(name: str, overrides: list[str] | None, run: Path | None) -> Fam
     return Family(recipe, run or Path("runs") / recipe.name, Path(), Screen())
 
 
-def task_data(recipe: Recipe, data: Path | None) -> Path:
-    """Where the tasks' data is: as given, or as the recipe says."""
+def data_folder(recipe: Recipe, data: Path | None) -> Path:
+    """Where the tasks' data is: as asked, or as the recipe says."""
     return data or Path(recipe.evaluation.data)
 
 
-def _prepared_sizes(recipe: Recipe, run: Path | None) -> dict[str, int]:
+def prepared_sizes(recipe: Recipe, run: Path | None) -> dict[str, int]:
     """Training tokens of the corpora that are prepared."""
     from tinyllama.corpus.manifest import MANIFEST, TRAIN, open_corpus  # noqa: PLC0415
 
@@ -286,16 +290,15 @@ def _prepared_sizes(recipe: Recipe, run: Path | None) -> dict[str, int]:
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401  # any JSON value
-    """A result for programs."""
+    """Print a JSON value to stdout."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def _print_scores(family: Family, scores: dict[str, Any]) -> None:
-    from rich.console import Console  # noqa: PLC0415
-
-    from tinyllama.cli.tables import print_matrix, print_tasks  # noqa: PLC0415
+def print_scores(family: Family, scores: dict[str, Any]) -> None:
+    """Print a family's bits per byte and task scores as tables."""
+    from tinyllama.cli.tables import output, print_matrix, print_tasks  # noqa: PLC0415
     from tinyllama.evaluate.published import published_scores  # noqa: PLC0415
 
-    console = Console()
+    console = output()
     print_matrix(console, scores["bits_per_byte"], list(family.corpora))
     print_tasks(console, scores["tasks"], published_scores())

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from tinyllama.cli.background import BackgroundEvaluation
 from tinyllama.corpus.prepare import prepare_corpus
 from tinyllama.corpus.tokenizer import TextTokenizer, imported_folder, obtain_tokenizer
 from tinyllama.errors import SourceError
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from tinyllama.cli.progress import Screen
     from tinyllama.corpus.documents import Rejected
     from tinyllama.corpus.manifest import PreparedCorpus
-    from tinyllama.engine import Run
+    from tinyllama.engine import Ranks, Run
+    from tinyllama.engine.metrics import Logger
     from tinyllama.model import Llama
     from tinyllama.recipe import Recipe
 
@@ -34,8 +36,19 @@ BASE = "base"
 class Family:
     """One recipe in one folder. Everything it makes is kept, and made again only if it would differ."""
 
-    def __init__(self, recipe: Recipe, folder: Path, root: Path, screen: Screen) -> None:
-        self.recipe, self.folder, self.root, self.screen = recipe, folder, root, screen
+    def __init__(  # what it is, and where
+        self, recipe: Recipe, folder: Path, root: Path, screen: Screen, *, ranks: Ranks | None = None
+    ) -> None:
+        """Bind a recipe to a folder.
+
+        Args:
+            recipe: the family.
+            folder: of everything it makes.
+            root: what paths in the recipe are relative to.
+            screen: for messages.
+            ranks: the processes that work on it together, if there are several; the first writes.
+        """
+        self.recipe, self.folder, self.root, self.screen, self.ranks = recipe, folder, root, screen, ranks
         self.missing: dict[str, str] = {}
         """Corpora whose source cannot be had → why."""
 
@@ -48,7 +61,8 @@ class Family:
     def tokenizer(self) -> TextTokenizer:
         """The tokenizer, obtained or trained if it is not there."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.folder / "recipe.yaml", dump_recipe(self.recipe))
+        if self.ranks is None or self.ranks.first:
+            write_atomic(self.folder / "recipe.yaml", dump_recipe(self.recipe))
         self.screen.say("tokenizer")
         if self.recipe.tokenizer.imported and not imported_folder(self.folder / "tokenizer").is_dir():
             from tinyllama.cli.importing import obtain_start  # noqa: PLC0415  # imports torch
@@ -81,7 +95,7 @@ class Family:
         Raises:
             SourceError: a corpus it needs cannot be had.
         """
-        from tinyllama.engine import Run  # noqa: PLC0415  # imports torch
+        from tinyllama.engine import Ranks, Run  # noqa: PLC0415  # imports torch
         from tinyllama.engine.start import imported_sha256  # noqa: PLC0415  # imports torch
         from tinyllama.evaluate.bits import held_out_losses  # noqa: PLC0415
 
@@ -93,6 +107,9 @@ class Family:
             return held_out_losses(trained, self.corpora, rows=self.recipe.evaluation.rows, document_masking=masking)
 
         plan = compile_plan(self.recipe, None if model == BASE else model)
+        watch: list[Logger] = [self.screen.training(model, plan)]
+        if (every := self.recipe.evaluation.tasks_every) is not None:
+            watch.append(BackgroundEvaluation(self.folder / model, self.recipe.evaluation, every))
         return Run(
             recipe=self.recipe,
             plan=plan,
@@ -101,20 +118,30 @@ class Family:
             tokenizer_sha256=self.tokenizer.sha256,
             start_sha256=imported_sha256(self.folder) if self.recipe.start is not None else None,
             held_out_losses=losses,
-            watch=[self.screen.training(model, plan)],
+            watch=watch,
+            ranks=self.ranks or Ranks(),
         )
 
     def train(self, model: str) -> None:
         """Train a model to its end, from wherever it stands; imports the model that the recipe starts from."""
-        from tinyllama.engine import train  # noqa: PLC0415  # imports torch
+        from tinyllama.engine import Ranks, train  # noqa: PLC0415  # imports torch
 
-        if self.recipe.start is not None and not (self.folder / BASE / "checkpoints").is_dir():
-            from tinyllama.cli.importing import import_family  # noqa: PLC0415  # imports torch
-
-            import_family(self)
+        if self.recipe.start is not None:
+            ranks = self.ranks or Ranks()
+            with ranks.during("the import of the model to start from; run `tinyllama import` before training"):
+                ranks.on_first(self._import_missing)
         run = self.run(model)
+        if self.recipe.hardware.compile:
+            self.screen.say(f"{model}: the first step compiles, which can take a minute")
         with self.timed(f"train {model}"):
             train(run)
+
+    def _import_missing(self) -> None:
+        """Import the model that the recipe starts from, unless that was done; one rank does, for all."""
+        from tinyllama.cli.importing import import_family  # noqa: PLC0415  # imports torch
+
+        if not (self.folder / BASE / "checkpoints").is_dir():
+            import_family(self)
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -124,7 +151,7 @@ class Family:
             yield
         finally:
             seconds = time.monotonic() - began
-            if seconds > _NOTHING_DONE:
+            if seconds > _NOTHING_DONE and (self.ranks is None or self.ranks.first):
                 total = self.seconds.get(phase, 0.0) + seconds
                 write_json(self.folder / "seconds.json", self.seconds | {phase: round(total, 1)})
 

@@ -15,9 +15,9 @@ from tinyllama.cli.app import (
     RecipeName,
     RunFolder,
     app,
+    data_folder,
     open_family,
     print_json,
-    task_data,
 )
 
 
@@ -94,7 +94,7 @@ def export(  # noqa: PLR0913  # a command's options
     if form == Format.gguf:
         folders: dict[str, Path] = export_family_gguf(family, checkpoints, kind)
     else:
-        records = evaluate_family(family, checkpoints, task_data(family.recipe, data))
+        records = evaluate_family(family, checkpoints, data_folder(family.recipe, data))
         folders = export_family(family, checkpoints, records)
     for folder in folders.values():
         typer.echo(folder)

@@ -35,9 +35,13 @@ def reproduce(family: Family, data: Path) -> dict[str, Any]:
 
 def conclude(family: Family, data: Path) -> dict[str, Any]:
     """Evaluate, sample, export and report what is trained; writes summary.json and report.html."""
+    from tinyllama.cli.background import COPIES, evaluate_copies  # noqa: PLC0415  # with the rest
     from tinyllama.cli.results import evaluate_family, export_family, finished, sample_family  # noqa: PLC0415  # torch
     from tinyllama.report import write_report  # noqa: PLC0415  # imports plotly
 
+    for model in family.models:
+        if (family.folder / model / COPIES).is_dir():  # what was begun during training belongs in the report
+            evaluate_copies(family.folder / model, data, family.recipe.evaluation.tasks)
     checkpoints = finished(family)
     with family.timed("evaluate"):
         records = evaluate_family(family, checkpoints, data)

@@ -12,9 +12,9 @@ from tinyllama.cli.tables import plan_markdown
 from tinyllama.engine.machine import cores
 from tinyllama.engine.precision import DTYPES
 from tinyllama.engine.weights import CheckpointWeights, load_model, newest_checkpoint
-from tinyllama.errors import CorpusError
+from tinyllama.errors import CorpusError, ModelError
 from tinyllama.evaluate.bits import bits_per_byte
-from tinyllama.evaluate.commonsense import evaluate_tasks
+from tinyllama.evaluate.tasks import Options, evaluate_tasks
 from tinyllama.export import About, export_gguf, export_model, model_card
 from tinyllama.files import sha256_file, sha256_json, write_json
 from tinyllama.generate import Sampling, generate, stream_text
@@ -31,12 +31,16 @@ _SAMPLE_TOKENS = 48
 
 
 def finished(family: Family) -> dict[str, Checkpoint]:
-    """The last checkpoint of every model that has one."""
-    found = {}
-    for model in family.models:
-        if (family.folder / model / "checkpoints").is_dir():
-            found[model] = newest_checkpoint(family.folder / model)
-    return found
+    """The last checkpoint of every model that has one.
+
+    Raises:
+        ModelError: none has.
+    """
+    trained = [model for model in family.models if (family.folder / model / "checkpoints").is_dir()]
+    if not trained:
+        name = family.recipe.name
+        raise ModelError(f"no model of {name} is trained in {family.folder}; run `tinyllama train {name}`")
+    return {model: newest_checkpoint(family.folder / model) for model in trained}
 
 
 def evaluate_family(family: Family, checkpoints: dict[str, Checkpoint], data: Path) -> dict[str, dict[str, Any]]:
@@ -140,7 +144,8 @@ def _evaluate(family: Family, checkpoint: Checkpoint, data: Path) -> dict[str, A
     rounded = load_model(checkpoint, recipe.model, DTYPES[recipe.precision])
     bits = bits_per_byte(rounded, _measurable(family), document_masking=recipe.document_masking)
     exact = load_model(checkpoint, recipe.model)
-    scores = evaluate_tasks(exact, family.tokenizer, recipe.evaluation.tasks, data, bos=recipe.tokenizer.bos)
+    options = Options(bos=recipe.tokenizer.bos)
+    scores = evaluate_tasks(exact, family.tokenizer, recipe.evaluation.tasks, data, options)
     window = recipe.model.context
     return {
         "bits_per_byte": bits,

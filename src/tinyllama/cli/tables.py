@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.table import Table
 
 from tinyllama.plan import MANY_EPOCHS
@@ -12,13 +14,17 @@ from tinyllama.recipe.quantities import format_count
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.console import Console
-
     from tinyllama.plan import PlanSummary, StageSummary
 
 STAGE_HEADER = ("stage", "steps", "tokens", "until", "batch", "LR", "shares")
 CORPUS_HEADER = ("corpus", "sequences", "tokens", "size", "epochs")
 _LONG_DASH = "—"
+_WIDE = 160
+
+
+def output() -> Console:
+    """The console of results: as wide as the terminal, or wide enough for every table where there is none."""
+    return Console() if sys.stdout.isatty() else Console(width=_WIDE)
 
 
 def stage_rows(summary: PlanSummary) -> list[tuple[str, ...]]:
@@ -90,7 +96,7 @@ def print_tasks(
         (f"{model} (published)", *(_number(row.get(name), 2) for name in [*names, "average"]))
         for model, row in published.items()
     ]
-    _print(console, "commonsense tasks, zero-shot", ("model", *names, "average"), rows)
+    _print(console, "task scores, percent", ("model", *names, "average"), rows)
     reasons = {
         f"{name}: {result['reason']}"
         for row in tasks.values()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tinyllama.corpus.byte_level import ByteLevel, tokenizer_json
-from tinyllama.corpus.json_tokenizer import CONFIG
+from tinyllama.corpus.json_tokenizer import SETTINGS, TOKENIZER_JSON
 from tinyllama.corpus.sentencepiece_model import NORMAL, Piece, serialize_model
 from tinyllama.errors import CorpusError
 from tinyllama.files import write_atomic, write_json
@@ -29,8 +29,8 @@ def write_gguf_tokenizer(file: GgufFile, folder: Path) -> None:
         case "llama":
             write_atomic(folder / "tokenizer.model", _sentencepiece(file))
         case "gpt2":
-            write_atomic(folder / "tokenizer.json", _byte_level(file))
-            write_json(folder / CONFIG, _config(file))
+            write_atomic(folder / TOKENIZER_JSON, _byte_level(file))
+            write_json(folder / SETTINGS, _config(file))
         case _:
             raise CorpusError(f"{file.path}: its tokenizer is of kind {kind!r}; only 'llama' and 'gpt2' are read")
 

@@ -16,6 +16,11 @@ IGNORED = -100
 """Target of a position that is not predicted, because another row predicts it."""
 
 
+def row_count(tokens: int, context: int) -> int:
+    """Rows of `context` targets that cover a stream of `tokens` tokens."""
+    return -(-(tokens - 1) // context)
+
+
 class Rows:
     """The rows of one token stream.
 
@@ -42,7 +47,11 @@ class Rows:
         return self._stream.tokens - 1
 
     def __len__(self) -> int:
-        return (self.targets + self._context - 1) // self._context
+        return row_count(self._stream.tokens, self._context)
+
+    def predicted(self, index: int) -> int:
+        """Targets that a row predicts: all of them, but for the last row."""
+        return min(self._context, self.targets - index * self._context)
 
     def row(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Inputs [T] and targets [T] of one row."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tinyllama.corpus.documents import read_documents
 from tinyllama.corpus.llama2 import obtain_llama2
@@ -23,6 +23,39 @@ if TYPE_CHECKING:
 
 TRAINING_CHARACTERS = 100_000_000
 """How much of each corpus a tokenizer is trained on at most: the first characters in reading order."""
+
+
+class Tokenizer(Protocol):
+    """What the models' callers need of a tokenizer, whatever its kind."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without BOS and EOS; a text that spells a special token stays text."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; special tokens give none."""
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Ids of a text as tooling gives them to the model: after BOS, where this tokenizer has it so."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+
+    @property
+    def bos_id(self) -> int:
+        """Id that begins a document."""
+
+    @property
+    def eos_id(self) -> int:
+        """Id that ends a document."""
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether tooling puts BOS before a prompt."""
+
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256 of what decides the ids."""
 
 
 class TextTokenizer:

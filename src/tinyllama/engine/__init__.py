@@ -1,5 +1,7 @@
-"""The engine: optimizer, precision, checkpoints and the training loop."""
+"""The engine: optimizer, precision, ranks, checkpoints and the training loop."""
 
-from tinyllama.engine.trainer import BASE, Run, find_start, is_finished, train
+from tinyllama.engine.ranks import Ranks, join_ranks
+from tinyllama.engine.run import BASE, Run, find_start, is_finished
+from tinyllama.engine.trainer import train
 
-__all__ = ["BASE", "Run", "find_start", "is_finished", "train"]
+__all__ = ["BASE", "Ranks", "Run", "find_start", "is_finished", "join_ranks", "train"]

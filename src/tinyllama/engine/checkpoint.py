@@ -11,9 +11,11 @@ import json
 import re
 import shutil
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tinyllama.engine.ranks import Ranks
 from tinyllama.errors import CheckpointError
 from tinyllama.files import new_directory, sha256_file, write_json
 
@@ -42,8 +44,15 @@ class Checkpoint:
     """Everything but tensors: tokens seen, fingerprint facts, threads, micro-batch, versions."""
 
 
-def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> Path:
+_ALONE = Ranks()
+
+
+def save_checkpoint(
+    folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any], ranks: Ranks = _ALONE
+) -> Path:
     """Write `folder/step-<step>` beside its place, fsync it, and rename it into place.
+
+    Every rank writes its parts of the tensors; the folder must be the same place for all.
 
     Raises:
         CheckpointError: the disk is full or the folder cannot be written.
@@ -52,22 +61,29 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], state: 
 
     target = folder / f"step-{step}"
     try:
-        with new_directory(target) as beside:
+        with ExitStack() as writing:
+            beside = ranks.on_first(lambda: writing.enter_context(new_directory(target)))
             with _quiet():
                 dcp.save(  # type: ignore[attr-defined]  # exported, but not in its __all__
-                    tensors, checkpoint_id=beside, no_dist=True
+                    tensors, checkpoint_id=beside, no_dist=ranks.count == 1, process_group=ranks.group
                 )
-            write_json(beside / STATE, state)
-            names = sorted(path.name for path in beside.iterdir())
-            facts = {n: {"bytes": (beside / n).stat().st_size, "sha256": sha256_file(beside / n)} for n in names}
-            write_json(beside / MANIFEST, {"format": 1, "step": step, "files": facts})
+            ranks.on_first(lambda: _complete(beside, step, state, writing))
     except (OSError, dcp.api.CheckpointException) as error:
         raise CheckpointError(f"{target}: the checkpoint cannot be written ({error}); earlier ones are kept") from error
     return target
 
 
-def load_tensors(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:
-    """Fill tensors in place; call `verify` (or `latest`) before.
+def _complete(beside: Path, step: int, state: dict[str, Any], writing: ExitStack) -> None:
+    """Add what is not tensors and the manifest, and rename the whole into place."""
+    write_json(beside / STATE, state)
+    names = sorted(path.name for path in beside.iterdir())
+    facts = {n: {"bytes": (beside / n).stat().st_size, "sha256": sha256_file(beside / n)} for n in names}
+    write_json(beside / MANIFEST, {"format": 1, "step": step, "files": facts})
+    writing.close()
+
+
+def load_tensors(checkpoint: Checkpoint, tensors: dict[str, Tensor], ranks: Ranks = _ALONE) -> None:
+    """Fill tensors in place, each rank its parts, however many ranks wrote; call `verify` (or `latest`) before.
 
     Raises:
         CheckpointError: the checkpoint does not hold them all.
@@ -77,7 +93,7 @@ def load_tensors(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:
     try:
         with _quiet():
             dcp.load(  # type: ignore[attr-defined]  # as above
-                tensors, checkpoint_id=checkpoint.folder, no_dist=True
+                tensors, checkpoint_id=checkpoint.folder, no_dist=ranks.count == 1
             )
     except dcp.api.CheckpointException as error:
         raise CheckpointError(f"{checkpoint.folder}: cannot be loaded ({error})") from error

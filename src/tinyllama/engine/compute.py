@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tinyllama.engine.parallel import is_sharded, reduce_over_replicas
 from tinyllama.model import document_mask, head_loss, softmax_gradient
 
 if TYPE_CHECKING:
@@ -30,21 +31,24 @@ class Gradients:
             model: its weights receive gradients.
             micro_batch: sequences per pass; changes results only by the order of additions.
             document_bos: BOS id if attention must stay inside documents, else None.
-            compiled: compile blocks and loss; falls back to eager, saying why.
+            compiled: compile loss and, unless ranks share it, the model; falls back to eager, saying why.
         """
         self._model, self._micro_batch, self._bos = model, micro_batch, document_bos
         self._hidden: Callable[..., Tensor] = model.hidden
         self._kernel: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = softmax_gradient
         if compiled:
-            self._hidden = _compiled_or_eager(model.hidden)
+            if not is_sharded(model):  # else `compile_blocks` did, between the gathering of their weights
+                self._hidden = _compiled_or_eager(model.hidden)
             self._kernel = _compiled_or_eager(softmax_gradient)
 
     def __call__(self, batch: StepBatch) -> float:
-        """Accumulate gradients; returns the mean loss over the batch's predicted targets, in nats."""
-        total = torch.zeros(())
+        """Accumulate gradients; returns this rank's part of the mean loss over all predicted targets, in nats."""
+        device = self._model.embed_tokens.weight.device
+        total = torch.zeros((), device=device)
         for start in range(0, len(batch.inputs), self._micro_batch):
-            inputs = batch.inputs[start : start + self._micro_batch]
-            targets = batch.targets[start : start + self._micro_batch]
+            inputs = batch.inputs[start : start + self._micro_batch].to(device)
+            targets = batch.targets[start : start + self._micro_batch].to(device)
+            reduce_over_replicas(self._model, last=start + self._micro_batch >= len(batch.inputs))
             mask = None if self._bos is None else document_mask(inputs, self._bos)
             hidden = self._hidden(inputs, mask)
             loss = head_loss(
@@ -57,6 +61,12 @@ class Gradients:
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return float(total) / batch.predicted
+
+
+def compile_blocks(model: Llama) -> None:
+    """Compile each block by itself, to be done before ranks share the model; falls back to eager, saying why."""
+    for block in model.layers:
+        block.forward = _compiled_or_eager(block.forward)
 
 
 def _compiled_or_eager(function: Callable[..., Any]) -> Callable[..., Any]:

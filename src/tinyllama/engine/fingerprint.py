@@ -86,6 +86,19 @@ def refuse_change(recorded: Facts, current: Facts, where: str) -> None:
             )
 
 
+def difference(by_rank: list[Facts]) -> str | None:
+    """What the ranks of a run disagree on, naming rank and key; None if they are about to do the same."""
+    first = by_rank[0]
+    for rank, facts in enumerate(by_rank):
+        for key in sorted(first.keys() | facts.keys()):
+            if first.get(key) != facts.get(key):
+                return (
+                    f"rank {rank} would train with {key} = {_short(facts.get(key))}, rank 0 with "
+                    f"{_short(first.get(key))}: give all nodes the same recipe, options and prepared corpora"
+                )
+    return None
+
+
 def _start(recipe: Recipe, weights: str | None) -> Facts:
     """What is imported, not where it was read from."""
     if recipe.start is None:

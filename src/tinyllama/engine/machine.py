@@ -38,15 +38,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def measure_peak(precision: str) -> float:
-    """FLOP/s of a large matrix product in this precision on this machine: the best of a few."""
-    size = 1024
-    left, right = (torch.randn(size, size).to(DTYPES[precision]) for _ in range(2))
+def measure_peak(precision: str, device: torch.device) -> float:
+    """FLOP/s of a large matrix product in this precision on this device: the best of a few."""
+    size = 1024 if device.type == "cpu" else 8192
+    left, right = (torch.randn(size, size, device=device).to(DTYPES[precision]) for _ in range(2))
     out = torch.empty_like(left)
     times = []
     for _ in range(8):
         start = time.perf_counter()
         torch.mm(left, right, out=out)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
     return 2 * size**3 / min(times)
 

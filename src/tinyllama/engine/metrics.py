@@ -1,7 +1,7 @@
 """Metrics of a run: metrics.jsonl (the record), TensorBoard and Weights & Biases (views of it).
 
-A line is {"kind": "step", …} or {"kind": "held_out", …}. All fields but `seconds`, `tokens_per_second` and
-`utilisation` are deterministic.
+A line is {"kind": "step", …} or {"kind": "held_out", …}. All fields but `seconds`, `checkpoint_seconds`
+(that training stood still for a checkpoint before the step), `tokens_per_second` and `utilisation` are deterministic.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tinyllama.errors import TrainingError
-from tinyllama.files import write_atomic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from tinyllama.recipe import Recipe
 
 Record = dict[str, Any]
+_BLOCK = 1 << 16
 
 
 class Logger(Protocol):
@@ -38,8 +38,9 @@ class JsonlLogger:
     """Appends records to metrics.jsonl; starting again at a step drops what came after it."""
 
     def __init__(self, path: Path, step: int) -> None:
-        records = [record for record in read_metrics(path) if record["step"] <= step]
-        write_atomic(path, "".join(json.dumps(record) + "\n" for record in records))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        _cut_after(path, step)
         self._file = path.open("a", encoding="utf-8")
 
     def log(self, record: Record) -> None:
@@ -99,6 +100,25 @@ class WandbLogger:
     def close(self) -> None:
         """Finish the run."""
         self._run.finish()
+
+
+def _cut_after(path: Path, step: int) -> None:
+    """Cut off records of later steps, and a line that a crash cut short; reads from the end, to be fast at any size."""
+    with path.open("r+b") as file:
+        start, lines = file.seek(0, os.SEEK_END), b""
+        while start:
+            block = min(_BLOCK, start)
+            start = file.seek(start - block)
+            lines = file.read(block) + lines
+            # The first line is whole only if the file begins with it.
+            end = lines.rfind(b"\n") + 1
+            while end:
+                begin = lines.rfind(b"\n", 0, end - 1) + 1
+                if (begin or not start) and json.loads(lines[begin:end])["step"] <= step:
+                    file.truncate(start + end)
+                    return
+                end = begin
+        file.truncate(0)
 
 
 def read_metrics(path: Path) -> list[Record]:

@@ -24,7 +24,7 @@ def build_optimizer(settings: Optimizer, masters: dict[str, nn.Parameter]) -> to
     )
     for weight in masters.values():
         optimizer.state[weight] = {
-            "step": torch.tensor(0.0),
+            "step": torch.tensor(0.0, device=weight.device),
             "exp_avg": torch.zeros_like(weight),
             "exp_avg_sq": torch.zeros_like(weight),
         }

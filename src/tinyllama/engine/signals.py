@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run at the next safe point; a second one ends it at once."""
+"""Ctrl-C, SIGTERM and SIGUSR1 (a cluster's warning) end a run at the next safe point; a second one, at once."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 class StopRequest:
-    """While entered, remembers the first SIGINT or SIGTERM in `signal_number` (0 until then)."""
+    """While entered, remembers the first SIGINT, SIGTERM or SIGUSR1 in `signal_number` (0 until then)."""
 
     def __init__(self) -> None:
         self.signal_number = 0
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             self._previous[number] = signal.signal(number, self._remember)
         return self
 

@@ -2,116 +2,41 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import torch
 
 from tinyllama.engine import optimizer as adamw
 from tinyllama.engine.checkpoint import (
     Checkpoint,
-    latest,
     load_tensors,
     prune,
-    save_checkpoint,
-    steps_saved,
     stored_tensors,
     tensors_of,
     verify,
 )
-from tinyllama.engine.compute import Gradients
+from tinyllama.engine.compute import Gradients, compile_blocks
 from tinyllama.engine.feeder import StepBatch, feed
-from tinyllama.engine.fingerprint import facts_at, fingerprint, refuse_change
+from tinyllama.engine.fingerprint import difference, fingerprint
 from tinyllama.engine.machine import cores, exclusive, measure_peak, require_space, reuse_memory
 from tinyllama.engine.metrics import JsonlLogger, Logger, Record, TensorBoardLogger, WandbLogger
+from tinyllama.engine.parallel import checkpoint_activations, shard, whole
 from tinyllama.engine.precision import MasterWeights
+from tinyllama.engine.run import Run, find_start
+from tinyllama.engine.saving import CheckpointWriter
 from tinyllama.engine.signals import StopRequest
-from tinyllama.errors import CheckpointError, Interrupted, TrainingError
+from tinyllama.errors import Interrupted, TrainingError
 from tinyllama.model import Llama
 from tinyllama.sampler import Sampler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from tinyllama.corpus.manifest import PreparedCorpus
-    from tinyllama.plan import Plan
+    from tinyllama.engine.ranks import Ranks
     from tinyllama.recipe import Recipe
-
-_log = logging.getLogger(__name__)
-BASE = "base"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One span of a plan to train: the shared base, or one variant from the fork on."""
-
-    recipe: Recipe
-    plan: Plan
-    family: Path
-    """Folder of the whole family."""
-    corpora: Mapping[str, PreparedCorpus]
-    tokenizer_sha256: str
-    held_out_losses: Callable[[Llama], dict[str, float]]
-    """Measures the model on held-out rows; injected, so that training knows no evaluation."""
-    watch: list[Logger] = field(default_factory=list)
-    """Further receivers of every record, e.g. a progress bar."""
-    start_sha256: str | None = None
-    """Of the imported weights, if the recipe starts from some."""
-
-    @property
-    def name(self) -> str:
-        """`base` or the variant's name."""
-        return self.plan.variant or BASE
-
-    @property
-    def folder(self) -> Path:
-        """Where the run's checkpoints and metrics are."""
-        return self.family / self.name
-
-    @property
-    def first_step(self) -> int:
-        """Where the run begins: 0, or the fork."""
-        return self.plan.fork_step if self.plan.variant else 0
-
-    def facts(self, step: int) -> dict[str, Any]:
-        """What decides the state after `step` steps."""
-        hashes = {name: corpus.sha256 for name, corpus in self.corpora.items()}
-        return facts_at(self.recipe, self.plan, step, hashes, self.tokenizer_sha256, self.start_sha256)
-
-
-def find_start(run: Run) -> Checkpoint | None:
-    """The checkpoint a run goes on from: its newest good one, else the fork of the base, else None.
-
-    Raises:
-        CheckpointError: it belongs to another recipe, the base of a variant is not finished, or the model that
-            the recipe starts from is not imported.
-    """
-    for found in latest(run.folder / "checkpoints"):
-        if isinstance(found, Checkpoint):
-            refuse_change(found.state["facts"], run.facts(found.step), str(found.folder))
-            if found.step > run.plan.steps:
-                raise CheckpointError(f"{found.folder} is past the end of the plan ({run.plan.steps} steps)")
-            return found
-        _log.warning("%s; taking the one before it", found)
-    if run.plan.variant is None:
-        if run.recipe.start is not None:
-            raise CheckpointError(f"{run.folder}: the model to start from is not here; run `tinyllama import` first")
-        return None
-    fork = run.family / BASE / "checkpoints" / f"step-{run.first_step}"
-    if not fork.is_dir():
-        raise CheckpointError(f"{fork}: the shared base is not finished; train it first, or copy it here")
-    checkpoint = verify(fork)
-    refuse_change(checkpoint.state["facts"], run.facts(run.first_step), str(fork))
-    return checkpoint
-
-
-def is_finished(run: Run) -> bool:
-    """Whether the run's last checkpoint is there (its recipe is compared when it is opened)."""
-    return run.plan.steps in steps_saved(run.folder / "checkpoints")
 
 
 def train(run: Run) -> Checkpoint:
@@ -121,12 +46,20 @@ def train(run: Run) -> Checkpoint:
         Its last checkpoint.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM came; the state was saved first.
+        Interrupted: SIGINT, SIGTERM or SIGUSR1 came to any rank; the state was saved first.
+        RankLostError: another rank died or hangs.
         TrainingError: a gradient is not finite, the disk is too small, or the folder is in use.
         CheckpointError: the checkpoint to go on from belongs to another recipe.
     """
-    with exclusive(run.folder):
-        start = find_start(run)
+    ranks = run.ranks
+    with ExitStack() as held:
+        with ranks.during("the start"):
+            ranks.on_first(lambda: held.enter_context(exclusive(run.folder)))
+            start = ranks.on_first(lambda: find_start(run))
+            step = start.step if start is not None else run.first_step
+            differing = difference(ranks.gather({"steps": run.plan.steps, "from step": step, **run.facts(step)}))
+        if differing is not None:
+            raise ranks.told_once(TrainingError(differing))
         if start is not None and start.step == run.plan.steps:
             return start
         with StopRequest() as stop:
@@ -139,20 +72,23 @@ class _Trainer:
     def __init__(self, run: Run, start: Checkpoint | None, stop: StopRequest) -> None:
         recipe = run.recipe
         recorded = start.state if start is not None else {}
-        self.run, self.stop = run, stop
+        self.run, self.stop, self.ranks = run, stop, run.ranks
         self.step = start.step if start is not None else 0
-        self.threads = _or_auto(recipe.hardware.threads, recorded.get("threads"), cores())
+        same_ranks = recorded.get("ranks") == self.ranks.count
+        threads = max(1, cores() // self.ranks.per_node)
+        self.threads = _or_auto(recipe.hardware.threads, recorded.get("threads") if same_ranks else None, threads)
         self.micro_batch = _or_auto(recipe.hardware.micro_batch, recorded.get("micro_batch"), _micro_batch(recipe))
         torch.set_num_threads(self.threads)
         reuse_memory()
-        self.model = Llama(recipe.model)
-        self.model.initialise(recipe.seed)
-        self.weights = MasterWeights(self.model, recipe.precision)
+        with self.ranks.during("the division of the model"):
+            self.model, self.weights = _build_model(recipe, self.ranks)
         self.optimizer = adamw.build_optimizer(recipe.optimizer, self.weights.masters)
         self.tensors = tensors_of(self.weights.masters, self.optimizer)
         if start is not None:
-            load_tensors(start, stored_tensors(start, self.tensors))
+            with self.ranks.during("the loading of a checkpoint"):
+                load_tensors(start, stored_tensors(start, self.tensors), self.ranks)
         self.moment_steps = recorded.get("moment_steps", 0)
+        """Updates that imported moments had seen before step 0."""
         adamw.set_step(self.optimizer, self.moment_steps + self.step)
         self.weights.publish()
         masked = recipe.document_masking
@@ -162,42 +98,57 @@ class _Trainer:
             document_bos=next(iter(run.corpora.values())).manifest["bos_id"] if masked else None,
             compiled=recipe.hardware.compile,
         )
-        self.peak = measure_peak(recipe.precision)
+        self.peak = measure_peak(recipe.precision, self.ranks.device)
         self.stage_ends = {end for _, _, end in run.plan.stage_steps()}
+        permanent = recipe.checkpoints.permanent
         # An imported model is the step-0 checkpoint; variants may fork from it at any later time.
-        self.kept = self.stage_ends | ({0} if recipe.start is not None else set())
+        imported = {0} if recipe.start is not None else set()
+        self.kept = self.stage_ends | imported | (run.plan.steps_crossing(permanent) if permanent else set())
+        """Steps whose checkpoints stay."""
+        self.writer = CheckpointWriter(run.folder / "checkpoints", recipe.checkpoints.keep, self.kept, self.ranks)
+        self.stalled = 0.0
+        """Seconds that training stood still for a checkpoint since the last record."""
 
     def run_to_end(self) -> Checkpoint:
         """Execute the plan from the current step on."""
         run, plan = self.run, self.run.plan
         size = 3 * 4 * run.recipe.model.parameters
-        require_space(run.folder, size * (run.recipe.checkpoints.keep + len(self.stage_ends) + 1), "checkpoints")
+        size *= run.recipe.checkpoints.keep + len(self.stage_ends) + 1
+        self.ranks.on_first(lambda: require_space(run.folder, size, "checkpoints"))
         rows = {name: run.corpora[name].rows("train", plan.context) for name in plan.corpora}
         sampler = Sampler(plan, run.recipe.seed, {name: len(part) for name, part in rows.items()})
         loggers = self._loggers()
         try:
-            saved = None
-            for batch in feed(plan, sampler, rows, self.step, plan.steps):
+            for batch in feed(plan, sampler, rows, self.step, plan.steps, self.ranks):
                 for record in self._one_step(batch):
                     for logger in loggers:
                         logger.log(record)
-                if self._checkpoint_due() or self.stop.signal_number:
+                with self.ranks.during(f"the agreement on step {self.step}"):
+                    signal_number = self.ranks.largest(self.stop.signal_number)
+                if self._checkpoint_due() or signal_number:
                     for logger in loggers:
                         logger.flush()
-                    saved = self._save()
-                if self.stop.signal_number:
-                    raise Interrupted(
-                        self.stop.signal_number,
-                        f"stopped at step {self.step} of {plan.steps}, saved in {saved}; the same command goes on",
-                    )
+                    with self.ranks.during(f"the checkpoint of step {self.step}"):
+                        self._save()
+                        if signal_number:
+                            self.writer.wait()
+                if signal_number:
+                    text = f"stopped and saved at step {self.step} of {plan.steps}; the same command goes on"
+                    raise self.ranks.told_once(Interrupted(signal_number, text))
         finally:
             for logger in loggers:
                 logger.close()
-        prune(run.folder / "checkpoints", 0, self.kept)
-        return verify(run.folder / "checkpoints" / f"step-{plan.steps}")
+            self.writer.close()
+        with self.ranks.during("the last checkpoint"):
+            self.writer.wait()
+            self.ranks.on_first(lambda: prune(run.folder / "checkpoints", 0, self.kept))
+            return self.ranks.on_first(lambda: verify(run.folder / "checkpoints" / f"step-{plan.steps}"))
 
     def _loggers(self) -> list[Logger]:
+        """Receivers of records, on the first rank."""
         run, logging_keys = self.run, self.run.recipe.logging
+        if not self.ranks.first:
+            return []
         loggers: list[Logger] = [JsonlLogger(run.folder / "metrics.jsonl", self.step)]
         if logging_keys.tensorboard:
             loggers.append(TensorBoardLogger(run.folder / "tensorboard", run.plan.tokens_after(self.step)))
@@ -208,15 +159,18 @@ class _Trainer:
     def _one_step(self, batch: StepBatch) -> Iterator[Record]:
         """One optimizer step, and a held-out measurement where one is due."""
         plan, began = self.run.plan, time.perf_counter()
-        loss = self.gradients(batch)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.weights.masters.values(), self.run.recipe.optimizer.clip))
+        stalled, self.stalled = self.stalled, 0.0
+        with self.ranks.during(f"the gradients of step {batch.step + 1}"):
+            loss = self.ranks.sum(self.gradients(batch))
+            clip = self.run.recipe.optimizer.clip
+            norm = float(whole(torch.nn.utils.clip_grad_norm_(self.weights.masters.values(), clip)))
         if not math.isfinite(norm) or not math.isfinite(loss):
-            raise TrainingError(self._not_finite(batch, loss, norm))
+            raise self.ranks.told_once(TrainingError(self._not_finite(batch, loss, norm)))
         adamw.apply(self.optimizer, float(plan.lr[batch.step]))
         self.weights.publish()
         self.step = batch.step + 1
         seconds = time.perf_counter() - began
-        speed = batch.inputs.numel() / seconds
+        speed = len(batch.rows.row) * plan.context / seconds
         yield {
             "kind": "step",
             "step": self.step,
@@ -228,11 +182,13 @@ class _Trainer:
             "batch": int(plan.batch[batch.step]),
             "counts": dict(zip(plan.corpora, plan.counts[batch.step].tolist(), strict=True)),
             "seconds": round(seconds, 4),
+            "checkpoint_seconds": round(stalled, 4),
             "tokens_per_second": round(speed, 1),
-            "utilisation": round(speed * self.run.recipe.model.flops_per_token / self.peak, 4),
+            "utilisation": round(speed * self.run.recipe.model.flops_per_token / (self.peak * self.ranks.count), 4),
         }
         if self._due(self.run.recipe.evaluation.every):
-            losses = self.run.held_out_losses(self.model)
+            with self.ranks.during(f"the held-out losses of step {self.step}"):
+                losses = self.run.held_out_losses(self.model)
             yield {
                 "kind": "held_out",
                 "step": self.step,
@@ -246,9 +202,10 @@ class _Trainer:
         return before // every != after // every or self.step in self.stage_ends
 
     def _checkpoint_due(self) -> bool:
-        return self._due(self.run.recipe.checkpoints.every)
+        return self._due(self.run.recipe.checkpoints.every) or self.step in self.kept
 
-    def _save(self) -> Path:
+    def _save(self) -> None:
+        began = time.perf_counter()
         run, facts = self.run, self.run.facts(self.step)
         state = {
             "recipe": run.recipe.name,
@@ -257,16 +214,14 @@ class _Trainer:
             "tokens": run.plan.tokens_after(self.step),
             "fingerprint": fingerprint(facts),
             "facts": facts,
-            "ranks": 1,
+            "ranks": self.ranks.count,
             "threads": self.threads,
             "micro_batch": self.micro_batch,
             "moment_steps": self.moment_steps,
             "torch": torch.__version__,
         }
-        folder = run.folder / "checkpoints"
-        path = save_checkpoint(folder, self.step, self.tensors, state)
-        prune(folder, run.recipe.checkpoints.keep, self.kept)
-        return path
+        self.writer.save(self.step, self.tensors, state)
+        self.stalled += time.perf_counter() - began
 
     def _not_finite(self, batch: StepBatch, loss: float, norm: float) -> str:
         names = [self.run.plan.corpora[index] for index in batch.rows.corpus.tolist()]
@@ -275,6 +230,20 @@ class _Trainer:
             f"{self.run.name}, step {batch.step + 1}: loss {loss}, gradient norm {norm}: not finite, stopped before "
             f"the update; the last checkpoint is good. Lower optimizer.learning_rate.peak, or look at the rows: {rows}"
         )
+
+
+def _build_model(recipe: Recipe, ranks: Ranks) -> tuple[Llama, MasterWeights]:
+    """The initial model, and its fp32 weights: whole in one process, this rank's parts on several."""
+    model = Llama(recipe.model)
+    model.initialise(recipe.seed)
+    if recipe.hardware.compile and ranks.count > 1:
+        compile_blocks(model)
+    if recipe.hardware.activation_checkpointing:
+        checkpoint_activations(model)
+    if ranks.count == 1:
+        return model, MasterWeights(model.to(ranks.device), recipe.precision)
+    shard(model, recipe, ranks)
+    return model, MasterWeights(model, "fp32")  # FSDP2 rounds them where it gathers them
 
 
 def _or_auto(asked: int | str, recorded: int | None, chosen: int) -> int:

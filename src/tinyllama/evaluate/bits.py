@@ -9,14 +9,17 @@ import numpy as np
 import torch
 
 from tinyllama.corpus.rows import IGNORED
+from tinyllama.errors import EvaluationError
+from tinyllama.evaluate.scoring import Window, score_windows
 from tinyllama.model import document_mask
 from tinyllama.sampler import Permutation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tinyllama.corpus.manifest import PreparedCorpus
     from tinyllama.corpus.rows import Rows
+    from tinyllama.corpus.tokenizer import Tokenizer
     from tinyllama.model import Llama
 
 _BATCH_TOKENS = 4096
@@ -58,15 +61,49 @@ def bits_per_byte(model: Llama, corpora: Mapping[str, PreparedCorpus], *, docume
     return result
 
 
+def bits_per_byte_of_texts(
+    model: Llama, tokenizer: Tokenizer, texts: Iterable[str], *, bos: bool, window: int
+) -> float:
+    """The same measure for any tokenizer: -Σ log2 p over the tokens of all texts, by their UTF-8 bytes.
+
+    Texts are tokenized one by one and stand in one stream, each as BOS + ids + EOS; all tokens but the first are
+    targets, EOS included. Models with other tokenizers compare, since the bytes are the same for all.
+
+    Args:
+        model: as it is (its own precision).
+        tokenizer: the model's own.
+        texts: at least one token together.
+        bos: whether the model expects BOS before a text.
+        window: tokens seen at once, and the stride; at most the model's context.
+
+    Raises:
+        EvaluationError: there is no text.
+    """
+    stream, size = list[int](), 0
+    for text in texts:
+        stream += [tokenizer.bos_id] * bos + tokenizer.encode([text])[0] + [tokenizer.eos_id]
+        size += len(text.encode())
+    if not size:
+        raise EvaluationError("bits per byte need at least one text that is not empty")
+    window = min(window, model.shape.context)
+    windows = []
+    for start in range(0, len(stream) - 1, window):
+        end = min(start + window, len(stream) - 1)
+        begin = max(0, end - window)  # the last window is a full one; only its new targets count
+        windows.append(Window(tuple(stream[begin:end]), tuple(stream[start + 1 : end + 1])))
+    nats = -sum(total for scored in score_windows(model, windows) for _, (total, _) in scored)
+    return nats / math.log(2) / size
+
+
 @torch.no_grad()
 def _sum_losses(model: Llama, rows: Rows, chosen: Sequence[int], bos: int | None) -> tuple[float, int]:
     """Summed loss in nats and number of targets of some rows."""
-    total, count = 0.0, 0
+    total, count, device = 0.0, 0, model.embed_tokens.weight.device
     size = max(1, _BATCH_TOKENS // model.shape.context)
     for start in range(0, len(chosen), size):
         pairs = [rows.row(index) for index in chosen[start : start + size]]
-        inputs = torch.from_numpy(np.stack([pair[0] for pair in pairs]))
-        targets = torch.from_numpy(np.stack([pair[1] for pair in pairs])).flatten()
+        inputs = torch.from_numpy(np.stack([pair[0] for pair in pairs])).to(device)
+        targets = torch.from_numpy(np.stack([pair[1] for pair in pairs])).flatten().to(device)
         hidden = model.hidden(inputs, None if bos is None else document_mask(inputs, bos)).flatten(0, 1)
         for at in range(0, len(hidden), 512):
             logits = model.lm_head(hidden[at : at + 512]).float()

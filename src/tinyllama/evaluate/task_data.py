@@ -1,4 +1,4 @@
-"""Local copies of the seven tasks' data: where they are kept, and what lm-eval's definitions read in them."""
+"""Local copies of the tasks' data: where they are kept, and what lm-eval's definitions read in them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ class TaskData(NamedTuple):
     original: str
     """Name on the Hugging Face hub."""
     fields: tuple[Field, ...]
+    question: Callable[[Row], str]
+    """The words of a row as a text would hold them if it held the question: with the right answer."""
+    examples: str | None = None
+    """File with the rows that are shown as examples, of split `train`."""
 
     @property
     def remedy(self) -> str:
@@ -85,17 +89,79 @@ _ARC = (*_text("question"), *_CHOICES)
 _BOOLQ = (*_text("passage", "question"), _one_of("label", 0, 1))
 _PIQA = (*_text("goal", "sol1", "sol2"), _one_of("label", 0, 1))
 
+
+def _chosen(key: str) -> Callable[[Row], str]:
+    """A question and the choice that its answerKey names."""
+
+    def words(row: Row) -> str:
+        choices = row["choices"]
+        return f"{row[key]} {choices['text'][choices['label'].index(row['answerKey'])]}"
+
+    return words
+
+
+_SUM_NAMES = {
+    "1dc": "single_digit_three_ops", "2da": "two_digit_addition", "2dm": "two_digit_multiplication",
+    "2ds": "two_digit_subtraction", "3da": "three_digit_addition", "3ds": "three_digit_subtraction",
+    "4da": "four_digit_addition", "4ds": "four_digit_subtraction", "5da": "five_digit_addition",
+    "5ds": "five_digit_subtraction",
+}  # fmt: skip
+_STORY = ("input_sentence_1", "input_sentence_2", "input_sentence_3", "input_sentence_4")
+_GSM8K = (
+    *_text("question"),
+    Field("answer", "text that ends in #### and the number", lambda row: "#### " in row["answer"]),
+)
+_XCOPA = (*_text("premise", "choice1", "choice2"), _one_of("question", "cause", "effect"), _one_of("label", 0, 1))
+
 TASK_DATA = {
-    "hellaswag": TaskData("hellaswag_validation.jsonl", "validation", "Rowan/hellaswag", _HELLASWAG),
-    "openbookqa": TaskData("openbookqa_test.jsonl", "test", "allenai/openbookqa (main)", _OPENBOOKQA),
-    "winogrande": TaskData(
-        "winogrande_xl_validation.jsonl", "validation", "allenai/winogrande (winogrande_xl)", _WINOGRANDE
+    "hellaswag": TaskData(
+        "hellaswag_validation.jsonl", "validation", "Rowan/hellaswag", _HELLASWAG,
+        lambda row: f"{row['ctx_a']} {row['ctx_b']} {row['endings'][int(row['label'])]}",
     ),
-    "arc_challenge": TaskData("arc_challenge_test.jsonl", "test", "allenai/ai2_arc (ARC-Challenge)", _ARC),
-    "arc_easy": TaskData("arc_easy_test.jsonl", "test", "allenai/ai2_arc (ARC-Easy)", _ARC),
-    "boolq": TaskData("boolq_validation.jsonl", "validation", "aps/super_glue (boolq)", _BOOLQ),
-    "piqa": TaskData("piqa_validation.jsonl", "validation", "baber/piqa", _PIQA),
-}
+    "openbookqa": TaskData(
+        "openbookqa_test.jsonl", "test", "allenai/openbookqa (main)", _OPENBOOKQA, _chosen("question_stem")
+    ),
+    "winogrande": TaskData(
+        "winogrande_xl_validation.jsonl", "validation", "allenai/winogrande (winogrande_xl)", _WINOGRANDE,
+        lambda row: row["sentence"].replace("_", row[f"option{row['answer']}"]),
+    ),
+    "arc_challenge": TaskData(
+        "arc_challenge_test.jsonl", "test", "allenai/ai2_arc (ARC-Challenge)", _ARC, _chosen("question")
+    ),
+    "arc_easy": TaskData("arc_easy_test.jsonl", "test", "allenai/ai2_arc (ARC-Easy)", _ARC, _chosen("question")),
+    "boolq": TaskData(
+        "boolq_validation.jsonl", "validation", "aps/super_glue (boolq)", _BOOLQ,
+        lambda row: f"{row['passage']} {row['question']}",
+    ),
+    "piqa": TaskData(
+        "piqa_validation.jsonl", "validation", "baber/piqa", _PIQA,
+        lambda row: f"{row['goal']} {row['sol2' if row['label'] else 'sol1']}",
+    ),
+    "humaneval": TaskData(
+        "humaneval_test.jsonl", "test", "openai/openai_humaneval", _text("task_id", "prompt", "test", "entry_point"),
+        lambda row: row["prompt"],
+    ),
+    "gsm8k": TaskData(
+        "gsm8k_test.jsonl", "test", "openai/gsm8k (main)", _GSM8K, lambda row: f"{row['question']} {row['answer']}",
+        examples="gsm8k_train.jsonl",
+    ),
+    **{
+        f"arithmetic_{kind}": TaskData(
+            f"arithmetic_{kind}_validation.jsonl", "validation", f"EleutherAI/arithmetic (data/{name}.jsonl)",
+            _text("context", "completion"), lambda row: f"{row['context']}{row['completion']}",
+        )
+        for kind, name in _SUM_NAMES.items()
+    },
+    "xcopa_zh": TaskData(
+        "xcopa_zh_test.jsonl", "test", "cambridgeltl/xcopa (zh)", _XCOPA,
+        lambda row: f"{row['premise']} {row['choice2' if row['label'] else 'choice1']}",
+    ),
+    "xstorycloze_zh": TaskData(
+        "xstorycloze_zh_eval.jsonl", "eval", "juletxara/xstory_cloze (zh)",
+        (*_text(*_STORY, "sentence_quiz1", "sentence_quiz2"), _one_of("answer_right_ending", 1, 2)),
+        lambda row: " ".join([*(row[name] for name in _STORY), row[f"sentence_quiz{row['answer_right_ending']}"]]),
+    ),
+}  # fmt: skip
 """By lm-eval's name; the split is the one its definition evaluates."""
 
 

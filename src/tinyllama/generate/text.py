@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from tinyllama.corpus.tokenizer import TextTokenizer
+    from tinyllama.corpus.tokenizer import Tokenizer
 
 _UNFINISHED = "\ufffd"
 
 
-def stream_text(tokenizer: TextTokenizer, prompt_ids: Sequence[int], new_ids: Iterable[int]) -> Iterator[str]:
+def stream_text(tokenizer: Tokenizer, prompt_ids: Sequence[int], new_ids: Iterable[int]) -> Iterator[str]:
     """Yield the text of new tokens as it becomes final, never half of a character.
 
     Byte-fallback tokens spell one character over several tokens; until the last has come, decoding gives

@@ -42,15 +42,15 @@ class KeyValueCache:
 
 
 def rope_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of rotary embedding (Su et al. 2021, "RoFormer"), halves layout, fp32: [T, C] each."""
+    """Cosine and sine of rotary embedding (Su et al. 2021, "RoFormer"), halves layout, fp32: [..., C] each."""
     exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    angles = torch.outer(positions.float(), 1.0 / theta**exponents)  # [T, C/2]
+    angles = positions.float()[..., None] * (1.0 / theta**exponents)  # [..., C/2]
     angles = torch.cat([angles, angles], dim=-1)
     return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate pairs (i, i + C/2) of each head: x [B, H, T, C], cos and sin [T, C]."""
+    """Rotate pairs (i, i + C/2) of each head: x [B, H, T, C], cos and sin [T, C] or [B, 1, T, C]."""
     half = x.shape[-1] // 2
     turned = torch.cat([-x[..., half:], x[..., :half]], dim=-1)
     return x * cos + turned * sin
@@ -157,17 +157,26 @@ class Llama(nn.Module):
         if shape.tied_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
 
-    def hidden(self, tokens: Tensor, mask: Tensor | None = None, cache: KeyValueCache | None = None) -> Tensor:
+    def hidden(
+        self,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
         """Token ids [B, T] → normed states [B, T, D].
 
         Args:
             tokens: ids; with a cache, only those not seen yet.
             mask: True where attention may look, [B or 1, 1, T, S]; None means causal.
             cache: extended in place by the new positions.
+            positions: of the ids in their texts [B, 1, T], where they don't simply follow each other (several
+                texts after a prefix that they share); needs a mask and goes without a cache.
         """
         start = 0 if cache is None else cache.length
         length = tokens.shape[1]
-        positions = torch.arange(start, start + length, device=tokens.device)
+        if positions is None:
+            positions = torch.arange(start, start + length, device=tokens.device)
         if mask is None and start and length > 1:
             mask = (torch.arange(start + length, device=tokens.device)[None, :] <= positions[:, None])[None, None]
         x = self.embed_tokens(tokens)

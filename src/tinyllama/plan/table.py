@@ -65,6 +65,12 @@ class Plan:
         after = (self.before + self.batch) * self.context
         return min(int(np.searchsorted(after, tokens)) + 1, self.steps) if tokens > self.start * self.context else 0
 
+    def steps_crossing(self, every: int) -> set[int]:
+        """Steps done whenever a multiple of `every` tokens is reached or passed."""
+        before = self.before * self.context
+        after = before + self.batch.astype(np.int64) * self.context
+        return set((np.flatnonzero(before // every != after // every) + 1).tolist())
+
     def stage_steps(self) -> list[tuple[str, int, int]]:
         """(name, first step, end step) of each stage."""
         edges = np.searchsorted(self.stage, np.arange(len(self.stages) + 1))

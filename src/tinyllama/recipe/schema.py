@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from tinyllama.errors import RecipeError
 from tinyllama.recipe.quantities import BatchSize, Count, Number, Share
 
 PositiveCount = Annotated[Count, Field(gt=0)]
@@ -198,6 +199,8 @@ class Evaluation(_Section):
     rows: PositiveCount = 32
     """Held-out rows per corpus for those (the final matrix uses every row)."""
     tasks: list[str] = ["commonsense"]
+    tasks_every: PositiveCount | None = None
+    """Tokens between task scores during training, measured in the background; null: only after it."""
     data: str = "data/eval"
     """Folder with local copies of the tasks' data."""
     prompts: list[str] = []
@@ -211,6 +214,27 @@ class Hardware(_Section):
     """Sequences per forward pass."""
     threads: PositiveCount | Literal["auto"] = "auto"
     compile: bool = True
+    shard: Literal["node", "all", "none"] | PositiveCount = "node"
+    """Ranks that weights, gradients and moments are divided among; groups of so many are replicas of each other."""
+    activation_checkpointing: bool = False
+    """Keep only the input of each block for the backward pass, and compute the rest again."""
+    collective_timeout: PositiveCount = 600
+    """Seconds after which ranks that wait for another give up."""
+
+    def sharded_over(self, ranks: int, ranks_per_node: int) -> int:
+        """How many ranks share one copy of the state.
+
+        Raises:
+            RecipeError: that number does not divide the ranks.
+        """
+        sizes = {"node": ranks_per_node, "all": ranks, "none": 1}
+        size = sizes[self.shard] if isinstance(self.shard, str) else self.shard
+        if ranks % size:
+            raise RecipeError(
+                f"hardware.shard: {self.shard} means groups of {size} ranks, which do not divide {ranks} ranks; "
+                f"give a divisor of {ranks}, or all"
+            )
+        return size
 
 
 class Checkpoints(_Section):
@@ -219,6 +243,8 @@ class Checkpoints(_Section):
     every: PositiveCount
     """Tokens."""
     keep: PositiveCount = 2
+    permanent: PositiveCount | None = None
+    """Tokens between checkpoints that are kept for ever."""
 
 
 class Logging(_Section):

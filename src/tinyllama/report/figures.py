@@ -98,6 +98,24 @@ def held_out_figures(run: RunData) -> list[tuple[str, Figure]]:
     return figures
 
 
+def score_figure(run: RunData) -> Figure | None:
+    """Mean score of the tasks that were measured during training, in percent, by tokens seen."""
+    traces, ends = [], []
+    for model, points in run.by_tokens.items():
+        means = []
+        for tokens, tasks in points:
+            scores = [result["score"] for result in tasks.values() if isinstance(result, dict) and "score" in result]
+            if scores:
+                means.append((tokens, 100 * sum(scores) / len(scores)))
+        if means:
+            traces.append(_line(model, [x for x, _ in means], [y for _, y in means], mode="lines+markers"))
+            ends.append(f"{model} {means[-1][1]:.1f}%")
+    if not traces:
+        return None
+    label = f"Mean task score by tokens seen; at the end: {listing(ends)}."
+    return Figure("score-by-tokens", label, traces, _small(run.recipe, {"hoverformat": ".1f", "nticks": 5}), 260)
+
+
 def share_figures(run: RunData) -> list[tuple[str, Figure]]:
     """For each corpus, its realised share in every model's batches, and the planned one."""
     figures = []

@@ -61,7 +61,7 @@ def render(run: RunData) -> str:
         sections.learnt(run),
         sections.curves(run, figures),
         sections.shares(run, figures),
-        sections.tasks(run),
+        sections.tasks(run, figures),
         sections.samples(run),
         sections.machine(run),
     ]

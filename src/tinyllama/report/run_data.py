@@ -98,6 +98,8 @@ class RunData:
     """Prompt → model → continuation."""
     missing: dict[str, str]
     """File → why nothing could be read from it."""
+    by_tokens: dict[str, list[tuple[int, dict[str, Any]]]] = field(default_factory=dict)
+    """Model → (tokens, task results) that were measured during training, in order."""
 
     @property
     def models(self) -> list[str]:
@@ -124,8 +126,8 @@ def read_run(run: Path, recipe: Recipe) -> RunData:
         if history := _read_history(run, f"{model}/metrics.jsonl", recipe.model.context, missing):
             histories[model] = history
     summary = _read_json(run, "summary.json", missing)
-    samples = _read_json(run, "evaluation/samples.json", missing)
-    return RunData(recipe, summary, histories, samples, missing)
+    samples = _read_json(run, "evaluation/samples.json", missing).get("samples", {})
+    return RunData(recipe, summary, histories, samples, missing, _read_by_tokens(run, recipe, missing))
 
 
 def coarsen(bins: list[Bin], points: int) -> list[Bin]:
@@ -149,6 +151,17 @@ def _read_json(run: Path, name: str, missing: dict[str, str]) -> dict[str, Any]:
         missing[name] = f"{name} is not a JSON object"
         return {}
     return value
+
+
+def _read_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[str, list[tuple[int, dict[str, Any]]]]:
+    found = {}
+    for model in [BASE, *recipe.variants]:
+        files = (run / "evaluation" / "by_tokens" / model).glob("*.json")
+        results = [_read_json(run, file.relative_to(run).as_posix(), missing) for file in files]
+        points = [(int(result["tokens"]), result["tasks"]) for result in results if "tasks" in result]
+        if points:
+            found[model] = sorted(points, key=lambda point: point[0])
+    return found
 
 
 def _read_history(run: Path, name: str, context: int, missing: dict[str, str]) -> History | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyllama.recipe import dump_recipe
 from tinyllama.recipe.quantities import format_count
-from tinyllama.report.figures import held_out_figures, share_figures, training_figure
+from tinyllama.report.figures import held_out_figures, score_figure, share_figures, training_figure
 from tinyllama.report.findings import findings
 from tinyllama.report.markup import Markup, element
 from tinyllama.report.run_data import BASE
@@ -142,8 +142,8 @@ def shares(run: RunData, figures: list[Figure]) -> Markup:
     return section("shares", title, lead, _legend(run), grid, element("p", note), quota_table(run))
 
 
-def tasks(run: RunData) -> Markup:
-    """The seven tasks beside the published rows."""
+def tasks(run: RunData, figures: list[Figure]) -> Markup:
+    """The seven tasks beside the published rows, and scores during training; its figure goes to `figures`."""
     title = "Seven commonsense tasks"
     lead = (
         "Zero-shot accuracy in percent, by lm-evaluation-harness; guessing gives about 25 on HellaSwag, OpenBookQA and "
@@ -152,7 +152,12 @@ def tasks(run: RunData) -> Markup:
     results = {name: row for name, row in run.summary.get("tasks", {}).items() if row}
     if not results:
         return section("tasks", title, lead, absent(_reason(run, "summary.json", "tasks")))
-    return section("tasks", title, lead, tasks_table(run, results))
+    during = score_figure(run)
+    if during is None:
+        return section("tasks", title, lead, tasks_table(run, results))
+    figures.append(during)
+    note = "The plain mean of the tasks measured during training, on copies of checkpoints."
+    return section("tasks", title, lead, tasks_table(run, results), _figure(during, note))
 
 
 def samples(run: RunData) -> Markup:

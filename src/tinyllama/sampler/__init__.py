@@ -1,6 +1,7 @@
-"""The sampler: (plan, seed, step) → rows."""
+"""The sampler: (plan, seed, step) → rows, and the rehearsal that proves it."""
 
 from tinyllama.sampler.permutation import Permutation
-from tinyllama.sampler.sampler import Sampler, StepRows
+from tinyllama.sampler.rehearsal import RANKS, Rehearsal, rehearse
+from tinyllama.sampler.sampler import Sampler, StepRows, rank_part
 
-__all__ = ["Permutation", "Sampler", "StepRows"]
+__all__ = ["RANKS", "Permutation", "Rehearsal", "Sampler", "StepRows", "rank_part", "rehearse"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from tinyllama.errors import PlanError
-from tinyllama.sampler.permutation import Permutation
+from tinyllama.sampler.permutation import Permutation, permute_each
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class StepRows(NamedTuple):
-    """The rows of one step in the order in which they are seen, one entry per sequence."""
+    """The rows of steps in the order in which they are seen, one entry per sequence."""
 
     corpus: NDArray[np.int64]
     """Index into the plan's corpora."""
@@ -52,13 +53,30 @@ class Sampler:
 
     def step(self, step: int) -> StepRows:
         """Rows of a step: O(batch) at any step."""
-        parts = [
-            self._part(index, int(taken), int(count))
-            for index, (taken, count) in enumerate(zip(self._plan.taken[step], self._plan.counts[step], strict=True))
-        ]
-        corpus = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-        order = Permutation(len(corpus), f"{self._seed}/step/{step}")(np.arange(len(corpus)))
-        return StepRows(corpus[order], np.concatenate(parts)[order])
+        return self.span(step, step + 1)
+
+    def span(self, first: int, end: int) -> StepRows:
+        """Rows of the steps from `first` to `end`, one step after another."""
+        counts = self._plan.counts[first:end]
+        corpora = np.arange(counts.shape[1])
+        corpus = np.repeat(np.tile(corpora, len(counts)), counts.ravel())
+        row = np.empty(len(corpus), np.int64)
+        for index in corpora.tolist():
+            taken, count = int(self._plan.taken[first, index]), int(counts[:, index].sum())
+            row[corpus == index] = self._part(index, taken, count)
+        order = self._mixing(first, end)
+        return StepRows(corpus[order], row[order])
+
+    def _mixing(self, first: int, end: int) -> NDArray[np.int64]:
+        """The order in which the rows of some steps are seen: each step's own are mixed among themselves."""
+        batch = self._plan.batch[first:end].astype(np.int64)
+        before = np.cumsum(batch) - batch
+        changes = (np.flatnonzero(np.diff(batch)) + 1).tolist()
+        parts = []
+        for start, stop in pairwise([0, *changes, len(batch)]):  # steps of one size at once
+            keys = [f"{self._seed}/step/{first + offset}" for offset in range(start, stop)]
+            parts.append((permute_each(int(batch[start]), keys) + before[start:stop, None]).ravel())
+        return np.concatenate(parts)
 
     def _part(self, index: int, taken: int, count: int) -> NDArray[np.int64]:
         """Rows `taken` … `taken + count` of one corpus's endless sequence of epochs."""
@@ -71,3 +89,11 @@ class Sampler:
             parts.append(permute(np.arange(position, position + here)))
             taken, count = taken + here, count - here
         return np.concatenate(parts)
+
+
+def rank_part(sequences: int, rank: int, ranks: int) -> slice:
+    """Which of a step's sequences one of several ranks computes.
+
+    Rank after rank takes the next ones, so the order of all is that of one rank; sizes differ by at most one.
+    """
+    return slice(sequences * rank // ranks, sequences * (rank + 1) // ranks)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 import torch
 
-from tinyllama.corpus.tokenizer import TextTokenizer
-from tinyllama.corpus.tokenizer_training import train_model
+from tests.evaluate.conftest import CONTEXT, SHAPE, write_rows
 from tinyllama.errors import EvaluationError
-from tinyllama.evaluate.commonsense import MissingTask, TaskScore, TaskScores, evaluate_tasks, expand_tasks
+from tinyllama.evaluate.catalogue import expand_tasks
 from tinyllama.evaluate.published import TASKS
+from tinyllama.evaluate.tasks import MissingTask, Options, TaskScore, TaskScores, evaluate_tasks
 from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape
 
@@ -28,114 +28,10 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
+    from tinyllama.corpus.tokenizer import TextTokenizer
     from tinyllama.evaluate.language_model import LlamaLM
 
 NAMES = [task.name for task in TASKS]
-WORDS = "the cat sat on a mat and saw seven dogs run to an old town quickly before rain came down"
-CONTEXT = 48
-SHAPE = {
-    "layers": 2,
-    "width": 32,
-    "ffn": 64,
-    "heads": 4,
-    "kv_heads": 2,
-    "context": CONTEXT,
-    "vocab_size": 340,
-}
-
-
-def sentence(rng: random.Random, words: int) -> str:
-    return " ".join(rng.choice(WORDS.split()) for _ in range(words))
-
-
-def write_rows(folder: Path, questions: int = 4) -> Path:
-    """Rows of the seven tasks in the layout of the hub's originals, some longer than the context."""
-    rng = random.Random(5)  # noqa: S311  # any text will do
-
-    def choices(n: int) -> dict[str, list[str]]:
-        return {"text": [sentence(rng, rng.randint(1, 9)) for _ in range(n)], "label": list("ABCDE"[:n])}
-
-    def multiple(key: str, index: int) -> dict[str, Any]:
-        return {
-            "id": str(index),
-            key: sentence(rng, 5 * index + 3),
-            "choices": choices(3 + index % 3),
-            "answerKey": "B",
-        }
-
-    rows = {
-        "hellaswag_validation": lambda i: {
-            "ind": i, "activity_label": "Walking", "ctx_a": sentence(rng, 9), "ctx_b": "then [title] it",
-            "endings": [sentence(rng, 3 + 2 * j) + " [step] on" for j in range(4)], "label": str(i % 4),
-        },
-        "openbookqa_test": lambda i: multiple("question_stem", i),
-        "winogrande_xl_validation": lambda _: {
-            "sentence": f"{sentence(rng, 4)} _ {sentence(rng, 6)}.",
-            "option1": "cat", "option2": "dogs", "answer": "2",
-        },
-        "arc_challenge_test": lambda i: multiple("question", i),
-        "arc_easy_test": lambda i: multiple("question", i),
-        "boolq_validation": lambda i: {
-            "passage": sentence(rng, 40), "question": sentence(rng, 5), "label": i % 2, "idx": i,
-        },
-        "piqa_validation": lambda i: {
-            "goal": sentence(rng, 6), "sol1": sentence(rng, 8), "sol2": sentence(rng, 5) + " ",
-            "label": i % 2,
-        },
-    }  # fmt: skip
-    for name, make in rows.items():
-        lines = [json.dumps(make(i)) for i in range(questions)]
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_rows(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random small Llama and its tokenizer, saved by transformers."""
-    from transformers import LlamaConfig, LlamaForCausalLM, LlamaTokenizer
-
-    path = tmp_path_factory.mktemp("llama")
-    rng = random.Random(3)  # noqa: S311  # as above
-    text = [sentence(rng, 12).capitalize() + ". Question: Answer:" for _ in range(200)]
-    (path / "tokenizer.model").write_bytes(train_model(text, SHAPE["vocab_size"]))
-    LlamaTokenizer.from_pretrained(path, add_bos_token=True).save_pretrained(path)
-    config = LlamaConfig(
-        vocab_size=SHAPE["vocab_size"],
-        hidden_size=SHAPE["width"],
-        intermediate_size=SHAPE["ffn"],
-        num_hidden_layers=SHAPE["layers"],
-        num_attention_heads=SHAPE["heads"],
-        num_key_value_heads=SHAPE["kv_heads"],
-        max_position_embeddings=CONTEXT,
-        rms_norm_eps=1e-5,
-        initializer_range=0.3,  # likelihoods far from uniform, and apart
-    )
-    torch.manual_seed(1)
-    theirs = LlamaForCausalLM(config)
-    # No stray bytes in greedy text: decoders spell those that are not UTF-8 differently.
-    theirs.lm_head.weight.data[: 3 + 256] = 0
-    theirs.save_pretrained(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def tokenizer(folder: Path) -> TextTokenizer:
-    return TextTokenizer(folder / "tokenizer.model")
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> Llama:
-    from safetensors.torch import load_file
-
-    ours = Llama(ModelShape(**SHAPE))
-    weights = load_file(folder / "model.safetensors")
-    ours.load_state_dict({name.removeprefix("model."): weight for name, weight in weights.items()})
-    return ours
 
 
 @pytest.fixture(scope="module")
@@ -212,9 +108,11 @@ def test_seven_task_scores_equal_lm_eval_hf(
     for task in TASKS:
         theirs = hf_results["results"][task.name]
         score = ours.tasks[task.name]
-        assert score == TaskScore(
-            task.metric, theirs[f"{task.metric},none"], theirs[f"{task.metric}_stderr,none"], questions=4
-        )
+        assert isinstance(score, TaskScore)
+        assert (score.metric, score.questions, score.shots) == (task.metric, 4, 0)
+        assert score.score == theirs[f"{task.metric},none"]
+        assert score.stderr == theirs[f"{task.metric}_stderr,none"]
+        assert score.version == str(hf_results["versions"][task.name])
     assert ours.average == pytest.approx(sum(s.score for s in ours.tasks.values()) / 7)
     assert json.loads(json.dumps(ours.to_json()))["boolq"]["metric"] == "acc"
 
@@ -293,16 +191,16 @@ def test_nothing_is_fetched_cached_printed_or_left_in_the_environment(
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setenv("HOME", str(tmp_path))
-    scores_of(["hellaswag"], data, limit=1)
+    scores_of(["hellaswag"], data, Options(limit=1))
     before = dict(os.environ)
-    scores_of(["commonsense"], data, limit=1)
+    scores_of(["commonsense"], data, Options(limit=1))
     assert dict(os.environ) == before
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
 
 
 def test_limit_takes_the_first_questions(scores_of: Callable[..., TaskScores], data: Path) -> None:
-    scores = scores_of(["boolq", "piqa"], data, limit=2)
+    scores = scores_of(["boolq", "piqa"], data, Options(limit=2))
     assert [score.questions for score in scores.tasks.values()] == [2, 2]
     assert scores.average is None
 

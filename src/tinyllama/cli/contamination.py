@@ -1,0 +1,89 @@
+"""`tinyllama contaminated`: which evaluation questions stand in the prepared corpora."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tinyllama.cli import app as commands
+from tinyllama.cli.app import AsJson, RunFolder, app
+
+if TYPE_CHECKING:
+    from tinyllama.corpus.manifest import PreparedCorpus
+
+
+@app.command(epilog="Example: tinyllama contaminated mini --tasks commonsense --data data/eval")
+def contaminated(
+    where: Annotated[str, typer.Argument(metavar="RECIPE_OR_CORPUS", help="A recipe, or a prepared corpus's folder.")],
+    *,
+    tasks: Annotated[str, typer.Option(help="Groups or names of tasks, by commas.")] = "commonsense",
+    data: Annotated[Path, typer.Option(help="Local copies of the tasks' data.")] = Path("data/eval"),
+    run: RunFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Report evaluation questions that share 13 words in a row with a document of the prepared corpora."""
+    from tinyllama.cli.progress import Screen  # noqa: PLC0415
+    from tinyllama.corpus.manifest import HELD_OUT, TRAIN  # noqa: PLC0415
+    from tinyllama.corpus.reading import read_texts  # noqa: PLC0415
+    from tinyllama.corpus.tokenizer import open_tokenizer  # noqa: PLC0415
+    from tinyllama.evaluate.contamination import METHOD, Index  # noqa: PLC0415
+
+    corpora, screen = _corpora(where, run), Screen()
+    questions, missing = _questions(tasks.split(","), data)
+    index = Index(questions)
+    for corpus in corpora:
+        screen.say(f"corpus {corpus.name}: {corpus.tokens(TRAIN):,} tokens")
+        tokenizer = open_tokenizer(corpus.folder.parent.parent / "tokenizer")
+        for split in (TRAIN, HELD_OUT):
+            index.check(corpus.name, read_texts(corpus, tokenizer, split))
+    found = {task: overlap.to_json() for task, overlap in index.overlaps.items()} | missing
+    if as_json:
+        commands.print_json({"method": METHOD, "corpora": [corpus.name for corpus in corpora], "tasks": found})
+    else:
+        typer.echo(METHOD)
+        for task, result in found.items():
+            typer.echo(f"{task}: {_line(result)}")
+            for question, places in result.get("documents", {}).items():
+                listed = "; ".join(f"{corpus}: {', '.join(names)}" for corpus, names in places.items())
+                typer.echo(f"  question {question}: {listed}")
+
+
+def _corpora(where: str, run: Path | None) -> list[PreparedCorpus]:
+    """The corpora of a folder or of a recipe's family, as far as they are prepared."""
+    from tinyllama.corpus.manifest import MANIFEST, open_corpus  # noqa: PLC0415
+    from tinyllama.errors import CorpusError  # noqa: PLC0415
+    from tinyllama.recipe import load_recipe  # noqa: PLC0415
+
+    if Path(where).is_dir():
+        return [open_corpus(Path(where))]
+    recipe = load_recipe(where)
+    folder = (run or Path("runs") / recipe.name) / "corpora"
+    prepared = [folder / name for name in recipe.corpora if (folder / name / MANIFEST).is_file()]
+    if not prepared:
+        raise CorpusError(f"{folder}: no corpus is prepared; run `tinyllama prepare {where}`")
+    return [open_corpus(path) for path in prepared]
+
+
+def _questions(names: list[str], data: Path) -> tuple[dict[str, list[str]], dict[str, Any]]:
+    """Texts of the questions by task, and the tasks whose data is not there, with the reason."""
+    from tinyllama.evaluate.catalogue import expand_tasks  # noqa: PLC0415
+    from tinyllama.evaluate.task_data import TASK_DATA, read_rows  # noqa: PLC0415
+
+    questions: dict[str, list[str]] = {}
+    missing: dict[str, Any] = {}
+    for name in expand_tasks(names):
+        task = TASK_DATA[name]
+        if (data / task.file).is_file():
+            questions[name] = [task.question(row) for row in read_rows(name, data / task.file)]
+        else:
+            missing[name] = {"reason": f"{data / task.file} is not there; {task.remedy}"}
+    return questions, missing
+
+
+def _line(result: dict[str, Any]) -> str:
+    if "reason" in result:
+        return f"— {result['reason']}"
+    share = "" if result["share"] is None else f" ({result['share']:.1%} of those that can be told)"
+    return f"{result['contaminated']} of {result['questions']} questions{share}, {result['too_short']} too short"

@@ -1,0 +1,134 @@
+"""One model of any origin, evaluated into a folder of its own."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tinyllama.cli.models import find_model
+from tinyllama.cli.progress import Screen
+from tinyllama.corpus.manifest import HELD_OUT, MANIFEST, open_corpus
+from tinyllama.corpus.reading import read_texts
+from tinyllama.corpus.tokenizer import open_tokenizer
+from tinyllama.engine.machine import cores, describe_machine
+from tinyllama.engine.precision import DTYPES
+from tinyllama.errors import EvaluationError
+from tinyllama.evaluate.bits import bits_per_byte_of_texts
+from tinyllama.evaluate.catalogue import expand_tasks
+from tinyllama.evaluate.journal import Journal
+from tinyllama.evaluate.record import JOURNAL, build_record, write_record
+from tinyllama.evaluate.tasks import Options, evaluate_tasks
+from tinyllama.evaluate.vocabulary import refuse_other_vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tinyllama.corpus.tokenizer import Tokenizer
+    from tinyllama.model import Llama
+
+WINDOW = 2048
+"""Tokens seen at once for bits per byte, where the model's context is not shorter."""
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person wants to know of a model."""
+
+    tasks: list[str]
+    data: Path
+    limit: int | None = None
+    rows: int | None = None
+    """Of a forward pass; None takes as many as suit the device."""
+    dtype: str = "fp32"
+    texts: list[Path] = field(default_factory=list)
+    """Prepared corpora and text files, for bits per byte."""
+    run_code: bool = False
+    samples: int = 1
+    out: Path = Path("evaluations")
+
+
+def evaluate_model(name: str, asked: Asked, folder: Path | None = None) -> dict[str, Any]:
+    """Score one model, and write its record to `folder` (default: below `asked.out`, by its name).
+
+    Returns:
+        The record, and `folder`.
+
+    Raises:
+        UserError: an unknown task, no such model, a tokenizer that is not the model's, a damaged data file.
+    """
+    screen, began = Screen(), time.monotonic()
+    expand_tasks(asked.tasks)  # a misspelled task is said before anything is loaded
+    source = find_model(name)
+    torch.set_num_threads(cores())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    screen.say(f"{name}: loading")
+    facts, tokenizer = source.facts(), source.tokenizer()
+    model = source.load(DTYPES[asked.dtype]).to(device)
+    refuse_other_vocabulary(tokenizer, model)
+    folder = folder or asked.out / re.sub(r"[^\w.-]+", "_", source.name).strip("._")
+    inputs = {
+        "source": facts,
+        "tokenizer_sha256": tokenizer.sha256,
+        "bos": facts["bos"],
+        "dtype": asked.dtype,
+        "device": device,
+    }
+    with Journal(folder / JOURNAL, inputs | {"torch": torch.__version__}) as journal:
+        if len(journal):
+            screen.say(f"{name}: {len(journal)} answers are there already")
+        options = Options(
+            limit=asked.limit, bos=facts["bos"], rows=asked.rows, run_code=asked.run_code, samples=asked.samples,
+            journal=journal, progress=_progress(screen, name),
+        )  # fmt: skip
+        scores = evaluate_tasks(model, tokenizer, asked.tasks, asked.data, options)
+    bits = _bits(model, tokenizer, asked, bos=facts["bos"])
+    settings = {"limit": asked.limit, "rows": asked.rows or "auto", "threads": cores(), "machine": describe_machine()}
+    record = build_record(name, inputs | settings | {"seconds": round(time.monotonic() - began, 1)}, scores, bits)
+    write_record(folder, record, scores)
+    return record | {"folder": str(folder)}
+
+
+def _bits(model: Llama, tokenizer: Tokenizer, asked: Asked, *, bos: bool) -> dict[str, Any]:
+    if not asked.texts:
+        return {}
+    window = min(WINDOW, model.shape.context)
+    values = {
+        str(path): bits_per_byte_of_texts(model, tokenizer, _texts(path), bos=bos, window=window)
+        for path in asked.texts
+    }
+    return {"values": values, "window": window, "stride": window}
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """The held-out documents of a prepared corpus, or a file as one document."""
+    if (path / MANIFEST).is_file():
+        corpus = open_corpus(path)
+        tokenizer = open_tokenizer(path.parent.parent / "tokenizer")
+        for document in read_texts(corpus, tokenizer, HELD_OUT):
+            yield document.text
+        return
+    try:
+        yield path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EvaluationError(
+            f"--text {path}: {error}; give a text file in UTF-8 or the folder of a prepared corpus"
+        ) from error
+
+
+def _progress(screen: Screen, name: str) -> Callable[[str, int, int], None]:
+    """Says every few seconds how far a task is."""
+    last = time.monotonic()
+
+    def tell(task: str, done: int, of: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            screen.say(f"{name}: {task}: {done} of {of}")
+
+    return tell

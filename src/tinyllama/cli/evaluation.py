@@ -1,0 +1,108 @@
+"""`tinyllama evaluate`: whole families as `reproduce` measures them, and single models of any origin."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tinyllama.cli import app as commands
+from tinyllama.cli.app import AsJson, EvaluationData, Overrides, RunFolder, app
+
+if TYPE_CHECKING:
+    from tinyllama.cli.evaluating import Asked
+
+
+class Precision(StrEnum):
+    """Of a single model's weights and products."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
+@app.command(epilog="Example: tinyllama evaluate runs/mini/exports/v1.1 --tasks commonsense --data data/eval")
+def evaluate(  # noqa: PLR0913  # a command's options
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL…", help="Recipe (its whole family), run, checkpoint, model folder or hub id."),
+    ],
+    *,
+    tasks: Annotated[
+        str, typer.Option(help="Of single models: groups (commonsense, code, math, chinese, all) or names, by commas.")
+    ] = "commonsense",
+    data: EvaluationData = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many questions of each task.")] = None,
+    batch: Annotated[str, typer.Option(help="Rows of a forward pass, or auto.")] = "auto",
+    dtype: Annotated[Precision, typer.Option(help="Of a single model.")] = Precision.FP32,
+    text: Annotated[
+        list[Path] | None, typer.Option(help="Bits per byte of a prepared corpus's held-out part, or of a text file.")
+    ] = None,
+    run_code: Annotated[
+        bool, typer.Option("--run-code", help="Run programs that the model writes, in a sandbox.")
+    ] = False,
+    samples: Annotated[int, typer.Option(min=1, help="Programs for each question of humaneval; 10 give pass@10.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for the records of single models.")] = Path("evaluations"),
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score models on tasks and text; what was answered already is kept, so that a stopped command goes on."""
+    from tinyllama.cli.evaluating import Asked, evaluate_model  # noqa: PLC0415  # imports torch
+
+    families = [name for name in models if _is_recipe(name)]
+    found: dict[str, Any] = {
+        name: _evaluate_family(name, overrides, run, data, print_it=not as_json) for name in families
+    }
+    asked = Asked(
+        tasks=tasks.split(","), data=data or Path("data/eval"), limit=limit, rows=_rows(batch), dtype=dtype.value,
+        texts=text or [], run_code=run_code, samples=samples, out=out,
+    )  # fmt: skip
+    singles = {name: evaluate_model(name, asked) for name in models if name not in families}
+    if as_json:
+        commands.print_json(found[families[0]] if len(models) == len(families) == 1 else found | singles)
+    elif singles:
+        _print(singles, asked)
+
+
+def _is_recipe(name: str) -> bool:
+    from tinyllama.recipe import shipped_recipes  # noqa: PLC0415
+
+    return name.endswith((".yaml", ".yml")) or name in shipped_recipes()
+
+
+def _rows(batch: str) -> int | None:
+    from tinyllama.errors import EvaluationError  # noqa: PLC0415
+
+    if batch == "auto":
+        return None
+    if not batch.isdigit() or int(batch) < 1:
+        raise EvaluationError(f"--batch is {batch!r}; give a number of rows or auto")
+    return int(batch)
+
+
+def _evaluate_family(
+    name: str, overrides: list[str] | None, run: Path | None, data: Path | None, *, print_it: bool
+) -> dict[str, Any]:
+    from tinyllama.cli.results import evaluate_family, finished  # noqa: PLC0415  # imports torch
+
+    family = commands.open_family(name, overrides, run)
+    records = evaluate_family(family, finished(family), commands.data_folder(family.recipe, data))
+    scores = {key: {model: record[key] for model, record in records.items()} for key in ("bits_per_byte", "tasks")}
+    if print_it:
+        commands.print_scores(family, scores)
+    return scores
+
+
+def _print(records: dict[str, dict[str, Any]], asked: Asked) -> None:
+    from tinyllama.cli.tables import output, print_matrix, print_tasks  # noqa: PLC0415
+    from tinyllama.evaluate.published import published_scores  # noqa: PLC0415
+
+    console = output()
+    bits = {name: record["bits_per_byte"]["values"] for name, record in records.items() if record["bits_per_byte"]}
+    if bits:
+        print_matrix(console, bits, [str(path) for path in asked.texts])
+    print_tasks(console, {name: record["tasks"] for name, record in records.items()}, published_scores())
+    for record in records.values():
+        typer.echo(record["folder"])

@@ -1,0 +1,83 @@
+"""`tinyllama rehearse`: prove a whole plan before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from tinyllama.cli.app import AsJson, Overrides, RecipeName, RunFolder, VariantName, app, prepared_sizes
+
+if TYPE_CHECKING:
+    from tinyllama.recipe import Recipe
+    from tinyllama.sampler import Rehearsal
+
+
+@app.command(epilog="Example: tinyllama rehearse tinyllama-v1.1")
+def rehearse(
+    recipe: RecipeName,
+    *,
+    variant: VariantName = None,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Walk every row of every step of a plan, without data, and prove it."""
+    from tinyllama.corpus.rows import row_count  # noqa: PLC0415  # imports numpy
+    from tinyllama.errors import TinyLlamaError  # noqa: PLC0415
+    from tinyllama.recipe import load_recipe  # noqa: PLC0415
+    from tinyllama.sampler import rehearse  # noqa: PLC0415
+
+    loaded = load_recipe(recipe, overrides or ())
+    sizes = {name: corpus.size for name, corpus in loaded.corpora.items()} | prepared_sizes(loaded, run)
+    rows = {name: row_count(size, loaded.model.context) for name, size in sizes.items()}
+    began, results = time.monotonic(), []
+    for result in rehearse(loaded, rows, _variants(loaded, variant), _Progress()):
+        results.append(result)
+        if not as_json:
+            _print(result)
+    seconds, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    if as_json:
+        typer.echo(json.dumps(_plain(results, seconds, peak), indent=2, ensure_ascii=False))
+    else:
+        typer.echo(f"{seconds:.0f} s, {peak:.1f} GiB of memory at most")
+    if failed := [result.variant for result in results if not result.passed]:
+        raise TinyLlamaError(f"the rehearsal of {', '.join(failed)} failed; training it would not do what is stated")
+
+
+def _variants(recipe: Recipe, variant: str | None) -> list[str]:
+    return list(recipe.variants) if variant is None else [variant]
+
+
+def _print(result: Rehearsal) -> None:
+    typer.echo(f"{result.variant}: {result.steps:,} steps, {result.sequences:,} sequences")
+    for check in result.checks:
+        typer.echo(f"  {'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
+
+
+def _plain(results: list[Rehearsal], seconds: float, peak: float) -> dict[str, Any]:
+    return {
+        "passed": all(result.passed for result in results),
+        "seconds": round(seconds, 1),
+        "memory_gib": round(peak, 2),
+        "variants": [asdict(result) for result in results],
+    }
+
+
+class _Progress:
+    """A line on stderr now and then."""
+
+    _EVERY = 15.0
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        if time.monotonic() - self._last > self._EVERY:
+            self._last = time.monotonic()
+            sys.stderr.write(f"{name}: {done / total:.0%} of {total:,} sequences\n")

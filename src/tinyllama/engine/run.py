@@ -1,0 +1,96 @@
+"""A run: one span of a plan to train, and where it goes on from."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tinyllama.engine.checkpoint import Checkpoint, latest, steps_saved, verify
+from tinyllama.engine.fingerprint import facts_at, refuse_change
+from tinyllama.engine.ranks import Ranks
+from tinyllama.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.engine.metrics import Logger
+    from tinyllama.model import Llama
+    from tinyllama.plan import Plan
+    from tinyllama.recipe import Recipe
+
+_log = logging.getLogger(__name__)
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One span of a plan to train: the shared base, or one variant from the fork on."""
+
+    recipe: Recipe
+    plan: Plan
+    family: Path
+    """Folder of the whole family."""
+    corpora: Mapping[str, PreparedCorpus]
+    tokenizer_sha256: str
+    held_out_losses: Callable[[Llama], dict[str, float]]
+    """Measures the model on held-out rows; injected, so that training knows no evaluation."""
+    watch: list[Logger] = field(default_factory=list)
+    """Further receivers of every record, e.g. a progress bar."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """The processes that train it together."""
+    start_sha256: str | None = None
+    """Of the imported weights, if the recipe starts from some."""
+
+    @property
+    def name(self) -> str:
+        """`base` or the variant's name."""
+        return self.plan.variant or BASE
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's checkpoints and metrics are."""
+        return self.family / self.name
+
+    @property
+    def first_step(self) -> int:
+        """Where the run begins: 0, or the fork."""
+        return self.plan.fork_step if self.plan.variant else 0
+
+    def facts(self, step: int) -> dict[str, Any]:
+        """What decides the state after `step` steps."""
+        hashes = {name: corpus.sha256 for name, corpus in self.corpora.items()}
+        return facts_at(self.recipe, self.plan, step, hashes, self.tokenizer_sha256, self.start_sha256)
+
+
+def find_start(run: Run) -> Checkpoint | None:
+    """The checkpoint a run goes on from: its newest good one, else the fork of the base, else None.
+
+    Raises:
+        CheckpointError: it belongs to another recipe, the base of a variant is not finished, or the model that
+            the recipe starts from is not imported.
+    """
+    for found in latest(run.folder / "checkpoints"):
+        if isinstance(found, Checkpoint):
+            refuse_change(found.state["facts"], run.facts(found.step), str(found.folder))
+            if found.step > run.plan.steps:
+                raise CheckpointError(f"{found.folder} is past the end of the plan ({run.plan.steps} steps)")
+            return found
+        _log.warning("%s; taking the one before it", found)
+    if run.plan.variant is None:
+        if run.recipe.start is not None:
+            raise CheckpointError(f"{run.folder}: the model to start from is not here; run `tinyllama import` first")
+        return None
+    fork = run.family / BASE / "checkpoints" / f"step-{run.first_step}"
+    if not fork.is_dir():
+        raise CheckpointError(f"{fork}: the shared base is not finished; train it first, or copy it here")
+    checkpoint = verify(fork)
+    refuse_change(checkpoint.state["facts"], run.facts(run.first_step), str(fork))
+    return checkpoint
+
+
+def is_finished(run: Run) -> bool:
+    """Whether the run's last checkpoint is there (its recipe is compared when it is opened)."""
+    return run.plan.steps in steps_saved(run.folder / "checkpoints")

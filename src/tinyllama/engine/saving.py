@@ -1,0 +1,64 @@
+"""Checkpoints written while training goes on."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from tinyllama.engine.checkpoint import prune, save_checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from tinyllama.engine.ranks import Ranks
+
+
+class CheckpointWriter:
+    """Writes a run's checkpoints in a thread, one at a time.
+
+    Training waits only while the tensors are copied, and for the checkpoint before if that is not there yet. The
+    thread has collectives of its own, so that its messages never mix with those of training.
+    """
+
+    def __init__(self, folder: Path, keep: int, kept: set[int], ranks: Ranks) -> None:
+        """Bind a folder; every rank must do so at the same time.
+
+        Args:
+            folder: of the run's checkpoints.
+            keep: how many passing ones stay.
+            kept: steps whose checkpoints always stay.
+            ranks: that write together.
+        """
+        self._folder, self._keep, self._kept, self._ranks = folder, keep, kept, ranks.with_own_group()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def save(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Copy the state and begin to write it.
+
+        Raises:
+            CheckpointError: the checkpoint before could not be written.
+        """
+        self.wait()
+        copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        self._pending = self._pool.submit(self._write, step, copies, state)
+
+    def wait(self) -> None:
+        """Return when the last checkpoint is complete.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """Let the thread end what it does."""
+        self._pool.shutdown(wait=True)
+
+    def _write(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        save_checkpoint(self._folder, step, tensors, state, self._ranks)
+        self._ranks.on_first(lambda: prune(self._folder, self._keep, self._kept))

@@ -1,0 +1,59 @@
+"""What a model answered so far, on disk, so that an interrupted evaluation goes on where it stood."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Self
+
+from tinyllama.files import sha256_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+
+class Journal:
+    """Answers by the hash of what was asked, one JSON line each, appended as they come.
+
+    The first line says what they depend on (weights, tokenizer, precision, …); with other inputs the file is
+    begun anew. A last line that a crash cut short is dropped.
+    """
+
+    def __init__(self, path: Path, inputs: dict[str, Any]) -> None:
+        self._path, self._header = path, {"inputs": sha256_json(inputs)}
+        self._answers = dict(self._read())
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [self._header, *([key, answer] for key, answer in self._answers.items())]
+        beside = self._path.with_suffix(".partial")
+        beside.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        beside.replace(self._path)
+        self._file = self._path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def get(self, key: str) -> Any:  # noqa: ANN401  # any JSON value
+        """The answer recorded under a key, or None."""
+        return self._answers.get(key)
+
+    def put(self, answers: dict[str, Any]) -> None:
+        """Record some answers."""
+        self._answers |= answers
+        self._file.write("".join(json.dumps([key, answer]) + "\n" for key, answer in answers.items()))
+        self._file.flush()
+
+    def _read(self) -> list[tuple[str, Any]]:
+        if not self._path.is_file():
+            return []
+        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
+        if not lines or json.loads(lines[0]) != self._header:
+            return []
+        return [(key, answer) for key, answer in map(json.loads, lines[1:])]

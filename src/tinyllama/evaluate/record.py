@@ -1,0 +1,143 @@
+"""What an evaluation leaves behind: everything that the figures depend on, and tables for people and programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from importlib.metadata import PackageNotFoundError, version
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+from tinyllama.evaluate.noise import RESAMPLES, Z95, differences
+from tinyllama.evaluate.published import PUBLISHED, TASKS
+from tinyllama.files import write_atomic, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from tinyllama.evaluate.tasks import TaskScores
+
+RECORD, ANSWERS, TABLE, MARKDOWN, JOURNAL = (
+    "record.json", "questions.jsonl", "scores.csv", "scores.md", "journal.jsonl",
+)  # fmt: skip
+_LIBRARIES = ("tinyllama", "lm_eval", "torch", "transformers", "tokenizers", "sentencepiece", "datasets")
+_FIELDS = ("metric", "score", "stderr", "bootstrap_stderr", "questions", "shots", "version", "reason")
+_MISSING = "—"
+
+
+def build_record(
+    model: str, inputs: Mapping[str, Any], scores: TaskScores, bits_per_byte: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The record of one model.
+
+    Args:
+        model: its name.
+        inputs: what the figures depend on: hashes, BOS policy, dtype, limit, device.
+        scores: of the tasks.
+        bits_per_byte: text → value, and how it was measured; empty if it was not.
+    """
+    tasks = scores.to_json()
+    return {
+        "format": 1,
+        "model": model,
+        **inputs,
+        "versions": {name: _version(name) for name in _LIBRARIES},
+        "tasks": tasks,
+        "bits_per_byte": dict(bits_per_byte),
+        "bootstrap": {"resamples": RESAMPLES, "of": "questions"},
+        "published": {
+            name: {
+                task: {"points": item.points, "noise": item.noise, "exceeds_noise": item.exceeds_noise}
+                for task, item in row.items()
+            }
+            for name, row in differences({key: value for key, value in tasks.items() if key != "average"}).items()
+        },
+    }
+
+
+def write_record(folder: Path, record: dict[str, Any], scores: TaskScores) -> None:
+    """Write record.json, questions.jsonl, scores.csv and scores.md; each is whole or not there."""
+    answers = (answer for task in scores.answers.values() for answer in task)
+    write_atomic(folder / ANSWERS, "".join(json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers))
+    write_atomic(folder / TABLE, _csv(record))
+    write_atomic(folder / MARKDOWN, markdown(record))
+    write_json(folder / RECORD, record)
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """The record for people: its scores above the published rows with differences, and what they depend on."""
+    tasks = {name: result for name, result in record["tasks"].items() if name != "average"}
+    lines = [f"# {record['model']}", ""]
+    rows = [
+        (name, result.get("metric", _MISSING), _percent(result), _error(result), str(result.get("questions", _MISSING)),
+         str(result.get("shots", _MISSING)), str(result.get("version", _MISSING)), result.get("reason", ""))
+        for name, result in tasks.items()
+    ]  # fmt: skip
+    lines += _table(("task", "metric", "score", "± bootstrap", "questions", "shots", "version", "why not"), rows)
+    if any(task.name in tasks for task in TASKS):
+        lines += ["", *_beside_published(record, tasks)]
+    if record["bits_per_byte"]:
+        values = [(name, f"{value:.4f}") for name, value in record["bits_per_byte"]["values"].items()]
+        lines += ["", *_table(("text", "bits per byte"), values)]
+    facts = {key: record[key] for key in record if key not in {"tasks", "published", "bits_per_byte", "model"}}
+    lines += ["", *_table(("fact", "value"), [(key, f"`{json.dumps(value)}`") for key, value in facts.items()])]
+    return "\n".join(lines) + "\n"
+
+
+def _beside_published(record: dict[str, Any], tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The seven scores, the published rows, and the differences to them; bold where they exceed the noise."""
+    average = record["tasks"]["average"]
+    ours = (record["model"], *(_percent(tasks.get(task.name, {})) for task in TASKS), _percent({"score": average}))
+    rows, notes = [ours], []
+    for row in PUBLISHED:
+        rows.append((row.model, *(f"{score:.2f}" for score in row.scores), f"{row.average:.2f}"))
+        compared = record["published"][row.model]
+        rows.append(("difference", *(_points(compared.get(name)) for name in [*(t.name for t in TASKS), "average"])))
+        if row.note:
+            notes.append(f"{row.model}: {row.note}.")
+    notes.append(
+        f"Differences in points, ± {Z95} standard errors of the difference; bold where they exceed that. The published "
+        "scores' own error is that of a share over the full split."
+    )
+    return [*_table(("model", *(task.title for task in TASKS), "average"), rows), "", *notes]
+
+
+def _points(item: Mapping[str, Any] | None) -> str:
+    if item is None:
+        return _MISSING
+    text = f"{item['points']:+.2f} ± {item['noise']:.2f}"
+    return f"**{text}**" if item["exceeds_noise"] else text
+
+
+def _percent(result: Mapping[str, Any]) -> str:
+    score = result.get("score")
+    return _MISSING if score is None else f"{100 * score:.2f}"
+
+
+def _error(result: Mapping[str, Any]) -> str:
+    error = result.get("bootstrap_stderr")
+    return _MISSING if error is None else f"{100 * error:.2f}"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows]]
+
+
+def _csv(record: dict[str, Any]) -> str:
+    out = StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(("model", "task", *_FIELDS))
+    for name, result in record["tasks"].items():
+        fields = {"score": result} if name == "average" else result
+        table.writerow((record["model"], name, *(fields.get(key, "") for key in _FIELDS)))
+    for name, value in record["bits_per_byte"].get("values", {}).items():
+        table.writerow((record["model"], name, "bits_per_byte", value, *[""] * (len(_FIELDS) - 2)))
+    return out.getvalue()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

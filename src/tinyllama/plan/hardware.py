@@ -1,0 +1,218 @@
+"""What a plan costs on a cluster: memory, speed, days, GPU-hours and money, from a few stated assumptions.
+
+FLOPs a token of training (forward once, backward twice) under the three formulas in use, N weights, E of them in
+the input embedding, L layers, width D, context T:
+
+    6(N - E) + 6·L·D·T     what we count: each matrix product, attention only where it is causal
+    6(N - E) + 12·L·D·T    attention as if it were not causal
+    6N                     weights alone (Kaplan et al. 2020)
+
+A utilisation (MFU) is tokens/s times one of these over the peak of the card, so it means nothing without its
+formula: TinyLlama's 24,000 tokens/s on an A100 are 52% by the first, 56% (the published figure) by the second, and
+51% by the third.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from tinyllama.errors import PlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tinyllama.plan.table import Plan
+    from tinyllama.recipe import ModelShape, Recipe
+
+PUBLISHED_SPEED = 24_000
+"""Tokens/s on each of 16 A100-40G, published by TinyLlama."""
+DEFAULT_MFU = 0.52
+"""By the first formula: what PUBLISHED_SPEED comes to on the flagship's shape."""
+_RESERVED = 1.5 * 2**30
+"""Bytes that the driver, the communication library and fragmentation take of a card."""
+_RECOMPUTED = 4 / 3
+"""FLOPs with activation checkpointing over those without: the forward pass runs twice."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU by its data sheet."""
+
+    flops: float
+    """Dense bf16 FLOP/s with fp32 accumulation."""
+    memory_gib: float
+    per_node: int
+    """Cards in a usual node."""
+
+
+CARDS = {
+    "a100-40g": Card(312e12, 40, 4),
+    "a100-80g": Card(312e12, 80, 8),
+    "h100-80g": Card(989.4e12, 80, 8),
+    "h200-141g": Card(989.4e12, 141, 8),
+    "l40s-48g": Card(362.05e12, 48, 8),
+    "rtx4090-24g": Card(165.2e12, 24, 4),
+}
+"""NVIDIA's data sheets: SXM versions, without sparsity."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on each GPU."""
+
+    weights: int
+    """fp32 masters, this rank's part."""
+    gradients: int
+    """fp32, this rank's part."""
+    moments: int
+    """AdamW's two, fp32, this rank's part."""
+    checkpoint: int
+    """The copy of weights and moments that is being written."""
+    working: int
+    """bf16 weights that are whole at a time: embeddings, head and two blocks; one block's gradients."""
+    activations: int
+    """Of one micro-batch."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.gradients + self.moments + self.checkpoint + self.working + self.activations
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of the family: its base, or one variant from the fork on."""
+
+    name: str
+    tokens: int
+    days: float
+    gpu_hours: float
+    cost: float | None
+    """None without a price."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a family needs on some hardware."""
+
+    card: str
+    gpus: int
+    sharded_over: int
+    micro_batch: int
+    memory: Memory
+    memory_limit: int
+    """Bytes of the card that training can use."""
+    mfu: float
+    flops_per_token: int
+    tokens_per_second_per_gpu: float
+    formula: str
+    """How the speed was computed, with its numbers."""
+    other_formulas: dict[str, float]
+    """MFU of the same speed by the other formulas."""
+    spans: list[Span]
+    """The base, then each variant from the fork on."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the memory suffices."""
+        return self.memory.total <= self.memory_limit
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain data for JSON."""
+        return asdict(self) | {"fits": self.fits, "memory_total": self.memory.total}
+
+
+def find_card(name: str) -> Card:
+    """A card by name.
+
+    Raises:
+        PlanError: it is not in the table.
+    """
+    if name not in CARDS:
+        near = get_close_matches(name, CARDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise PlanError(f"no card is named {name!r}{hint}; known: {', '.join(CARDS)}")
+    return CARDS[name]
+
+
+def predict(  # noqa: PLR0913  # one assumption each
+    recipe: Recipe, plans: Sequence[Plan], card_name: str, gpus: int, *, mfu: float = DEFAULT_MFU, price: float | None
+) -> Prediction:
+    """Predict what the family needs; every plan holds the shared base, which is trained once.
+
+    Args:
+        recipe: the family.
+        plans: of the variants, compiled from it.
+        card_name: of CARDS.
+        gpus: how many.
+        mfu: assumed utilisation, by the first formula of this module.
+        price: of a GPU-hour, in whatever currency.
+
+    Raises:
+        PlanError: no such card.
+    """
+    card = find_card(card_name)
+    sharded_over = recipe.hardware.sharded_over(gpus, min(gpus, card.per_node))
+    micro_batch = recipe.hardware.micro_batch
+    sequences = micro_batch if isinstance(micro_batch, int) else max(1, 16384 // recipe.model.context)
+    flops = recipe.model.flops_per_token
+    recomputed = _RECOMPUTED if recipe.hardware.activation_checkpointing else 1.0
+    speed = mfu * card.flops / (flops * recomputed)
+
+    def span(name: str, tokens: int) -> Span:
+        hours = tokens / speed / 3600
+        return Span(name, tokens, hours / gpus / 24, hours, None if price is None else hours * price)
+
+    fork = plans[0].tokens_after(plans[0].fork_step)
+    spans = [span("base", fork)]
+    spans += [span(plan.variant or "base", plan.tokens_after(plan.steps) - fork) for plan in plans]
+    return Prediction(
+        card=card_name,
+        gpus=gpus,
+        sharded_over=sharded_over,
+        micro_batch=sequences,
+        memory=memory_per_gpu(
+            recipe.model, sharded_over, sequences, checkpointing=recipe.hardware.activation_checkpointing
+        ),
+        memory_limit=int(card.memory_gib * 2**30 - _RESERVED),
+        mfu=mfu,
+        flops_per_token=flops,
+        tokens_per_second_per_gpu=speed,
+        formula=(
+            f"{speed:,.0f} tokens/s = {mfu:.1%} x {card.flops / 1e12:g}e12 FLOP/s / {flops / 1e9:.3f}e9 FLOPs a token"
+            + (" x 3/4 (activation checkpointing)" if recomputed != 1 else "")
+        ),
+        other_formulas={name: speed * value / card.flops for name, value in flops_formulas(recipe.model).items()},
+        spans=spans,
+    )
+
+
+def flops_formulas(shape: ModelShape) -> dict[str, int]:
+    """Training FLOPs a token by each formula in use."""
+    products = shape.parameters - (0 if shape.tied_embeddings else shape.vocab_size * shape.width)
+    attention = shape.layers * shape.width * shape.context
+    return {
+        "6(N - E) + 6LDT (causal)": 6 * products + 6 * attention,
+        "6(N - E) + 12LDT": 6 * products + 12 * attention,
+        "6N": 6 * shape.parameters,
+    }
+
+
+def memory_per_gpu(shape: ModelShape, sharded_over: int, micro_batch: int, *, checkpointing: bool) -> Memory:
+    """Bytes on each GPU when the state is sharded over so many.
+
+    A block keeps, for each token of the backward pass and in bf16: the inputs of the two norms, of the two groups of
+    products, of the output projection and of attention (query, key, value), and gate, up and their product in the
+    feed-forward. Checkpointing keeps only the input of each block, and one block's whole set at a time.
+    """
+    own = -(-shape.parameters // sharded_over)
+    tables = (1 if shape.tied_embeddings else 2) * shape.vocab_size * shape.width
+    block = (shape.parameters - tables) // shape.layers
+    # A gathered weight takes 2 bytes; the gradients of the block being reduced 2 in bf16 and 4 as they are summed.
+    working = 2 * (tables + 2 * block) + 6 * max(block, tables)
+    tokens = micro_batch * shape.context
+    kept = 2 * (6 * shape.width + 2 * shape.kv_heads * shape.head_dim + 3 * shape.ffn)
+    per_token = shape.layers * 2 * shape.width + kept if checkpointing else shape.layers * kept
+    return Memory(4 * own, 4 * own, 8 * own, 12 * own, working, tokens * (per_token + 2 * 2 * shape.width))

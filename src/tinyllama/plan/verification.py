@@ -1,0 +1,129 @@
+"""A compiled plan checked against its recipe, step by step, by other arithmetic than the compiler's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tinyllama.plan.table import Plan
+    from tinyllama.recipe import Recipe
+
+_LR_TOLERANCE = 1e-12
+"""Relative; two ways to compute a cosine differ in the last bits."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that must hold."""
+
+    name: str
+    detail: str
+    """What was found: the proof in figures, or what is wrong and where."""
+    passed: bool
+
+
+def verify_plan(recipe: Recipe, plan: Plan) -> list[Check]:
+    """Check batches, learning rate, bookkeeping and quota at every step of a plan."""
+    return [_batches(recipe, plan), _learning_rate(recipe, plan), _bookkeeping(plan), _quota(recipe, plan)]
+
+
+def _batches(recipe: Recipe, plan: Plan) -> Check:
+    """Every stage has the recipe's batch and ends with the first step that reaches its boundary."""
+    spans = plan.stage_steps()
+    for stage, (name, first, end) in zip(recipe.stages, spans, strict=False):
+        stated = recipe.batch_sequences(stage)
+        if wrong := _first(plan.batch[first:end] != stated):
+            step = first + wrong
+            return Check(
+                "batches", f"step {step}: {plan.batch[step - 1]} sequences, {name} says {stated}", passed=False
+            )
+        if not plan.tokens_after(end - 1) < stage.until <= plan.tokens_after(end):
+            return Check(
+                "batches", f"{name} ends at {plan.tokens_after(end)} tokens, not at {stage.until}", passed=False
+            )
+    sizes = ", ".join(f"{name} {plan.batch[first]}" for name, first, _ in spans)
+    return Check("batches", f"sequences a step as stated: {sizes}", passed=True)
+
+
+def _learning_rate(recipe: Recipe, plan: Plan) -> Check:
+    """One warm-up and one cosine of the tokens seen, never restarted: (1 + cos x) / 2 is cos²(x / 2)."""
+    stated = recipe.optimizer.learning_rate
+    tokens = (plan.before + plan.batch).astype(np.float64) * plan.context
+    progress = np.minimum((tokens - stated.warmup) / (stated.horizon - stated.warmup), 1.0)
+    expected = stated.minimum + (stated.peak - stated.minimum) * np.cos(np.pi / 2 * progress) ** 2
+    warming = tokens < stated.warmup
+    expected[warming] = stated.peak * tokens[warming] / stated.warmup
+    if wrong := _first(np.abs(plan.lr - expected) > _LR_TOLERANCE * expected):
+        step = wrong - 1
+        found = f"step {wrong}: {plan.lr[step]:.6e}, the schedule says {expected[step]:.6e}"
+        return Check("learning rate", found, passed=False)
+    found = f"one cosine from {plan.lr.max():.3e} to {plan.lr[-1]:.3e} at {plan.steps:,} steps"
+    return Check("learning rate", found, passed=True)
+
+
+def _bookkeeping(plan: Plan) -> Check:
+    """Counts are never negative and sum to the batch; running totals are their sums."""
+    counts = plan.counts.astype(np.int64)
+    seen, taken = np.cumsum(plan.batch, dtype=np.int64), np.cumsum(counts, axis=0)
+    problems = {
+        "a count is negative": (counts < 0).any(axis=1),
+        "the counts do not sum to the batch": counts.sum(axis=1) != plan.batch,
+        "sequences seen are not the sum of the batches": plan.before != seen - plan.batch,
+        "sequences taken are not the sum of the counts": (plan.taken != taken - counts).any(axis=1),
+    }
+    for problem, where in problems.items():
+        if wrong := _first(where):
+            return Check("bookkeeping", f"step {wrong}: {problem}", passed=False)
+    return Check("bookkeeping", f"{seen[-1]:,} sequences, the sum of all counts", passed=True)
+
+
+def _quota(recipe: Recipe, plan: Plan) -> Check:
+    """Every corpus stays within a sequence of its quota after every step."""
+    fork = int(plan.batch[: plan.fork_step].sum(dtype=np.int64))
+    seen = (plan.before + plan.batch).astype(np.int64)
+    largest = 0.0
+    for index, name in enumerate(plan.corpora):
+        base = recipe.base.get(name, Fraction(0))
+        target = base if plan.variant is None else recipe.variants[plan.variant].get(name, Fraction(0))
+        ramp = Fraction(recipe.stages[recipe.fork_index].ramp, plan.context)
+        quota, unit = _quota_curve(base, target, ramp, fork, seen)
+        away = (plan.taken[:, index] + plan.counts[:, index]) * unit - quota
+        if wrong := _first(np.abs(away) >= unit):
+            found = f"step {wrong}: {name} is {float(away[wrong - 1] / unit):+.2f} sequences from its quota"
+            return Check("quota", found, passed=False)
+        largest = max(largest, float(np.abs(away).max() / unit))
+    return Check("quota", f"never more than {largest:.3f} sequences from the stated shares", passed=True)
+
+
+def _quota_curve(
+    base: Fraction, target: Fraction, ramp: Fraction, fork: int, seen: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], int]:
+    """The integral of the share, exactly, as whole multiples of 1/unit: (multiples, unit).
+
+    Past the fork, y sequences on, the share rises by (target - base)·y/ramp until y = ramp. Its integral is the
+    area of a triangle, or of a triangle and a rectangle.
+    """
+    rise = target - base
+    slope = rise / (2 * ramp) if ramp else Fraction(0)
+    triangle = rise * ramp / 2
+    unit = lcm(*(part.denominator for part in (base, rise, slope, triangle)))
+    beyond = np.maximum(seen - fork, 0)
+    bound = unit * max(int(seen[-1]), int(2 * ramp) ** 2)
+    if bound >= 1 << 62:  # then whole numbers of any size, slowly
+        seen, beyond = seen.astype(object), beyond.astype(object)
+    inside = beyond < ramp
+    curved = int(slope * unit) * np.where(inside, beyond, 0) ** 2
+    straight = int(rise * unit) * beyond - int(triangle * unit)
+    return int(base * unit) * seen + np.where(inside, curved, straight), unit
+
+
+def _first(wrong: NDArray[np.bool_]) -> int:
+    """One more than the index of the first True, that is the number of its step; 0 if there is none."""
+    return int(wrong.argmax()) + 1 if wrong.any() else 0

@@ -1,0 +1,171 @@
+"""A rehearsal: the whole plan of every variant is walked, row by row, without data, and proven.
+
+The walk takes its rows from the sampler that training uses. The shared base is walked once; each variant goes on
+from a copy of its state.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinyllama.plan import compile_plan
+from tinyllama.plan.verification import Check, verify_plan
+from tinyllama.sampler.sampler import Sampler, rank_part
+from tinyllama.sampler.visits import Visits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from tinyllama.plan import Plan
+    from tinyllama.recipe import Recipe
+
+RANKS = (1, 2, 3, 4, 7, 16, 64, 256)
+"""Rank counts whose orders are compared."""
+_SPAN = 1 << 17
+"""Sequences a thread takes at a time: enough to hide the interpreter, few enough for its cache."""
+_SAMPLES = 64
+"""Steps of the base at which a variant's sampler is compared with the base's."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What the walk of one plan has shown."""
+
+    variant: str
+    steps: int
+    sequences: int
+    checks: list[Check]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all checks passed."""
+        return all(check.passed for check in self.checks)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is put on stage; a test replaces a part by one with an error in it."""
+
+    compile: Callable[[Recipe, str | None], Plan] = compile_plan
+    sampler: type[Sampler] = Sampler
+    rank_part: Callable[[int, int, int], slice] = rank_part
+
+
+def rehearse(
+    recipe: Recipe,
+    rows: Mapping[str, int],
+    variants: Sequence[str],
+    progress: Callable[[str, int, int], None],
+    parts: Parts = Parts(),  # frozen
+) -> Iterator[Rehearsal]:
+    """Walk and check the whole plan of each variant.
+
+    Args:
+        recipe: the family.
+        rows: rows of each corpus.
+        variants: which to walk.
+        progress: called with what is walked, and the sequences walked and in all.
+        parts: planner, sampler and division among ranks.
+    """
+    base = parts.compile(recipe, None)
+    start = {name: Visits(name, rows[name]) for name in base.corpora}
+    sampler = parts.sampler(base, recipe.seed, rows)
+    _walk(base, sampler, 0, start, partial(progress, "base"))
+    for variant in variants:
+        plan = parts.compile(recipe, variant)
+        visits = {name: start[name].copy() if name in start else Visits(name, rows[name]) for name in plan.corpora}
+        own = parts.sampler(plan, recipe.seed, rows)
+        checks = [*verify_plan(recipe, plan), _shares_base(base, plan, sampler, own), _ranks(plan, parts.rank_part)]
+        if all(check.passed for check in checks):
+            _walk(plan, own, plan.fork_step, visits, partial(progress, variant))
+            checks += [_visited(item, plan) for item in visits.values()]
+        yield Rehearsal(variant, plan.steps, int(plan.batch.sum(dtype=np.int64)), checks)
+
+
+def _shares_base(base: Plan, plan: Plan, sampler: Sampler, own: Sampler) -> Check:
+    """The variant's plan begins with the base's, and its sampler gives the base's rows there."""
+    same = plan.fork_step == base.steps
+    for index, name in enumerate(plan.corpora):
+        counts = base.counts[:, base.corpora.index(name)] if name in base.corpora else 0
+        same = same and bool((plan.counts[: base.steps, index] == counts).all())
+    same = same and bool((plan.lr[: base.steps] == base.lr).all())
+    for step in np.linspace(0, base.steps - 1, _SAMPLES, dtype=np.int64).tolist() if same else ():
+        one, other = sampler.step(step), own.step(step)
+        names = [[p.corpora[c] for c in chosen.corpus] for p, chosen in ((base, one), (plan, other))]
+        same = same and names[0] == names[1] and bool((one.row == other.row).all())
+    found = f"its first {base.steps:,} steps are the base's" if same else "it does not begin with the base's steps"
+    return Check("shared base", found, passed=same)
+
+
+def _ranks(plan: Plan, part: Callable[[int, int, int], slice]) -> Check:
+    """For every batch and rank count, the ranks' parts one after another are the batch."""
+    for batch in np.unique(plan.batch).tolist():
+        whole = np.arange(batch)
+        for ranks in RANKS:
+            parts = np.concatenate([whole[part(batch, rank, ranks)] for rank in range(ranks)])
+            if not np.array_equal(parts, whole):
+                found = f"{ranks} ranks compute {len(parts)} sequences of a batch of {batch}, or in another order"
+                return Check("ranks", found, passed=False)
+    return Check("ranks", f"the same sequences in the same order on {', '.join(map(str, RANKS))} ranks", passed=True)
+
+
+def _visited(visits: Visits, plan: Plan) -> Check:
+    visits.check()
+    planned = int(plan.taken[-1, plan.corpora.index(visits.name)] + plan.counts[-1, plan.corpora.index(visits.name)])
+    name = f"rows of {visits.name}"
+    if visits.problem:
+        return Check(name, visits.problem, passed=False)
+    if visits.epochs * visits.rows + visits.visited != planned:
+        return Check(name, f"{visits.epochs} epochs and {visits.visited:,} rows are not {planned:,}", passed=False)
+    found = f"{visits.rows:,} rows: {visits.epochs} whole epochs and {visits.visited:,} rows of the next, each once"
+    return Check(name, found, passed=True)
+
+
+def _walk(
+    plan: Plan, sampler: Sampler, first: int, visits: Mapping[str, Visits], progress: Callable[[int, int], None]
+) -> None:
+    """Visit the rows of all steps from `first` on."""
+    begun, total = int(plan.before[first]), int(plan.before[-1] + plan.batch[-1])
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        step = first
+        while step < plan.steps:
+            end = _next_crossing(plan, step, visits)
+            for done in pool.map(lambda span: _mark(plan, sampler, span, visits), _spans(plan, step, end)):
+                progress(done - begun, total - begun)
+            for index, name in enumerate(plan.corpora):
+                visits[name].add(int(plan.counts[step:end, index].sum(dtype=np.int64)))
+            if end < plan.steps:
+                chosen = sampler.step(end)
+                for index, name in enumerate(plan.corpora):
+                    visits[name].cross(chosen.row[chosen.corpus == index])
+            step = end + 1
+
+
+def _next_crossing(plan: Plan, step: int, visits: Mapping[str, Visits]) -> int:
+    """The first step, from `step` on, in which a corpus's running epoch becomes whole (or the end of the plan)."""
+    ends = [plan.steps]
+    for index, name in enumerate(plan.corpora):
+        whole = int(plan.taken[step, index]) + visits[name].until_whole
+        ends.append(int(np.searchsorted(plan.taken[:, index], whole)) - 1)
+    return min(ends)
+
+
+def _spans(plan: Plan, first: int, end: int) -> Iterator[tuple[int, int]]:
+    while first < end:
+        stop = min(end, first + max(1, _SPAN // int(plan.batch[first])))
+        yield first, stop
+        first = stop
+
+
+def _mark(plan: Plan, sampler: Sampler, span: tuple[int, int], visits: Mapping[str, Visits]) -> int:
+    """Mark the rows of some steps; returns the sequences seen at their end."""
+    chosen = sampler.span(*span)
+    for index, name in enumerate(plan.corpora):
+        visits[name].mark(chosen.row[chosen.corpus == index] if len(plan.corpora) > 1 else chosen.row)
+    return int(plan.before[span[1] - 1] + plan.batch[span[1] - 1])

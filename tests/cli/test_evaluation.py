@@ -1,0 +1,207 @@
+"""`tinyllama evaluate` on single models, and `tinyllama contaminated`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.cli.test_app import run
+from tests.evaluate.conftest import CONTEXT, SHAPE, sentence, write_rows
+from tinyllama.cli.evaluating import Asked, evaluate_model
+from tinyllama.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TASKS = ["hellaswag", "boolq", "winogrande"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_rows(tmp_path_factory.mktemp("rows"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama with a byte-level BPE that adds no BOS, as others' folders have it."""
+    import random
+
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    path = tmp_path_factory.mktemp("foreign")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    rng = random.Random(1)  # noqa: S311  # any text will do
+    texts = [sentence(rng, 12) for _ in range(99)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=SHAPE["vocab_size"], special_tokens=["<|end|>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.save(str(path / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|end|>", "bos_token": "<|end|>"}
+    (path / "tokenizer_config.json").write_text(json.dumps(settings))
+    config = LlamaConfig(
+        vocab_size=SHAPE["vocab_size"], hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4 * CONTEXT, initializer_range=0.3,
+        bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(path)
+    return path
+
+
+def asked(data: Path, out: Path, **more: Any) -> Asked:  # noqa: ANN401  # fields of Asked
+    return Asked(tasks=TASKS, data=data, out=out, **more)
+
+
+def answers(record: dict[str, Any]) -> list[dict[str, Any]]:
+    from pathlib import Path
+
+    return [json.loads(line) for line in (Path(record["folder"]) / "questions.jsonl").read_text().splitlines()]
+
+
+def choices(record: dict[str, Any]) -> list[int]:
+    scores = [[float(response[0]) for response in answer["responses"]] for answer in answers(record)]
+    return [options.index(max(options)) for options in scores]
+
+
+def test_a_foreign_folder_is_scored_as_lm_eval_hf_scores_it(folder: Path, data: Path, tmp_path: Path) -> None:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    found = answers(evaluate_model(str(folder), asked(data, tmp_path)))
+    theirs = HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=4)
+    requests = [Instance("loglikelihood", {}, tuple(ask), 0) for answer in found for ask in answer["requests"]]
+    ours = [response for answer in found for response in answer["responses"]]
+    for (logp, greedy), (expected, their_greedy) in zip(
+        ours, theirs.loglikelihood(requests, disable_tqdm=True), strict=True
+    ):
+        assert float(logp) == pytest.approx(expected, abs=1e-4)
+        assert greedy == their_greedy
+
+
+def test_the_record_says_what_the_figures_depend_on(folder: Path, data: Path, tmp_path: Path) -> None:
+    record = evaluate_model(str(folder), asked(data, tmp_path))
+    assert len(record["source"]["sha256"]) == len(record["tokenizer_sha256"]) == 64
+    assert (record["bos"], record["dtype"], record["limit"]) == (False, "fp32", None)
+    assert record["versions"]["lm_eval"].startswith("0.4")
+    score = record["tasks"]["boolq"]
+    assert (score["metric"], score["shots"], score["questions"]) == ("acc", 0, 4)
+    assert score["version"]
+    assert score["bootstrap_stderr"] is not None
+    from pathlib import Path
+
+    written = Path(record["folder"])
+    assert json.loads((written / "record.json").read_text())["tasks"] == record["tasks"]
+    assert "| difference |" in (written / "scores.md").read_text()
+    assert "published as 52.99; the row's own scores average 52.97" in (written / "scores.md").read_text()
+    assert (written / "scores.csv").read_text().startswith("model,task,metric,score,stderr")
+
+
+def test_choices_are_the_same_in_other_batches_and_after_an_interruption(
+    folder: Path, data: Path, tmp_path: Path
+) -> None:
+    whole = evaluate_model(str(folder), asked(data, tmp_path / "whole"))
+    single = evaluate_model(str(folder), asked(data, tmp_path / "single", rows=1))
+    part = evaluate_model(str(folder), asked(data, tmp_path / "part", limit=2))
+    from pathlib import Path
+
+    journal = Path(part["folder"]) / "journal.jsonl"
+    journal.write_text(journal.read_text()[:-20])  # a crash cut the last line short
+    kept = len(journal.read_text().splitlines())
+    resumed = evaluate_model(str(folder), asked(data, tmp_path / "part"))
+    assert kept > 2
+    assert choices(whole) == choices(single) == choices(resumed)
+
+
+def test_bf16_answers_are_close(folder: Path, data: Path, tmp_path: Path) -> None:
+    fine = evaluate_model(str(folder), asked(data, tmp_path))
+    coarse = evaluate_model(str(folder), asked(data, tmp_path / "bf16", dtype="bf16"))
+    pairs = zip(answers(fine), answers(coarse), strict=True)
+    for one, other in pairs:
+        for (left, _), (right, _) in zip(one["responses"], other["responses"], strict=True):
+            assert float(right) == pytest.approx(float(left), rel=0.05, abs=1)
+
+
+def test_a_tokenizer_that_is_not_the_models_is_refused(folder: Path, data: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(folder, tmp_path / "other")
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["surplus"] = SHAPE["vocab_size"]
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(EvaluationError, match="341 ids but the model 340 embeddings"):
+        evaluate_model(str(other), asked(data, tmp_path))
+
+
+def test_bits_per_byte_of_a_text_do_not_depend_on_the_window_beyond_what_it_shows(
+    folder: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text("the cat sat on a mat, and 猫 ran. " * 20, encoding="utf-8")
+    wanted = Asked(tasks=["boolq"], data=data, out=tmp_path, limit=1, texts=[tmp_path / "text.txt"])
+    bits = evaluate_model(str(folder), wanted)["bits_per_byte"]
+    assert bits["window"] == bits["stride"] == 4 * CONTEXT
+    assert 0 < bits["values"][str(tmp_path / "text.txt")] < 40
+
+
+def test_the_command_prints_the_table_and_goes_on_past_a_task_without_data(
+    folder: Path, data: Path, tmp_path: Path
+) -> None:
+    done = run("evaluate", folder, "--tasks", "boolq,gsm8k", "--data", data, "--limit", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "gsm8k_test.jsonl is not there" in done.stdout.replace("\n", "")
+    assert list((tmp_path / "evaluations").iterdir())
+
+
+def test_a_hub_that_does_not_answer_is_said_within_five_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tinyllama.cli.hub import fetch_model
+    from tinyllama.errors import ModelError
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("HF_HOME", str(tmp_path))
+        began = time.monotonic()
+        with pytest.raises(ModelError, match="the hub cannot give it"):
+            fetch_model("nobody/nothing")
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["/nowhere"], "no model is here"),
+        (["x", "--batch", "many"], "--batch is 'many'"),
+        (["x", "--tasks", "helaswag"], "did you mean 'hellaswag'"),
+    ],
+)
+def test_a_mistake_is_said_without_a_traceback(tmp_path: Path, arguments: list[str], message: str) -> None:
+    done = run("evaluate", *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_contaminated_names_the_documents(prepared: Path, tmp_path: Path) -> None:
+    from tinyllama.corpus.manifest import TRAIN, open_corpus
+    from tinyllama.corpus.reading import read_texts
+    from tinyllama.corpus.tokenizer import TextTokenizer
+
+    corpus = open_corpus(prepared / "corpora" / "prose")
+    texts = list(read_texts(corpus, TextTokenizer(prepared / "tokenizer/tokenizer.model"), TRAIN))
+    document = next(text for text in texts if len(text.text.split()) > 60)
+    row = {"passage": " ".join(document.text.split()[:40]), "question": "is it", "label": 1}
+    clean = row | {"passage": " ".join(f"word{i}" for i in range(40))}
+    (tmp_path / "boolq_validation.jsonl").write_text("\n".join(map(json.dumps, [clean, row])))
+    done = run("contaminated", corpus.folder, "--tasks", "boolq,piqa", "--data", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    tasks = json.loads(done.stdout)["tasks"]
+    assert tasks["boolq"]["contaminated"] == 1
+    assert document.origin in tasks["boolq"]["documents"]["1"]["prose"]
+    assert "piqa_validation.jsonl is not there" in tasks["piqa"]["reason"]

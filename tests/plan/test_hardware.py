@@ -1,0 +1,134 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tinyllama.errors import PlanError, RecipeError
+from tinyllama.plan import Plan, compile_plan
+from tinyllama.plan.hardware import (
+    CARDS,
+    DEFAULT_MFU,
+    PUBLISHED_SPEED,
+    Prediction,
+    find_card,
+    flops_formulas,
+    memory_per_gpu,
+    predict,
+)
+from tinyllama.recipe import Recipe, load_recipe
+
+RECIPE = load_recipe("tinyllama-v1.1")
+
+
+@pytest.fixture(scope="module")
+def plans() -> list[Plan]:
+    return [compile_plan(RECIPE, variant) for variant in RECIPE.variants]
+
+
+def _predict(plans: list[Plan], gpus: int = 16, recipe: Recipe = RECIPE, price: float | None = None) -> Prediction:
+    return predict(recipe, plans, "a100-40g", gpus, price=price)
+
+
+@pytest.mark.parametrize(
+    ("name", "dense_bf16", "gib"),
+    [
+        ("a100-40g", 312e12, 40),
+        ("a100-80g", 312e12, 80),
+        ("h100-80g", 1978.9e12 / 2, 80),
+        ("h200-141g", 1978.9e12 / 2, 141),
+        ("l40s-48g", 362.05e12, 48),
+        ("rtx4090-24g", 165.2e12, 24),
+    ],
+)
+def test_peaks_are_those_of_the_data_sheets_without_sparsity(name: str, dense_bf16: float, gib: int) -> None:
+    assert find_card(name).flops == pytest.approx(dense_bf16, rel=1e-3)
+    assert find_card(name).memory_gib == gib
+
+
+def test_every_card_of_the_table_is_tested() -> None:
+    assert set(CARDS) == {"a100-40g", "a100-80g", "h100-80g", "h200-141g", "l40s-48g", "rtx4090-24g"}
+
+
+def test_three_trillion_tokens_take_90_days_on_16_a100_at_24k_tokens_a_second(plans: list[Plan]) -> None:
+    prediction = _predict(plans)
+    assert prediction.tokens_per_second_per_gpu == pytest.approx(PUBLISHED_SPEED, rel=1e-3)
+    family = sum(span.tokens for span in prediction.spans)
+    assert family == pytest.approx(3e12, rel=1e-4)  # 1.5T once, and 0.5T for each of three variants
+    assert sum(span.days for span in prediction.spans) == pytest.approx(90, abs=0.5)
+
+
+def test_three_hundred_billion_tokens_take_3456_gpu_hours(plans: list[Plan]) -> None:
+    hours = 300e9 / _predict(plans).tokens_per_second_per_gpu / 3600
+    assert hours == pytest.approx(3456, rel=0.01)
+
+
+def test_56_percent_is_the_formula_of_attention_as_if_not_causal(plans: list[Plan]) -> None:
+    utilisation = {name: PUBLISHED_SPEED * flops / 312e12 for name, flops in flops_formulas(RECIPE.model).items()}
+    assert utilisation == pytest.approx(
+        {"6(N - E) + 6LDT (causal)": 0.520, "6(N - E) + 12LDT": 0.563, "6N": 0.508}, abs=1e-3
+    )
+    assert _predict(plans).other_formulas == pytest.approx(utilisation, rel=1e-3)
+    assert pytest.approx(utilisation["6(N - E) + 6LDT (causal)"], rel=1e-3) == DEFAULT_MFU
+
+
+def test_the_formula_is_the_one_that_training_reports() -> None:
+    for name in ("nano", "mini", "tinyllama-v1.1"):
+        shape = load_recipe(name).model
+        assert flops_formulas(shape)["6(N - E) + 6LDT (causal)"] == shape.flops_per_token
+
+
+def test_the_flagship_fits_its_published_cards_sharded_in_a_node_and_not_unsharded_with_twice_the_batch(
+    plans: list[Plan],
+) -> None:
+    assert _predict(plans).fits
+    assert _predict(plans).sharded_over == 4
+    heavy = load_recipe("tinyllama-v1.1", ["hardware.shard=none", "hardware.micro_batch=16"])
+    assert not _predict(plans, recipe=heavy).fits
+    light = load_recipe("tinyllama-v1.1", ["hardware.activation_checkpointing=true", "hardware.micro_batch=16"])
+    assert _predict(plans, recipe=light).fits
+
+
+def test_checkpointing_pays_for_memory_with_speed(plans: list[Plan]) -> None:
+    checkpointed = _predict(plans, recipe=load_recipe("tinyllama-v1.1", ["hardware.activation_checkpointing=true"]))
+    assert checkpointed.tokens_per_second_per_gpu == pytest.approx(0.75 * PUBLISHED_SPEED, rel=1e-3)
+    assert checkpointed.memory.activations < _predict(plans).memory.activations / 5
+
+
+def test_state_is_16_bytes_a_weight_over_the_ranks_that_share_it() -> None:
+    memory = memory_per_gpu(RECIPE.model, 4, 1, checkpointing=False)
+    assert memory.weights + memory.gradients + memory.moments == 16 * 1_100_048_384 // 4
+
+
+def test_cost_is_gpu_hours_times_price_and_unknown_without_one(plans: list[Plan]) -> None:
+    priced = _predict(plans, price=2.0)
+    assert [span.cost for span in priced.spans] == pytest.approx([2 * span.gpu_hours for span in priced.spans])
+    assert all(span.cost is None for span in _predict(plans).spans)
+
+
+def test_an_unknown_card_is_refused_with_the_nearest(plans: list[Plan]) -> None:
+    with pytest.raises(PlanError, match="did you mean 'a100-40g'"):
+        predict(RECIPE, plans, "a100-40gb", 16, price=None)
+
+
+def test_groups_that_do_not_divide_the_ranks_are_refused() -> None:
+    hardware = load_recipe("nano", ["hardware.shard=3"]).hardware
+    with pytest.raises(RecipeError, match=r"groups of 3 ranks, which do not divide 4"):
+        hardware.sharded_over(4, 2)
+
+
+@pytest.mark.parametrize(("shard", "size"), [("node", 4), ("all", 16), ("none", 1), ("8", 8)])
+def test_what_shard_means(shard: str, size: int) -> None:
+    assert load_recipe("nano", [f"hardware.shard={shard}"]).hardware.sharded_over(16, 4) == size
+
+
+def test_the_command_prints_formula_and_days() -> None:
+    words = [sys.executable, "-m", "tinyllama", "plan", "nano", "--hardware", "a100-40g", "--gpus", "2"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "52.0% x 312e12 FLOP/s" in done.stdout
+    assert "needs --price" in done.stdout
+    done = subprocess.run([*words, "--json", "--price", "1"], capture_output=True, text=True, check=False)
+    result = json.loads(done.stdout)
+    assert result["hardware"]["fits"]
+    assert [span["name"] for span in result["hardware"]["spans"]] == ["base", "v1.1", "math_code", "chinese"]
