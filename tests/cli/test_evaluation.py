@@ -161,7 +161,7 @@ def test_the_command_prints_the_table_and_goes_on_past_a_task_without_data(
 def test_a_hub_that_does_not_answer_is_said_within_five_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tinyllama.cli.hub import fetch_model
+    from tinyllama.engine.hub import fetch_model
     from tinyllama.errors import ModelError
 
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.test_app import SET, run
 from tests.engine.test_start import STAGES, foreign_folder, with_tokenizer
+from tinyllama.cli.models import find_model
 from tinyllama.gguf_file import is_gguf
 
 if TYPE_CHECKING:
@@ -39,6 +40,11 @@ def test_a_model_goes_in_and_comes_out_as_gguf_and_in_again(prepared: Path, tmp_
         for model in ("foreign", file, "family/base")
     }
     assert len(texts) == 1
+    assert texts.pop().startswith("the")
+    facts = find_model(file).facts()
+    assert (facts["kind"], facts["bos"], facts["stored_dtype"]) == ("gguf", True, "F32")
+    tokenizers = [find_model(place).tokenizer() for place in (file, tmp_path / "family/base")]
+    assert tokenizers[0].encode(["the cat"]) == tokenizers[1].encode(["the cat"])
 
     again = [word.replace("model: foreign", f"model: {file}") for word in overrides]
     done = run("import", "--recipe", "nano", "--run", "again", "--json", *again, cwd=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -84,6 +85,27 @@ def test_a_family_imports_by_itself_and_gives_the_same_run(make_family: MakeFami
         family.train("base")
         family.train("v1.1")
     assert_same_run(one.folder / "v1.1", other.folder / "v1.1")
+
+
+def test_of_several_ranks_the_first_imports_for_all(
+    make_family: MakeFamily, foreign: Path, prepared: Path, tmp_path: Path
+) -> None:
+    from tests.engine.processes import train_on
+
+    alone = started(make_family, foreign, "alone")
+    folder = tmp_path / "together"
+    shutil.copytree(prepared, folder)
+    start = {"model": str(foreign), "tokens": 1_000_000, "moments": "fresh", "rewarm": 2000}
+    codes = train_on(folder, 2, 2, [f"start={json.dumps(start)}", *STAGES], "v1.1")
+    errors = [path.read_text() for path in sorted(tmp_path.glob("together-rank*.err"))]
+    assert codes == [0, 0], errors
+    assert [text.count("importing") for text in errors] == [1, 0]
+    alone.train("base")
+    facts = [verify(place / "base" / "checkpoints" / "step-0").state["facts"] for place in (alone.folder, folder)]
+    assert facts[0] == facts[1]
+    newest = next(latest(folder / "v1.1" / "checkpoints"))
+    assert not isinstance(newest, CheckpointError)
+    assert newest.state["ranks"] == 2
 
 
 def test_kept_moments_go_on_where_the_other_run_ended(make_family: MakeFamily) -> None:

@@ -3,6 +3,8 @@ import pytest
 
 from tinyllama.errors import RecipeError
 from tinyllama.plan import compile_plan, learning_rate, quota_at, share_at, summarise
+from tinyllama.plan.hardware import predict
+from tinyllama.plan.verification import verify_plan
 from tinyllama.recipe import Recipe, load_recipe
 
 START = (
@@ -101,3 +103,19 @@ def test_the_shipped_recipe_goes_on_where_the_release_ends() -> None:
     reached = plan.step_reaching(2_002_000_000_000)
     assert plan.lr[reached] == pytest.approx(7.4e-5, rel=0.02)
     assert plan.lr[reached] > plan.lr[-1] > 4e-5 * 0.999
+
+
+@pytest.mark.parametrize("overrides", [START, FORK_FIRST])
+def test_a_plan_with_a_start_passes_its_verification_by_other_arithmetic(overrides: tuple[str, ...]) -> None:
+    recipe = recipe_of(*overrides)
+    for variant in recipe.variants:
+        failed = [check for check in verify_plan(recipe, compile_plan(recipe, variant)) if not check.passed]
+        assert not failed
+
+
+def test_tokens_before_the_start_cost_nothing() -> None:
+    recipe = load_recipe("continue")
+    plans = [compile_plan(recipe, variant) for variant in recipe.variants]
+    spans = predict(recipe, plans, "a100-40g", 16, price=None).spans
+    assert spans[0].tokens == 0
+    assert [span.tokens for span in spans[1:]] == pytest.approx([5e11] * len(plans), rel=1e-4)

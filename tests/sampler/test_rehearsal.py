@@ -40,6 +40,15 @@ def test_every_variant_of_a_sound_recipe_passes() -> None:
     assert results["v1.1"].sequences == 3 * 501 + 417
 
 
+def test_a_recipe_whose_variants_fork_from_an_imported_model_passes() -> None:
+    stages = "stages=[{name: domain, until: 1_030_000, batch: 16 sequences, fork: true, ramp: 10K}]"
+    start = "start={model: somewhere, tokens: 1M, moments: fresh, rewarm: 8K}"
+    recipe = load_recipe("nano", (start, stages, "optimizer.learning_rate.horizon=1_120_000"))
+    results = {found.variant: found for found in rehearse(recipe, ROWS, list(recipe.variants), lambda *_: None)}
+    assert not _failures(results)
+    assert results["v1.1"].sequences == 480
+
+
 class RepeatedRow(Sampler):
     """One row stands in the place of another, once in the whole plan."""
 

@@ -26,7 +26,9 @@ class Precision(StrEnum):
 def evaluate(  # noqa: PLR0913  # a command's options
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL…", help="Recipe (its whole family), run, checkpoint, model folder or hub id."),
+        typer.Argument(
+            metavar="MODEL…", help="Recipe (its whole family), run, checkpoint, model folder, GGUF file or hub id."
+        ),
     ],
     *,
     tasks: Annotated[

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,11 +13,13 @@ from tinyllama.corpus.gguf_tokenizer import write_gguf_tokenizer
 from tinyllama.corpus.json_tokenizer import SETTINGS, TOKENIZER_JSON, JsonTokenizer
 from tinyllama.corpus.tokenizer import TextTokenizer, open_tokenizer
 from tinyllama.engine.checkpoint import STATE, verify
+from tinyllama.engine.hub import HUB_ID, fetch_model
 from tinyllama.engine.weights import load_model, newest_checkpoint
 from tinyllama.errors import CorpusError, ModelError
 from tinyllama.files import sha256_file, sha256_json
 from tinyllama.gguf_file import GgufFile, is_gguf
 from tinyllama.model.folder import CONFIG, load_folder, read_config
+from tinyllama.model.folder_weights import weight_files
 from tinyllama.model.gguf import load_gguf
 from tinyllama.recipe import load_recipe
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from tinyllama.engine.checkpoint import Checkpoint
     from tinyllama.model import Llama
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _TOKENIZER_MODEL = "tokenizer.model"
 
 
@@ -73,9 +73,7 @@ def find_model(given: Path | str) -> ModelSource:
         return _Folder(path, str(given))
     if (path / STATE).is_file():
         return _Saved(path, path.parent.parent)
-    if not path.exists() and _HUB_ID.fullmatch(str(given)):
-        from tinyllama.cli.hub import fetch_model  # noqa: PLC0415  # rarely needed
-
+    if not path.exists() and HUB_ID.fullmatch(str(given)):
         return _Folder(fetch_model(str(given)), str(given))
     return _Saved(None, path)
 
@@ -102,7 +100,7 @@ class _Folder:
 
     def facts(self) -> dict[str, Any]:
         """SHA-256 over config and weights; BOS as the folder's tokenizer adds it, which is lm-eval's default."""
-        files = sorted([self._path / CONFIG, *self._path.glob("*.safetensors")])
+        files = [self._path / CONFIG, *weight_files(self._path)]
         return {
             "kind": "folder",
             "sha256": sha256_json({path.name: sha256_file(path) for path in files}),

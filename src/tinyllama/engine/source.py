@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tinyllama.corpus.gguf_tokenizer import write_gguf_tokenizer
 from tinyllama.engine.checkpoint import MANIFEST, STATE, Checkpoint, verify
+from tinyllama.engine.hub import HUB_ID, fetch_model
 from tinyllama.engine.weights import CheckpointWeights
 from tinyllama.errors import ModelError
 from tinyllama.files import new_directory, sha256_file, sha256_json
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from tinyllama.model.weights import StoredWeights
     from tinyllama.recipe import ModelShape
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_HUB_FILES = ["*.json", "*.safetensors", "tokenizer.model"]
-_LEGACY_HUB_FILES = ["pytorch_model*.bin"]
 _TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json")
 
 
@@ -89,8 +86,8 @@ def open_source(name: str) -> Source:
         return Source(name, path, shape, GgufWeights(file, shape), sha256_file(path), gguf=file)
     if (path / MANIFEST).is_file() and (path / STATE).is_file():
         return _open_checkpoint(name, path)
-    if not path.exists() and _HUB_ID.fullmatch(name):
-        path = _fetch(name)
+    if not path.exists() and HUB_ID.fullmatch(name):
+        path = fetch_model(name)
     if not (path / CONFIG).is_file():
         raise ModelError(
             f"{name}: no model is here; give a Hugging Face folder (with {CONFIG}) or hub id, a GGUF file, or a "
@@ -109,18 +106,3 @@ def _open_checkpoint(name: str, path: Path) -> Source:
     shape = load_recipe(str(recipe_file)).model
     sha256 = sha256_file(path / MANIFEST)
     return Source(name, checkpoint.folder, shape, CheckpointWeights(checkpoint), sha256, checkpoint=checkpoint)
-
-
-def _fetch(name: str) -> Path:
-    """The hub's files of a model, from its cache or fetched."""
-    from huggingface_hub import snapshot_download  # noqa: PLC0415  # only a hub id needs it
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
-
-    try:
-        path = Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-        if not any(path.glob("*.safetensors")):
-            path = Path(snapshot_download(name, allow_patterns=_HUB_FILES + _LEGACY_HUB_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{name}: is no path here, and cannot be had from the hub: {reason}") from error
-    return path

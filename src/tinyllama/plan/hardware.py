@@ -166,7 +166,7 @@ def predict(  # noqa: PLR0913  # one assumption each
         return Span(name, tokens, hours / gpus / 24, hours, None if price is None else hours * price)
 
     fork = plans[0].tokens_after(plans[0].fork_step)
-    spans = [span("base", fork)]
+    spans = [span("base", fork - plans[0].tokens_after(0))]
     spans += [span(plan.variant or "base", plan.tokens_after(plan.steps) - fork) for plan in plans]
     return Prediction(
         card=card_name,

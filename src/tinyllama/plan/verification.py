@@ -53,13 +53,18 @@ def _batches(recipe: Recipe, plan: Plan) -> Check:
 
 
 def _learning_rate(recipe: Recipe, plan: Plan) -> Check:
-    """One warm-up and one cosine of the tokens seen, never restarted: (1 + cos x) / 2 is cos²(x / 2)."""
+    """One warm-up and one cosine of the tokens seen, never restarted: (1 + cos x) / 2 is cos²(x / 2).
+
+    After an imported start both are scaled by a rise from 0 to 1, where the recipe states one.
+    """
     stated = recipe.optimizer.learning_rate
     tokens = (plan.before + plan.batch).astype(np.float64) * plan.context
     progress = np.minimum((tokens - stated.warmup) / (stated.horizon - stated.warmup), 1.0)
     expected = stated.minimum + (stated.peak - stated.minimum) * np.cos(np.pi / 2 * progress) ** 2
     warming = tokens < stated.warmup
     expected[warming] = stated.peak * tokens[warming] / stated.warmup
+    if recipe.start is not None and recipe.start.rewarm:
+        expected *= np.minimum((tokens - plan.start * plan.context) / recipe.start.rewarm, 1.0)
     if wrong := _first(np.abs(plan.lr - expected) > _LR_TOLERANCE * expected):
         step = wrong - 1
         found = f"step {wrong}: {plan.lr[step]:.6e}, the schedule says {expected[step]:.6e}"
@@ -75,7 +80,7 @@ def _bookkeeping(plan: Plan) -> Check:
     problems = {
         "a count is negative": (counts < 0).any(axis=1),
         "the counts do not sum to the batch": counts.sum(axis=1) != plan.batch,
-        "sequences seen are not the sum of the batches": plan.before != seen - plan.batch,
+        "sequences seen are not the sum of the batches": plan.before != plan.start + seen - plan.batch,
         "sequences taken are not the sum of the counts": (plan.taken != taken - counts).any(axis=1),
     }
     for problem, where in problems.items():
@@ -87,7 +92,7 @@ def _bookkeeping(plan: Plan) -> Check:
 def _quota(recipe: Recipe, plan: Plan) -> Check:
     """Every corpus stays within a sequence of its quota after every step."""
     fork = int(plan.batch[: plan.fork_step].sum(dtype=np.int64))
-    seen = (plan.before + plan.batch).astype(np.int64)
+    seen = (plan.before + plan.batch - plan.start).astype(np.int64)
     largest = 0.0
     for index, name in enumerate(plan.corpora):
         base = recipe.base.get(name, Fraction(0))

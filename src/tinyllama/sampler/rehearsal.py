@@ -95,7 +95,8 @@ def _shares_base(base: Plan, plan: Plan, sampler: Sampler, own: Sampler) -> Chec
         counts = base.counts[:, base.corpora.index(name)] if name in base.corpora else 0
         same = same and bool((plan.counts[: base.steps, index] == counts).all())
     same = same and bool((plan.lr[: base.steps] == base.lr).all())
-    for step in np.linspace(0, base.steps - 1, _SAMPLES, dtype=np.int64).tolist() if same else ():
+    samples = np.linspace(0, base.steps - 1, _SAMPLES if base.steps else 0, dtype=np.int64)
+    for step in samples.tolist() if same else ():
         one, other = sampler.step(step), own.step(step)
         names = [[p.corpora[c] for c in chosen.corpus] for p, chosen in ((base, one), (plan, other))]
         same = same and names[0] == names[1] and bool((one.row == other.row).all())
@@ -131,6 +132,8 @@ def _walk(
     plan: Plan, sampler: Sampler, first: int, visits: Mapping[str, Visits], progress: Callable[[int, int], None]
 ) -> None:
     """Visit the rows of all steps from `first` on."""
+    if first == plan.steps:
+        return  # the base of a recipe whose variants fork from an imported model
     begun, total = int(plan.before[first]), int(plan.before[-1] + plan.batch[-1])
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         step = first

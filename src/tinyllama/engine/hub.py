@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 from tinyllama.errors import ModelError
 
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+"""How a model of the hub is named."""
 _PATTERNS = ["*.json", "*.safetensors", "tokenizer.model", "*.txt"]
+_LEGACY_PATTERNS = ["pytorch_model*.bin"]
+"""Only where there are no safetensors."""
 _SECONDS = 3
 _ASK = """
 import sys
@@ -22,7 +27,7 @@ def fetch_model(name: str) -> Path:
     """Folder of a model of the hub, downloaded into the hub's own cache unless it is there.
 
     The hub is asked first, in a process of its own that is given up after three seconds, so that no retry can
-    hold anybody up. Only config, safetensors and tokenizer files are taken; no code.
+    hold anybody up. Only config, weights and tokenizer files are taken; no code.
 
     Raises:
         ModelError: the hub cannot be reached or has no such model, and the cache has none.
@@ -32,7 +37,10 @@ def fetch_model(name: str) -> Path:
 
     revision, reason = _ask(name)
     if revision is not None:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS))
+        path = Path(snapshot_download(name, revision=revision, allow_patterns=_PATTERNS))
+        if not any(path.glob("*.safetensors")):
+            snapshot_download(name, revision=revision, allow_patterns=_LEGACY_PATTERNS)
+        return path
     try:
         return Path(snapshot_download(name, allow_patterns=_PATTERNS, local_files_only=True))
     except LocalEntryNotFoundError:
