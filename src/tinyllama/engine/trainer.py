@@ -136,9 +136,9 @@ class _Trainer:
                     text = f"stopped and saved at step {self.step} of {plan.steps}; the same command goes on"
                     raise self.ranks.told_once(Interrupted(signal_number, text))
         finally:
+            self.writer.close()  # first, so that receivers find the last checkpoint complete
             for logger in loggers:
                 logger.close()
-            self.writer.close()
         with self.ranks.during("the last checkpoint"):
             self.writer.wait()
             self.ranks.on_first(lambda: prune(run.folder / "checkpoints", 0, self.kept))
