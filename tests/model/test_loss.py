@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional
 
 from tinyllama.corpus.rows import IGNORED
-from tinyllama.model.loss import BLOCK, CHUNK, head_loss
+from tinyllama.model.loss import BLOCK, CHUNK, HeadLoss
 
 
 @pytest.mark.parametrize("rows", [1, CHUNK - 1, CHUNK, 2 * CHUNK + 3, BLOCK, 2 * BLOCK + CHUNK + 1])
@@ -15,7 +15,7 @@ def test_loss_and_gradients_equal_torchs_cross_entropy(rows: int) -> None:
     if rows > 1:
         targets[::3] = IGNORED
     scale = 1 / 7
-    ours = head_loss(hidden, weight, targets, scale=scale)
+    ours = HeadLoss()(hidden, weight, targets, scale=scale)
     ours.backward()
     by_hidden, by_weight = hidden.grad, weight.grad
     hidden.grad = weight.grad = None
@@ -29,7 +29,7 @@ def test_loss_and_gradients_equal_torchs_cross_entropy(rows: int) -> None:
 def test_an_ignored_target_gives_no_loss_and_no_gradient() -> None:
     hidden = torch.randn(4, 8, requires_grad=True)
     weight = torch.randn(10, 8, requires_grad=True)
-    loss = head_loss(hidden, weight, torch.full((4,), IGNORED), scale=1.0)
+    loss = HeadLoss()(hidden, weight, torch.full((4,), IGNORED), scale=1.0)
     loss.backward()
     assert float(loss.detach()) == 0
     assert hidden.grad is not None
@@ -41,7 +41,7 @@ def test_an_ignored_target_gives_no_loss_and_no_gradient() -> None:
 def test_huge_logits_do_not_overflow() -> None:
     hidden = torch.full((2, 4), 1e3, requires_grad=True)
     weight = torch.eye(4).repeat(2, 1).requires_grad_()
-    loss = head_loss(hidden, weight, torch.tensor([0, 1]), scale=1.0)
+    loss = HeadLoss()(hidden, weight, torch.tensor([0, 1]), scale=1.0)
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(weight.grad).all()

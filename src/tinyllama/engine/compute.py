@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tinyllama.engine.parallel import is_sharded, reduce_over_replicas
-from tinyllama.model import document_mask, head_loss, softmax_gradient
+from tinyllama.engine.parallel import reduce_over_replicas
+from tinyllama.model import HeadLoss, document_mask, shifted_exponentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,15 +32,10 @@ class Gradients:
             model: its weights receive gradients.
             micro_batch: sequences per pass; changes results only by the order of additions.
             document_bos: BOS id if attention must stay inside documents, else None.
-            compiled: compile loss and, unless ranks share it, the model; falls back to eager, saying why.
+            compiled: compile the loss's kernel; for the model see `compile_blocks`.
         """
         self._model, self._micro_batch, self._bos = model, micro_batch, document_bos
-        self._hidden: Callable[..., Tensor] = model.hidden
-        self._kernel: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = softmax_gradient
-        if compiled:
-            if not is_sharded(model):  # else `compile_blocks` did, between the gathering of their weights
-                self._hidden = _compiled_or_eager(model.hidden)
-            self._kernel = _compiled_or_eager(softmax_gradient)
+        self._loss = HeadLoss(_compiled_or_eager(shifted_exponentials) if compiled else shifted_exponentials)
 
     def __call__(self, batch: StepBatch) -> float:
         """Accumulate gradients; returns this rank's part of the mean loss over all predicted targets, in nats."""
@@ -50,23 +46,30 @@ class Gradients:
             targets = batch.targets[start : start + self._micro_batch].to(device)
             reduce_over_replicas(self._model, last=start + self._micro_batch >= len(batch.inputs))
             mask = None if self._bos is None else document_mask(inputs, self._bos)
-            hidden = self._hidden(inputs, mask)
-            loss = head_loss(
-                hidden.flatten(0, 1),
-                self._model.lm_head.weight,
-                targets.flatten(),
-                scale=1 / batch.predicted,
-                kernel=self._kernel,
-            )
+            hidden = self._model.hidden(inputs, mask)
+            head = self._model.lm_head.weight
+            loss = self._loss(hidden.flatten(0, 1), head, targets.flatten(), scale=1 / batch.predicted)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return float(total) / batch.predicted
 
 
 def compile_blocks(model: Llama) -> None:
-    """Compile each block by itself, to be done before ranks share the model; falls back to eager, saying why."""
+    """Compile each block by itself, before ranks share the model; falls back to eager, saying why.
+
+    All blocks are one program, compiled once, between whose runs FSDP gathers the next block's weights.
+    """
     for block in model.layers:
-        block.forward = _compiled_or_eager(block.forward)
+        block.forward = _in_training(_compiled_or_eager(block.forward), block.forward)
+
+
+def _in_training(compiled: Callable[..., Tensor], eager: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The eager function where no gradient is wanted: measurements have other shapes, each a program of its own."""
+
+    def call(*arguments: Any) -> Tensor:  # noqa: ANN401  # as the functions
+        return (compiled if torch.is_grad_enabled() else eager)(*arguments)
+
+    return call
 
 
 def _compiled_or_eager(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,9 +83,14 @@ def _compiled_or_eager(function: Callable[..., Any]) -> Callable[..., Any]:
         except (torch._dynamo.exc.TorchDynamoException, RuntimeError, OSError) as error:  # noqa: SLF001  # no public name
             if chosen is function:
                 raise
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            _log.warning("torch.compile does not work here, going on without it: %s", reason)
+            _warn(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
             chosen = function
             return function(*arguments)
 
     return call
+
+
+@cache
+def _warn(reason: str) -> None:
+    """Once for all blocks."""
+    _log.warning("torch.compile does not work here, going on without it: %s", reason)

@@ -48,11 +48,6 @@ def shard(model: Llama, recipe: Recipe, ranks: Ranks) -> None:
     register_fsdp_forward_method(model, "hidden")
 
 
-def is_sharded(model: nn.Module) -> bool:
-    """Whether ranks share the model."""
-    return isinstance(model, FSDPModule)
-
-
 def reduce_over_replicas(model: nn.Module, *, last: bool) -> None:
     """Sum gradients over replicas only after the last micro-batch; inside a group they are summed after each."""
     if isinstance(model, FSDPModule):

@@ -236,7 +236,7 @@ def _build_model(recipe: Recipe, ranks: Ranks) -> tuple[Llama, MasterWeights]:
     """The initial model, and its fp32 weights: whole in one process, this rank's parts on several."""
     model = Llama(recipe.model)
     model.initialise(recipe.seed)
-    if recipe.hardware.compile and ranks.count > 1:
+    if recipe.hardware.compile:
         compile_blocks(model)
     if recipe.hardware.activation_checkpointing:
         checkpoint_activations(model)

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tinyllama.model.attention import SHORT, attend, causal_bias
+
 if TYPE_CHECKING:
     from tinyllama.recipe import ModelShape
 
@@ -87,8 +89,16 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(shape.width, shape.kv_heads * shape.head_dim, bias=False)
         self.o_proj = nn.Linear(shape.width, shape.width, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KeyValueCache | None) -> Tensor:
-        """[B, T, D] → [B, T, D]; `mask` [B or 1, 1, T, S] is True where attention may look."""
+    def forward(  # noqa: PLR0913, PLR0917  # what all blocks share is made once
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None,
+        bias: Tensor | None,
+        cache: KeyValueCache | None,
+    ) -> Tensor:
+        """[B, T, D] → [B, T, D]; for `mask` and `bias` see `attend`."""
         batch, length, width = x.shape
         query = self.q_proj(x).view(batch, length, self.heads, self.head_dim).transpose(1, 2)
         key = self.k_proj(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
@@ -96,14 +106,7 @@ class Attention(nn.Module):
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         if cache is not None:
             key, value = cache.extend(self.layer, key, value)
-        mixed = functional.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask,
-            is_causal=mask is None and length > 1,
-            enable_gqa=self.heads != self.kv_heads,
-        )
+        mixed = attend(query, key, value, mask, bias)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, length, width))
         return out
 
@@ -133,9 +136,17 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(shape.width, shape.norm_eps)
         self.mlp = FeedForward(shape)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, cache: KeyValueCache | None) -> Tensor:
+    def forward(  # noqa: PLR0913, PLR0917  # as in Attention
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        mask: Tensor | None,
+        bias: Tensor | None,
+        cache: KeyValueCache | None,
+    ) -> Tensor:
         """[B, T, D] → [B, T, D]."""
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask, cache)
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask, bias, cache)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
@@ -179,10 +190,12 @@ class Llama(nn.Module):
             positions = torch.arange(start, start + length, device=tokens.device)
         if mask is None and start and length > 1:
             mask = (torch.arange(start + length, device=tokens.device)[None, :] <= positions[:, None])[None, None]
+        short = torch.is_grad_enabled() and tokens.device.type == "cpu" and length <= SHORT
+        bias = causal_bias(length, tokens.device) if short and mask is None and cache is None else None
         x = self.embed_tokens(tokens)
         cos, sin = (table.to(x.dtype) for table in rope_tables(positions, self.shape.head_dim, self.shape.rope_theta))
         for layer in self.layers:
-            x = layer(x, cos, sin, mask, cache)
+            x = layer(x, cos, sin, mask, bias, cache)
         out: Tensor = self.norm(x)
         return out
 

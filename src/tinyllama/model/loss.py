@@ -5,7 +5,8 @@ Shapes: N targets, D width, V vocabulary.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,32 +14,63 @@ from torch.autograd.function import once_differentiable
 
 from tinyllama.corpus.rows import IGNORED
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 CHUNK = 256
-"""Rows whose softmax is computed at a time: few enough to stay in cache between its passes."""
+"""Rows whose softmax is computed at a time on a processor: few enough to stay in cache between its passes."""
 
-BLOCK = 1024
-"""Rows of logits held at a time: enough for one efficient product that gives the head's gradient."""
+BLOCK = 2048
+"""Rows of exponentials held at a time: enough for one efficient product that gives the head's gradient."""
+
+Kernel = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def softmax_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses in nats [N] (fp32) and gradients by logits [N, V] (dtype of `logits`); zeros where ignored."""
+def shifted_exponentials(logits: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+    """Write exp(logits - peak) [N, V] to `out`; returns each row's peak and the sum of its exponentials, fp32 [N]."""
     wide = logits.float()
     peak = wide.amax(-1, keepdim=True)
     exponentials = (wide - peak).exp()
-    total = exponentials.sum(-1, keepdim=True)
-    kept = targets != IGNORED
-    at = targets.clamp_min(0)[:, None]
-    losses = (total.log() + peak - wide.gather(1, at))[:, 0] * kept
-    columns = torch.arange(logits.shape[1], device=logits.device)
-    gradient = (exponentials / total - (columns[None, :] == at).float()) * kept[:, None]
-    return losses, gradient.to(logits.dtype)
+    out.copy_(exponentials)
+    return peak[:, 0], exponentials.sum(-1)
+
+
+class HeadLoss:
+    """Summed cross-entropy of hidden states under a head. It keeps its buffers from call to call."""
+
+    def __init__(self, kernel: Kernel = shifted_exponentials) -> None:
+        """Bind `shifted_exponentials` or a compiled version of it."""
+        self.kernel = kernel
+        self._held: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, hidden: Tensor, weight: Tensor, targets: Tensor, *, scale: float) -> Tensor:
+        """Cross-entropy in nats of `hidden @ weight.T` against `targets`.
+
+        Args:
+            hidden: normed states [N, D].
+            weight: the head [V, D].
+            targets: ids [N]; IGNORED where nothing is predicted.
+            scale: what `backward` multiplies gradients with, usually 1 / (predicted targets of the whole batch).
+
+        Returns:
+            The unscaled sum (fp32). Call `backward` on it directly: its gradients are those of scale x sum.
+        """
+        loss: Tensor = _HeadLoss.apply(hidden, weight, targets, scale, self)  # type: ignore[no-untyped-call]
+        return loss
+
+    def buffers(self, hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Room for a chunk's logits and a block's exponentials; fresh pages at every step would cost more than both."""
+        rows = min(BLOCK, len(hidden))
+        held = self._held
+        if held is None or held[1].shape != (rows, len(weight)) or held[1].dtype != hidden.dtype:
+            chunk = min(CHUNK, rows) if hidden.device.type == "cpu" else rows
+            held = self._held = (hidden.new_empty(chunk, len(weight)), hidden.new_empty(rows, len(weight)))
+        return held
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Gradients are made in the forward pass, block by block, and take the place of the logits."""
+    """Gradients are made in the forward pass, block by block.
+
+    With E = exp(logits - peak) and s the sums of its rows, the gradient by logits is E / s, less 1 at the target. So
+    s is taken from E at the target, and 1 / s goes to the other factor of each product, which is V / D times smaller.
+    """
 
     @staticmethod
     def forward(  # noqa: PLR0913, PLR0917  # torch passes arguments by position
@@ -47,27 +79,28 @@ class _HeadLoss(torch.autograd.Function):
         weight: Tensor,
         targets: Tensor,
         scale: float,
-        kernel: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        loss: HeadLoss,
     ) -> Tensor:
+        logits, held = loss.buffers(hidden, weight)
+        kept, at = targets != IGNORED, targets.clamp_min(0)
         by_hidden = torch.empty_like(hidden)
         by_weight: Tensor | None = None
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        held = torch.empty(min(BLOCK, len(hidden)), len(weight), dtype=hidden.dtype, device=hidden.device)
-        for start in range(0, len(hidden), BLOCK):
-            block = hidden[start : start + BLOCK]
-            logits = held[: len(block)]
-            for at in range(0, len(block), CHUNK):
-                part = logits[at : at + CHUNK]
-                torch.mm(block[at : at + CHUNK], weight.T, out=part)
-                losses, gradient = kernel(part, targets[start + at : start + at + CHUNK])
-                part.copy_(gradient)
-                total += losses.sum()
-                torch.mm(part, weight, out=by_hidden[start + at : start + at + CHUNK])
-            product = logits.T @ block
-            by_weight = product.float() if by_weight is None else by_weight.add_(product)
+        losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
+        inverse = torch.empty_like(losses)
+        for start in range(0, len(hidden), len(held)):
+            block = slice(start, min(start + len(held), len(hidden)))
+            for first in range(start, block.stop, len(logits)):
+                chunk = slice(first, min(first + len(logits), block.stop))
+                part = held[first - start : chunk.stop - start]
+                losses[chunk], sums = _chunk(hidden[chunk], weight, at[chunk], logits[: len(part)], part, loss.kernel)
+                inverse[chunk] = kept[chunk] * scale / sums
+                by_hidden[chunk] = (part @ weight) * inverse[chunk, None]
+            scaled = (hidden[block] * inverse[block, None]).to(hidden.dtype)
+            product = held[: len(scaled)].T @ scaled
+            by_weight = product if by_weight is None else by_weight.float().add_(product)
         assert by_weight is not None  # noqa: S101  # there is at least one row
-        ctx.save_for_backward(by_hidden.mul_(scale), by_weight.mul_(scale).to(weight.dtype))
-        return total
+        ctx.save_for_backward(by_hidden, by_weight.to(weight.dtype))
+        return (losses * kept).sum()
 
     @staticmethod
     @once_differentiable
@@ -76,25 +109,13 @@ class _HeadLoss(torch.autograd.Function):
         return by_hidden, by_weight, None, None, None
 
 
-def head_loss(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    *,
-    scale: float,
-    kernel: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = softmax_gradient,
-) -> Tensor:
-    """Summed cross-entropy in nats of `hidden @ weight.T` against `targets`.
-
-    Args:
-        hidden: normed states [N, D].
-        weight: the head [V, D].
-        targets: ids [N]; IGNORED where nothing is predicted.
-        scale: what `backward` multiplies gradients with, usually 1 / (predicted targets of the whole batch).
-        kernel: `softmax_gradient` or a compiled version of it.
-
-    Returns:
-        The unscaled sum (fp32). Call `backward` on it directly: its gradients are those of scale x sum.
-    """
-    loss: Tensor = _HeadLoss.apply(hidden, weight, targets, scale, kernel)  # type: ignore[no-untyped-call]
-    return loss
+def _chunk(  # noqa: PLR0913, PLR0917  # the parts of one product, in its order
+    hidden: Tensor, weight: Tensor, at: Tensor, logits: Tensor, out: Tensor, kernel: Kernel
+) -> tuple[Tensor, Tensor]:
+    """Losses and sums of some rows; `out` becomes s times the gradient by their logits."""
+    torch.mm(hidden, weight.T, out=logits)
+    peak, sums = kernel(logits, out)
+    target = logits.gather(1, at[:, None])[:, 0].float() - peak
+    # As an index and not as a scatter, which copies `out` there and back.
+    out[torch.arange(len(at), device=at.device), at] = (target.exp() - sums).to(out.dtype)
+    return sums.log() - target, sums
