@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-slow clean
+.PHONY: demo test check test-slow soak clean
 
 # One recipe in, an evaluated family out: installs, fetches text, trains, evaluates, exports, reports.
 demo: $(VENV)/.demo
@@ -15,6 +15,11 @@ test: $(VENV)/.test
 # Minutes of killing and resuming whole families.
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -m slow
+
+# Kills families at points that a seed chooses and compares what they end in; a quarter of an hour.
+SEED ?= 1
+soak: $(VENV)/.test
+	$(BIN)/python -m tests.engine.soak --kills 50 --seed $(SEED) > docs/results/soak.md
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check

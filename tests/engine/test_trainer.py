@@ -70,6 +70,19 @@ def test_a_signal_saves_a_checkpoint_and_gives_the_shells_exit_code(
     assert steps_saved(family.folder / "base/checkpoints")[-1] == 3
 
 
+def test_a_signal_after_the_last_step_is_not_lost(make_family: MakeFamily) -> None:
+    class StopAtClose(StopAt):
+        def close(self) -> None:
+            os.kill(os.getpid(), self.number)
+
+    family = make_family()
+    run = family.run("base")
+    run.watch.append(StopAtClose(0))
+    with pytest.raises(Interrupted, match="base is complete"):
+        train(run)
+    assert steps_saved(family.folder / "base/checkpoints") == [run.plan.steps]
+
+
 def test_a_variant_goes_on_from_the_base_with_weights_moments_and_tokens(make_family: MakeFamily) -> None:
     family = make_family("forked")
     family.train("base")

@@ -1,3 +1,4 @@
+import hashlib
 from collections import Counter
 
 import numpy as np
@@ -9,6 +10,7 @@ from tinyllama.errors import PlanError
 from tinyllama.plan import compile_plan
 from tinyllama.recipe import load_recipe
 from tinyllama.sampler import Permutation, Sampler
+from tinyllama.sampler.permutation import permute_each
 
 RECIPE = load_recipe("nano")
 PLAN = compile_plan(RECIPE, "math_code")
@@ -27,6 +29,28 @@ def test_a_permutation_of_trillions_of_rows_is_computed_not_stored() -> None:
     assert len(set(images.tolist())) == 1000
     assert images.min() >= 0
     assert images.max() < size
+
+
+@pytest.mark.parametrize(
+    ("size", "digest"),
+    [
+        (1, "af5570f5a1810b7af78caf4bc70a660f0df51e42baf91d4de5b2328de0e83dfc"),
+        (1000, "522ee4b892958d847046b70d38dafcc0b9caeb5d12417f2e17640dad6c754ff2"),
+        (321_777_344, "b76d43685c40cf1be075d867a15b17d07b459efe10822fc0f304ed51d02f180b"),
+        (3 * 10**12, "a4f84ae6c32577de7cc2c6f89d71c0b48253cde0c4cc5188e2829bf77b16d29a"),
+    ],
+)
+def test_a_permutation_never_changes(size: int, digest: str) -> None:
+    # Rows of every run that was ever trained hang on it.
+    images = Permutation(size, "7/prose/3")(np.arange(max(0, size - 1000), size))
+    assert hashlib.sha256(images.astype("<i8").tobytes()).hexdigest() == digest
+
+
+def test_whole_permutations_of_many_keys_are_those_of_each() -> None:
+    for size in (1, 5, 880, 3520):
+        keys = ["a", "b", "c"]
+        each = [Permutation(size, key)(np.arange(size)) for key in keys]
+        assert (permute_each(size, keys) == np.stack(each)).all()
 
 
 def test_keys_and_neighbours_give_unrelated_orders() -> None:

@@ -142,7 +142,12 @@ class _Trainer:
         with self.ranks.during("the last checkpoint"):
             self.writer.wait()
             self.ranks.on_first(lambda: prune(run.folder / "checkpoints", 0, self.kept))
-            return self.ranks.on_first(lambda: verify(run.folder / "checkpoints" / f"step-{plan.steps}"))
+            last = self.ranks.on_first(lambda: verify(run.folder / "checkpoints" / f"step-{plan.steps}"))
+            signal_number = self.ranks.largest(self.stop.signal_number)
+        if signal_number:
+            text = f"stopped: {run.name} is complete; the same command goes on with what comes after it"
+            raise self.ranks.told_once(Interrupted(signal_number, text))
+        return last
 
     def _loggers(self) -> list[Logger]:
         """Receivers of records, on the first rank."""

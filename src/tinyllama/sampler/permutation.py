@@ -2,21 +2,30 @@
 
 A Feistel network permutes the next larger even power of two; results outside the range walk on through the
 network until they fall inside (cycle-walking, Black & Rogaway 2002), which keeps it a bijection.
+
+A round's function takes half of a value, so that a table of all its results has about the square root of n entries.
+They are looked up while such tables fit a core's cache, and computed beyond.
 """
 
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
+    RoundFunction = Callable[[int, NDArray[np.int64]], NDArray[np.uint16 | np.int64]]
+    """(number of the round, half of each value) → what is added to the other half."""
+
 _ROUNDS = 8
+_TABLE_BITS = 16
+"""Halves of up to so many bits are looked up."""
 _STEPS = (
     (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
     (np.uint64(27), np.uint64(0x94D049BB133111EB)),
@@ -28,62 +37,98 @@ class Permutation:
     """The permutation of `range(size)` that belongs to `key`."""
 
     def __init__(self, size: int, key: str) -> None:
-        self._keys = _round_keys(key)
-        self._size = np.uint64(size)
-        self._half = _half(size)
+        self._size, self._half = size, _half(size)
+        self._round = _round_function(key, self._half)
 
     def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Images of positions in [0, size), any shape of one dimension."""
-        values = _feistel(positions.astype(np.uint64), self._keys, self._half)
+        values = _feistel(positions, self._round, self._half)
         outside = np.flatnonzero(values >= self._size)
         while len(outside):
-            images = _feistel(values[outside], self._keys, self._half)
+            images = _feistel(values.take(outside), self._round, self._half)
             values[outside] = images
-            outside = outside[images >= self._size]
-        return values.astype(np.int64)
+            outside = outside.take(np.flatnonzero(images >= self._size))
+        return values
 
 
 def permute_each(size: int, keys: Sequence[str]) -> NDArray[np.int64]:
     """The whole `Permutation(size, key)` of each key: [keys, size]."""
-    rounds, half, limit = np.stack([_round_keys(key) for key in keys], axis=1), _half(size), np.uint64(size)
-    values = np.tile(np.arange(size, dtype=np.uint64), (len(keys), 1))
-    values = _feistel(values, rounds[:, :, None], half).ravel()
-    outside = np.flatnonzero(values >= limit)
+    half = _half(size)
+    round_function = _looked_up(_tables(np.stack([_round_keys(key) for key in keys], axis=1), half))
+    values = np.tile(np.arange(size), len(keys))
+    key_of = np.repeat(np.arange(len(keys)) << half, size)
+    values = _feistel(values, round_function, half, key_of)
+    outside = np.flatnonzero(values >= size)
     while len(outside):
-        images = _feistel(values[outside], rounds[:, outside // size], half)
+        images = _feistel(values.take(outside), round_function, half, key_of.take(outside))
         values[outside] = images
-        outside = outside[images >= limit]
-    return values.astype(np.int64).reshape(len(keys), size)
+        outside = outside.take(np.flatnonzero(images >= size))
+    return values.reshape(len(keys), size)
 
 
 def _round_keys(key: str) -> NDArray[np.uint64]:
     return np.frombuffer(hashlib.sha512(key.encode()).digest(), dtype="<u8").astype(np.uint64)[:_ROUNDS]
 
 
-def _half(size: int) -> np.uint64:
+def _half(size: int) -> int:
     """Bits of each half of the network."""
-    return np.uint64(max(1, -(-max(size - 1, 1).bit_length() // 2)))
+    return max(1, -(-max(size - 1, 1).bit_length() // 2))
 
 
-def _feistel(values: NDArray[np.uint64], keys: NDArray[np.uint64], half: np.uint64) -> NDArray[np.uint64]:
-    """All rounds; `keys` has one entry per round, each a number or an array that broadcasts with `values`."""
-    mask = (np.uint64(1) << half) - np.uint64(1)
+def _feistel(
+    values: NDArray[np.int64], mixed: RoundFunction, half: int, table: NDArray[np.int64] | int = 0
+) -> NDArray[np.int64]:
+    """All rounds. `table` says where each value's own table begins; both halves carry it above their bits."""
+    mask = (1 << half) - 1
     left, right = values >> half, values & mask
-    mixed, shifted = np.empty_like(values), np.empty_like(values)
-    for key in keys:
-        np.add(right, key, out=mixed)
-        _mix(mixed, shifted)
-        mixed &= mask
-        left ^= mixed
+    left |= table
+    right |= table
+    for number in range(_ROUNDS):
+        left ^= mixed(number, right)
         left, right = right, left
+    left &= mask
+    right &= mask
     left <<= half
     left |= right
     return left
 
 
-def _mix(values: NDArray[np.uint64], room: NDArray[np.uint64]) -> None:
+def _round_function(key: str, half: int) -> RoundFunction:
+    return _looked_up(_tables_of(key, half)) if half <= _TABLE_BITS else _computed(key, half)
+
+
+def _looked_up(tables: NDArray[np.uint16]) -> RoundFunction:
+    def mixed(number: int, right: NDArray[np.int64]) -> NDArray[np.uint16]:
+        return np.take(tables[number], right)
+
+    return mixed
+
+
+def _computed(key: str, half: int) -> RoundFunction:
+    keys, mask = _round_keys(key), np.uint64((1 << half) - 1)
+
+    def mixed(number: int, right: NDArray[np.int64]) -> NDArray[np.int64]:
+        return (_mix(right.astype(np.uint64) + keys[number]) & mask).astype(np.int64)
+
+    return mixed
+
+
+@lru_cache(maxsize=16)  # as many epochs are read at a time as a step has corpora
+def _tables_of(key: str, half: int) -> NDArray[np.uint16]:
+    return _tables(_round_keys(key)[:, None], half)
+
+
+def _tables(keys: NDArray[np.uint64], half: int) -> NDArray[np.uint16]:
+    """Each round's results, one key's after another's: [rounds, keys · 2^half], for keys [rounds, keys]."""
+    values = _mix(np.arange(1 << half, dtype=np.uint64) + keys[:, :, None])
+    return (values & np.uint64((1 << half) - 1)).astype(np.uint16).reshape(_ROUNDS, -1)
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The finaliser of splitmix64 (Steele, Lea & Flood 2014), in place; wraps around on purpose."""
+    room = np.empty_like(values)
     for shift, factor in _STEPS:
         values ^= np.right_shift(values, shift, out=room)
         values *= factor
     values ^= np.right_shift(values, _LAST_SHIFT, out=room)
+    return values

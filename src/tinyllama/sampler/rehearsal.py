@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 RANKS = (1, 2, 3, 4, 7, 16, 64, 256)
 """Rank counts whose orders are compared."""
-_SPAN = 1 << 17
+_SPAN = 1 << 18
 """Sequences a thread takes at a time: enough to hide the interpreter, few enough for its cache."""
 _SAMPLES = 64
 """Steps of the base at which a variant's sampler is compared with the base's."""
