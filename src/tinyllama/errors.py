@@ -12,6 +12,7 @@ TinyLlamaError                ours to answer for: exit code 1
     ├── TrainingError         a run that cannot start or go on
     ├── EvaluationError       an evaluation's data or model
     ├── ExportError           an export's target or its parity check
+    ├── PublishError          a folder that cannot be sent, or a hub that does not take it
     └── ModelError            a folder or run that holds no model we can load
 """
 
@@ -72,6 +73,10 @@ class EvaluationError(UserError):
 
 class ExportError(UserError):
     """An export cannot be written or does not match its source."""
+
+
+class PublishError(UserError):
+    """A folder is no export, or the hub does not take it."""
 
 
 class ModelError(UserError):

@@ -45,13 +45,15 @@ def test_processed_logits_equal_those_of_transformers(  # noqa: PLR0913  # one a
     *, seed: int, temperature: float, top_k: int, top_p: float, penalty: float, ties: bool
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    logits = 3 * torch.randn(VOCABULARY, generator=generator)
+    logits = 3 * torch.randn(3, VOCABULARY, generator=generator)
     if ties:
         logits = logits.round()
-    seen = torch.randint(VOCABULARY, (20,), generator=generator)
+    seen = torch.randint(VOCABULARY, (3, 20), generator=generator)
     settings = Sampling(temperature, top_k, top_p, penalty)
-    theirs = processors_of(settings)(seen[None], logits[None].clone())[0]
-    assert torch.equal(process(logits, seen, settings), theirs)
+    theirs = processors_of(settings)(seen, logits.clone())
+    ours = process(logits, seen, settings)
+    assert torch.equal(ours, theirs)
+    assert torch.equal(process(logits[1], seen[1], settings), ours[1])
 
 
 def test_processing_leaves_the_models_logits_alone() -> None:
@@ -75,14 +77,14 @@ def test_top_p_keeps_the_most_likely_token_at_least() -> None:
 
 def test_greedy_takes_the_most_likely_token_and_still_penalises() -> None:
     greedy, generator = Sampling(temperature=0, repetition_penalty=2.0), torch.Generator()
-    logits = process(torch.tensor([3.0, 2.0, 1.0]), torch.tensor([0]), greedy)
-    assert choose(logits, greedy, generator) == 1
+    logits = process(torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([[0]]), greedy)
+    assert choose(logits, greedy, generator).tolist() == [1]
 
 
 def test_samples_follow_the_distribution() -> None:
     settings, generator = Sampling(repetition_penalty=1.0, top_k=0), torch.Generator().manual_seed(0)
-    logits = torch.tensor([0.7, 0.2, 0.1]).log()
-    counts = torch.bincount(torch.tensor([choose(logits, settings, generator) for _ in range(3000)]))
+    logits = torch.tensor([0.7, 0.2, 0.1]).log().expand(3000, 3)
+    counts = torch.bincount(choose(logits, settings, generator))
     torch.testing.assert_close(counts / 3000, torch.tensor([0.7, 0.2, 0.1]), rtol=0, atol=0.03)
 
 

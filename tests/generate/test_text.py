@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tinyllama.corpus.tokenizer import TextTokenizer
 from tinyllama.corpus.tokenizer_training import train_model
-from tinyllama.generate import stream_text
+from tinyllama.generate import TextStream, stream_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,3 +90,52 @@ def test_text_comes_as_soon_as_its_token(tokenizer: TextTokenizer) -> None:
 
     next(stream_text(tokenizer, [tokenizer.bos_id], tokens()))
     assert len(read) == 1
+
+
+def stopped(tokenizer: TextTokenizer, text: str, *stops: str) -> list[str]:
+    """Pieces of a text after an empty prompt."""
+    return list(stream_text(tokenizer, [tokenizer.bos_id], ids_of(tokenizer, text), stops))
+
+
+@pytest.mark.parametrize(
+    ("stops", "expected"),
+    [
+        (["sat"], "the small cat "),
+        (["mat", "cat s"], "the small "),
+        (["never"], "the small cat sat on"),
+        (["on and on"], "the small cat sat on"),  # only begun: given out at the end
+        (["the small"], ""),
+        (["cat sat on", "at"], "the small c"),  # the one that is complete first
+    ],
+)
+def test_the_text_ends_before_the_stop_string_that_is_complete_first(
+    tokenizer: TextTokenizer, stops: list[str], expected: str
+) -> None:
+    assert "".join(stopped(tokenizer, "the small cat sat on", *stops)) == expected
+
+
+@given(text=st.text("abc", max_size=12), stops=st.lists(st.text("abc", min_size=1, max_size=4), max_size=3))
+def test_no_piece_has_to_be_taken_back(tokenizer: TextTokenizer, text: str, stops: list[str]) -> None:
+    stream, given_out, pushed = TextStream(tokenizer, [tokenizer.bos_id], stops), "", []
+    for token in ids_of(tokenizer, text):
+        pushed.append(token)
+        given_out += stream.push(token)
+        so_far = tokenizer.decode(pushed)
+        assert so_far.startswith(given_out)
+        if stream.stopped:
+            assert any(so_far.startswith(given_out + stop) for stop in stops)
+            break
+    else:
+        assert not any(stop in text for stop in stops)
+    assert not any(stop in given_out for stop in stops)
+
+
+def test_a_stop_string_in_the_prompt_does_not_count(tokenizer: TextTokenizer) -> None:
+    prompt, whole = ids_of(tokenizer, "the cat"), ids_of(tokenizer, "the cat sat")
+    assert "".join(stream_text(tokenizer, prompt, whole[len(prompt) :], ["cat"])) == " sat"
+
+
+def test_no_token_is_read_after_a_stop_string(tokenizer: TextTokenizer) -> None:
+    new = iter(ids_of(tokenizer, "the cat sat on the mat"))
+    list(stream_text(tokenizer, [tokenizer.bos_id], new, ["cat"]))
+    assert next(new, None) is not None

@@ -106,6 +106,18 @@ def test_a_cache_gives_the_logits_of_a_full_pass(kind: str, pieces: list[int]) -
     torch.testing.assert_close(torch.cat(parts, dim=1), model(tokens), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("capacity", [0, 7, 100])
+@torch.no_grad()
+def test_a_cache_repeated_goes_on_from_its_text_in_several_ways(capacity: int) -> None:
+    model = model_of(SMALL)
+    begun, ends = random_tokens(SMALL, rows=1, length=5), random_tokens(SMALL, rows=3, length=4)
+    cache = KeyValueCache(SMALL.layers, capacity)
+    model(begun, cache=cache)
+    cache.repeat(3)
+    whole = model(torch.cat([begun.expand(3, -1), ends], dim=1))[:, 5:]
+    torch.testing.assert_close(model(ends, cache=cache), whole, rtol=0, atol=1e-5)
+
+
 @torch.no_grad()
 def test_later_tokens_do_not_change_earlier_logits() -> None:
     model, tokens = model_of(SMALL), random_tokens(SMALL, rows=1, length=30)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -163,44 +162,6 @@ def train(
             family.train(model)
             if ranks.first:
                 typer.echo(family.folder / model)
-
-
-@app.command(epilog='Example: tinyllama generate runs/mini/exports/v1.1 "The people of"')
-def generate(  # noqa: PLR0913  # a command's options
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="A Hugging Face folder, a GGUF file, or a run's folder.")
-    ],
-    prompt: Annotated[str, typer.Argument()],
-    *,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 200,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 1.0,
-    top_k: Annotated[int, typer.Option(min=0, help="0 is all.")] = 10,
-    top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
-    repetition_penalty: Annotated[float, typer.Option(min=0.01)] = 1.5,
-    seed: Annotated[int, typer.Option()] = 0,
-) -> None:
-    """Continue a prompt, streaming, with the model card's sampling options as defaults."""
-    import torch  # noqa: PLC0415
-
-    from tinyllama.cli.models import open_model  # noqa: PLC0415
-    from tinyllama.generate import Sampling, generate, stream_text  # noqa: PLC0415
-
-    settings = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty)
-    weights, tokenizer = open_model(model)
-    ids = tokenizer.encode_prompt(prompt)
-    new = generate(
-        weights,
-        torch.tensor([ids]),
-        settings,
-        eos_id=tokenizer.eos_id,
-        max_new_tokens=max_new_tokens,
-        seed=seed,
-    )
-    sys.stdout.write(prompt)
-    for text in stream_text(tokenizer, ids, new):
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    sys.stdout.write("\n")
 
 
 @app.command(epilog="Example: tinyllama report mini")

@@ -1,4 +1,4 @@
-"""Commands that bring models in and out: import, export."""
+"""Commands that bring models in and out: import, export, publish."""
 
 from __future__ import annotations
 
@@ -98,3 +98,26 @@ def export(  # noqa: PLR0913  # a command's options
         folders = export_family(family, checkpoints, records)
     for folder in folders.values():
         typer.echo(folder)
+
+
+@app.command(epilog="Example: tinyllama publish runs/mini/exports/v1.1 --repo me/mini --dry-run")
+def publish(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="An export: a Hugging Face folder, or one of GGUF.")],
+    *,
+    repo: Annotated[str, typer.Option(metavar="OWNER/NAME", help="The hub's repository, made if it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="A new repository is for its owner alone.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send an export to the Hugging Face hub, in one commit. Log in first, by `hf auth login` or HF_TOKEN."""
+    from tinyllama.export import files_to_send  # noqa: PLC0415  # imports torch
+    from tinyllama.export import publish as send  # noqa: PLC0415  # as above
+
+    files = files_to_send(folder, repo)
+    url = None if dry_run else send(folder, repo, private=private)
+    if as_json:
+        print_json({"repo": repo, "files": files, "url": url})
+        return
+    for name, size in files.items():
+        typer.echo(f"{size:>15,}  {name}")
+    typer.echo(url or f"{sum(files.values()):>15,}  bytes would be sent to {repo}; nothing was")

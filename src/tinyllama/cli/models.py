@@ -47,17 +47,6 @@ class ModelSource(Protocol):
         """What identifies it: kind, SHA-256 of the weights, BOS policy, and what is known of its training."""
 
 
-def open_model(given: Path | str) -> tuple[Llama, Tokenizer]:
-    """Load a model in fp32, and its tokenizer; see `find_model`.
-
-    Raises:
-        ModelError: there is no model, or one that cannot be loaded.
-        CorpusError: its tokenizer cannot be read.
-    """
-    source = find_model(given)
-    return source.load(), source.tokenizer()
-
-
 def find_model(given: Path | str) -> ModelSource:
     """What a person points at: a Hugging Face folder, a GGUF file, a checkpoint, a run's folder, or a hub id.
 

@@ -84,7 +84,7 @@ def continue_prompt(model: Any, family: Family, prompt: str) -> str:  # noqa: AN
     settings = Sampling(temperature=1.0, top_k=10, repetition_penalty=1.5)
     new = generate(
         model,
-        torch.tensor([ids]),
+        ids,
         settings,
         eos_id=tokenizer.eos_id,
         max_new_tokens=_SAMPLE_TOKENS,

@@ -48,12 +48,10 @@ def decode(  # noqa: PLR0913  # what a continuation depends on
     context, device = model.shape.context, model.embed_tokens.weight.device
     room = min(settings.room, context - 1)
     generator = torch.Generator(device).manual_seed(seed)
-    cache = KeyValueCache(model.shape.layers)
+    cache = KeyValueCache(model.shape.layers, capacity=min(len(prompt) + room, context))
     state = model.hidden(torch.tensor([prompt[-(context - room) :]], device=device), cache=cache)[:, -1]
     state = state.expand(samples, -1)
-    cache.layers = [
-        held and (held[0].expand(samples, -1, -1, -1), held[1].expand(samples, -1, -1, -1)) for held in cache.layers
-    ]
+    cache.repeat(samples)
     ids: list[list[int]] = [[] for _ in range(samples)]
     texts, open_ones = [""] * samples, set(range(samples))
     for step in range(room):

@@ -5,6 +5,7 @@ from tinyllama.export.folder import export_model
 from tinyllama.export.gguf import FILE_TYPES, About
 from tinyllama.export.gguf_folder import export_gguf
 from tinyllama.export.parity import ParityResult, check_parity
+from tinyllama.export.publishing import files_to_send, publish
 
 __all__ = [
     "FILE_TYPES",
@@ -13,6 +14,8 @@ __all__ = [
     "check_parity",
     "export_gguf",
     "export_model",
+    "files_to_send",
     "model_card",
+    "publish",
     "quick_start",
 ]

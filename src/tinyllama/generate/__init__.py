@@ -1,7 +1,8 @@
 """Text from a model: sampling, generation with a cache, streaming."""
 
-from tinyllama.generate.generate import generate
+from tinyllama.generate.generate import generate, generate_batch
+from tinyllama.generate.packing import pack
 from tinyllama.generate.sampling import Sampling
-from tinyllama.generate.text import stream_text
+from tinyllama.generate.text import TextStream, stream_text
 
-__all__ = ["Sampling", "generate", "stream_text"]
+__all__ = ["Sampling", "TextStream", "generate", "generate_batch", "pack", "stream_text"]

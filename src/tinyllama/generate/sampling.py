@@ -1,6 +1,6 @@
 """How the next token is chosen: pure functions on logits, with transformers' semantics and order.
 
-Shapes in comments: V vocabulary, T tokens so far.
+Shapes in comments: B texts, V vocabulary, T tokens so far.
 """
 
 from __future__ import annotations
@@ -46,17 +46,19 @@ class Sampling:
 
 
 def process(logits: Tensor, seen: Tensor, settings: Sampling) -> Tensor:
-    """Logits [V] → logits [V] to sample from: penalty, then temperature, top_k and top_p.
+    """Logits [..., V] → logits [..., V] to sample from: penalty, then temperature, top_k and top_p.
 
     Args:
         logits: of the next token, fp32.
-        seen: ids of prompt and text so far [T].
+        seen: ids of prompt and text so far [..., T].
         settings: greedy settings apply the penalty alone.
     """
-    logits = penalise_repetition(logits, seen, settings.repetition_penalty)
+    if settings.repetition_penalty != 1:
+        logits = penalise_repetition(logits, seen, settings.repetition_penalty)
     if settings.temperature == 0:
         return logits
-    logits = logits / settings.temperature
+    if settings.temperature != 1:
+        logits = logits / settings.temperature
     if settings.top_k:
         logits = keep_top_k(logits, settings.top_k)
     if settings.top_p < 1:
@@ -64,11 +66,11 @@ def process(logits: Tensor, seen: Tensor, settings: Sampling) -> Tensor:
     return logits
 
 
-def choose(logits: Tensor, settings: Sampling, generator: torch.Generator) -> int:
-    """Processed logits [V] → a token id; greedy takes the first of the most likely ones."""
+def choose(logits: Tensor, settings: Sampling, generator: torch.Generator) -> Tensor:
+    """Processed logits [B, V] → token ids [B]; greedy takes the first of the most likely ones."""
     if settings.temperature == 0:
-        return int(logits.argmax())
-    return int(torch.multinomial(logits.softmax(-1), 1, generator=generator))
+        return logits.argmax(-1)
+    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
 
 
 def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
@@ -76,13 +78,13 @@ def penalise_repetition(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
     Once per token, however often it was seen.
     """
-    of_seen = logits[seen]
-    return logits.scatter(0, seen, torch.where(of_seen < 0, of_seen * penalty, of_seen / penalty))
+    of_seen = logits.gather(-1, seen)
+    return logits.scatter(-1, seen, torch.where(of_seen < 0, of_seen * penalty, of_seen / penalty))
 
 
 def keep_top_k(logits: Tensor, count: int) -> Tensor:
     """Set all but the `count` largest logits to -inf; those equal to the smallest kept one stay too."""
-    smallest_kept = logits.topk(min(count, logits.shape[0])).values[-1]
+    smallest_kept = logits.topk(min(count, logits.shape[-1])).values[..., -1:]
     return logits.masked_fill(logits < smallest_kept, -torch.inf)
 
 
@@ -93,5 +95,5 @@ def keep_top_p(logits: Tensor, probability: float) -> Tensor:
     """
     ascending, order = logits.sort()
     tail = ascending.softmax(-1).cumsum(-1) <= 1 - probability
-    tail[-1] = False
-    return logits.masked_fill(tail.scatter(0, order, tail), -torch.inf)
+    tail[..., -1] = False
+    return logits.masked_fill(tail.scatter(-1, order, tail), -torch.inf)

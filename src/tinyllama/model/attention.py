@@ -37,14 +37,18 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, bias:
     if bias is not None:
         out: Tensor = _PlainAttention.apply(query, key, value, bias)  # type: ignore[no-untyped-call]
         return out
-    return functional.scaled_dot_product_attention(
+    shape = query.shape
+    if shape[2] == 1:  # the heads of a group take the place of positions, so that keys they share are not copied
+        query = query.reshape(shape[0], key.shape[1], -1, shape[3])
+    mixed = functional.scaled_dot_product_attention(
         query,
         key,
         value,
         attn_mask=mask,
-        is_causal=mask is None and query.shape[2] > 1,
+        is_causal=mask is None and shape[2] > 1,
         enable_gqa=query.shape[1] != key.shape[1],
     )
+    return mixed.reshape(shape)
 
 
 class _PlainAttention(torch.autograd.Function):

@@ -23,24 +23,54 @@ if TYPE_CHECKING:
 
 
 class KeyValueCache:
-    """Keys and values of the positions already seen, per layer: [B, K, S, C]."""
+    """Keys and values of the positions already seen, per layer: [B, K, S, C].
 
-    def __init__(self, layers: int) -> None:
-        self.layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
+    They stand in buffers with room ahead, so that a new position is written and none is copied.
+    """
+
+    def __init__(self, layers: int, capacity: int = 0) -> None:
+        """Make an empty cache.
+
+        Args:
+            layers: of the model.
+            capacity: positions to make room for at the first; beyond them, the room doubles.
+        """
+        self._capacity = capacity
+        self._buffers: list[tuple[Tensor, Tensor] | None] = [None] * layers
+        self._lengths = [0] * layers
 
     @property
     def length(self) -> int:
         """Positions held."""
-        first = self.layers[0]
-        return 0 if first is None else first[0].shape[2]
+        return self._lengths[0]
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Append one layer's new keys and values; returns all of them."""
-        held = self.layers[layer]
-        if held is not None:
-            key, value = torch.cat([held[0], key], dim=2), torch.cat([held[1], value], dim=2)
-        self.layers[layer] = (key, value)
-        return key, value
+        """Append one layer's new keys and values; returns all of them, as views that the next call may outdate."""
+        start = self._lengths[layer]
+        end = start + key.shape[2]
+        buffers = self._buffers[layer]
+        if buffers is None or end > buffers[0].shape[2]:
+            room = max(self._capacity, end if buffers is None else 2 * end)
+            held = buffers or (key[:, :, :0], value[:, :, :0])
+            buffers = _enlarge(held[0], start, room), _enlarge(held[1], start, room)
+            self._buffers[layer] = buffers
+        buffers[0][:, :, start:end] = key
+        buffers[1][:, :, start:end] = value
+        self._lengths[layer] = end
+        return buffers[0][:, :, :end], buffers[1][:, :, :end]
+
+    def repeat(self, copies: int) -> None:
+        """Make B times `copies` of B texts, to go on from each in several ways."""
+        for layer, buffers in enumerate(self._buffers):
+            if buffers is not None:
+                self._buffers[layer] = (buffers[0].repeat(copies, 1, 1, 1), buffers[1].repeat(copies, 1, 1, 1))
+
+
+def _enlarge(held: Tensor, length: int, room: int) -> Tensor:
+    """A buffer [B, K, room, C] that begins with the first `length` positions of another."""
+    buffer = held.new_empty(*held.shape[:2], room, held.shape[3])
+    buffer[:, :, :length] = held[:, :, :length]
+    return buffer
 
 
 def rope_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
@@ -182,7 +212,7 @@ class Llama(nn.Module):
             mask: True where attention may look, [B or 1, 1, T, S]; None means causal.
             cache: extended in place by the new positions.
             positions: of the ids in their texts [B, 1, T], where they don't simply follow each other (several
-                texts after a prefix that they share); needs a mask and goes without a cache.
+                texts after a prefix that they share, texts of different length side by side); needs a mask.
         """
         start = 0 if cache is None else cache.length
         length = tokens.shape[1]

@@ -1,0 +1,162 @@
+"""Our generation against transformers' on a CPU: tokens per second of one prompt's continuation.
+
+    python benchmarks/generate.py tiny|1.1b|FOLDER [--dtype fp32|bf16] [--compile] [--gguf FILE]
+
+`tiny` and `1.1b` are models of random weights (width 128, 4 layers, and TinyLlama's shape; 32,000 tokens); FOLDER is a
+Hugging Face folder. All run in one process, in turns, and continue the same 16 random ids greedily; the figures are
+medians of wall-clock and of processor seconds. With --compile, transformers also runs with its static cache and
+torch.compile, warmed up first; with --gguf, llama.cpp (llama-cpp-python) runs the given file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from tinyllama.generate import Sampling, generate, pack
+from tinyllama.model import Llama
+from tinyllama.model.folder import config_of_shape, load_folder
+from tinyllama.model.folder_weights import hub_name
+from tinyllama.recipe import ModelShape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHAPES = {
+    "tiny": ModelShape(layers=4, width=128, ffn=352, heads=4, kv_heads=2, context=2048, vocab_size=32000),
+    "1.1b": ModelShape(layers=22, width=2048, ffn=5632, heads=32, kv_heads=4, context=2048, vocab_size=32000),
+}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PROMPT_TOKENS = 16
+
+
+def main() -> None:
+    """Measure and print JSON."""
+    asked = _arguments()
+    torch.set_num_threads(asked.threads)
+    model, dtype = _model(asked.model, DTYPES[asked.dtype]), DTYPES[asked.dtype]
+    prompt = torch.randint(3, model.shape.vocab_size, (PROMPT_TOKENS,), generator=torch.Generator().manual_seed(0))
+    runs = _theirs(model, dtype, prompt, asked)
+    pack(model)
+    greedy = Sampling(temperature=0, repetition_penalty=1.0)
+    runs["tinyllama"] = lambda: list(
+        generate(model, prompt.tolist(), greedy, eos_id=None, max_new_tokens=asked.tokens, seed=0)
+    )
+    if asked.gguf is not None:
+        runs["llama.cpp"] = _llama_cpp(asked.gguf, prompt, asked)
+    seconds, texts = _in_turns(runs, asked.rounds)
+    rates = {
+        name: {kind: asked.tokens / statistics.median(taken) for kind, taken in zip(("wall", "cpu"), both, strict=True)}
+        for name, both in seconds.items()
+    }
+    facts = {
+        "model": asked.model,
+        "dtype": asked.dtype,
+        "threads": asked.threads,
+        "new_tokens": asked.tokens,
+        "rounds": asked.rounds,
+        "tokens_per_second": {name: rate["wall"] for name, rate in rates.items()},
+        "tokens_per_processor_second": {name: rate["cpu"] for name, rate in rates.items()},
+        "times_as_fast_as": {
+            name: rates["tinyllama"]["wall"] / rate["wall"] for name, rate in rates.items() if name != "tinyllama"
+        },
+        "first_ids_in_common": {name: _common(texts["tinyllama"], ids) for name, ids in texts.items()},
+    }
+    print(json.dumps(facts, indent=2))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Compare generation with transformers'.")
+    parser.add_argument("model", help="tiny, 1.1b or a Hugging Face folder")
+    parser.add_argument("--dtype", choices=DTYPES, default="fp32")
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--compile", action="store_true", help="also transformers' static cache + torch.compile")
+    parser.add_argument("--gguf", type=Path, help="also llama.cpp on this file")
+    return parser.parse_args()
+
+
+def _model(name: str, dtype: torch.dtype) -> Llama:
+    if name not in SHAPES:
+        return load_folder(Path(name), dtype)
+    model = Llama(SHAPES[name])
+    model.initialise(0)
+    return model.to(dtype).eval().requires_grad_(requires_grad=False)
+
+
+def _theirs(
+    model: Llama, dtype: torch.dtype, prompt: torch.Tensor, asked: argparse.Namespace
+) -> dict[str, Callable[[], list[int]]]:
+    """Transformers' model over the same memory, and its ways to generate."""
+    config = config_of_shape(model.shape, dtype=dtype, bos_id=1, eos_id=2)
+    with torch.device("meta"):
+        twin: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype)
+    twin.load_state_dict({hub_name(name): weight for name, weight in model.state_dict().items()}, assign=True)
+    twin.model.rotary_emb = type(twin.model.rotary_emb)(twin.config)  # not stored, and empty on the meta device
+    twin.eval()
+    twin.generation_config.update(eos_token_id=None, pad_token_id=0, do_sample=False)
+
+    def run(**options: Any) -> list[int]:  # noqa: ANN401  # those of generate
+        ids = twin.generate(
+            prompt[None],
+            attention_mask=torch.ones_like(prompt)[None],
+            max_new_tokens=asked.tokens,
+            min_new_tokens=asked.tokens,
+            **options,
+        )
+        found: list[int] = ids[0, PROMPT_TOKENS:].tolist()
+        return found
+
+    runs = {"transformers": run}
+    if asked.compile:
+        from transformers import CompileConfig  # noqa: PLC0415  # only then
+
+        config = CompileConfig(fullgraph=False, mode="default")
+        runs["transformers static + compile"] = lambda: run(cache_implementation="static", compile_config=config)
+    return runs
+
+
+def _llama_cpp(file: Path, prompt: torch.Tensor, asked: argparse.Namespace) -> Callable[[], list[int]]:
+    from llama_cpp import Llama as LlamaCpp  # noqa: PLC0415  # only then
+
+    engine = LlamaCpp(str(file), n_ctx=2048, n_threads=asked.threads, verbose=False)
+
+    def run() -> list[int]:
+        engine.reset()
+        ids = engine.generate(prompt.tolist(), temp=0.0, repeat_penalty=1.0)
+        return [token for token, _ in zip(ids, range(asked.tokens), strict=False)]
+
+    return run
+
+
+def _in_turns(
+    runs: dict[str, Callable[[], list[int]]], rounds: int
+) -> tuple[dict[str, tuple[list[float], list[float]]], dict[str, list[int]]]:
+    """(wall, processor) seconds of every run in every round after one to warm up, and each one's last ids."""
+    seconds: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    texts = {name: run() for name, run in runs.items()}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            texts[name] = run()
+            seconds[name][0].append(time.perf_counter() - wall)
+            seconds[name][1].append(time.process_time() - cpu)
+    return seconds, texts
+
+
+def _common(ours: list[int], theirs: list[int]) -> int:
+    """How many ids are the same before the first that differs."""
+    return next((i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), len(ours))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""An export on its way to the Hugging Face hub, by the hub's own client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tinyllama.engine.hub import HUB_ID
+from tinyllama.errors import PublishError
+from tinyllama.export.gguf_folder import MODELFILE
+from tinyllama.model.folder import CONFIG
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CARD = "README.md"
+
+
+def files_to_send(folder: Path, repo: str) -> dict[str, int]:
+    """What of an export goes to the hub: name → bytes. Hidden files stay here.
+
+    Args:
+        folder: an export.
+        repo: `owner/name` of the repository.
+
+    Raises:
+        PublishError: the folder is no export, its card has no metadata, or the hub has no such names.
+    """
+    if not HUB_ID.fullmatch(repo):
+        raise PublishError(
+            f"--repo {repo}: a repository of the hub is named OWNER/NAME, of letters, digits, -, _ and ."
+        )
+    _check_export(folder)
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    names = {path.relative_to(folder): path.stat().st_size for path in files}
+    return {
+        name.as_posix(): size
+        for name, size in names.items()
+        if not any(part.startswith(".") for part in name.parts)
+    }  # fmt: skip
+
+
+def publish(folder: Path, repo: str, *, private: bool) -> str:
+    """Send an export to the hub in one commit: the repository holds all of it, or nothing new.
+
+    The client finds the user's token itself. What the repository holds beside these files stays.
+
+    Args:
+        folder: an export.
+        repo: `owner/name` of the repository, made if it is not there.
+        private: whether a new one is for its owner alone.
+
+    Returns:
+        The repository's address.
+
+    Raises:
+        PublishError: the folder is no export, or the hub cannot be reached or does not take it.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi  # noqa: PLC0415  # takes half a second
+
+    operations = [
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in files_to_send(folder, repo)
+    ]
+    hub = HfApi()
+    try:
+        address = hub.create_repo(repo, private=private, exist_ok=True)
+        hub.create_commit(repo, operations, commit_message=f"Upload {folder.resolve().name}")
+    except Exception as error:  # the client's errors have no common root
+        reason = str(error).strip().replace("\n", " ")
+        raise PublishError(
+            f"{repo}: the hub at {hub.endpoint} did not take it: {reason}; nothing of this commit is there. "
+            "Check the connection, and log in with a token that may write (`hf auth login`, or HF_TOKEN)"
+        ) from error
+    return str(address)
+
+
+def _check_export(folder: Path) -> None:
+    if not (folder / CARD).is_file() or not any((folder / mark).is_file() for mark in (CONFIG, MODELFILE)):
+        raise PublishError(
+            f"{folder}: is no export ({CARD} and {CONFIG} or {MODELFILE}); make one with `tinyllama export`"
+        )
+    _, _, rest = (folder / CARD).read_text(encoding="utf-8").partition("---\n")
+    try:
+        facts: Any = yaml.safe_load(rest.partition("\n---")[0])
+    except yaml.YAMLError as error:
+        raise PublishError(f"{folder / CARD}: its metadata is no YAML: {error}; export the model anew") from error
+    if not isinstance(facts, dict) or "license" not in facts:
+        raise PublishError(f"{folder / CARD}: its metadata names no license; export the model anew")

@@ -1,0 +1,127 @@
+"""A stand-in for the Hugging Face hub: the part of its HTTP interface that an upload needs, as its client calls it.
+
+It is no hub: nobody is checked beyond one token, nothing is kept on disk, and there is one branch.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LARGE = (".safetensors", ".gguf", ".model")
+"""Files that go through large file storage."""
+
+
+@dataclass
+class Hub:
+    """What the stand-in holds."""
+
+    url: str = ""
+    token: str = "hf_standin"  # noqa: S105  # of the stand-in alone
+    repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    private: set[str] = field(default_factory=set)
+    stored: dict[str, bytes] = field(default_factory=dict)
+    """Large files by their SHA-256."""
+    commits: list[str] = field(default_factory=list)
+    requests: int = 0
+
+
+@contextmanager
+def stand_in_hub() -> Iterator[Hub]:
+    """Serve a hub on a free port of this machine while the block runs."""
+    hub = Hub()
+
+    class Handler(_Handler):
+        held = hub
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        hub.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield hub
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    held: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: Any) -> None:  # noqa: ANN401  # the base class's
+        """Say nothing."""
+
+    def do_POST(self) -> None:  # the name that the base class looks for
+        self.held.requests += 1
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        path = self.path.split("?")[0]
+        if path == "/api/validate-yaml":
+            self._answer(200, {"errors": [], "warnings": []})
+        elif self.headers.get("Authorization") != f"Bearer {self.held.token}":
+            self._answer(401, {"error": "Invalid username or password."})
+        elif path == "/api/repos/create":
+            self._create(json.loads(body))
+        elif path.endswith("/preupload/main"):
+            modes = [
+                {"path": file["path"], "shouldIgnore": False, "oid": None}
+                | {"uploadMode": "lfs" if file["path"].endswith(LARGE) else "regular"}
+                for file in json.loads(body)["files"]
+            ]
+            self._answer(200, {"files": modes})
+        elif path.endswith("/info/lfs/objects/batch"):
+            objects = [
+                entry | {"actions": {"upload": {"href": f"{self.held.url}/store/{entry['oid']}"}}}
+                for entry in json.loads(body)["objects"]
+            ]
+            self._answer(200, {"transfer": "basic", "objects": objects})
+        else:
+            self._commit(path.removeprefix("/api/models/").removesuffix("/commit/main"), body)
+
+    def do_PUT(self) -> None:  # the name that the base class looks for
+        self.held.requests += 1
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        name = self.path.removeprefix("/store/")
+        if hashlib.sha256(data).hexdigest() != name:
+            self._answer(400, {"error": "another content than announced"})
+            return
+        self.held.stored[name] = data
+        self._answer(200, {})
+
+    def _create(self, asked: dict[str, Any]) -> None:
+        name = f"{asked['organization']}/{asked['name']}"
+        known = name in self.held.repositories
+        self.held.repositories.setdefault(name, {})
+        if not known and asked.get("visibility") == "private":
+            self.held.private.add(name)
+        self._answer(409 if known else 200, {"url": f"{self.held.url}/{name}"})
+
+    def _commit(self, name: str, body: bytes) -> None:
+        files = {}
+        for line in map(json.loads, body.splitlines()):
+            value = line["value"]
+            if line["key"] == "header":
+                self.held.commits.append(value["summary"])
+            elif line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = self.held.stored[value["oid"]]
+        self.held.repositories[name] |= files
+        self._answer(200, {"success": True, "commitOid": "0" * 40, "commitUrl": f"{self.held.url}/{name}/commit/0"})
+
+    def _answer(self, status: int, value: dict[str, Any]) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
