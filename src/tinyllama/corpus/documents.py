@@ -1,21 +1,23 @@
 """Documents out of text files, directories, JSON Lines, Parquet and builtin sources.
 
 Order is fixed: sources as the recipe lists them, files by path (code points), documents as they stand in
-the file. Text is passed on exactly as it is, but for a byte order mark at the start of a file. What cannot
-be read is handed to `reject`, one record for each document or file, never dropped in silence.
+the file. Text is passed on exactly as it is, but for a byte order mark at the start of a file and for halves of
+surrogate pairs, which are no characters. What cannot be read is handed to `reject`, one record for each document
+or file, never dropped in silence.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from glob import glob
 from itertools import chain
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tinyllama.corpus.builtin import read_builtin
-from tinyllama.corpus.records import BYTE_ORDER_MARK, lookup, read_records, record_suffix
+from tinyllama.corpus.records import BYTE_ORDER_MARK, UTF_16_MARKS, lookup, read_records, record_suffix
 from tinyllama.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ TEXT_SUFFIXES = frozenset(
 """What is read as text in a directory; a file that a pattern names is read as text whatever its suffix."""
 
 _EXCERPT = 120
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+_MOST_NULS = 1 / 4
+"""Of a text's characters; English in UTF-16 is half NULs when it is read as UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +61,15 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A document, file or part of a file that could not be used."""
+    """A document, file or part of a file that could not be used, or not as it stood."""
 
     origin: str
     reason: str
     excerpt: str
     """The start of what was found there, for people."""
+    kind: Literal["damaged", "empty", "skipped", "repaired"] = "damaged"
+    """`damaged`: text was lost. `empty`: there is none. `skipped`: a file that was not read. `repaired`: the
+    document was kept, with U+FFFD in place of what is no character."""
 
 
 def read_documents(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") -> Iterator[Document]:
@@ -73,9 +81,10 @@ def read_documents(corpus: Corpus, root: Path, reject: Reject, *, name: str = ""
     Args:
         corpus: the recipe's corpus.
         root: folder that relative file patterns start from.
-        reject: receives what could not be used: invalid UTF-8, lone surrogates, text that is empty or all
-            white space, lines that are no JSON object, fields that are missing or no string, damaged or
-            truncated files, and files that this corpus has already read with the same settings.
+        reject: receives what could not be used: invalid UTF-8, UTF-16, text that is empty or all white space,
+            lines that are no JSON object, fields that are missing, given twice or no string, damaged or
+            truncated files, and files that this corpus has already read with the same settings; and documents
+            in which lone halves of surrogate pairs were replaced.
         name: the corpus's name, for error messages.
 
     Raises:
@@ -169,10 +178,14 @@ def _new_files(
         origin = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
         key = (str(path.resolve()), settings)
         if key in seen:
-            reject(Rejected(origin, "this file was already read for this corpus, under another name or source", ""))
+            reject(
+                Rejected(
+                    origin, "this file was already read for this corpus, under another name or source", "", "skipped"
+                )
+            )
         elif not _is_readable(path, str(source.files)):
             reason = f"a file of suffix {path.suffix!r} is read as text only where `files` spells the suffix"
-            reject(Rejected(origin, reason, ""))
+            reject(Rejected(origin, reason, "", "skipped"))
         else:
             yield path, origin
         seen.add(key)
@@ -209,18 +222,33 @@ def _accept_record(record: Record, origin: str, source: Source, reject: Reject) 
 
 def _accept(data: bytes | str, origin: str, group: str, reject: Reject) -> Iterator[Document]:
     """The text as a document, unless it is none."""
-    try:
-        text = data.removeprefix(BYTE_ORDER_MARK).decode() if isinstance(data, bytes) else data
-        text.encode()
-    except UnicodeDecodeError as error:
-        reject(Rejected(origin, f"not valid UTF-8 at byte {error.start}", _excerpt(data)))
-    except UnicodeEncodeError as error:
-        reject(Rejected(origin, f"half of a surrogate pair at character {error.start}", _excerpt(data)))
+    if isinstance(data, str):
+        text, halves = _HALF_PAIR.subn("\ufffd", data) if not _is_encodable(data) else (data, 0)
+        if halves:
+            reason = f"halves of surrogate pairs became U+FFFD: {halves} of them"
+            reject(Rejected(origin, reason, _excerpt(data), "repaired"))
     else:
-        if text.strip():
-            yield Document(text, origin, group, 0)
-        else:
-            reject(Rejected(origin, "empty: no text but white space", _excerpt(text)))
+        try:
+            text = data.removeprefix(BYTE_ORDER_MARK).decode()
+        except UnicodeDecodeError as error:
+            found = "UTF-16, not UTF-8: convert it" if data.startswith(UTF_16_MARKS) else "not valid UTF-8"
+            reject(Rejected(origin, f"{found} (byte {error.start})", _excerpt(data)))
+            return
+    if not text.strip():
+        reject(Rejected(origin, "empty: no text but white space", _excerpt(text), "empty"))
+    elif "\0" in text and text.count("\0") > _MOST_NULS * len(text):
+        share = text.count("\0") / len(text)
+        reject(Rejected(origin, f"{share:.0%} of the characters are NUL: UTF-16, or no text at all", _excerpt(text)))
+    else:
+        yield Document(text, origin, group, 0)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _spelling(value: Any) -> str:  # noqa: ANN401  # any JSON value

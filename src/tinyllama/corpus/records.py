@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import zstandard
+from tinyllama.corpus.decompression import DAMAGE, decompress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,9 +19,10 @@ RECORD_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-_CHUNK = 1 << 18
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+"""Byte order marks of UTF-16; no UTF-8 begins so."""
+
 _ROWS = 256
-_DAMAGE = (EOFError, zlib.error, zstandard.ZstdError)
 
 
 class Record(NamedTuple):
@@ -59,7 +59,7 @@ def read_records(path: Path, columns: Iterable[str]) -> Iterator[Record]:
         if suffix == ".parquet":
             yield from _read_parquet(file, set(columns))
         else:
-            yield from _read_json_lines(_decompress(file, suffix))
+            yield from _read_json_lines(decompress(file, suffix))
 
 
 def lookup(fields: dict[str, Any], name: str) -> Any:  # noqa: ANN401  # any JSON value
@@ -75,23 +75,35 @@ def _read_json_lines(chunks: Iterator[bytes]) -> Iterator[Record]:
     number = 0
     try:
         for number, line in enumerate(_lines(chunks), start=1):
+            if number == 1 and line.startswith(UTF_16_MARKS):
+                yield Record("", {}, "the file is UTF-16, not UTF-8; all of it is lost: convert it", line)
+                return
             content = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
             if content.strip():
                 yield _parse(content, f":{number}")
-    except _DAMAGE as error:
+    except DAMAGE as error:
         yield Record("", {}, f"damaged or cut off; what follows line {number} is lost: {error}")
 
 
 def _parse(line: bytes, place: str) -> Record:
     try:
-        fields = json.loads(line.decode())
+        fields = json.loads(line.decode(), object_pairs_hook=_unique)
     except UnicodeDecodeError as error:
         return Record(place, {}, f"not valid UTF-8 at byte {error.start} of the line", line)
     except (ValueError, RecursionError) as error:
-        return Record(place, {}, f"not valid JSON: {error}", line)
+        return Record(place, {}, f"not usable JSON: {error}", line)
     if not isinstance(fields, dict):
         return Record(place, {}, f"a JSON {type(fields).__name__} where an object with a text field belongs", line)
     return Record(place, fields)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of some pairs; which value of a field given twice is meant, nobody can tell."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"field {next(name for name in names if names.count(name) > 1)!r} is given twice")
+    return fields
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -105,45 +117,12 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
             for other in others:
                 yield b"".join(pending)
                 pending = [other]
-    except _DAMAGE as error:
+    except DAMAGE as error:
         failure = error
     if rest := b"".join(pending):
         yield rest
     if failure is not None:
         raise failure
-
-
-def _decompress(file: BinaryIO, suffix: str | None) -> Iterator[bytes]:
-    """The bytes of a file of any number of compressed frames, in chunks.
-
-    Raises:
-        EOFError: the file ends inside a frame (the libraries' own file objects would lose what they hold, or
-            not notice).
-        zlib.error: damaged gzip.
-        zstandard.ZstdError: damaged Zstandard.
-    """
-    frame = _new_frame(suffix)
-    if frame is None:
-        while data := file.read(_CHUNK):
-            yield data
-        return
-    within = True  # a compressed file has at least one frame
-    while data := file.read(_CHUNK):
-        # gzip allows zeros after a frame; no frame of either format begins with one.
-        while data := data if within else data.lstrip(b"\0"):
-            yield frame.decompress(data)
-            within = not frame.eof
-            data = frame.unused_data
-            if frame.eof:
-                frame = _new_frame(suffix)
-    if within:
-        raise EOFError("the file ends inside a compressed frame")
-
-
-def _new_frame(suffix: str | None) -> Any:  # noqa: ANN401  # the two libraries' classes only look alike
-    if suffix == ".jsonl.zst":
-        return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
-    return zlib.decompressobj(wbits=31) if suffix == ".jsonl.gz" else None
 
 
 def _read_parquet(file: BinaryIO, names: set[str]) -> Iterator[Record]:
