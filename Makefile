@@ -27,7 +27,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 
 # One virtual environment; each stamp stands for the extras installed in it.
-$(VENV)/.demo: EXTRAS := eval,report
+$(VENV)/.demo: EXTRAS := eval,fast,report
 $(VENV)/.test: EXTRAS := test
 $(VENV)/.dev: EXTRAS := dev
 $(VENV)/.demo $(VENV)/.test $(VENV)/.dev: pyproject.toml

@@ -3,6 +3,7 @@
 TinyLlamaError                ours to answer for: exit code 1
 ├── Interrupted               a signal ended the run after a checkpoint: exit code 128 + its number
 ├── RankLostError             another rank of the run died or hangs
+├── WorkerLostError           a process that prepares a corpus was killed
 └── UserError                 a mistake in what was given: exit code 2, shown without a traceback
     ├── RecipeError           a recipe file: file, line and key
     ├── PlanError             a recipe that is valid but cannot be planned
@@ -35,6 +36,10 @@ class Interrupted(TinyLlamaError):  # noqa: N818  # not an error; the user or th
 
 class RankLostError(TinyLlamaError):
     """Another rank died or hangs; names it, and what was being done."""
+
+
+class WorkerLostError(TinyLlamaError):
+    """A process that prepares a corpus was killed; what was finished is kept."""
 
 
 class UserError(TinyLlamaError):

@@ -65,13 +65,17 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  # any JSON valu
 
 
 @contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
+def new_directory(path: Path, mark: str = "partial") -> Iterator[Path]:
     """Yield a directory beside `path` that becomes `path` when the block ends well, and vanishes if not.
 
     Every file in it is fsynced before the rename. What stood at `path` is replaced only then.
+
+    Args:
+        path: what it becomes.
+        mark: in its name till then; processes that may write the same directory at once need their own.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
+    beside = path.with_name(f".{path.name}.{mark}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     try:

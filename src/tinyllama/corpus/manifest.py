@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-TRAIN, HELD_OUT = "train", "held_out"
+SPLITS = TRAIN, HELD_OUT = "train", "held_out"
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ def verify_corpus(corpus: PreparedCorpus) -> None:
             raise CorpusError(f"{corpus.folder / name}: its SHA-256 differs from the manifest's; prepare it again")
 
 
-def file_facts(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of every file in a folder, by name."""
+def file_facts(folder: Path, known: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file in a folder, by name; `known` has the SHA-256 of some already."""
     return {
-        path.name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        path.name: {"bytes": path.stat().st_size, "sha256": known.get(path.name) or sha256_file(path)}
         for path in sorted(folder.iterdir())
         if path.is_file()
     }

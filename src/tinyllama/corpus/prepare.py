@@ -2,83 +2,46 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import ExitStack
-from dataclasses import asdict
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, TextIO
+import shutil
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tinyllama.corpus.assembly import assemble, plan_shards, write_shard
 from tinyllama.corpus.builtin import builtin_facts
-from tinyllama.corpus.documents import read_documents
-from tinyllama.corpus.held_out import is_held_out
-from tinyllama.corpus.manifest import (
-    FORMAT,
-    HELD_OUT,
-    MANIFEST,
-    TRAIN,
-    PreparedCorpus,
-    file_facts,
-    open_corpus,
-)
-from tinyllama.corpus.shards import ShardWriter, token_dtype
+from tinyllama.corpus.documents import plan_tasks
+from tinyllama.corpus.encoding import open_engine
+from tinyllama.corpus.manifest import FORMAT, MANIFEST, TRAIN, PreparedCorpus, file_facts, open_corpus
+from tinyllama.corpus.pool import available_cores, run_calls, run_tasks
+from tinyllama.corpus.rejection import Quarantine
+from tinyllama.corpus.shards import token_dtype
+from tinyllama.corpus.space import check_space
+from tinyllama.corpus.tasks import REJECTED, Counts, Settings, finished_task
 from tinyllama.errors import CorpusError
-from tinyllama.files import new_directory, write_json
+from tinyllama.files import new_directory, sha256_json, write_atomic, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from tinyllama.corpus.documents import Document, Rejected
+    import numpy as np
+
+    from tinyllama.corpus.documents import Task
+    from tinyllama.corpus.rejection import Rejected
     from tinyllama.corpus.tokenizer import TextTokenizer
     from tinyllama.recipe import Corpus, Recipe
 
-_BATCH_CHARACTERS = 4_000_000
-"""Text tokenized at a time; bounds memory and keeps all cores busy."""
+_IDENTITY = "identity"
+_ENOUGH = 100
+"""Documents that a corpus must have for its share of damaged ones to mean something."""
 
 
-class _Quarantine:
-    """Writes every rejected document to a file, with its reason, and counts them."""
+class How(NamedTuple):
+    """How to prepare; nothing here changes what comes out."""
 
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        self.count = 0
-
-    def __call__(self, rejected: Rejected) -> None:
-        self._file.write(json.dumps(asdict(rejected), ensure_ascii=False) + "\n")
-        self.count += 1
-
-
-class _Split:
-    """Shards and document index of one half of a corpus, while they are being written."""
-
-    def __init__(self, folder: Path, name: str, vocab_size: int) -> None:
-        self.name = name
-        self.writer = ShardWriter(folder, name, token_dtype(vocab_size))
-        self.bytes = 0
-        self.index: dict[str, list[Any]] = {key: [] for key in ("start", "tokens", "bytes", "origin", "group", "part")}
-
-    def add(self, document: Document, ids: list[int]) -> None:
-        """Append one document's ids, BOS and EOS included."""
-        size = len(document.text.encode())
-        entry = (self.writer.tokens, len(ids), size, document.origin, document.group, document.part)
-        for key, value in zip(self.index, entry, strict=True):
-            self.index[key].append(value)
-        self.writer.append(ids)
-        self.bytes += size
-
-    def finish(self, folder: Path) -> dict[str, Any]:
-        """Close shards, write `<split>.documents.parquet`, and tell the manifest's entry."""
-        import pyarrow as pa  # noqa: PLC0415  # slow to import, needed only here
-        from pyarrow import parquet  # noqa: PLC0415
-
-        self.writer.close()
-        parquet.write_table(pa.table(self.index), folder / f"{self.name}.documents.parquet", compression="zstd")
-        return {
-            "documents": len(self.index["start"]),
-            "tokens": self.writer.tokens,
-            "bytes": self.bytes,
-            "shards": self.writer.shards,
-        }
+    workers: int | None = None
+    """Processes; None: as many as there are cores."""
+    exact_all: bool = False
+    """Have every document encoded by the tokenizer's own library too, not a sample."""
 
 
 def prepare_corpus(  # noqa: PLR0913, PLR0917  # each is named where it is called
@@ -87,9 +50,14 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # each is named where it is calle
     tokenizer: TextTokenizer,
     folder: Path,
     root: Path,
-    progress: Callable[[int, int], None] = lambda _documents, _bytes: None,
+    progress: Callable[[Counts], None] = lambda _counts: None,
+    how: How = How(),  # noqa: B008  # a constant
 ) -> PreparedCorpus:
     """Prepare one corpus of a recipe into `folder`, unless exactly that is there already.
+
+    The work is divided into tasks of some files each, which are kept in `.<name>.work` beside the folder until
+    all are done: a preparation that was killed goes on where it was. The result is the same to the byte for any
+    number of processes.
 
     Args:
         recipe: the recipe.
@@ -97,79 +65,111 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # each is named where it is calle
         tokenizer: the family's tokenizer.
         folder: where the corpus goes; complete or not there.
         root: folder that the recipe's relative paths start from.
-        progress: told documents and bytes of text so far.
+        progress: told what was done so far.
+        how: with what means.
 
     Raises:
-        CorpusError: no document could be read, or a pattern matches nothing.
-        SourceError: a builtin source cannot be had.
+        CorpusError: no document could be read or too many are damaged, a pattern matches nothing, there is no room
+            on the disk, or the engine's ids are not the tokenizer's.
+        SourceError: a builtin or remote source cannot be had.
+        WorkerLostError: a worker was killed.
     """
     corpus = recipe.corpora[name]
     request = _request(recipe, corpus, tokenizer)
     present = _present(folder, request)
     if present is not None:
         return present
-    with new_directory(folder) as beside, ExitStack() as stack:
-        splits = {split: _Split(beside, split, tokenizer.vocab_size) for split in (TRAIN, HELD_OUT)}
-        for entry in splits.values():
-            stack.callback(entry.writer.close)
-        with (beside / "rejected.jsonl").open("w", encoding="utf-8") as rejected:
-            count = _fill(recipe, name, tokenizer, root, splits, _Quarantine(rejected), progress)
-        manifest: dict[str, Any] = {
-            "format": FORMAT,
-            "corpus": name,
-            "license": corpus.license,
-            "request": request,
-            "dtype": token_dtype(tokenizer.vocab_size).name,
-            "bos_id": tokenizer.bos_id,
-            "eos_id": tokenizer.eos_id,
-            "splits": {split: entry.finish(beside) for split, entry in splits.items()},
-            "rejected": count,
-            "sources": [builtin_facts(s.builtin) if s.builtin else {"files": s.files} for s in corpus.sources],
-            "engine": f"sentencepiece {version('sentencepiece')}",
-        }
-        if not manifest["splits"][TRAIN]["documents"]:
-            raise CorpusError(f"corpus {name}: no document could be read ({count} rejected); check its sources")
-        manifest["files"] = file_facts(beside)
-        write_json(beside / MANIFEST, manifest)
+    skipped: list[Rejected] = []
+    tasks = plan_tasks(corpus, root, skipped.append, name=name)
+    engine, work = open_engine(tokenizer), folder.with_name(f".{folder.name}.work")
+    check_space(corpus, name, tasks, folder)
+    _claim(work, sha256_json([request, engine.name, how.exact_all, *tasks_identity(tasks)]))
+    settings = Settings(corpus, name, recipe.tokenizer.bos, recipe.tokenizer.eos, work, how.exact_all)
+    workers = how.workers or available_cores()
+    run_tasks(settings, tasks, tokenizer, engine, workers, progress)
+    results = [result for index in range(len(tasks)) if (result := finished_task(work, index)) is not None]
+    kept_aside = _check_damage(name, corpus, work, results, skipped)
+    _assemble(work, results, folder, token_dtype(tokenizer.vocab_size), workers, skipped, {
+        "format": FORMAT,
+        "corpus": name,
+        "license": corpus.license,
+        "request": request,
+        "bos_id": tokenizer.bos_id,
+        "eos_id": tokenizer.eos_id,
+        "rejected": sum(count for kind, count in kept_aside.items() if kind != "repaired"),
+        "kept_aside": kept_aside,
+        "sources": [builtin_facts(s.builtin) if s.builtin else {"files": s.files} for s in corpus.sources],
+        "engine": {"name": engine.name, "checked": sum(result["checked"] for result in results)},
+    })  # fmt: skip
+    shutil.rmtree(work)
     return open_corpus(folder)
 
 
-def _fill(  # noqa: PLR0913, PLR0917  # the pipeline's stations
-    recipe: Recipe,
-    name: str,
-    tokenizer: TextTokenizer,
-    root: Path,
-    splits: dict[str, _Split],
-    quarantine: _Quarantine,
-    progress: Callable[[int, int], None],
-) -> int:
-    """Read, tokenize and write every document; returns how many were rejected."""
-    corpus = recipe.corpora[name]
-    head = [tokenizer.bos_id] if recipe.tokenizer.bos else []
-    tail = [tokenizer.eos_id] if recipe.tokenizer.eos else []
-    documents = size = 0
-    for batch in _batches(read_documents(corpus, root, quarantine, name=name)):
-        for document, ids in zip(batch, tokenizer.encode([item.text for item in batch]), strict=True):
-            split = HELD_OUT if is_held_out(document, corpus.held_out, name) else TRAIN
-            splits[split].add(document, head + ids + tail)
-            size += len(document.text.encode())
-        documents += len(batch)
-        progress(documents, size)
-    return quarantine.count
+def _assemble(  # noqa: PLR0913, PLR0917  # what becomes of finished tasks
+    work: Path,
+    results: Sequence[dict[str, Any]],
+    folder: Path,
+    dtype: np.dtype[Any],
+    workers: int,
+    skipped: Sequence[Rejected],
+    facts: dict[str, Any],
+) -> None:
+    """Make the corpus out of finished tasks; its manifest has `facts`, and what only the files tell."""
+    shards = plan_shards(work, results, dtype)
+    every = [shard for part in shards.values() for shard in part]
+    run_calls(write_shard, [(work, shard, dtype.itemsize) for shard in every], workers)
+    with new_directory(folder) as beside:
+        with (beside / REJECTED).open("w", encoding="utf-8") as file:
+            quarantine = Quarantine(file)
+            for rejected in skipped:
+                quarantine(rejected)
+        manifest = facts | {"dtype": dtype.name, "splits": assemble(work, results, shards, beside)}
+        known = {shard["file"]: shard["sha256"] for part in manifest["splits"].values() for shard in part["shards"]}
+        manifest["files"] = file_facts(beside, known)
+        write_json(beside / MANIFEST, manifest)
 
 
-def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    """Group documents so that each batch holds about `_BATCH_CHARACTERS`."""
-    batch: list[Document] = []
-    characters = 0
-    for document in documents:
-        batch.append(document)
-        characters += len(document.text)
-        if characters >= _BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+def tasks_identity(tasks: Sequence[Task]) -> list[Any]:
+    """What makes the results of tasks worth keeping: the same files, unchanged, in the same tasks."""
+    return [[task.source, [[file.place, file.bytes, file.version] for file in task.files]] for task in tasks]
+
+
+def _claim(work: Path, identity: str) -> None:
+    """Make the work folder this preparation's: what another one left there goes, and what a killed worker had open."""
+    path = work / _IDENTITY
+    if not path.is_file() or path.read_text(encoding="utf-8") != identity:
+        shutil.rmtree(work, ignore_errors=True)
+        write_atomic(path, identity)
+    for partial in work.glob(".*"):
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def _check_damage(
+    name: str, corpus: Corpus, work: Path, results: list[dict[str, Any]], skipped: list[Rejected]
+) -> dict[str, int]:
+    """Count what was kept aside, by kind.
+
+    Raises:
+        CorpusError: no document is left, or more are damaged than the recipe allows.
+    """
+    kinds = Counter(rejected.kind for rejected in skipped)
+    for result in results:
+        kinds.update(result["kept_aside"])
+    good = sum(part["documents"] for result in results for part in result["splits"].values())
+    damaged = kinds["damaged"]
+    if not sum(result["splits"][TRAIN]["documents"] for result in results):
+        rejected = sum(kinds.values()) - kinds["repaired"]
+        raise CorpusError(f"corpus {name}: no document could be read ({rejected} rejected); check its sources")
+    if good + damaged >= _ENOUGH and damaged > corpus.max_damaged * (good + damaged):
+        raise CorpusError(
+            f"corpus {name}: {damaged} of {good + damaged} documents are damaged, more than max_damaged "
+            f"({float(corpus.max_damaged):.1%}) allows; see why in {work}/task-*/{REJECTED}, then repair the source "
+            f"or raise corpora.{name}.max_damaged"
+        )
+    return dict(sorted(kinds.items()))
 
 
 def _request(recipe: Recipe, corpus: Corpus, tokenizer: TextTokenizer) -> dict[str, Any]:

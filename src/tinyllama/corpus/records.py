@@ -1,4 +1,4 @@
-"""Records out of JSON Lines (plain, gzip, Zstandard) and Parquet: each one good, or its damage described."""
+"""Records out of JSON Lines (plain, gzip, Zstandard), Parquet and Arrow: each one good, or its damage described."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from tinyllama.corpus.decompression import DAMAGE, decompress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
     from typing import BinaryIO
 
     from pyarrow import RecordBatch
 
-RECORD_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+RECORD_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".arrow")
 """Files of many documents each."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -36,30 +35,31 @@ class Record(NamedTuple):
     """What stands there, where there is a problem."""
 
 
-def record_suffix(path: Path) -> str | None:
+def record_suffix(name: str) -> str | None:
     """Which of the record formats a file has by its name."""
-    name = path.name.lower()
-    return next((suffix for suffix in RECORD_SUFFIXES if name.endswith(suffix)), None)
+    lower = name.lower()
+    return next((suffix for suffix in RECORD_SUFFIXES if lower.endswith(suffix)), None)
 
 
-def read_records(path: Path, columns: Iterable[str]) -> Iterator[Record]:
+def read_records(file: BinaryIO, suffix: str, columns: Iterable[str]) -> Iterator[Record]:
     """The records of a file in one of the formats, in order.
 
     Damage costs what it hits and no more: a bad line, the row group or the rest of a compressed file.
 
     Args:
-        path: the file.
-        columns: fields that will be looked up (Parquet reads no others); dots reach into structs.
+        file: at its start.
+        suffix: its format, one of `RECORD_SUFFIXES`.
+        columns: fields that will be looked up (Parquet and Arrow read no others); dots reach into structs.
 
     Raises:
-        OSError: the file cannot be opened.
+        OSError: the file cannot be read.
     """
-    suffix = record_suffix(path)
-    with path.open("rb") as file:
-        if suffix == ".parquet":
-            yield from _read_parquet(file, set(columns))
-        else:
-            yield from _read_json_lines(decompress(file, suffix))
+    if suffix == ".parquet":
+        yield from _read_parquet(file, set(columns))
+    elif suffix == ".arrow":
+        yield from _read_arrow(file, set(columns))
+    else:
+        yield from _read_json_lines(decompress(file, suffix))
 
 
 def lookup(fields: dict[str, Any], name: str) -> Any:  # noqa: ANN401  # any JSON value
@@ -134,8 +134,7 @@ def _read_parquet(file: BinaryIO, names: set[str]) -> Iterator[Record]:
     except ArrowException as error:
         yield Record("", {}, f"not a readable Parquet file; all of it is lost: {error}")
         return
-    present = set(parquet.schema_arrow.names)
-    columns = sorted({name if name in present else name.partition(".")[0] for name in names} & present)
+    columns = _columns(parquet.schema_arrow.names, names)
     row = 0
     for group in range(parquet.num_row_groups):
         end = row + parquet.metadata.row_group(group).num_rows
@@ -146,6 +145,31 @@ def _read_parquet(file: BinaryIO, names: set[str]) -> Iterator[Record]:
         except (ArrowException, OSError) as error:
             yield Record("", {}, f"row group {group} is damaged; rows {row} to {end - 1} are lost: {error}")
         row = end
+
+
+def _read_arrow(file: BinaryIO, names: set[str]) -> Iterator[Record]:
+    """Arrow's own formats: the file, or the stream that `datasets` writes."""
+    from pyarrow import ArrowException, ipc  # noqa: PLC0415  # heavy, and most corpora have none
+
+    row = 0
+    try:
+        stream = file.read(6) != b"ARROW1"
+        file.seek(0)
+        reader = ipc.open_stream(file) if stream else ipc.open_file(file)
+        columns = _columns(reader.schema.names, names)
+        batches = iter(reader) if stream else map(reader.get_batch, range(reader.num_record_batches))
+        for batch in batches:
+            for start in range(0, batch.num_rows, _ROWS):
+                yield from _rows(batch.slice(start, _ROWS).select(columns), row + start)
+            row += batch.num_rows
+    except (ArrowException, OSError) as error:
+        yield Record("", {}, f"not readable as Arrow from row {row} on; the rest is lost: {error}")
+
+
+def _columns(present: Iterable[str], names: set[str]) -> list[str]:
+    """The columns that hold some fields: by the whole name, or by what stands before the first dot."""
+    there = set(present)
+    return sorted({name if name in there else name.partition(".")[0] for name in names} & there)
 
 
 def _rows(batch: RecordBatch, first: int) -> Iterator[Record]:

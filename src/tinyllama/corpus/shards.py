@@ -22,8 +22,13 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
     return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
 
 
+def shard_name(split: str, number: int) -> str:
+    """The file of a split's shard: `<split>-00000.bin`, `<split>-00001.bin` and so on."""
+    return f"{split}-{number:05d}.bin"
+
+
 class ShardWriter:
-    """Appends token ids to `<split>-00000.bin`, `<split>-00001.bin`, … and hashes them on the way."""
+    """Appends token ids to a split's shards and hashes them on the way."""
 
     def __init__(self, folder: Path, split: str, dtype: np.dtype[Any], shard_tokens: int = SHARD_TOKENS) -> None:
         self._folder, self._split, self._dtype, self._limit = folder, split, dtype, shard_tokens
@@ -33,7 +38,7 @@ class ShardWriter:
         """One entry per shard: file, tokens, sha256."""
         self.tokens = 0
 
-    def append(self, ids: Sequence[int]) -> None:
+    def append(self, ids: Sequence[int] | NDArray[np.uint32]) -> None:
         """Append ids; a document may continue in the next shard."""
         values = np.asarray(ids, dtype=self._dtype)
         while len(values):
@@ -46,7 +51,7 @@ class ShardWriter:
                 self.close()
 
     def _open(self) -> None:
-        name = f"{self._split}-{len(self.shards):05d}.bin"
+        name = shard_name(self._split, len(self.shards))
         self._file = (self._folder / name).open("wb")
         self._digest = hashlib.sha256()
         self.shards.append({"file": name, "tokens": 0, "sha256": ""})

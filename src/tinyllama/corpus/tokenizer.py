@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from tinyllama.corpus.documents import Rejected
+    from tinyllama.corpus.rejection import Rejected
     from tinyllama.recipe.schema import Recipe, TokenizerTraining
 
 TRAINING_CHARACTERS = 100_000_000
@@ -70,6 +70,8 @@ class TextTokenizer:
         from sentencepiece import SentencePieceProcessor  # noqa: PLC0415  # commands that need none start faster
 
         self.model_file = model_file
+        self.threads = os.cpu_count() or 1
+        """How many encode a list of texts."""
         try:
             self._processor = SentencePieceProcessor(model_proto=model_file.read_bytes())
         except (OSError, RuntimeError) as error:
@@ -79,7 +81,7 @@ class TextTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without BOS and EOS; a text that spells a special token stays text."""
-        ids: list[list[int]] = self._processor.encode(list(texts), out_type=int, num_threads=os.cpu_count() or 1)
+        ids: list[list[int]] = self._processor.encode(list(texts), out_type=int, num_threads=self.threads)
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -25,15 +25,27 @@ class _Pieces(NamedTuple):
 
 
 def write_tokenizer_json(model_file: Path, target: Path) -> None:
-    """Write a SentencePiece BPE as `tokenizers` reads it: the same ids, after BOS.
-
-    The normalizer puts a space before the text and writes spaces as U+2581; characters without a piece become
-    bytes. The spellings of unknown, BOS and EOS in a text are read as these tokens, as Llama tooling does
-    (prepared corpora are encoded by SentencePiece itself, where they stay text).
+    """Write `tokenizer_json` to a file.
 
     Args:
         model_file: a SentencePiece BPE with byte fallback and identity normalization.
         target: the tokenizer.json to write.
+
+    Raises:
+        CorpusError: the model is of another kind, whose ids would differ.
+    """
+    write_json(target, tokenizer_json(model_file))
+
+
+def tokenizer_json(model_file: Path) -> dict[str, Any]:
+    """A SentencePiece BPE as `tokenizers` reads it: the same ids, after BOS.
+
+    The normalizer puts a space before the text and writes spaces as U+2581; characters without a piece become
+    bytes. The spellings of unknown, BOS and EOS in a text are read as these tokens, as Llama tooling does (in
+    prepared corpora they stay text).
+
+    Args:
+        model_file: a SentencePiece BPE with byte fallback and identity normalization.
 
     Raises:
         CorpusError: the model is of another kind, whose ids would differ.
@@ -55,10 +67,10 @@ def write_tokenizer_json(model_file: Path, target: Path) -> None:
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, vocabulary[bos])]
     )
-    state = json.loads(tokenizer.to_str())
+    state: dict[str, Any] = json.loads(tokenizer.to_str())
     # The older spelling of merges: tokenizers below 0.20, as transformers 4.31 has it, reads no other.
     state["model"]["merges"] = [f"{left} {right}" for left, right in state["model"]["merges"]]
-    write_json(target, state)
+    return state
 
 
 def write_transformers_files(model_file: Path, folder: Path, *, context: int) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from tinyllama.errors import RecipeError
+from tinyllama.recipe.filters import Filter
 from tinyllama.recipe.quantities import BatchSize, Count, Number, Share
 
 PositiveCount = Annotated[Count, Field(gt=0)]
@@ -99,11 +100,11 @@ class Source(_Section):
 
     builtin: str | None = None
     files: str | None = None
-    """A path or glob; a directory stands for every readable file in it."""
+    """A path, a glob or a URL (`hf://datasets/…`, `s3://…`); a directory stands for every readable file in it."""
     text_field: str = "text"
     """Field of JSON and Parquet documents that holds the text; dots reach into nested objects."""
-    exclude: dict[str, list[str]] = {}
-    """Documents to leave out: field → values, e.g. `meta.redpajama_set_name: [RedPajamaGithub]`."""
+    where: str | None = None
+    """Which documents to keep, by their fields, e.g. `meta.redpajama_set_name != "RedPajamaGithub"`; see `Filter`."""
     limit: PositiveCount | None = None
     """Stop after the document that reaches this many characters."""
 
@@ -111,7 +112,16 @@ class Source(_Section):
     def _one_origin(self) -> Source:
         if (self.builtin is None) == (self.files is None):
             raise ValueError("give exactly one of builtin or files")
+        if self.builtin is not None and self.where is not None:
+            raise ValueError("where needs documents with fields; a builtin source has none")
         return self
+
+    @field_validator("where")
+    @classmethod
+    def _reads_as_a_filter(cls, where: str | None) -> str | None:
+        if where is not None:
+            Filter(where)
+        return where
 
 
 class HeldOut(_Section):
@@ -138,6 +148,8 @@ class Corpus(_Section):
     """Tokens to train on: an estimate until the corpus is prepared."""
     cut: PositiveCount | None = None
     """Cut longer documents into pieces of at most this many characters, at line ends where possible."""
+    max_damaged: Share = Fraction(1, 10)
+    """Preparation stops where a larger share of the documents is damaged."""
     held_out: HeldOut
     license: str
 

@@ -1,0 +1,153 @@
+"""From the folders of finished tasks to one corpus: shards, document index, quarantine, fingerprints.
+
+What comes out depends on the tasks' order alone, never on which worker did them, or when.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tinyllama.corpus.manifest import SPLITS
+from tinyllama.corpus.shards import SHARD_TOKENS, shard_name
+from tinyllama.corpus.tasks import FILES, REJECTED, index_file, index_schema, task_folder
+from tinyllama.errors import CorpusError
+from tinyllama.files import fsync_path, sha256_file, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import numpy as np
+
+_CHUNK = 1 << 22
+_INDEX_ROWS = 1 << 16
+
+
+class Piece(NamedTuple):
+    """A run of bytes in a task's file of tokens."""
+
+    file: Path
+    offset: int
+    bytes: int
+
+
+class Shard(NamedTuple):
+    """A shard of the corpus that is put together from pieces."""
+
+    file: str
+    pieces: tuple[Piece, ...]
+
+
+def plan_shards(
+    work: Path, results: Sequence[dict[str, Any]], dtype: np.dtype[Any], shard_tokens: int = SHARD_TOKENS
+) -> dict[str, list[Shard]]:
+    """The shards of each split: the tasks' tokens one after another, cut every `shard_tokens`."""
+    return {split: list(_shards(work, results, split, dtype.itemsize, shard_tokens)) for split in SPLITS}
+
+
+def _shards(work: Path, results: Sequence[dict[str, Any]], split: str, item: int, shard_tokens: int) -> Iterator[Shard]:
+    pieces: list[Piece] = []
+    room, number = shard_tokens, 0
+    for index, result in enumerate(results):
+        for shard in result["splits"][split]["shards"]:
+            done = 0
+            while done < shard["tokens"]:
+                here = min(room, shard["tokens"] - done)
+                pieces.append(Piece(task_folder(work, index) / shard["file"], done * item, here * item))
+                done, room = done + here, room - here
+                if not room:
+                    yield Shard(shard_name(split, number), tuple(pieces))
+                    pieces, room, number = [], shard_tokens, number + 1
+    if pieces:
+        yield Shard(shard_name(split, number), tuple(pieces))
+
+
+def write_shard(work: Path, shard: Shard, item: int) -> None:
+    """Put a shard together in the work folder, unless that is done; what is written is read back and compared.
+
+    Raises:
+        CorpusError: a task's file is shorter than it was, or the disk gives back something else.
+    """
+    if finished_shard(work, shard) is not None:
+        return
+    beside = work / f".{shard.file}.partial-{os.getpid()}"
+    digest = hashlib.sha256()
+    with beside.open("wb") as out:
+        for piece in shard.pieces:
+            with piece.file.open("rb") as file:
+                file.seek(piece.offset)
+                left = piece.bytes
+                while left:
+                    data = file.read(min(_CHUNK, left))
+                    if not data:
+                        raise CorpusError(f"{piece.file}: is shorter than it was; delete {work} and prepare again")
+                    out.write(data)
+                    digest.update(data)
+                    left -= len(data)
+    fsync_path(beside)
+    sha256 = digest.hexdigest()
+    if sha256_file(beside) != sha256:
+        raise CorpusError(f"{work / shard.file}: the disk gives back other bytes than were written to it; replace it")
+    tokens = sum(piece.bytes for piece in shard.pieces) // item
+    beside.replace(work / shard.file)
+    write_json(_facts(work, shard), {"file": shard.file, "tokens": tokens, "sha256": sha256})
+
+
+def finished_shard(work: Path, shard: Shard) -> dict[str, Any] | None:
+    """File, tokens and SHA-256 of a shard, or None if it is not done."""
+    if not (work / shard.file).is_file() or not _facts(work, shard).is_file():
+        return None
+    facts: dict[str, Any] = json.loads(_facts(work, shard).read_text(encoding="utf-8"))
+    return facts
+
+
+def _facts(work: Path, shard: Shard) -> Path:
+    return work / f"{shard.file}.json"
+
+
+def assemble(
+    work: Path, results: Sequence[dict[str, Any]], shards: dict[str, list[Shard]], folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Move finished shards into a folder, and write there the index of each split and what the tasks kept aside.
+
+    Returns:
+        the manifest's entry of each split.
+    """
+    entries = {}
+    for split in SPLITS:
+        parts = [result["splits"][split] for result in results]
+        entries[split] = {key: sum(part[key] for part in parts) for key in ("documents", "tokens", "bytes")}
+        entries[split]["shards"] = [finished_shard(work, shard) for shard in shards[split]]
+        _write_index(work, parts, split, folder / index_file(split))
+        for shard in shards[split]:
+            (work / shard.file).replace(folder / shard.file)
+    for name in (REJECTED, FILES):
+        with (folder / name).open("ab") as out:
+            for index in range(len(results)):
+                with (task_folder(work, index) / name).open("rb") as file:
+                    shutil.copyfileobj(file, out)
+    return entries
+
+
+def _write_index(work: Path, parts: Sequence[dict[str, Any]], split: str, target: Path) -> None:
+    """The tasks' indices as one, in groups of `_INDEX_ROWS` rows whatever the tasks' sizes."""
+    import pyarrow as pa  # noqa: PLC0415  # slow to import
+    from pyarrow import compute, parquet  # noqa: PLC0415
+
+    start = 0
+    with parquet.ParquetWriter(target, index_schema(), compression="zstd") as writer:
+        pending = index_schema().empty_table()
+        for index, part in enumerate(parts):
+            table = parquet.read_table(task_folder(work, index) / index_file(split), partitioning=None)
+            table = table.set_column(0, "start", compute.add(table["start"], start))
+            pending = pa.concat_tables([pending, table]).combine_chunks()
+            start += part["tokens"]
+            while len(pending) >= _INDEX_ROWS:
+                writer.write_table(pending.slice(0, _INDEX_ROWS), row_group_size=_INDEX_ROWS)
+                pending = pending.slice(_INDEX_ROWS).combine_chunks()
+        if len(pending):
+            writer.write_table(pending, row_group_size=_INDEX_ROWS)

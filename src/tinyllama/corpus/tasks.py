@@ -1,0 +1,207 @@
+"""One task of a preparation: its documents → token ids in a folder of their own, complete or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tinyllama.corpus.documents import read_task
+from tinyllama.corpus.encoding import CheckedEncoder
+from tinyllama.corpus.held_out import is_held_out
+from tinyllama.corpus.manifest import HELD_OUT, SPLITS, TRAIN
+from tinyllama.corpus.rejection import Quarantine
+from tinyllama.corpus.shards import ShardWriter, token_dtype
+from tinyllama.errors import CorpusError
+from tinyllama.files import new_directory, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from tinyllama.corpus.documents import Document, Task
+    from tinyllama.corpus.encoding import Encoded, Engine
+    from tinyllama.corpus.tokenizer import TextTokenizer
+    from tinyllama.recipe import Corpus
+
+RESULT, REJECTED, FILES = "task.json", "rejected.jsonl", "files.jsonl"
+INDEX_COLUMNS = ("start", "tokens", "bytes", "origin", "group", "part")
+
+_BATCH_CHARACTERS = 4_000_000
+"""Text tokenized at a time; bounds memory and keeps all cores busy."""
+
+
+class Counts(NamedTuple):
+    """What a task, or several, have done so far."""
+
+    documents: int = 0
+    bytes: int = 0
+    """Of text, in UTF-8."""
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all tasks of a preparation share."""
+
+    corpus: Corpus
+    name: str
+    bos: bool
+    eos: bool
+    work: Path
+    """Where the tasks' folders are."""
+    exact_all: bool
+
+
+def task_folder(work: Path, index: int) -> Path:
+    """Where a task leaves what it made."""
+    return work / f"task-{index:06d}"
+
+
+def finished_task(work: Path, index: int) -> dict[str, Any] | None:
+    """The result of a task, or None if it is not done."""
+    path = task_folder(work, index) / RESULT
+    result: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return result
+
+
+class _Split:
+    """Tokens and document index of one half of a task, while they are being written."""
+
+    def __init__(self, folder: Path, name: str, vocab_size: int, head: list[int], tail: list[int]) -> None:
+        self._folder, self._name = folder, name
+        self._head, self._tail = np.array(head, np.uint32), np.array(tail, np.uint32)
+        self.writer = ShardWriter(folder, name, token_dtype(vocab_size))
+        self._bytes = 0
+        self._index: dict[str, list[Any]] = {column: [] for column in INDEX_COLUMNS}
+
+    def add(self, documents: Iterable[tuple[Document, int, NDArray[np.uint32]]]) -> None:
+        """Append documents: each with its bytes of text and its ids without BOS and EOS."""
+        parts, start = [np.empty(0, np.uint32)], self.writer.tokens
+        for document, size, ids in documents:
+            tokens = len(self._head) + len(ids) + len(self._tail)
+            parts += [self._head, ids, self._tail]
+            entry = (start, tokens, size, document.origin, document.group, document.part)
+            for key, value in zip(INDEX_COLUMNS, entry, strict=True):
+                self._index[key].append(value)
+            start, self._bytes = start + tokens, self._bytes + size
+        self.writer.append(np.concatenate(parts))
+
+    def finish(self) -> dict[str, Any]:
+        """Close the tokens, write the index, and tell the counts."""
+        import pyarrow as pa  # noqa: PLC0415  # slow to import
+        from pyarrow import parquet  # noqa: PLC0415
+
+        self.writer.close()
+        parquet.write_table(
+            pa.table(self._index, schema=index_schema()), self._folder / index_file(self._name), compression="zstd"
+        )
+        return {
+            "documents": len(self._index["start"]),
+            "tokens": self.writer.tokens,
+            "bytes": self._bytes,
+            "shards": self.writer.shards,
+        }
+
+
+def index_file(split: str) -> str:
+    """Name of the columnar index of a split's documents."""
+    return f"{split}.documents.parquet"
+
+
+def index_schema() -> Any:  # noqa: ANN401  # pyarrow ships no types
+    """Columns of a document index: where its tokens start, how many they are, bytes of its text, and its origin."""
+    import pyarrow as pa  # noqa: PLC0415  # slow to import
+
+    types = (pa.int64(), pa.int64(), pa.int64(), pa.string(), pa.string(), pa.int64())
+    return pa.schema(list(zip(INDEX_COLUMNS, types, strict=True)))
+
+
+def run_task(  # noqa: PLR0913, PLR0917  # the stations of a task
+    settings: Settings,
+    task: Task,
+    index: int,
+    tokenizer: TextTokenizer,
+    engine: Engine,
+    progress: Callable[[Counts], None],
+) -> None:
+    """Read, tokenize and write the documents of a task, unless that is done.
+
+    Leaves a folder with the tokens and the index of both splits, what was rejected, fingerprints of the files that
+    were read, and the counts, written last.
+
+    Raises:
+        CorpusError: the engine's ids are not the tokenizer's.
+        SourceError: a source cannot be had.
+    """
+    folder = task_folder(settings.work, index)
+    if folder.is_dir():
+        return
+    head = [tokenizer.bos_id] if settings.bos else []
+    tail = [tokenizer.eos_id] if settings.eos else []
+    encoder = CheckedEncoder(tokenizer, engine, every=settings.exact_all)
+    with new_directory(folder, mark=f"partial-{os.getpid()}") as beside, ExitStack() as stack:
+        splits = {split: _Split(beside, split, tokenizer.vocab_size, head, tail) for split in SPLITS}
+        for split in splits.values():
+            stack.callback(split.writer.close)
+        quarantine = Quarantine(stack.enter_context((beside / REJECTED).open("w", encoding="utf-8")))
+        counts = Counts()
+        for batch in _batches(read_task(settings.corpus, task, quarantine)):
+            encoded = encoder.encode([document.text for document in batch], [document.origin for document in batch])
+            counts = _add_batch(settings, batch, _within(encoded, tokenizer), splits, counts)
+            progress(counts)
+        with (beside / FILES).open("w", encoding="utf-8") as files:
+            for file in task.files:
+                facts = {"file": file.origin, "bytes": file.bytes, "fingerprint": file.fingerprint()}
+                files.write(json.dumps(facts, ensure_ascii=False) + "\n")
+        result = {
+            "splits": {name: split.finish() for name, split in splits.items()},
+            "kept_aside": dict(quarantine.counts),
+            "checked": encoder.checked,
+            "input_bytes": sum(file.bytes for file in task.files),
+        }
+        write_json(beside / RESULT, result)
+
+
+def _within(encoded: Encoded, tokenizer: TextTokenizer) -> Encoded:
+    """The ids, if all are in the vocabulary; else they would be cut to 16 bits unseen."""
+    if len(encoded.ids) and int(encoded.ids.max()) >= tokenizer.vocab_size:
+        raise CorpusError(f"id {encoded.ids.max()} is outside a vocabulary of {tokenizer.vocab_size}; report this")
+    return encoded
+
+
+def _add_batch(
+    settings: Settings, batch: list[Document], encoded: Encoded, splits: dict[str, _Split], counts: Counts
+) -> Counts:
+    """Append a batch to its splits, and count it on."""
+    added: dict[str, list[tuple[Document, int, NDArray[np.uint32]]]] = {split: [] for split in splits}
+    size = 0
+    for index, document in enumerate(batch):
+        held_out = is_held_out(document, settings.corpus.held_out, settings.name)
+        of_text = len(document.text.encode())
+        added[HELD_OUT if held_out else TRAIN].append((document, of_text, encoded.of(index)))
+        size += of_text
+    for split, documents in added.items():
+        splits[split].add(documents)
+    tokens = sum(split.writer.tokens for split in splits.values())
+    return Counts(counts.documents + len(batch), counts.bytes + size, tokens)
+
+
+def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    """Group documents so that each batch holds about `_BATCH_CHARACTERS`."""
+    batch: list[Document] = []
+    characters = 0
+    for document in documents:
+        batch.append(document)
+        characters += len(document.text)
+        if characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch

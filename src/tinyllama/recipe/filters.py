@@ -1,0 +1,87 @@
+"""Which documents a source keeps: the expression in a recipe's `where`."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FUNCTIONS = {"len": len, "lower": lambda value: str(value).lower()}
+_ALLOWED = (
+    ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.Compare, ast.Eq, ast.NotEq,
+    ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn, ast.Is, ast.IsNot, ast.Call, ast.Name, ast.Attribute,
+    ast.Load, ast.Constant, ast.List, ast.Tuple,
+)  # fmt: skip
+_GRAMMAR = (
+    "use names of fields (dots reach into nested ones), constants, lists, comparisons, in, and, or, not, "
+    f"{', '.join(f'{name}(…)' for name in _FUNCTIONS)}"
+)
+
+
+class Filter:
+    """An expression over a document's fields, e.g. `meta.set != "GitHub" and len(text) >= 200`.
+
+    The syntax is Python's without all that acts. A field that is not there is None.
+    """
+
+    def __init__(self, expression: str) -> None:
+        """Read an expression.
+
+        Raises:
+            ValueError: it is none, or has something else in it.
+        """
+        try:
+            tree = ast.parse(expression.strip(), mode="eval")
+        except (SyntaxError, ValueError, RecursionError) as error:
+            raise ValueError(f"{expression!r} is no expression ({error}); {_GRAMMAR}") from error
+        for node in ast.walk(tree):
+            called = node.func if isinstance(node, ast.Call) else None
+            if not isinstance(node, _ALLOWED) or (called and getattr(called, "id", None) not in _FUNCTIONS):
+                raise ValueError(f"{expression!r}: {ast.unparse(node)} does not belong there; {_GRAMMAR}")
+        variables = _Variables()
+        self._code = compile(ast.fix_missing_locations(variables.visit(tree)), "where", "eval")
+        self._names = variables.names
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields that it looks up."""
+        return frozenset(self._names)
+
+    def keeps(self, value_of: Callable[[str], Any]) -> bool:
+        """Whether a document is kept.
+
+        Args:
+            value_of: gives the value of a field, None where there is none.
+
+        Raises:
+            ValueError: the expression has no value for these (a number compared with None).
+        """
+        values = {variable: value_of(field) for field, variable in self._names.items()}
+        try:
+            # Nothing can be in it but what `_ALLOWED` names.
+            return bool(eval(self._code, {"__builtins__": {}, **_FUNCTIONS}, values))  # noqa: S307  # see above
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`where` has no value here: {error}") from error
+
+
+class _Variables(ast.NodeTransformer):
+    """Puts a plain variable in place of each field, dots and all."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+        """Field → variable."""
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:  # the base class names it
+        node.args = [self.visit(argument) for argument in node.args]
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:  # as above
+        return self._variable(node.id)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.Name:  # as above
+        return self._variable(ast.unparse(node))
+
+    def _variable(self, field: str) -> ast.Name:
+        return ast.Name(self.names.setdefault(field, f"field{len(self.names)}"), ast.Load())
