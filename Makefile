@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-slow clean
+.PHONY: demo test check test-slow test-lm-eval clean
 
 # One recipe in, an evaluated family out: installs, fetches text, trains, evaluates, exports, reports.
 demo: $(VENV)/.demo
@@ -15,6 +15,10 @@ test: $(VENV)/.test
 # Minutes of killing and resuming whole families.
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -m slow
+
+# Every answer against lm-eval's own command, e.g. MODELS=runs/mini/exports/v1.1 DATA=data/eval LIMIT=8
+test-lm-eval: $(VENV)/.test
+	MODELS="$(MODELS)" DATA="$(DATA)" LIMIT="$(LIMIT)" $(BIN)/pytest -s tests/evaluate/test_lm_eval_command.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check
