@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-slow soak bench clean
+.PHONY: demo test check test-slow test-lm-eval soak bench clean
 
 # One recipe in, an evaluated family out: installs, fetches text, trains, evaluates, exports, reports.
 demo: $(VENV)/.demo
@@ -25,6 +25,10 @@ soak: $(VENV)/.test
 bench: $(VENV)/.bench
 	$(BIN)/python -m pip install --quiet --no-deps --requirement benchmarks/litgpt.txt
 	$(BIN)/python benchmarks/all.py
+
+# Every answer against lm-eval's own command, e.g. MODELS=runs/mini/exports/v1.1 DATA=data/eval LIMIT=8
+test-lm-eval: $(VENV)/.test
+	MODELS="$(MODELS)" DATA="$(DATA)" LIMIT="$(LIMIT)" $(BIN)/pytest -s tests/evaluate/test_lm_eval_command.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
+from tinyllama.cli.models import find_model
 from tinyllama.engine.metrics import read_metrics
-from tinyllama.engine.weights import load_run
 
 TIMINGS = {"seconds", "checkpoint_seconds", "tokens_per_second", "utilisation"}
 
@@ -18,7 +18,7 @@ def deterministic_metrics(run: Path) -> list[dict[str, Any]]:
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     """A run's newest weights."""
-    return load_run(run).state_dict()
+    return find_model(run).load().state_dict()
 
 
 def assert_same_run(one: Path, other: Path) -> None:

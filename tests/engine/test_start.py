@@ -10,10 +10,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tests.engine.runs import assert_same_run, deterministic_metrics
+from tests.engine.runs import assert_same_run, deterministic_metrics, weights
 from tinyllama.cli.importing import import_family
 from tinyllama.engine.checkpoint import latest, steps_saved, verify
-from tinyllama.engine.weights import load_run
 from tinyllama.errors import CheckpointError, ModelError
 from tinyllama.model.folder import load_folder
 
@@ -66,7 +65,7 @@ def test_training_goes_on_from_the_imported_weights(make_family: MakeFamily, for
     checkpoint, result = import_family(family)
     assert result is not None
     assert result.largest_difference <= 1e-5
-    imported, theirs = load_run(family.folder / "base").state_dict(), load_folder(foreign).state_dict()
+    imported, theirs = weights(family.folder / "base"), load_folder(foreign).state_dict()
     assert all(torch.equal(imported[name], theirs[name]) for name in theirs)
     assert checkpoint.state["tokens"] == 1_000_000
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tinyllama.errors import EvaluationError
 from tinyllama.evaluate import sandbox
 from tinyllama.evaluate.humaneval import evaluate_code, pass_at_k
 from tinyllama.evaluate.tasks import MissingTask, Options, TaskScore, evaluate_tasks
@@ -39,6 +41,28 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+EXAMS = {
+    "ceval": ("val", "_val", ["id", "question", "A", "B", "C", "D", "answer"]),
+    "cmmlu": ("test", "", ["", "Question", "A", "B", "C", "D", "Answer"]),
+}
+"""Folder, ending and header of the files in each archive, as the hub has them."""
+
+
+def write_exam(folder: Path, task: str, questions: int = 2) -> Path:
+    """An archive's files for every subject, unpacked."""
+    from tinyllama.evaluate.harness import subjects_of
+
+    split, ending, header = EXAMS[task]
+    (folder / task / split).mkdir(parents=True)
+    for number, subject in enumerate(subjects_of(task)):
+        with (folder / task / split / f"{subject}{ending}.csv").open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(header)
+            for row in range(questions if number else questions + 1):
+                table.writerow([row, f"第{row}题, 选\n一个:", "the cat", "3", "a mat, a town", '"x"', "ABCD"[row % 4]])
+    return folder
+
+
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("abilities")
@@ -67,6 +91,40 @@ def test_a_task_is_scored_by_its_definition(  # noqa: PLR0913, PLR0917  # its fa
     assert 0 <= score.score <= 1
     assert len(scores.answers[task]) == questions
     assert scores.answers[task][0]["requests"]
+
+
+@pytest.mark.parametrize(("task", "subjects"), [("ceval", 52), ("cmmlu", 67)])
+def test_an_exam_is_the_mean_over_the_questions_of_all_its_subjects(
+    model: Llama, tokenizer: TextTokenizer, tmp_path: Path, task: str, subjects: int
+) -> None:
+    scores = evaluate_tasks(model, tokenizer, [task], write_exam(tmp_path, task))
+    score, answers = scores.tasks[task], scores.answers[task]
+    assert isinstance(score, TaskScore)
+    assert (score.metric, score.questions, score.shots) == ("acc", 2 * subjects + 1, 0)
+    assert score.score == pytest.approx(sum(answer["acc"] for answer in answers) / len(answers))
+    assert len({answer["question"] for answer in answers}) == len(answers)
+    (prompt, option), *others = answers[0]["requests"]
+    assert prompt.startswith("以下是中国关于" if task == "ceval" else "以下是关于")
+    assert prompt.endswith('第0题, 选\n一个:\nA. the cat\nB. 3\nC. a mat, a town\nD. "x"\n答案：')  # noqa: RUF001  # the definition's own colon
+    assert [option, *(other for _, other in others)] == [" A", " B", " C", " D"]
+
+
+def test_an_exam_without_a_subject_is_missing_and_the_subject_named(
+    model: Llama, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    (write_exam(tmp_path, "ceval") / "ceval/val/law_val.csv").unlink()
+    result = evaluate_tasks(model, tokenizer, ["ceval"], tmp_path).tasks["ceval"]
+    assert isinstance(result, MissingTask)
+    assert result.reason.startswith(f"{tmp_path}/ceval/val/law_val.csv is not there; unpack ceval-exam.zip")
+
+
+def test_an_exam_in_another_layout_is_refused_with_file_line_and_field(
+    model: Llama, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    file = write_exam(tmp_path, "cmmlu") / "cmmlu/test/anatomy.csv"
+    file.write_text(file.read_text(encoding="utf-8").replace(",B\n", ",E\n"), encoding="utf-8")
+    with pytest.raises(EvaluationError, match=r'cmmlu: .*anatomy.csv:5: field \'Answer\' is "E"; expected "A" or'):
+        evaluate_tasks(model, tokenizer, ["cmmlu"], tmp_path)
 
 
 def test_few_shot_prompts_hold_their_examples(model: Llama, tokenizer: TextTokenizer, rows: Path) -> None:

@@ -69,14 +69,15 @@ def _corpora(where: str, run: Path | None) -> list[PreparedCorpus]:
 def _questions(names: list[str], data: Path) -> tuple[dict[str, list[str]], dict[str, Any]]:
     """Texts of the questions by task, and the tasks whose data is not there, with the reason."""
     from tinyllama.evaluate.catalogue import expand_tasks  # noqa: PLC0415
-    from tinyllama.evaluate.task_data import TASK_DATA, read_rows  # noqa: PLC0415
+    from tinyllama.evaluate.task_data import TASK_DATA  # noqa: PLC0415
+    from tinyllama.evaluate.task_files import find_files, read_rows  # noqa: PLC0415
 
     questions: dict[str, list[str]] = {}
     missing: dict[str, Any] = {}
     for name in expand_tasks(names):
         task = TASK_DATA[name]
-        if (data / task.file).is_file():
-            questions[name] = [task.question(row) for row in read_rows(name, data / task.file)]
+        if files := find_files(name, data):
+            questions[name] = [task.question(row) for file in files.values() for row in read_rows(name, file)]
         else:
             missing[name] = {"reason": f"{data / task.file} is not there; {task.remedy}"}
     return questions, missing

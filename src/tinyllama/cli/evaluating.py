@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from tinyllama.corpus.tokenizer import open_tokenizer
 from tinyllama.engine.machine import cores, describe_machine
 from tinyllama.engine.precision import DTYPES
 from tinyllama.errors import EvaluationError
+from tinyllama.evaluate.agreement import against_record
 from tinyllama.evaluate.bits import bits_per_byte_of_texts
 from tinyllama.evaluate.catalogue import expand_tasks
 from tinyllama.evaluate.journal import Journal
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 WINDOW = 2048
 """Tokens seen at once for bits per byte, where the model's context is not shorter."""
 _SECONDS_BETWEEN_LINES = 15.0
+_EXACT = "fp32"
+"""The precision that others are compared with."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Asked:
     limit: int | None = None
     rows: int | None = None
     """Of a forward pass; None takes as many as suit the device."""
-    dtype: str = "fp32"
+    dtype: str = _EXACT
     texts: list[Path] = field(default_factory=list)
     """Prepared corpora and text files, for bits per byte."""
     run_code: bool = False
@@ -71,7 +75,9 @@ def evaluate_model(name: str, asked: Asked, folder: Path | None = None) -> dict[
     facts, tokenizer = source.facts(), source.tokenizer()
     model = source.load(DTYPES[asked.dtype]).to(device)
     refuse_other_vocabulary(tokenizer, model)
-    folder = folder or asked.out / re.sub(r"[^\w.-]+", "_", source.name).strip("._")
+    exact = asked.out / re.sub(r"[^\w.-]+", "_", source.name).strip("._")
+    rounded = asked.dtype != _EXACT
+    folder = folder or (exact.with_name(f"{exact.name}-{asked.dtype}") if rounded else exact)
     inputs = {
         "source": facts,
         "tokenizer_sha256": tokenizer.sha256,
@@ -89,7 +95,9 @@ def evaluate_model(name: str, asked: Asked, folder: Path | None = None) -> dict[
         scores = evaluate_tasks(model, tokenizer, asked.tasks, asked.data, options)
     bits = _bits(model, tokenizer, asked, bos=facts["bos"])
     settings = {"limit": asked.limit, "rows": asked.rows or "auto", "threads": cores(), "machine": describe_machine()}
-    record = build_record(name, inputs | settings | {"seconds": round(time.monotonic() - began, 1)}, scores, bits)
+    inputs |= settings | {"seconds": round(time.monotonic() - began, 1)}
+    answers = chain.from_iterable(scores.answers.values())
+    record = build_record(name, inputs, scores, bits, against_record(exact, inputs, answers) if rounded else None)
     write_record(folder, record, scores)
     return record | {"folder": str(folder)}
 

@@ -13,9 +13,8 @@ from tinyllama.cli.background import BackgroundEvaluation
 from tinyllama.corpus.prepare import How, prepare_corpus
 from tinyllama.corpus.tokenizer import TextTokenizer, imported_folder, obtain_tokenizer
 from tinyllama.errors import SourceError
-from tinyllama.files import write_atomic, write_json
+from tinyllama.files import write_json
 from tinyllama.plan import compile_plan
-from tinyllama.recipe import dump_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,9 +68,6 @@ class Family:
     @cached_property
     def tokenizer(self) -> TextTokenizer:
         """The tokenizer, obtained or trained if it is not there."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self.ranks is None or self.ranks.first:
-            write_atomic(self.folder / "recipe.yaml", dump_recipe(self.recipe))
         self.screen.say("tokenizer")
         if self.recipe.tokenizer.imported and not imported_folder(self.folder / "tokenizer").is_dir():
             from tinyllama.cli.importing import obtain_start  # noqa: PLC0415  # imports torch
@@ -156,13 +152,13 @@ class Family:
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Add the seconds of a block to the family's record of time per phase, unless it had nothing to do."""
+        """Add the seconds of a block to the family's record of time per phase, unless it found the phase done."""
         began = time.monotonic()
         try:
             yield
         finally:
             seconds = time.monotonic() - began
-            if seconds > _NOTHING_DONE and (self.ranks is None or self.ranks.first):
+            if (phase not in self.seconds or seconds > _NOTHING_DONE) and (self.ranks is None or self.ranks.first):
                 total = self.seconds.get(phase, 0.0) + seconds
                 write_json(self.folder / "seconds.json", self.seconds | {phase: round(total, 1)})
 
@@ -175,7 +171,7 @@ class Family:
 
 
 _NOTHING_DONE = 1.0
-"""Seconds; to find that a phase is done takes less."""
+"""Seconds; to find that a phase was done before takes less."""
 
 
 def _ignore(_rejected: Rejected) -> None:

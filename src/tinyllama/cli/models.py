@@ -14,6 +14,7 @@ from tinyllama.corpus.json_tokenizer import SETTINGS, TOKENIZER_JSON, JsonTokeni
 from tinyllama.corpus.tokenizer import TextTokenizer, open_tokenizer
 from tinyllama.engine.checkpoint import STATE, verify
 from tinyllama.engine.hub import HUB_ID, fetch_model
+from tinyllama.engine.run import RECIPE
 from tinyllama.engine.weights import load_model, newest_checkpoint
 from tinyllama.errors import CorpusError, ModelError
 from tinyllama.files import sha256_file, sha256_json
@@ -141,7 +142,7 @@ class _Saved:
     """A checkpoint inside a run's folder, inside its family's: `runs/<recipe>/<run>/checkpoints/step-<n>`."""
 
     def __init__(self, folder: Path | None, run: Path) -> None:
-        recipe_file = run.parent / "recipe.yaml"
+        recipe_file = run.parent / RECIPE
         if not recipe_file.is_file():
             raise ModelError(
                 f"{run}: no model is here: neither a folder with {CONFIG}, nor a checkpoint ({STATE}), nor a run of a "

@@ -81,6 +81,8 @@ class TextTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without BOS and EOS; a text that spells a special token stays text."""
+        if len(texts) == 1:  # threads take longer to start than a text to cut
+            return [self._processor.encode(texts[0], out_type=int)]
         ids: list[list[int]] = self._processor.encode(list(texts), out_type=int, num_threads=self.threads)
         return ids
 

@@ -10,6 +10,8 @@ from tinyllama.engine.checkpoint import Checkpoint, latest, steps_saved, verify
 from tinyllama.engine.fingerprint import facts_at, refuse_change
 from tinyllama.engine.ranks import Ranks
 from tinyllama.errors import CheckpointError
+from tinyllama.files import write_atomic
+from tinyllama.recipe import dump_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 BASE = "base"
+RECIPE = "recipe.yaml"
+"""In a family's folder: the recipe that its checkpoints were made with, for readers that are given these alone."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,13 @@ class Run:
         """What decides the state after `step` steps."""
         hashes = {name: corpus.sha256 for name, corpus in self.corpora.items()}
         return facts_at(self.recipe, self.plan, step, hashes, self.tokenizer_sha256, self.start_sha256)
+
+
+def keep_recipe(family: Path, recipe: Recipe) -> None:
+    """Leave a recipe beside its checkpoints, once they are known to be of it."""
+    path, text = family / RECIPE, dump_recipe(recipe)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_atomic(path, text)
 
 
 def find_start(run: Run) -> Checkpoint | None:

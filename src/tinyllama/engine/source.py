@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tinyllama.corpus.gguf_tokenizer import write_gguf_tokenizer
 from tinyllama.engine.checkpoint import MANIFEST, STATE, Checkpoint, verify
 from tinyllama.engine.hub import HUB_ID, fetch_model
+from tinyllama.engine.run import RECIPE
 from tinyllama.engine.weights import CheckpointWeights
 from tinyllama.errors import ModelError
 from tinyllama.files import new_directory, sha256_file, sha256_json
@@ -99,7 +100,7 @@ def open_source(name: str) -> Source:
 
 
 def _open_checkpoint(name: str, path: Path) -> Source:
-    recipe_file = path.resolve().parents[2] / "recipe.yaml"
+    recipe_file = path.resolve().parents[2] / RECIPE
     if not recipe_file.is_file():
         raise ModelError(f"{path}: the checkpoint is not inside its family's folder ({recipe_file} is missing)")
     checkpoint = verify(path.resolve())

@@ -21,6 +21,7 @@ from tinyllama.engine.checkpoint import (
 )
 from tinyllama.engine.fingerprint import facts_at, fingerprint
 from tinyllama.engine.optimizer import moments_of
+from tinyllama.engine.run import keep_recipe
 from tinyllama.engine.weights import CheckpointWeights
 from tinyllama.errors import CheckpointError, ModelError, RecipeError
 from tinyllama.model.weights import check_weights, parameter_shapes
@@ -79,6 +80,7 @@ def import_start(recipe: Recipe, source: Source, family: Path, tokenizer_sha256:
     except CheckpointError:
         shutil.rmtree(checkpoint.folder)
         raise
+    keep_recipe(family, recipe)
     return checkpoint
 
 

@@ -25,7 +25,7 @@ from tinyllama.engine.machine import cores, exclusive, measure_peak, require_spa
 from tinyllama.engine.metrics import JsonlLogger, Logger, Record, TensorBoardLogger, WandbLogger
 from tinyllama.engine.parallel import checkpoint_activations, shard, whole
 from tinyllama.engine.precision import MasterWeights
-from tinyllama.engine.run import Run, find_start
+from tinyllama.engine.run import Run, find_start, keep_recipe
 from tinyllama.engine.saving import CheckpointWriter
 from tinyllama.engine.signals import StopRequest
 from tinyllama.errors import Interrupted, TrainingError
@@ -60,6 +60,7 @@ def train(run: Run) -> Checkpoint:
             differing = difference(ranks.gather({"steps": run.plan.steps, "from step": step, **run.facts(step)}))
         if differing is not None:
             raise ranks.told_once(TrainingError(differing))
+        ranks.on_first(lambda: keep_recipe(run.family, run.recipe))
         if start is not None and start.step == run.plan.steps:
             return start
         with StopRequest() as stop:

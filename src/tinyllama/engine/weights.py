@@ -9,7 +9,6 @@ import torch
 from tinyllama.engine.checkpoint import WEIGHT, Checkpoint, latest, load_tensors, stored_sizes
 from tinyllama.errors import ModelError
 from tinyllama.model.weights import StoredWeights, build_model, check_weights
-from tinyllama.recipe import load_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,15 +69,3 @@ def newest_checkpoint(run: Path) -> Checkpoint:
         if isinstance(found, Checkpoint):
             return found
     raise ModelError(f"{run}: no good checkpoint is here; train the run first")
-
-
-def load_run(run: Path) -> Llama:
-    """The newest weights of a run inside its family's folder (`runs/<recipe>/<variant>`).
-
-    Raises:
-        ModelError: the folder is no run of a family, or has no good checkpoint.
-    """
-    recipe_file = run.parent / "recipe.yaml"
-    if not recipe_file.is_file():
-        raise ModelError(f"{run}: neither a model folder (config.json) nor a run of a family ({recipe_file})")
-    return load_model(newest_checkpoint(run), load_recipe(str(recipe_file)).model)

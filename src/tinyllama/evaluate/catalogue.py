@@ -22,6 +22,8 @@ class Task(NamedTuple):
     shots: int = 0
     filter: str = "none"
     """Of lm-eval, applied to generated text before it is compared."""
+    group: str | None = None
+    """lm-eval's name for the group of tasks, one a subject, that it is; its score is the mean over all questions."""
 
 
 CODE = "humaneval"
@@ -37,6 +39,8 @@ CATALOGUE: dict[str, Task] = {
     **{f"arithmetic_{kind}": Task("acc", "arithmetic") for kind in _SUMS},
     "xcopa_zh": Task("acc", "xcopa"),
     "xstorycloze_zh": Task("acc", "xstorycloze"),
+    "ceval": Task("acc", "ceval", group="ceval-valid"),
+    "cmmlu": Task("acc", "cmmlu", group="cmmlu"),
 }
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -44,7 +48,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "code": (CODE,),
     "math": ("gsm8k", *(f"arithmetic_{kind}" for kind in _SUMS)),
     "arithmetic": tuple(f"arithmetic_{kind}" for kind in _SUMS),
-    "chinese": ("xcopa_zh", "xstorycloze_zh"),
+    "chinese": ("xcopa_zh", "xstorycloze_zh", "ceval", "cmmlu"),
     "all": tuple(CATALOGUE),
 }
 

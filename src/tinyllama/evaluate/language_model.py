@@ -10,6 +10,7 @@ arithmetic is ours. Where it differs from lm-eval's HFLM on purpose:
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import TemplateLM  # type: ignore[import-untyped]  # ships no types
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from tinyllama.model import Llama
 
 _MAX_NEW_TOKENS = 256  # HFLM's default
+_TEXTS_KEPT = 1024
+"""Texts whose ids are remembered: lm-eval asks for a prompt again with each of its options."""
 
 
 class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
@@ -63,6 +66,7 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
         refuse_other_vocabulary(tokenizer, model)
         self._model, self._text, self._bos = model, tokenizer, bos
         self._rows, self._journal, self._progress = rows, journal, progress
+        self._ids = lru_cache(_TEXTS_KEPT)(lambda text: tokenizer.encode([text])[0])
 
     @property
     def device(self) -> torch.device:
@@ -87,7 +91,7 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:  # noqa: FBT001  # lm-eval's signature
         """Ids of a text, BOS first unless `add_special_tokens` is False."""
         bos = self._bos if add_special_tokens is None else add_special_tokens
-        return [self._text.bos_id] * bos + self._text.encode([string])[0]
+        return [self._text.bos_id] * bos + self._ids(string)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[Score]:  # noqa: FBT001, FBT002  # lm-eval's signature
         """Score each request's continuation given its context."""

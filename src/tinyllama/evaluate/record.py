@@ -24,10 +24,15 @@ RECORD, ANSWERS, TABLE, MARKDOWN, JOURNAL = (
 _LIBRARIES = ("tinyllama", "lm_eval", "torch", "transformers", "tokenizers", "sentencepiece", "datasets")
 _FIELDS = ("metric", "score", "stderr", "bootstrap_stderr", "questions", "shots", "version", "reason")
 _MISSING = "—"
+FP32_FIRST = "no fp32 record of the same weights is there; evaluate without --dtype first"
 
 
 def build_record(
-    model: str, inputs: Mapping[str, Any], scores: TaskScores, bits_per_byte: Mapping[str, Any]
+    model: str,
+    inputs: Mapping[str, Any],
+    scores: TaskScores,
+    bits_per_byte: Mapping[str, Any],
+    against_fp32: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The record of one model.
 
@@ -36,6 +41,7 @@ def build_record(
         inputs: what the figures depend on: hashes, BOS policy, dtype, limit, device.
         scores: of the tasks.
         bits_per_byte: text → value, and how it was measured; empty if it was not.
+        against_fp32: task → how the answers differ from those in fp32, see `agreement`; None where that is not known.
     """
     tasks = scores.to_json()
     return {
@@ -45,6 +51,7 @@ def build_record(
         "versions": {name: _version(name) for name in _LIBRARIES},
         "tasks": tasks,
         "bits_per_byte": dict(bits_per_byte),
+        "against_fp32": None if against_fp32 is None else dict(against_fp32),
         "bootstrap": {"resamples": RESAMPLES, "of": "questions"},
         "published": {
             name: {
@@ -80,7 +87,10 @@ def markdown(record: dict[str, Any]) -> str:
     if record["bits_per_byte"]:
         values = [(name, f"{value:.4f}") for name, value in record["bits_per_byte"]["values"].items()]
         lines += ["", *_table(("text", "bits per byte"), values)]
-    facts = {key: record[key] for key in record if key not in {"tasks", "published", "bits_per_byte", "model"}}
+    if record["dtype"] != "fp32":
+        lines += ["", *_beside_fp32(record)]
+    shown = {"tasks", "published", "bits_per_byte", "against_fp32", "model"}
+    facts = {key: record[key] for key in record if key not in shown}
     lines += ["", *_table(("fact", "value"), [(key, f"`{json.dumps(value)}`") for key, value in facts.items()])]
     return "\n".join(lines) + "\n"
 
@@ -101,6 +111,18 @@ def _beside_published(record: dict[str, Any], tasks: Mapping[str, Mapping[str, A
         "scores' own error is that of a share over the full split."
     )
     return [*_table(("model", *(task.title for task in TASKS), "average"), rows), "", *notes]
+
+
+def _beside_fp32(record: dict[str, Any]) -> list[str]:
+    """On how many questions rounding changed the choice."""
+    found = record["against_fp32"]
+    if found is None:
+        return [f"Not compared with fp32: {FP32_FIRST}."]
+    rows = [
+        (task, str(item["questions"]), str(len(item["other_choices"])), f"{item['largest_difference']:.4f}")
+        for task, item in found.items()
+    ]
+    return _table(("against fp32", "questions", "other choices", "largest difference, nats"), rows)
 
 
 def _points(item: Mapping[str, Any] | None) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Score = tuple[float, bool]
 """Log-likelihood of a continuation in nats, and whether greedy decoding would give it."""
 
-_TOKENS_PER_PASS = {"cpu": 2048, "cuda": 32768}  # padded; on a CPU small enough for its caches
+_TOKENS_PER_PASS = {"cpu": 512, "cuda": 32768}  # padded; on a CPU enough for its products, and little is padded
 _POSITIONS_PER_HEAD = {"cpu": 128, "cuda": 2048}  # bounds the logits to so many x V
 _TREE_TOKENS = 512  # attention grows with the square of a row
 _WORTH_SHARING = 4  # a text joins a tree if at least 1 / 4 of it is there already
@@ -111,15 +111,16 @@ def score_windows(
     for batch in _batches(plan_trees(windows), rows, limit):
         with torch.inference_mode():
             states = _states(model, batch, device)  # [B, T, D]
-            chosen, targets, members = [], [], []
+            places, targets, members = [], [], []
             for row, tree in enumerate(batch):
                 for path, index in zip(tree.paths, tree.windows, strict=True):
                     ids = windows[index].targets
-                    chosen.append(row * states.shape[1] + path[-len(ids) :])
+                    places.append(row * states.shape[1] + path[-len(ids) :])
                     targets.append(ids)
                     members.append(index)
-            flat = states.flatten(0, 1)[torch.from_numpy(np.concatenate(chosen)).to(device)]  # [N, D]
-            yield list(zip(members, _score_states(model, flat, targets), strict=True))
+            distinct, where = np.unique(np.concatenate(places), return_inverse=True)  # options share the first place
+            scored = states.flatten(0, 1)[torch.from_numpy(distinct).to(device)]  # [N, D]
+            yield list(zip(members, _score_states(model, scored, where, targets), strict=True))
 
 
 def _states(model: Llama, batch: Sequence[TokenTree], device: torch.device) -> Tensor:
@@ -140,19 +141,32 @@ def _states(model: Llama, batch: Sequence[TokenTree], device: torch.device) -> T
     return model.hidden(ids, mask=torch.from_numpy(mask).to(device), positions=torch.from_numpy(positions).to(device))
 
 
-def _score_states(model: Llama, states: Tensor, targets: Sequence[Sequence[int]]) -> list[Score]:
-    """Normed states of all scored positions [N, D] → each window's score, over the head in chunks."""
-    flat = torch.tensor([i for ids in targets for i in ids], device=states.device)  # [N]
-    size = _POSITIONS_PER_HEAD.get(states.device.type, _POSITIONS_PER_HEAD["cuda"])
-    logps, hits = [], []
-    for chunk, ids in zip(torch.split(states, size), torch.split(flat, size), strict=True):
+def _score_states(
+    model: Llama, states: Tensor, where: NDArray[np.int64], targets: Sequence[Sequence[int]]
+) -> list[Score]:
+    """Each window's score, over the head in chunks.
+
+    Args:
+        model: whose head is taken.
+        states: normed, of all scored positions [N, D].
+        where: which of them predicts each target, over all windows.
+        targets: of each window.
+    """
+    device, lengths = states.device, [len(ids) for ids in targets]
+    rows = torch.from_numpy(where).to(device)
+    flat = torch.tensor([i for ids in targets for i in ids], device=device)
+    logps, hits = torch.empty(len(flat), device=device), torch.empty(len(flat), dtype=torch.bool, device=device)
+    start = 0
+    for chunk in torch.split(states, _POSITIONS_PER_HEAD.get(device.type, _POSITIONS_PER_HEAD["cuda"])):
         logits = model.lm_head(chunk).float()  # [n, V]
-        best = logits.amax(1, keepdim=True)
-        own = logits.gather(1, ids[:, None])
-        hits.append(logits.argmax(1) == ids)
-        logps.append((own - best - logits.sub_(best).exp_().sum(1, keepdim=True).log())[:, 0])
-    lengths = [len(ids) for ids in targets]
-    parts = zip(torch.split(torch.cat(logps), lengths), torch.split(torch.cat(hits), lengths), strict=True)
+        here = ((rows >= start) & (rows < start + len(chunk))).nonzero()[:, 0]
+        row, ids = rows[here] - start, flat[here]
+        best, greedy = logits.max(1)
+        hits[here] = greedy[row] == ids
+        own = logits[row, ids] - best[row]
+        logps[here] = own - logits.sub_(best[:, None]).exp_().sum(1).log()[row]
+        start += len(chunk)
+    parts = zip(torch.split(logps, lengths), torch.split(hits, lengths), strict=True)
     return [(float(logp.sum()), bool(hit.all())) for logp, hit in parts]
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tinyllama.errors import EvaluationError
-
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 Row = dict[str, Any]
 
@@ -26,6 +23,7 @@ class TaskData(NamedTuple):
     """Where a task's rows are kept, and what each must have."""
 
     file: str
+    """Below the folder of all data; with a `*` for the subject, where a task has a file for each."""
     split: str
     original: str
     """Name on the Hugging Face hub."""
@@ -34,10 +32,14 @@ class TaskData(NamedTuple):
     """The words of a row as a text would hold them if it held the question: with the right answer."""
     examples: str | None = None
     """File with the rows that are shown as examples, of split `train`."""
+    archive: str | None = None
+    """What the hub keeps instead of rows; it is unpacked into the folder of all data."""
 
     @property
     def remedy(self) -> str:
         """How to get the file."""
+        if self.archive:
+            return f"unpack {self.archive} of {self.original} of the Hugging Face hub there"
         return f"save {self.original} of the Hugging Face hub, split {self.split}, there as JSON lines"
 
 
@@ -111,6 +113,8 @@ _GSM8K = (
     *_text("question"),
     Field("answer", "text that ends in #### and the number", lambda row: "#### " in row["answer"]),
 )
+_EXAM = (*_text("question", "A", "B", "C", "D"), _one_of("answer", "A", "B", "C", "D"))
+_CAPITAL_EXAM = (*_text("Question", "A", "B", "C", "D"), _one_of("Answer", "A", "B", "C", "D"))
 _XCOPA = (*_text("premise", "choice1", "choice2"), _one_of("question", "cause", "effect"), _one_of("label", 0, 1))
 
 TASK_DATA = {
@@ -161,52 +165,13 @@ TASK_DATA = {
         (*_text(*_STORY, "sentence_quiz1", "sentence_quiz2"), _one_of("answer_right_ending", 1, 2)),
         lambda row: " ".join([*(row[name] for name in _STORY), row[f"sentence_quiz{row['answer_right_ending']}"]]),
     ),
+    "ceval": TaskData(
+        "ceval/val/*_val.csv", "val", "ceval/ceval-exam", _EXAM, lambda row: f"{row['question']} {row[row['answer']]}",
+        archive="ceval-exam.zip",
+    ),
+    "cmmlu": TaskData(
+        "cmmlu/test/*.csv", "test", "haonan-li/cmmlu", _CAPITAL_EXAM,
+        lambda row: f"{row['Question']} {row[row['Answer']]}", archive="cmmlu_v1_0_1.zip",
+    ),
 }  # fmt: skip
 """By lm-eval's name; the split is the one its definition evaluates."""
-
-
-def read_rows(task: str, path: Path) -> list[Row]:
-    """The fields a task reads, of every line of its file; other fields are left aside.
-
-    Raises:
-        EvaluationError: another layout than lm-eval's definition reads; names task, file, line and field.
-    """
-    fields = TASK_DATA[task].fields
-    rows = []
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EvaluationError(f"{task}: {path}: cannot be read as UTF-8 text: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        row = _parse(f"{task}: {path}:{number}", line)
-        for field in fields:
-            _check(f"{task}: {path}:{number}", row, field)
-        rows.append({field.name: row[field.name] for field in fields})
-    if not rows:
-        raise EvaluationError(f"{task}: {path}: has no rows; {TASK_DATA[task].remedy}")
-    return rows
-
-
-def _parse(place: str, line: str) -> Row:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise EvaluationError(f"{place}: not JSON ({error.msg}); expected one object a line") from error
-    if not isinstance(row, dict):
-        raise EvaluationError(f"{place}: expected an object, not {json.dumps(row)[:80]}")
-    return row
-
-
-def _check(place: str, row: Row, field: Field) -> None:
-    if field.name not in row:
-        there = ", ".join(row) or "none"
-        raise EvaluationError(f"{place}: field {field.name!r} is missing (there: {there}); expected {field.expected}")
-    try:
-        holds = field.holds(row)
-    except TypeError:
-        holds = False
-    if not holds:
-        found = json.dumps(row[field.name], ensure_ascii=False)[:80]
-        raise EvaluationError(f"{place}: field {field.name!r} is {found}; expected {field.expected}")

@@ -6,21 +6,18 @@ Prompts, splits and metrics are those of lm-eval's task definitions; only the ro
 
 from __future__ import annotations
 
-import logging
-from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
-from io import StringIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tinyllama.evaluate.catalogue import CATALOGUE, CODE, GROUPS, expand_tasks
-from tinyllama.evaluate.noise import bootstrap_stderr
+from tinyllama.evaluate.catalogue import CODE, GROUPS, expand_tasks
 from tinyllama.evaluate.published import mean
-from tinyllama.evaluate.task_data import TASK_DATA, read_rows
+from tinyllama.evaluate.task_data import TASK_DATA
+from tinyllama.evaluate.task_files import find_files, read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from tinyllama.corpus.tokenizer import Tokenizer
     from tinyllama.evaluate.journal import Journal
@@ -28,8 +25,8 @@ if TYPE_CHECKING:
     from tinyllama.model import Llama
 
 _COMMONSENSE = GROUPS["commonsense"]
-_FEW_SHOT_SEED = 1234
-"""What lm-eval's own command takes."""
+Splits = dict[str, list["Row"]]
+"""Rows by split."""
 
 
 @dataclass(frozen=True)
@@ -111,122 +108,35 @@ def evaluate_tasks(
     options, names = options or Options(), expand_tasks(tasks)
     if find_spec("lm_eval") is None:
         return TaskScores({name: MissingTask("install tinyllama[eval]") for name in names})
+    from tinyllama.evaluate.harness import run_task  # noqa: PLC0415  # needs lm-eval
+    from tinyllama.evaluate.humaneval import evaluate_code  # noqa: PLC0415  # as above
+
     rows = {name: _rows(name, data) for name in names}  # before anything is scored: mistakes are said at once
     results, answers = dict[str, TaskScore | MissingTask](), dict[str, list[dict[str, Any]]]()
     for name, found in rows.items():
         if isinstance(found, MissingTask):
             results[name] = found
         elif name == CODE:
-            from tinyllama.evaluate.humaneval import evaluate_code  # noqa: PLC0415  # needs lm-eval
-
-            results[name], answers[name] = evaluate_code(model, tokenizer, found["test"], options)
+            results[name], answers[name] = evaluate_code(model, tokenizer, found[""]["test"], options)
         else:
-            results[name], answers[name] = _run(model, tokenizer, name, found, options)
+            results[name], answers[name] = run_task(model, tokenizer, name, found, options)
     return TaskScores(results, answers)
 
 
-def _rows(name: str, data: Path) -> dict[str, list[Row]] | MissingTask:
-    """A task's rows by split, or why there are none."""
-    task = TASK_DATA[name]
-    files = {task.split: task.file} | ({"train": task.examples} if task.examples else {})
-    for split, file in files.items():
-        if not (data / file).is_file():
-            remedy = (
-                task.remedy if split == task.split else f"{task.original}, split {split}, is needed for the examples"
-            )
-            return MissingTask(f"{data / file} is not there; {remedy}")
-    return {split: read_rows(name, data / file) for split, file in files.items()}
+def _rows(name: str, data: Path) -> dict[str, Splits] | MissingTask:
+    """A task's rows by subject (one without a name, for most) and split, or why there are none."""
+    from tinyllama.evaluate.harness import subjects_of  # noqa: PLC0415  # needs lm-eval
 
-
-def _run(
-    model: Llama, tokenizer: Tokenizer, name: str, rows: dict[str, list[Row]], options: Options
-) -> tuple[TaskScore, list[dict[str, Any]]]:
-    """Hand our rows and our model to lm-eval, for one task."""
-    from lm_eval import tasks as definitions  # type: ignore[import-untyped]  # noqa: PLC0415  # ships no types; heavy
-    from lm_eval.evaluator import evaluate  # type: ignore[import-untyped]  # noqa: PLC0415  # as above
-
-    from tinyllama.evaluate.language_model import LlamaLM  # noqa: PLC0415  # needs lm-eval
-
-    folder = Path(definitions.__file__).parent / CATALOGUE[name].folder
-    language_model = LlamaLM(
-        model, tokenizer, bos=options.bos, rows=options.rows, journal=options.journal,
-        progress=lambda done, of: options.progress(name, done, of),
-    )  # fmt: skip
-    with _quiet():
-        manager = definitions.TaskManager(include_path=[folder], include_defaults=False)
-        loaded = manager.load({"group": "one", "task": [_member(name, rows)]})
-        for task in loaded["tasks"].values():
-            task.set_fewshot_seed(_FEW_SHOT_SEED)
-        outcome = evaluate(language_model, {"tasks": loaded["tasks"]}, limit=options.limit, log_samples=True)
-    return _score(name, outcome), _answers(name, outcome)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back lm-eval's progress bars and its advice on task definitions, which are its own."""
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with redirect_stderr(StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def _member(name: str, rows: dict[str, list[Row]]) -> dict[str, Any]:
-    """lm-eval's definition of a task over our rows.
-
-    The splits that are not there are taken out, so that lm-eval does not look for examples in them.
-    """
-    from datasets import Dataset  # type: ignore[import-untyped]  # noqa: PLC0415  # heavy; comes with lm-eval
-
-    def dataset(**_: object) -> dict[str, Any]:
-        return {split: Dataset.from_list(members) for split, members in rows.items()}
-
-    given = {"num_fewshot": CATALOGUE[name].shots, "custom_dataset": dataset}
-    absent = {} if "train" in rows else {"training_split": None}
-    if TASK_DATA[name].split == "test":
-        absent["validation_split"] = None
-    return {"task": name} | given | absent
-
-
-def _samples(name: str, outcome: dict[str, Any]) -> list[dict[str, Any]]:
-    """lm-eval's record of each question, under the filter that counts, in the order of the file."""
-    wanted = CATALOGUE[name].filter
-    found = [sample for sample in outcome["samples"][name] if sample["filter"] == wanted]
-    return sorted(found, key=lambda sample: sample["doc_id"])
-
-
-def _score(name: str, outcome: dict[str, Any]) -> TaskScore:
-    task, result = CATALOGUE[name], outcome["results"][name]
-    stderr = result[f"{task.metric}_stderr,{task.filter}"]
-    values = [float(sample[task.metric]) for sample in _samples(name, outcome)]
-    return TaskScore(
-        metric=task.metric,
-        score=float(result[f"{task.metric},{task.filter}"]),
-        stderr=float(stderr) if isinstance(stderr, float) else None,
-        questions=int(outcome["n-samples"][name]["effective"]),
-        bootstrap_stderr=bootstrap_stderr(values),
-        version=str(outcome["versions"][name]),
-        shots=int(outcome["n-shot"][name]),
-    )
-
-
-def _answers(name: str, outcome: dict[str, Any]) -> list[dict[str, Any]]:
-    """Question by question: what was asked, the model's answers (log-likelihoods or text), and the metrics."""
-    metric = CATALOGUE[name].metric
-    return [
-        {
-            "task": name,
-            "question": sample["doc_id"],
-            "requests": [list(arguments)[:2] for arguments in sample["arguments"]],
-            "responses": [
-                list(response[0]) if isinstance(response[0], tuple) else response[0] for response in sample["resps"]
-            ],
-            "target": sample["target"],
-            metric: float(sample[metric]),
-            "row_sha256": sample["doc_hash"],
-        }
-        for sample in _samples(name, outcome)
-    ]
+    task, files = TASK_DATA[name], find_files(name, data)
+    absent = [subject for subject in subjects_of(name) if subject not in files]
+    if absent:
+        wanted = ", ".join(str(data / task.file.replace("*", subject)) for subject in absent[:3])
+        others = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+        return MissingTask(f"{wanted}{others} {'are' if len(absent) > 1 else 'is'} not there; {task.remedy}")
+    rows = {subject: {task.split: read_rows(name, files[subject])} for subject in subjects_of(name)}
+    if task.examples:
+        path = data / task.examples
+        if not path.is_file():
+            return MissingTask(f"{path} is not there; {task.original}, split train, is needed for the examples")
+        rows[""]["train"] = read_rows(name, path)
+    return rows
