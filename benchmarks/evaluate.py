@@ -1,18 +1,14 @@
 """Our evaluation against `lm_eval --model hf`: the same answers, and how fast.
 
-    python benchmarks/evaluate.py FOLDER DATA [--limit 64] [--rounds 3] [--batches 1 4 16] [--threads 2]
+    python benchmarks/evaluate.py [--folder FOLDER] [--data DATA] [--limit 64] [--rounds 3] [--batches 1 4 16]
 
-FOLDER is a Hugging Face folder of a Llama, DATA holds the tasks' rows. All requests of the seven tasks are scored by
-both in one process, in fp32, in turns; the figures are medians of wall-clock and of processor seconds, which other
-work on the machine disturbs less. lm-eval is run at each batch size, and its best one counts.
+FOLDER is a Hugging Face folder of a Llama (the demo's, if it was made), DATA holds the tasks' rows.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import time
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,20 +16,31 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from runner import Result, Table, calls_in_turns, publish, standard_arguments
 
 from tinyllama.cli.models import find_model
 from tinyllama.evaluate.language_model import LlamaLM
 from tinyllama.evaluate.tasks import Options, evaluate_tasks
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
 
+OURS = "tinyllama"
 Scores = list[tuple[float, bool]]
 
 
+TEXT = """All requests of the seven commonsense tasks are scored by our engine and by lm-eval's in one process, in fp32,
+in turns; medians of wall-clock and of processor seconds, which other work on the machine disturbs less. lm-eval runs
+at each batch size, and its best one counts."""
+
+
 def main() -> None:
-    """Measure and print JSON."""
+    """Measure both, and compare their answers."""
     asked = _arguments()
+    if not asked.folder.is_dir() or not asked.data.is_dir():
+        sys.stderr.write(f"left out: {asked.folder} (make demo) and {asked.data} (docs/evaluation.md) are needed\n")
+        return
     torch.set_num_threads(asked.threads)
     source = find_model(asked.folder)
     model, tokenizer, bos = source.load(), source.tokenizer(), source.facts()["bos"]
@@ -44,54 +51,40 @@ def main() -> None:
     requests = [Instance("loglikelihood", {}, (context, end), 0) for _, _, context, end in asks]
     ours = LlamaLM(model, tokenizer, bos=bos)
     theirs = HFLM(pretrained=str(asked.folder), device="cpu", dtype="float32", batch_size=1)
-    runs: dict[str, Callable[[], Scores]] = {"tinyllama": lambda: ours.loglikelihood(requests)}
+    runs: dict[str, Callable[[], Scores]] = {OURS: lambda: ours.loglikelihood(requests)}
     for size in asked.batches:
-        runs[f"lm_eval batch {size}"] = lambda size=size: _theirs(theirs, requests, size)
-    seconds, scores = _in_turns(runs, asked.rounds)
+        runs[f"lm_eval, batch {size}"] = lambda size=size: _theirs(theirs, requests, size)
+    seconds, scores = calls_in_turns(runs, asked.rounds)
     medians = {name: tuple(map(statistics.median, zip(*taken, strict=True))) for name, taken in seconds.items()}
-    best = min((name for name in medians if name != "tinyllama"), key=lambda name: medians[name][1])
-    facts = {
-        "requests": len(requests),
-        "threads": asked.threads,
-        "median_seconds": {name: {"wall": wall, "processor": cpu} for name, (wall, cpu) in medians.items()},
-        "best": best,
-        "times_as_fast": {
-            "wall": medians[best][0] / medians["tinyllama"][0],
-            "processor": medians[best][1] / medians["tinyllama"][1],
-        },
-    }
-    print(json.dumps(facts | _compare(asks, scores["tinyllama"], scores[best]), indent=2))
+    best = min((name for name in medians if name != OURS), key=lambda name: medians[name][1])
+    compared = _compare(asks, scores[OURS], scores[best])
+    rows = [
+        [name, f"{wall:.2f}", f"{cpu:.2f}", f"{wall / medians[OURS][0]:.2f}"] for name, (wall, cpu) in medians.items()
+    ]
+    columns = [f"{len(requests)} requests, {asked.threads} threads", "wall, s", "processor, s", "ours is x"]
+    text = f"{TEXT} Of {compared['questions']} questions, {compared['other_choices']} are answered otherwise."
+    facts = {"seconds": seconds, "best": best, "requests": len(requests)} | compared
+    publish(Result("evaluate", "Evaluation", text, [Table(columns, rows)], facts=facts), asked.out)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Compare with lm_eval --model hf.")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--limit", type=int)
+    parser = standard_arguments("Compare with lm_eval --model hf.")
+    parser.add_argument("--folder", type=Path, default=Path("runs/mini/exports/v1.1"))
+    parser.add_argument("--data", type=Path, default=Path("data/eval"))
+    parser.add_argument("--limit", type=int, default=16, help="questions of each task")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.quick:
+        asked.limit, asked.rounds, asked.batches = 1, 1, [1]
+    return asked
 
 
 def _theirs(language_model: HFLM, requests: list[Instance], size: int) -> Scores:
     language_model.batch_size_per_gpu = size
     found: Scores = language_model.loglikelihood(requests, disable_tqdm=True)
     return found
-
-
-def _in_turns(
-    runs: dict[str, Callable[[], Scores]], rounds: int
-) -> tuple[dict[str, list[tuple[float, float]]], dict[str, Scores]]:
-    """(wall, processor) seconds of every run in every round, and each one's last scores."""
-    seconds: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    scores: dict[str, Scores] = {}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            scores[name] = run()
-            seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-    return seconds, scores
 
 
 def _compare(asks: list[tuple[Any, ...]], ours: Scores, theirs: Scores) -> dict[str, Any]:

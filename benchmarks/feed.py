@@ -1,0 +1,81 @@
+"""What feeding and logging cost of a training step: python benchmarks/feed.py [--quick]."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+from runner import Claim, Result, Table, in_turns, publish, speed_family, standard_arguments, tinyllama_train
+from runner.inputs import RECIPE, open_feed
+from runner.shapes import TINY, S
+
+from tinyllama.cli.progress import Screen
+from tinyllama.engine.feeder import read_step
+from tinyllama.engine.metrics import JsonlLogger, TensorBoardLogger
+from tinyllama.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tinyllama.engine.metrics import Logger, Record
+
+TEXT = """Processor time that a step's rows take to choose and read, and that its record takes to log (metrics.jsonl,
+TensorBoard and the screen), over the wall-clock time of a whole step of `tinyllama train` at shape S. The next step's
+rows are read in a thread while the trainer works on one; all their time counts here nevertheless."""
+
+OURS = "tinyllama train"
+
+
+def main() -> None:
+    """Measure one step of training, feeding and logging."""
+    asked = standard_arguments(__doc__).parse_args()
+    shape, repeats = (TINY, 20) if asked.quick else (S, 300)
+    family = speed_family(asked.out / "work", f"feed-{shape.name}", shape.overrides)
+    engine = tinyllama_train(OURS, family, shape.overrides)
+    measured = in_turns([engine], warmup=3, rounds=5, seconds=0.1 if asked.quick else 2.0)[OURS]
+    recipe = load_recipe(str(RECIPE), shape.overrides)
+    plan, sampler, rows = open_feed(family, recipe)
+    feeding = _median_seconds(lambda step: read_step(plan, sampler, rows, step), repeats)
+    loggers = _loggers(family / "logged", Screen().training("base", plan))
+    record = measured.records[-1] | {"kind": "step"}
+    logging = _median_seconds(lambda step: _log(loggers, record | {"step": step}), repeats)
+    table = Table(
+        ["", "ms", "of a step"],
+        [
+            ["step", f"{measured.median * 1e3:.1f}", "100%"],
+            ["rows", f"{feeding * 1e3:.3f}", f"{feeding / measured.median:.3%}"],
+            ["logging", f"{logging * 1e3:.3f}", f"{logging / measured.median:.3%}"],
+        ],
+    )
+    claims = [
+        Claim("feed, percent of a step", 100 * feeding / measured.median, most=1, unit="%"),
+        Claim("logging, percent of a step", 100 * logging / measured.median, most=0.5, unit="%"),
+    ]
+    facts = {"step_seconds": measured.seconds, "feed_seconds": feeding, "logging_seconds": logging}
+    publish(Result("feed", "Feed and logging", TEXT, [table], claims, facts=facts), asked.out)
+
+
+def _loggers(folder: Path, screen: Logger) -> list[Logger]:
+    """What a run logs to by default."""
+    return [JsonlLogger(folder / "metrics.jsonl", 0), TensorBoardLogger(folder / "tensorboard", 0), screen]
+
+
+def _log(loggers: list[Logger], record: Record) -> None:
+    for logger in loggers:
+        logger.log(record)
+
+
+def _median_seconds(work: Callable[[int], object], repeats: int) -> float:
+    """Processor seconds of all threads."""
+    taken = []
+    for step in range(repeats):
+        began = time.process_time()
+        work(step)
+        taken.append(time.process_time() - began)
+    return statistics.median(taken)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Each benchmark runs, at a shape so small that its figures mean nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent.parent / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all of them leave results; text is prepared once."""
+    return tmp_path_factory.mktemp("benchmarks")
+
+
+def run(name: str, out: Path, *words: str) -> dict[str, Any]:
+    """A benchmark's result; nothing is compiled, which would take most of the time."""
+    command = [sys.executable, str(FOLDER / f"{name}.py"), "--quick", "--out", str(out), *words]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+        env=os.environ | {"TORCHDYNAMO_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    document: dict[str, Any] = json.loads((out / f"{name}.json").read_text())
+    assert (out / f"{name}.md").read_text() in done.stdout
+    return document
+
+
+def test_training_is_compared_with_the_trainer_from_the_same_weights_and_rows(out: Path) -> None:
+    engines = run("train", out)["tiny"]["engines"]
+    assert set(engines) >= {"tinyllama train", "transformers Trainer, fp32", "plain loop, tuned"}
+    losses = [engine["losses"][:3] for engine in engines.values()]
+    assert all(one == pytest.approx(losses[0], abs=0.02) for one in losses)
+    assert all(engine["tokens_per_second"] > 0 for engine in engines.values())
+
+
+def test_the_gpu_benchmark_runs_end_to_end_on_a_processor(out: Path) -> None:
+    found = run("gpu", out)
+    names = [one["name"] for one in found["found"]]
+    assert names.count("tinyllama train") == 2
+    assert "transformers, bf16, compiled" in names
+    assert all(one["tokens_per_second"] > 0 and one["memory"] > 0 for one in found["found"])
+    assert found["left_out"] == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["feed", "startup", "quality"])
+def test_a_benchmark_measures_what_it_claims(name: str, out: Path) -> None:
+    assert all(claim["value"] >= 0 for claim in run(name, out)["claims"])
+
+
+def test_the_page_holds_the_last_results(out: Path, tmp_path: Path) -> None:
+    run("feed", out)
+    page = tmp_path / "benchmarks.md"
+    subprocess.run(
+        [sys.executable, str(FOLDER / "all.py"), "feed", "--quick", "--out", str(out), "--page", str(page)],
+        check=True,
+        capture_output=True,
+        timeout=500,
+        env=os.environ | {"TORCHDYNAMO_DISABLE": "1"},
+    )
+    assert "## Feed and logging" in page.read_text()
