@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MANIFEST, STATE = "manifest.json", "state.json"
-WEIGHT, MOMENTS = "model.", ("exp_avg.", "exp_avg_sq.")
-"""What names of tensors begin with."""
+WEIGHT = "model."
+"""What names of weights begin with; those of moments begin with the moment's."""
 FRESH = "fresh"
 """State `moments` of a checkpoint without any: they begin at zero."""
 _NAME = re.compile(r"step-(\d+)")
@@ -176,8 +176,7 @@ def tensors_of(masters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Op
     """Weights and moments under the names they have in a checkpoint; shares memory with the originals."""
     tensors: dict[str, Tensor] = {}
     for name, weight in masters.items():
-        moments = optimizer.state[weight]
-        tensors[f"model.{name}"] = weight.data
-        tensors[f"exp_avg.{name}"] = moments["exp_avg"]
-        tensors[f"exp_avg_sq.{name}"] = moments["exp_avg_sq"]
+        tensors[f"{WEIGHT}{name}"] = weight.data
+        moments = optimizer.state[weight].items()
+        tensors |= {f"{moment}.{name}": tensor for moment, tensor in moments if moment != "step"}
     return tensors

@@ -10,16 +10,17 @@ import torch
 
 from tinyllama.engine.checkpoint import (
     FRESH,
-    MOMENTS,
     STATE,
     WEIGHT,
     Checkpoint,
     load_tensors,
     save_checkpoint,
     steps_saved,
+    stored_sizes,
     verify,
 )
 from tinyllama.engine.fingerprint import facts_at, fingerprint
+from tinyllama.engine.optimizer import moments_of
 from tinyllama.engine.weights import CheckpointWeights
 from tinyllama.errors import CheckpointError, ModelError, RecipeError
 from tinyllama.model.weights import check_weights, parameter_shapes
@@ -128,7 +129,15 @@ def _moments(source: Source, recipe: Recipe) -> dict[str, Tensor]:
             "give a checkpoint of a run"
         )
     shapes = parameter_shapes(recipe.model)
-    moments = {f"{kind}{name}": torch.empty(size) for kind in MOMENTS for name, size in shapes.items()}
+    kind = recipe.optimizer.kind
+    moments = {
+        f"{moment}.{name}": torch.empty(size) for name, size in shapes.items() for moment in moments_of(kind, name)
+    }
+    if missing := moments.keys() - stored_sizes(checkpoint).keys():
+        raise ModelError(
+            f"{source.origin}: holds no {min(missing)}, because another kind of optimizer trained it; set "
+            "optimizer.kind to that, or start.moments: fresh"
+        )
     load_tensors(checkpoint, moments)
     return moments
 

@@ -174,8 +174,10 @@ class LearningRate(_Section):
 
 
 class Optimizer(_Section):
-    """AdamW with decoupled weight decay on every parameter."""
+    """Decoupled weight decay on every parameter; one learning rate for all."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """`muon` orthogonalizes the updates of the blocks' matrices, and leaves embeddings, head and norms to AdamW."""
     learning_rate: LearningRate
     betas: tuple[Number, Number] = (0.9, 0.95)
     eps: Annotated[Number, Field(gt=0)] = 1e-8

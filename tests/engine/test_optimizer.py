@@ -1,0 +1,71 @@
+import signal
+
+import pytest
+import torch
+
+from tests.conftest import MakeFamily
+from tests.engine.runs import assert_same_run
+from tests.engine.test_trainer import StopAt
+from tinyllama.engine import train
+from tinyllama.engine.checkpoint import stored_sizes, verify
+from tinyllama.engine.metrics import read_metrics
+from tinyllama.engine.optimizer import apply, build_optimizer, moments_of, set_step
+from tinyllama.errors import CheckpointError, Interrupted
+from tinyllama.model import Llama
+from tinyllama.recipe import load_recipe
+
+MUON = "optimizer.kind=muon"
+
+
+def test_muon_updates_matrices_of_blocks_orthogonally_and_leaves_the_rest_to_adamw() -> None:
+    recipe = load_recipe("nano", [MUON])
+    model = Llama(recipe.model)
+    model.initialise(0)
+    masters = dict(model.named_parameters())
+    before = {name: weight.detach().clone() for name, weight in masters.items()}
+    optimizer = build_optimizer(recipe.optimizer, masters)
+    generator = torch.Generator().manual_seed(0)
+    for weight in masters.values():
+        weight.grad = torch.randn(weight.shape, generator=generator)
+    apply(optimizer, 0.01)
+    for name, weight in masters.items():
+        step = (weight.detach() - before[name] * (1 - 0.01 * recipe.optimizer.weight_decay)) / 0.01
+        if moments_of("muon", name) == ("momentum_buffer",):
+            assert name.startswith("layers.")
+            singular = torch.linalg.svdvals(step / (0.2 * max(step.shape) ** 0.5))
+            assert 0.5 < singular.median() <= singular.max() < 1.5, name
+        else:
+            assert torch.allclose(step.abs(), torch.ones_like(step), atol=1e-2), name  # the first step is a sign
+
+
+def test_an_optimizer_without_bias_correction_has_no_step_to_set() -> None:
+    recipe = load_recipe("nano", [MUON])
+    optimizer = build_optimizer(recipe.optimizer, dict(Llama(recipe.model).named_parameters()))
+    set_step(optimizer, 7)
+    steps = [float(state["step"]) for state in optimizer.state.values() if "step" in state]
+    assert set(steps) == {7.0}
+    assert len(steps) < len(optimizer.state)
+
+
+def test_a_stopped_and_resumed_run_with_muon_equals_one_that_never_stopped(make_family: MakeFamily) -> None:
+    whole, pieces = make_family("whole", MUON), make_family("pieces", MUON)
+    whole.train("base")
+    for step in (2, 5):
+        run = pieces.run("base")
+        run.watch.append(StopAt(step, signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            train(run)
+    pieces.train("base")
+    assert_same_run(whole.folder / "base", pieces.folder / "base")
+    losses = [record["loss"] for record in read_metrics(whole.folder / "base" / "metrics.jsonl") if "loss" in record]
+    assert losses[-1] < losses[0]
+
+
+def test_a_checkpoint_holds_the_moments_of_its_optimizer_and_another_kind_is_refused(make_family: MakeFamily) -> None:
+    family = make_family("family", MUON)
+    family.train("base")
+    newest = max((family.folder / "base" / "checkpoints").glob("step-*"), key=lambda path: int(path.name[5:]))
+    kinds = {name.split(".")[0] for name in stored_sizes(verify(newest))}
+    assert kinds == {"model", "momentum_buffer", "exp_avg", "exp_avg_sq"}
+    with pytest.raises(CheckpointError, match=r"optimizer\.kind"):
+        make_family("family", "stages.0.until=7K", "stages.1.until=13K").train("base")
