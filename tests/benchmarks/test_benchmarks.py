@@ -44,7 +44,7 @@ def test_training_is_compared_with_the_trainer_from_the_same_weights_and_rows(ou
 
 
 def test_the_gpu_benchmark_runs_end_to_end_on_a_processor(out: Path) -> None:
-    found = run("gpu", out)
+    found = run("gpu", out, "--minutes", "60")
     names = [one["name"] for one in found["found"]]
     assert names.count("tinyllama train") == 2
     assert "transformers, bf16, compiled" in names

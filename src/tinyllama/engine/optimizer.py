@@ -74,7 +74,7 @@ class _Muon(torch.optim.Muon):
         """Update everything at the learning rate of the own group."""
         self._rest.param_groups[0]["lr"] = self.param_groups[0]["lr"]
         self._rest.step()
-        loss: float | None = super().step(closure)
+        loss: float | None = super().step(closure)  # type: ignore[no-untyped-call]
         return loss
 
 
