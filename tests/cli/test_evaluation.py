@@ -14,6 +14,7 @@ from tests.cli.test_app import run
 from tests.evaluate.conftest import CONTEXT, SHAPE, sentence, write_rows
 from tinyllama.cli.evaluating import Asked, evaluate_model
 from tinyllama.errors import EvaluationError
+from tinyllama.evaluate.agreement import choice
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,9 +68,8 @@ def answers(record: dict[str, Any]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (Path(record["folder"]) / "questions.jsonl").read_text().splitlines()]
 
 
-def choices(record: dict[str, Any]) -> list[int]:
-    scores = [[float(response[0]) for response in answer["responses"]] for answer in answers(record)]
-    return [options.index(max(options)) for options in scores]
+def choices(record: dict[str, Any]) -> list[Any]:
+    return [choice(answer) for answer in answers(record)]
 
 
 def test_a_foreign_folder_is_scored_as_lm_eval_hf_scores_it(folder: Path, data: Path, tmp_path: Path) -> None:
@@ -121,13 +121,31 @@ def test_choices_are_the_same_in_other_batches_and_after_an_interruption(
     assert choices(whole) == choices(single) == choices(resumed)
 
 
-def test_bf16_answers_are_close(folder: Path, data: Path, tmp_path: Path) -> None:
+def test_the_record_of_bf16_states_how_it_differs_from_fp32(folder: Path, data: Path, tmp_path: Path) -> None:
+    from pathlib import Path
+
+    alone = evaluate_model(str(folder), asked(data, tmp_path, dtype="bf16"))
+    assert alone["against_fp32"] is None
+    assert "evaluate without --dtype first" in (Path(alone["folder"]) / "scores.md").read_text()
+
     fine = evaluate_model(str(folder), asked(data, tmp_path))
-    coarse = evaluate_model(str(folder), asked(data, tmp_path / "bf16", dtype="bf16"))
-    pairs = zip(answers(fine), answers(coarse), strict=True)
+    coarse = evaluate_model(str(folder), asked(data, tmp_path, dtype="bf16"))
+    assert fine["folder"] != coarse["folder"]
+    assert fine["against_fp32"] is None
+    stated = coarse["against_fp32"]
+    assert list(stated) == TASKS
+    pairs = list(zip(answers(fine), answers(coarse), strict=True))
+    differences: dict[str, float] = dict.fromkeys(TASKS, 0.0)
     for one, other in pairs:
         for (left, _), (right, _) in zip(one["responses"], other["responses"], strict=True):
+            differences[one["task"]] = max(differences[one["task"]], abs(float(left) - float(right)))
             assert float(right) == pytest.approx(float(left), rel=0.05, abs=1)
+    for task in TASKS:
+        assert stated[task]["questions"] == 4
+        assert 0 < stated[task]["largest_difference"] == pytest.approx(differences[task])
+        named = [one["question"] for one, other in pairs if one["task"] == task and choice(one) != choice(other)]
+        assert stated[task]["other_choices"] == named
+    assert "| against fp32 | questions | other choices |" in (Path(coarse["folder"]) / "scores.md").read_text()
 
 
 def test_a_tokenizer_that_is_not_the_models_is_refused(folder: Path, data: Path, tmp_path: Path) -> None:

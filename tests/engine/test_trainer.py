@@ -125,8 +125,10 @@ def test_a_change_that_decides_the_result_is_refused_with_its_key(
 ) -> None:
     _stop(make_family(), "base", 2)
     changed = make_family("family", override)
+    recipe = (changed.folder / "recipe.yaml").read_bytes()
     with pytest.raises(CheckpointError, match=rf"was made with {key} = "):
         changed.train("base")
+    assert (changed.folder / "recipe.yaml").read_bytes() == recipe, "what the checkpoints were made with"
 
 
 def test_a_change_that_decides_nothing_goes_on(make_family: MakeFamily) -> None:

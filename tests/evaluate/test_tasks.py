@@ -113,6 +113,12 @@ def test_seven_task_scores_equal_lm_eval_hf(
         assert score.score == theirs[f"{task.metric},none"]
         assert score.stderr == theirs[f"{task.metric}_stderr,none"]
         assert score.version == str(hf_results["versions"][task.name])
+        theirs_by_question = {sample["doc_id"]: sample for sample in hf_results["samples"][task.name]}
+        assert len(ours.answers[task.name]) == len(theirs_by_question)
+        for answer in ours.answers[task.name]:
+            sample = theirs_by_question[answer["question"]]
+            assert answer["requests"] == [list(arguments)[:2] for arguments in sample["arguments"]]
+            assert answer[task.metric] == sample[task.metric]
     assert ours.average == pytest.approx(sum(s.score for s in ours.tasks.values()) / 7)
     assert json.loads(json.dumps(ours.to_json()))["boolq"]["metric"] == "acc"
 

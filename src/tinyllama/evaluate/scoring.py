@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 Score = tuple[float, bool]
 """Log-likelihood of a continuation in nats, and whether greedy decoding would give it."""
 
-_TOKENS_PER_PASS = {"cpu": 512, "cuda": 32768}  # padded; on a CPU enough for its products, and little is padded
-_POSITIONS_PER_HEAD = {"cpu": 128, "cuda": 2048}  # bounds the logits to so many x V
+_TOKENS_PER_PASS = {"cpu": 256, "cuda": 32768}  # padded; on a CPU enough for its products, and little is padded
+_POSITIONS_PER_HEAD = {"cpu": 256, "cuda": 2048}  # bounds the logits to so many x V
 _TREE_TOKENS = 512  # attention grows with the square of a row
-_WORTH_SHARING = 4  # a text joins a tree if at least 1 / 4 of it is there already
+_WORTH_SHARING = 8  # a text joins a tree if at least 1 / 8 of it is there already
 
 
 class Window(NamedTuple):
@@ -158,13 +158,13 @@ def _score_states(
     logps, hits = torch.empty(len(flat), device=device), torch.empty(len(flat), dtype=torch.bool, device=device)
     start = 0
     for chunk in torch.split(states, _POSITIONS_PER_HEAD.get(device.type, _POSITIONS_PER_HEAD["cuda"])):
-        logits = model.lm_head(chunk).float()  # [n, V]
+        all_logps = model.lm_head(chunk).float().log_softmax(1)  # [n, V]
         here = ((rows >= start) & (rows < start + len(chunk))).nonzero()[:, 0]
         row, ids = rows[here] - start, flat[here]
-        best, greedy = logits.max(1)
-        hits[here] = greedy[row] == ids
-        own = logits[row, ids] - best[row]
-        logps[here] = own - logits.sub_(best[:, None]).exp_().sum(1).log()[row]
+        logps[here] = own = all_logps[row, ids]
+        hits[here] = likeliest = own == all_logps.amax(1)[row]
+        tied = row[likeliest]  # the first of equals is greedy; to look for it in few rows is cheap, in all it is not
+        hits[here[likeliest]] = all_logps[tied].argmax(1) == ids[likeliest]
         start += len(chunk)
     parts = zip(torch.split(logps, lengths), torch.split(hits, lengths), strict=True)
     return [(float(logp.sum()), bool(hit.all())) for logp, hit in parts]
