@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset  # type: ignore[import-untyped]  # ships no types; comes with lm-eval
-from lm_eval import tasks as definitions  # type: ignore[import-untyped]  # ships no types
-from lm_eval.api.metrics import (  # type: ignore[import-untyped]  # as above
+from lm_eval import tasks as definitions
+from lm_eval.api.metrics import (
     aggregate_subtask_metrics,
     pooled_sample_stderr,
 )
-from lm_eval.evaluator import evaluate  # type: ignore[import-untyped]  # as above
-from lm_eval.tasks._yaml_loader import load_yaml  # type: ignore[import-untyped]  # as above
+from lm_eval.evaluator import evaluate
+from lm_eval.tasks._yaml_loader import load_yaml
 
 from tinyllama.evaluate.catalogue import CATALOGUE
 from tinyllama.evaluate.language_model import LlamaLM

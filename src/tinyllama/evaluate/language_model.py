@@ -13,8 +13,8 @@ import hashlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from lm_eval.api.model import TemplateLM  # type: ignore[import-untyped]  # ships no types
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # type: ignore[import-untyped]  # as above
+from lm_eval.api.model import TemplateLM
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluate.decoding import Decoding, decode
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import torch
-    from lm_eval.api.instance import Instance  # type: ignore[import-untyped]  # as above
+    from lm_eval.api.instance import Instance
 
     from tinyllama.corpus.tokenizer import Tokenizer
     from tinyllama.evaluate.journal import Journal
