@@ -10,6 +10,7 @@ llama.cpp (llama-cpp-python) runs the given file.
 from __future__ import annotations
 
 import statistics
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +118,7 @@ def _theirs(
     """Transformers' model over the same memory, and its ways to generate."""
     config = config_of_shape(model.shape, dtype=dtype, bos_id=1, eos_id=2)
     with torch.device("meta"):
-        twin: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype)
+        twin: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype)  # type: ignore[no-untyped-call]
     twin.load_state_dict({hub_name(name): weight for name, weight in model.state_dict().items()}, assign=True)
     twin.model.rotary_emb = type(twin.model.rotary_emb)(twin.config)  # not stored, and empty on the meta device
     twin.eval()
@@ -134,12 +135,12 @@ def _theirs(
         found: list[int] = ids[0, PROMPT_TOKENS:].tolist()
         return found
 
-    runs = {"transformers": run}
+    runs: dict[str, Callable[[], list[int]]] = {"transformers": run}
     if asked.compile:
         from transformers import CompileConfig  # noqa: PLC0415  # only then
 
-        config = CompileConfig(fullgraph=False, mode="default")
-        runs["transformers static + compile"] = lambda: run(cache_implementation="static", compile_config=config)
+        settings = CompileConfig(fullgraph=False, mode="default")
+        runs["transformers static + compile"] = partial(run, cache_implementation="static", compile_config=settings)
     return runs
 
 
