@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import sys
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ def main() -> None:
     theirs = HFLM(pretrained=str(asked.folder), device="cpu", dtype="float32", batch_size=1)
     runs: dict[str, Callable[[], Scores]] = {OURS: lambda: ours.loglikelihood(requests)}
     for size in asked.batches:
-        runs[f"lm_eval, batch {size}"] = lambda size=size: _theirs(theirs, requests, size)
+        runs[f"lm_eval, batch {size}"] = partial(_theirs, theirs, requests, size)
     seconds, scores = calls_in_turns(runs, asked.rounds)
     medians = {name: tuple(map(statistics.median, zip(*taken, strict=True))) for name, taken in seconds.items()}
     best = min((name for name in medians if name != OURS), key=lambda name: medians[name][1])

@@ -122,7 +122,9 @@ def _others(shape: Shape, family: Path, inputs: Path) -> Iterator[Engine]:
 
 
 def _result(found: dict[Shape, dict[str, Measured]]) -> Result:
-    tables, charts, claims = [], [], []
+    tables: list[Table] = []
+    charts: list[Chart] = []
+    claims: list[Claim] = []
     facts: dict[str, Any] = {}
     for shape, measured in found.items():
         peak = measured_peak(measured[PEAK])

@@ -1,9 +1,10 @@
 """What all benchmarks share: engines measured in turns, their inputs, and results as JSON, Markdown and a chart."""
 
+from .chart import Chart
 from .inputs import speed_family, tinyllama_train, write_inputs
 from .machine import matrix_peak
 from .process import Engine, EngineError, Process
-from .results import Chart, Claim, Result, Table, publish, standard_arguments
+from .results import Claim, Result, Table, publish, standard_arguments
 from .turns import Measured, calls_in_turns, check_losses, in_turns, ratio
 
 __all__ = [

@@ -27,4 +27,5 @@ def matrix_peak(work: Path) -> Engine:
 
 def measured_peak(measured: Measured) -> float:
     """FLOP/s: the median of what was reached after the first step."""
-    return statistics.median(record["flops"] for record in measured.records[1:] or measured.records)
+    found: list[float] = [record["flops"] for record in measured.records[1:] or measured.records]
+    return statistics.median(found)

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from tinyllama.engine.machine import describe_machine
 from tinyllama.files import write_atomic, write_json
 
-from .chart import Chart, draw
+from .chart import draw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from .chart import Chart
 
 _LIBRARIES = ("torch", "transformers", "litgpt", "lm-eval")
 _DECISIVE = ("OMP_", "MKL_", "KMP_", "GOMP_", "LD_PRELOAD", "MALLOC_", "TORCH")

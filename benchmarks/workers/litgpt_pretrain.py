@@ -35,7 +35,7 @@ class _Rows(Dataset[Tensor]):
         return self._rows[index]
 
 
-class _Data(DataModule):
+class _Data(DataModule):  # type: ignore[misc]
     """The task's rows in order."""
 
     def __init__(self, task: Task) -> None:

@@ -110,9 +110,9 @@ def main() -> None:
         hidden = forward(inputs)
         leaf = hidden.detach().flatten(0, 1).requires_grad_()
         total = torch.zeros(())
-        for part, wanted in zip(leaf.split(CHUNK), targets.flatten().split(CHUNK), strict=True):
+        for part, wanted in zip(torch.split(leaf, CHUNK), torch.split(targets.flatten(), CHUNK), strict=True):
             loss = chunk_loss(part, model.lm_head.weight, wanted) / targets.numel()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         assert leaf.grad is not None  # noqa: S101  # the loop just made it
         hidden.backward(leaf.grad.view_as(hidden))

@@ -51,8 +51,8 @@ class Masters:
     """fp32 weights and AdamW for a model whose own weights are bf16: what mixed precision takes without autocast."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._weights = list(model.parameters())
-        self._masters = [nn.Parameter(weight.detach().float()) for weight in self._weights]
+        self._weights: list[Tensor] = list(model.parameters())
+        self._masters: list[Tensor] = [nn.Parameter(weight.detach().float()) for weight in self._weights]
         self._optimizer = torch.optim.AdamW(
             self._masters, lr=0.0, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, fused=True
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from task import Masters, Records, Task
+from torch import nn
 from transformers import LlamaForCausalLM
 
 
@@ -17,7 +18,8 @@ def main() -> None:
     """Train until killed."""
     task, records = Task(Path(sys.argv[1])), Records(Path(sys.argv[2]))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = LlamaForCausalLM.from_pretrained(task.folder, dtype=torch.float32).to(device).train()
+    model: nn.Module = LlamaForCausalLM.from_pretrained(task.folder, dtype=torch.float32)
+    model.to(device).train()
     masters = Masters(model)
     forward = torch.compile(model)
     for step, (inputs, targets) in enumerate(task.batches()):

@@ -52,6 +52,10 @@ def test_the_gpu_benchmark_runs_end_to_end_on_a_processor(out: Path) -> None:
     assert found["left_out"] == {}
 
 
+def test_generation_is_compared_with_transformers(out: Path) -> None:
+    assert set(run("generate", out)["first_ids_in_common"]) == {"tinyllama", "transformers"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["feed", "startup", "quality"])
 def test_a_benchmark_measures_what_it_claims(name: str, out: Path) -> None:
