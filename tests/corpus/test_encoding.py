@@ -1,7 +1,6 @@
 """Exactness: every engine gives the ids that SentencePiece gives for the whole document."""
 
 import logging
-from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -42,8 +41,8 @@ def model_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return path
 
 
-@cache
-def opened(model_file: Path) -> tuple[TextTokenizer, Engine]:
+@pytest.fixture(scope="module")
+def fast(model_file: Path) -> tuple[TextTokenizer, Engine]:
     pytest.importorskip("fastokens")
     tokenizer = TextTokenizer(model_file)
     engine = open_engine(tokenizer)
@@ -58,13 +57,13 @@ def lists(encoded: Encoded) -> list[list[int]]:
 @settings(max_examples=300, deadline=None)
 @given(batch=st.lists(strange, min_size=1, max_size=6))
 @example(batch=["", "</s>", "<0x0A>", " ", "a" * 3000, " " * 3000, "▁ ▁"])
-def test_the_fast_engine_gives_the_ids_of_sentencepiece(model_file: Path, batch: list[str]) -> None:
-    tokenizer, engine = opened(model_file)
+def test_the_fast_engine_gives_the_ids_of_sentencepiece(fast: tuple[TextTokenizer, Engine], batch: list[str]) -> None:
+    tokenizer, engine = fast
     assert lists(engine.encode(batch)) == tokenizer.encode(batch)
 
 
-def test_the_fast_engine_gives_the_ids_of_sentencepiece_for_real_text(model_file: Path) -> None:
-    tokenizer, engine = opened(model_file)
+def test_the_fast_engine_gives_the_ids_of_sentencepiece_for_real_text(fast: tuple[TextTokenizer, Engine]) -> None:
+    tokenizer, engine = fast
     assert lists(engine.encode(texts())) == tokenizer.encode(texts())
 
 
@@ -87,8 +86,8 @@ def test_long_texts_of_the_reference_are_divided_and_keep_their_ids(
     assert lists(ReferenceEngine(tokenizer).encode(batch)) == tokenizer.encode(batch)
 
 
-def test_a_document_of_16_million_characters_takes_seconds(model_file: Path) -> None:
-    _, engine = opened(model_file)
+def test_a_document_of_16_million_characters_takes_seconds(fast: tuple[TextTokenizer, Engine]) -> None:
+    _, engine = fast
     encoded = engine.encode(["The quick brown fox jumps over  the lazy dog, 1234 times.\n" * 280_000])
     assert encoded.bounds[-1] == len(encoded.ids) > 1_000_000
 

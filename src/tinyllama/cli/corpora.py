@@ -12,6 +12,16 @@ from tinyllama.cli.app import AsJson, Overrides, RecipeName, RunFolder, app, pri
 if TYPE_CHECKING:
     from tinyllama.corpus.manifest import PreparedCorpus
 
+corpus_app = typer.Typer(
+    help="Look into prepared corpora.",
+    epilog="Example: tinyllama corpus verify runs/nano/corpora/prose",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(corpus_app, name="corpus")
+
+CorpusFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A prepared corpus: RUN/corpora/NAME.")]
+
 
 @app.command(epilog="Example: tinyllama prepare mini --workers 2")
 def prepare(  # noqa: PLR0913  # a command's options
@@ -66,3 +76,63 @@ def _print_table(rows: dict[str, dict[str, Any]]) -> None:
             rejected = f"{row['rejected']:,}" if split == "train" else ""
             table.add_row(name, split, f"{documents:,}", f"{size:,}", f"{tokens:,}", ratio, rejected)
     output().print(table)
+
+
+@corpus_app.command(epilog="Example: tinyllama corpus verify runs/nano/corpora/prose")
+def verify(
+    folder: CorpusFolder,
+    *,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Look at so many parts of 4,096 documents (default: at everything).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find bit rot, a foreign tokenizer, ids out of range, stray special tokens and empty documents."""
+    from tinyllama.corpus.manifest import open_corpus  # noqa: PLC0415
+    from tinyllama.corpus.tokenizer import open_tokenizer  # noqa: PLC0415
+    from tinyllama.corpus.verification import find_damage  # noqa: PLC0415
+    from tinyllama.errors import CorpusError  # noqa: PLC0415
+
+    corpus = open_corpus(folder)
+    findings = list(find_damage(corpus, open_tokenizer(_tokenizer_folder(folder)), sample))
+    if as_json:
+        print_json({"corpus": str(folder), "findings": [finding._asdict() for finding in findings]})
+    elif not findings:
+        typer.echo(f"{folder}: nothing is wrong")
+    else:
+        for finding in findings:
+            typer.echo(f"{finding.place}: {finding.problem}")
+    if findings:
+        raise CorpusError(f"{folder}: {len(findings)} things are wrong; delete it and prepare it again")
+
+
+@corpus_app.command(epilog="Example: tinyllama corpus inspect runs/nano/corpora/prose --origin json/decoder")
+def inspect(
+    folder: CorpusFolder,
+    *,
+    origin: Annotated[str | None, typer.Option(help="Show documents whose file or place has this in it.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Documents to show at most.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a corpus is made of; with --origin, documents as they were tokenized."""
+    from tinyllama.corpus.manifest import open_corpus  # noqa: PLC0415
+
+    corpus = open_corpus(folder)
+    if origin is None:
+        facts = _facts(corpus) | {key: corpus.manifest[key] for key in ("engine", "dtype", "license", "sources")}
+        print_json(facts) if as_json else _print_table({corpus.name: facts})
+        return
+    from tinyllama.corpus.reading import find_texts  # noqa: PLC0415
+    from tinyllama.corpus.tokenizer import open_tokenizer  # noqa: PLC0415
+
+    found = find_texts(corpus, open_tokenizer(_tokenizer_folder(folder)), origin, limit)
+    if as_json:
+        print_json([text._asdict() for text in found])
+        return
+    for text in found:
+        typer.echo(f"== {text.origin} (part {text.part}, {text.split}, token {text.start:,})\n{text.text}")
+
+
+def _tokenizer_folder(folder: Path) -> Path:
+    """The tokenizer of the family that a corpus lies in."""
+    return folder.resolve().parents[1] / "tokenizer"

@@ -52,13 +52,16 @@ class PreparedCorpus:
         Raises:
             CorpusError: the split is shorter than a row.
         """
+        return Rows(self.stream(split), context, f"corpus {self.name} ({split})")
+
+    def stream(self, split: str) -> TokenStream:
+        """The tokens of a split, one document after another."""
         shards = self.manifest["splits"][split]["shards"]
-        stream = TokenStream(
+        return TokenStream(
             [self.folder / shard["file"] for shard in shards],
             [shard["tokens"] for shard in shards],
             np.dtype(self.manifest["dtype"]),
         )
-        return Rows(stream, context, f"corpus {self.name} ({split})")
 
 
 def open_corpus(folder: Path) -> PreparedCorpus:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from tinyllama.corpus.shards import TokenStream
+from tinyllama.corpus.manifest import SPLITS
+from tinyllama.corpus.tasks import index_file
 from tinyllama.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -24,20 +24,25 @@ class PreparedText(NamedTuple):
     part: int
     """Index of this piece in its source document."""
     text: str
+    split: str
+    """`train` or `held_out`."""
+    start: int
+    """Its first token in the split."""
 
 
-def read_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, split: str) -> Iterator[PreparedText]:
-    """Every document of a split, in the order of the shards.
+def read_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, split: str, origin: str = "") -> Iterator[PreparedText]:
+    """The documents of a split, in the order of the shards.
 
     Args:
         corpus: complete.
         tokenizer: the one that the corpus was tokenized with.
         split: `train` or `held_out`.
+        origin: only documents whose origin has this in it.
 
     Raises:
         CorpusError: the tokenizer is another one, or a document's text does not have the bytes on record.
     """
-    from pyarrow import parquet  # noqa: PLC0415  # slow to import
+    from pyarrow import compute, parquet  # noqa: PLC0415  # slow to import
 
     made_with = corpus.manifest["request"]["tokenizer"]
     if tokenizer.sha256 != made_with:
@@ -45,18 +50,32 @@ def read_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, split: str) -> Iter
             f"{corpus.folder}: was tokenized with the tokenizer {made_with[:12]}…, not {tokenizer.sha256[:12]}…; "
             "give the family that it belongs to"
         )
-    shards = corpus.manifest["splits"][split]["shards"]
-    files = [corpus.folder / shard["file"] for shard in shards]
-    stream = TokenStream(files, [shard["tokens"] for shard in shards], np.dtype(corpus.manifest["dtype"]))
+    stream = corpus.stream(split)
     special = {corpus.manifest["bos_id"], corpus.manifest["eos_id"]}
-    with parquet.ParquetFile(corpus.folder / f"{split}.documents.parquet") as index:
+    with parquet.ParquetFile(corpus.folder / index_file(split)) as index:
         for batch in index.iter_batches(columns=["start", "tokens", "bytes", "origin", "part"]):
-            for row in batch.to_pylist():
+            for row in batch.filter(compute.match_substring(batch["origin"], origin)).to_pylist():
                 ids = stream.read(row["start"], row["tokens"]).tolist()
                 text = tokenizer.decode([i for i in ids if i not in special])
-                if len(text.encode()) != row["bytes"]:
+                if not can_spell(text, row["bytes"]):
                     raise CorpusError(
                         f"{corpus.folder}: {row['origin']} decodes to {len(text.encode())} bytes, not the "
                         f"{row['bytes']} on record; prepare the corpus again"
                     )
-                yield PreparedText(row["origin"], row["part"], text)
+                yield PreparedText(row["origin"], row["part"], text, split, row["start"])
+
+
+def find_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, origin: str, limit: int) -> list[PreparedText]:
+    """The first `limit` documents of all splits whose origin has `origin` in it.
+
+    Raises:
+        CorpusError: see `read_texts`.
+    """
+    found = chain.from_iterable(read_texts(corpus, tokenizer, split, origin) for split in SPLITS)
+    return list(islice(found, limit))
+
+
+def can_spell(text: str, size: int) -> bool:
+    """Whether a text of `size` bytes decodes to this one: SentencePiece gives back a U+2581, 3 bytes, as a space."""
+    more = size - len(text.encode())
+    return more % 2 == 0 and 0 <= more <= 2 * text.count(" ")
