@@ -23,7 +23,7 @@ from tinyllama.engine import optimizer as adamw
 from tinyllama.engine.parallel import checkpoint_activations, reduce_over_replicas, shard
 from tinyllama.engine.precision import MasterWeights
 from tinyllama.engine.ranks import Ranks
-from tinyllama.model import Llama, head_loss
+from tinyllama.model import HeadLoss, Llama, shifted_exponentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,7 +45,7 @@ class RankMemory:
     gradients: int
     """fp32, this rank's part."""
     moments: int
-    """AdamW's two, fp32, this rank's part."""
+    """The optimizer's, fp32, this rank's part."""
     checkpoint: int
     """The copy of weights and moments that is written while training goes on."""
     activations: int
@@ -85,10 +85,11 @@ def _measure(recipe: Recipe, ranks: Ranks) -> RankMemory:
     with shapes_only:
         masters = MasterWeights(model, "fp32").masters
         optimizer = adamw.build_optimizer(recipe.optimizer, masters)
+        loss = HeadLoss(shifted_exponentials)
         with _Held(_state(masters, optimizer)) as held:
             for number in range(_PASSES):
                 reduce_over_replicas(model, last=number == _PASSES - 1)
-                _pass(model, recipe, ranks.device)
+                _pass(model, loss, recipe, ranks.device)
         # Clipping and the update change weights, gradients and moments in place.
         gradients = _bytes(weight.grad for weight in masters.values() if weight.grad is not None)
     weights = _bytes(masters.values())
@@ -137,15 +138,14 @@ def _state(masters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimi
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
+    return [state[name] for state in optimizer.state.values() for name in state if name != "step"]
 
 
-def _pass(model: Llama, recipe: Recipe, device: torch.device) -> None:
+def _pass(model: Llama, loss: HeadLoss, recipe: Recipe, device: torch.device) -> None:
     """One micro-batch forward and backward."""
     tokens = torch.zeros(recipe.micro_batch, recipe.model.context, dtype=torch.int64, device=device)
     hidden = model.hidden(tokens).flatten(0, 1)
-    loss = head_loss(hidden, model.lm_head.weight, tokens.flatten(), scale=1.0)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss(hidden, model.lm_head.weight, tokens.flatten(), scale=1.0).backward()  # type: ignore[no-untyped-call]
 
 
 def _own(tensor: Tensor) -> Tensor:
