@@ -7,27 +7,34 @@ import resource
 import sys
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tinyllama.cli.app import AsJson, Overrides, RecipeName, RunFolder, VariantName, app, prepared_sizes
 
 if TYPE_CHECKING:
+    from tinyllama.engine.memory import RankMemory
     from tinyllama.recipe import Recipe
     from tinyllama.sampler import Rehearsal
 
+_GIB = 2**30
 
-@app.command(epilog="Example: tinyllama rehearse tinyllama-v1.1")
-def rehearse(
+
+@app.command(epilog="Example: tinyllama rehearse tinyllama-v1.1 --hardware a100-40g --gpus 64")
+def rehearse(  # noqa: PLR0913  # a command's options
     recipe: RecipeName,
     *,
     variant: VariantName = None,
     overrides: Overrides = None,
     run: RunFolder = None,
+    hardware: Annotated[
+        str | None, typer.Option(metavar="CARD", help="Measure the memory of one of --gpus such cards too.")
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="How many cards.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Walk every row of every step of a plan, without data, and prove it."""
+    """Walk every row of every step of a plan, without data, and prove it; with --hardware, that memory suffices."""
     from tinyllama.corpus.rows import row_count  # noqa: PLC0415  # imports numpy
     from tinyllama.errors import TinyLlamaError  # noqa: PLC0415
     from tinyllama.recipe import load_recipe  # noqa: PLC0415
@@ -37,17 +44,26 @@ def rehearse(
     sizes = {name: corpus.size for name, corpus in loaded.corpora.items()} | prepared_sizes(loaded, run)
     rows = {name: row_count(size, loaded.model.context) for name, size in sizes.items()}
     began, results = time.monotonic(), []
+    memory = None if hardware is None else _Memory(loaded, hardware, gpus)
+    if memory is not None and not as_json:
+        typer.echo(memory.text)
     for result in rehearse(loaded, rows, _variants(loaded, variant), _Progress()):
         results.append(result)
         if not as_json:
             _print(result)
     seconds, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     if as_json:
-        typer.echo(json.dumps(_plain(results, seconds, peak), indent=2, ensure_ascii=False))
+        extra = {} if memory is None else {"memory_per_gpu": memory.plain}
+        typer.echo(json.dumps(_plain(results, seconds, peak) | extra, indent=2, ensure_ascii=False))
     else:
         typer.echo(f"{seconds:.0f} s, {peak:.1f} GiB of memory at most")
     if failed := [result.variant for result in results if not result.passed]:
         raise TinyLlamaError(f"the rehearsal of {', '.join(failed)} failed; training it would not do what is stated")
+    if memory is not None and not memory.fits:
+        raise TinyLlamaError(
+            f"{loaded.name} does not fit {hardware}: lower hardware.micro_batch, set "
+            "hardware.activation_checkpointing, or shard over more GPUs"
+        )
 
 
 def _variants(recipe: Recipe, variant: str | None) -> list[str]:
@@ -67,6 +83,37 @@ def _plain(results: list[Rehearsal], seconds: float, peak: float) -> dict[str, A
         "memory_gib": round(peak, 2),
         "variants": [asdict(result) for result in results],
     }
+
+
+class _Memory:
+    """What one rank holds, measured, against what its card has."""
+
+    def __init__(self, recipe: Recipe, name: str, gpus: int) -> None:
+        from tinyllama.engine.memory import measure_memory  # noqa: PLC0415  # imports torch
+        from tinyllama.plan.hardware import find_card  # noqa: PLC0415  # only with --hardware
+
+        card = find_card(name)
+        self._name, self._gpus = name, gpus
+        self._measured: RankMemory = measure_memory(recipe, gpus, min(gpus, card.per_node))
+        self._limit = card.usable
+        self.fits = self._measured.total <= self._limit
+
+    @property
+    def text(self) -> str:
+        """A line for people."""
+        parts = asdict(self._measured)
+        sequences = parts.pop("micro_batch")
+        return (
+            f"memory: {self._measured.total / _GIB:.1f} of {self._limit / _GIB:.1f} GiB on each of {self._gpus} x "
+            f"{self._name}, {sequences} sequences a pass: "
+            + ", ".join(f"{name} {size / _GIB:.1f}" for name, size in parts.items())
+            + ("" if self.fits else "  FAIL")
+        )
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """For JSON, in bytes."""
+        return asdict(self._measured) | {"total": self._measured.total, "limit": self._limit, "fits": self.fits}
 
 
 class _Progress:

@@ -78,7 +78,7 @@ class _Trainer:
         same_ranks = recorded.get("ranks") == self.ranks.count
         threads = max(1, cores() // self.ranks.per_node)
         self.threads = _or_auto(recipe.hardware.threads, recorded.get("threads") if same_ranks else None, threads)
-        self.micro_batch = _or_auto(recipe.hardware.micro_batch, recorded.get("micro_batch"), _micro_batch(recipe))
+        self.micro_batch = _or_auto(recipe.hardware.micro_batch, recorded.get("micro_batch"), recipe.micro_batch)
         torch.set_num_threads(self.threads)
         reuse_memory()
         with self.ranks.during("the division of the model"):
@@ -255,8 +255,3 @@ def _build_model(recipe: Recipe, ranks: Ranks) -> tuple[Llama, MasterWeights]:
 def _or_auto(asked: int | str, recorded: int | None, chosen: int) -> int:
     """What the recipe says; `auto` repeats what the checkpoint records, else takes what suits this machine."""
     return asked if isinstance(asked, int) else recorded or chosen
-
-
-def _micro_batch(recipe: Recipe) -> int:
-    """About 8,192 tokens a pass keep the cores busy without filling memory."""
-    return max(1, 8192 // recipe.model.context)

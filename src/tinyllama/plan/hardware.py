@@ -46,6 +46,11 @@ class Card:
     per_node: int
     """Cards in a usual node."""
 
+    @property
+    def usable(self) -> int:
+        """Bytes that training can use."""
+        return int(self.memory_gib * 2**30 - _RESERVED)
+
 
 CARDS = {
     "a100-40g": Card(312e12, 40, 4),
@@ -155,8 +160,6 @@ def predict(  # noqa: PLR0913  # one assumption each
     """
     card = find_card(card_name)
     sharded_over = recipe.hardware.sharded_over(gpus, min(gpus, card.per_node))
-    micro_batch = recipe.hardware.micro_batch
-    sequences = micro_batch if isinstance(micro_batch, int) else max(1, 16384 // recipe.model.context)
     flops = recipe.model.flops_per_token
     recomputed = _RECOMPUTED if recipe.hardware.activation_checkpointing else 1.0
     speed = mfu * card.flops / (flops * recomputed)
@@ -172,11 +175,11 @@ def predict(  # noqa: PLR0913  # one assumption each
         card=card_name,
         gpus=gpus,
         sharded_over=sharded_over,
-        micro_batch=sequences,
+        micro_batch=recipe.micro_batch,
         memory=memory_per_gpu(
-            recipe.model, sharded_over, sequences, checkpointing=recipe.hardware.activation_checkpointing
+            recipe.model, sharded_over, recipe.micro_batch, checkpointing=recipe.hardware.activation_checkpointing
         ),
-        memory_limit=int(card.memory_gib * 2**30 - _RESERVED),
+        memory_limit=card.usable,
         mfu=mfu,
         flops_per_token=flops,
         tokens_per_second_per_gpu=speed,

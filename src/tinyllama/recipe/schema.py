@@ -315,6 +315,12 @@ class Recipe(_Section):
         return stage.batch.amount if stage.batch.unit == "sequences" else stage.batch.amount // self.model.context
 
     @property
+    def micro_batch(self) -> int:
+        """Sequences per pass: as stated, or about 8,192 tokens, which keep a processor busy without filling memory."""
+        stated = self.hardware.micro_batch
+        return stated if isinstance(stated, int) else max(1, 8192 // self.model.context)
+
+    @property
     def start_sequences(self) -> int:
         """Sequences seen before the first step: the start's tokens in whole sequences, rounded up."""
         return 0 if self.start is None else -(-self.start.tokens // self.model.context)
