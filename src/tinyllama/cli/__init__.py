@@ -10,7 +10,7 @@ import sys
 def main() -> None:
     """Run `tinyllama`; exit code 2 for a user's mistake, 1 for ours, 130 or 143 after a signal."""
     # They register their commands.
-    from tinyllama.cli import contamination, evaluation, generation, interop, rehearse  # noqa: F401, PLC0415
+    from tinyllama.cli import contamination, evaluation, generation, interop, rehearse, serving  # noqa: F401, PLC0415
     from tinyllama.cli.app import app  # noqa: PLC0415  # importing the package alone must cost nothing
     from tinyllama.errors import TinyLlamaError  # noqa: PLC0415
 
