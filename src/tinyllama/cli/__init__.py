@@ -10,7 +10,15 @@ import sys
 def main() -> None:
     """Run `tinyllama`; exit code 2 for a user's mistake, 1 for ours, 130 or 143 after a signal."""
     # They register their commands.
-    from tinyllama.cli import contamination, corpora, evaluation, generation, interop, rehearse  # noqa: F401, PLC0415
+    from tinyllama.cli import (  # noqa: PLC0415
+        contamination,  # noqa: F401
+        corpora,  # noqa: F401
+        evaluation,  # noqa: F401
+        generation,  # noqa: F401
+        interop,  # noqa: F401
+        rehearse,  # noqa: F401
+        serving,  # noqa: F401
+    )
     from tinyllama.cli.app import app  # noqa: PLC0415  # importing the package alone must cost nothing
     from tinyllama.errors import TinyLlamaError  # noqa: PLC0415
 

@@ -157,7 +157,9 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
     origin = _origin(recipe, folder, root)
     if not _is_valid(folder, origin):
         files, version = _make_files(recipe, folder, root, reject)
-        (folder / "origin.json").unlink(missing_ok=True)
+        # Nothing of another kind of tokenizer may stay: a tokenizer.model would be opened before a tokenizer.json.
+        for earlier in [folder / "origin.json", *folder.glob("tokenizer*")]:
+            earlier.unlink(missing_ok=True)
         for name, data in files.items():
             write_atomic(folder / name, data)
         model_file = open_tokenizer(folder).model_file

@@ -1,0 +1,85 @@
+"""Serving to the official `openai` client: `make test-llamacpp`, which builds the engine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.test_app import run
+from tests.engine.test_start import foreign_folder, with_tokenizer
+from tinyllama.cli.models import find_model
+from tinyllama.generate import Sampling, generate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def test_an_address_open_to_others_needs_a_key() -> None:
+    done = run("serve", "model.gguf", "--host", "0.0.0.0", TINYLLAMA_API_KEY="")  # noqa: S104  # it is refused
+    assert done.returncode == 2
+    assert "TINYLLAMA_API_KEY" in done.stderr
+
+
+@contextmanager
+def serving(*arguments: str | Path, **environment: str) -> Iterator[str]:
+    """Address of `tinyllama serve` while the block runs."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tinyllama", "serve", *map(str, arguments), "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+@pytest.mark.slow
+def test_the_official_client_gets_texts_streams_and_errors(prepared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp.server.app", reason="make test-llamacpp builds it")
+    openai = pytest.importorskip("openai", reason="make test-llamacpp installs it")
+    folder = with_tokenizer(foreign_folder(tmp_path / "foreign"), prepared)
+    source = find_model(folder)
+    tokenizer = source.tokenizer()
+    greedy = Sampling(temperature=0, repetition_penalty=1.0)
+    prompt = "Return the"
+    ids = tokenizer.encode_prompt(prompt)
+    new = list(generate(source.load(), ids, greedy, eos_id=tokenizer.eos_id, max_new_tokens=8, seed=0))
+    # llama.cpp's server gives out no bytes that make no character.
+    expected = tokenizer.decode([*ids, *new]).removeprefix(prompt).replace("\ufffd", "")
+
+    with serving(folder, TINYLLAMA_API_KEY="secret") as address:
+        assert address.startswith("http://127.0.0.1:")
+        client = openai.OpenAI(base_url=address, api_key="secret", max_retries=0)
+        assert [model.id for model in client.models.list()] == ["foreign"]
+        asked = {"model": "foreign", "prompt": prompt, "temperature": 0, "max_tokens": 8}
+        asked["extra_body"] = {"repeat_penalty": 1.0}
+        answer = client.completions.create(**asked)
+        assert answer.choices[0].text == expected
+        assert answer.usage.prompt_tokens == len(ids)
+        pieces = [chunk.choices[0].text for chunk in client.completions.create(**asked, stream=True)]
+        assert "".join(pieces) == expected
+        assert len(pieces) > 3
+        stopped = client.completions.create(**asked, stop=[expected[3:5]])
+        assert stopped.choices[0].text == expected.split(expected[3:5])[0]
+
+        with pytest.raises(openai.NotFoundError, match="'other' is not served"):
+            client.completions.create(**(asked | {"model": "other"}))
+        for change in ({"prompt": "the " * 100}, {"top_p": 7}, {"max_tokens": 10_000}):
+            with pytest.raises(openai.BadRequestError) as caught:
+                client.completions.create(**(asked | change))
+            assert caught.value.body["type"] == "invalid_request_error"
+        with pytest.raises(openai.BadRequestError, match="chat template"):
+            client.chat.completions.create(model="foreign", messages=[{"role": "user", "content": "x"}])
+        with pytest.raises(openai.AuthenticationError):
+            openai.OpenAI(base_url=address, api_key="other", max_retries=0).models.list()
+        assert client.completions.create(**asked).choices[0].text == expected

@@ -1,0 +1,89 @@
+"""llama.cpp on our GGUF files: `make test-llamacpp`, which builds it."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+
+from tests.export.strings import strings
+from tinyllama.corpus.builtin import read_builtin
+from tinyllama.corpus.tokenizer import TextTokenizer
+from tinyllama.corpus.tokenizer_training import train_model
+from tinyllama.export import About, export_gguf
+from tinyllama.generate import Sampling, generate
+from tinyllama.model import Llama
+from tinyllama.recipe import ModelShape
+
+pytestmark = pytest.mark.slow
+llama_cpp = pytest.importorskip("llama_cpp", reason="make test-llamacpp builds it")
+
+SHAPE = ModelShape(layers=4, width=128, ffn=352, heads=8, kv_heads=2, context=256, vocab_size=1000)
+F32 = 0
+"""llama.cpp's number for the type, here of keys and values: its default is F16."""
+PROMPTS = [
+    "The people of", "Return the", "once upon a time", "2 + 2 =", "A small cat sat on the mat. ",
+    " leading space", "  two leading spaces", "\ttab", "\nline", "trailing space ",
+    "人工智能是", "你好世界", "床前明月光",
+    "def add(a, b):\n    return", "for (int i = 0; i < n; i++) {", "SELECT * FROM t WHERE",
+    "🦙", "I like 🚀🚀 and", "naïve café e\u0301", "x",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model() -> Llama:
+    """Random weights, peaked like a trained model's, so that no two logits are a rounding apart."""
+    model = Llama(SHAPE)
+    model.initialise(0)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(20)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
+    texts = [str(raw.data) for name in ("docstrings", "chinese-phrases") for raw in islice(read_builtin(name), 200)]
+    path.write_bytes(train_model(texts, SHAPE.vocab_size))
+    return TextTokenizer(path)
+
+
+@pytest.fixture(scope="module")
+def engine(model: Llama, tokenizer: TextTokenizer, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ANN401  # a Llama of llama_cpp
+    folder = tmp_path_factory.mktemp("export") / "model"
+    export_gguf(
+        model.state_dict(), shape=SHAPE, tokenizer=tokenizer, folder=folder, kind="F32", about=About("tiny", "mit")
+    )
+    (path,) = folder.glob("*.gguf")
+    return llama_cpp.Llama(str(path), n_ctx=SHAPE.context, type_k=F32, type_v=F32, verbose=False)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS, ids=ascii)
+def test_llamacpp_continues_with_our_greedy_tokens(
+    model: Llama,
+    tokenizer: TextTokenizer,
+    engine: Any,  # noqa: ANN401  # as above
+    prompt: str,
+) -> None:
+    ids = tokenizer.encode_prompt(prompt)
+    assert engine.tokenize(prompt.encode(), add_bos=True, special=False) == ids
+    greedy = Sampling(temperature=0, repetition_penalty=1.0)
+    ours = list(generate(model, ids, greedy, eos_id=None, max_new_tokens=64, seed=0))
+    engine.reset()
+    assert list(islice(engine.generate(ids, temp=0.0, repeat_penalty=1.0), 64)) == ours
+
+
+def test_there_are_twenty_prompts() -> None:
+    assert len(set(PROMPTS)) == 20
+
+
+def test_llamacpp_gives_our_ids(tokenizer: TextTokenizer, engine: Any) -> None:  # noqa: ANN401  # as above
+    texts = strings(10_000, line=1_000_000)
+    differing = [
+        text[:80]
+        for text, ids in zip(texts, tokenizer.encode(texts), strict=True)
+        if engine.tokenize(text.encode(), add_bos=False, special=False) != ids
+    ]
+    assert differing == []

