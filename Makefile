@@ -19,7 +19,8 @@ test-slow: $(VENV)/.test
 # Kills families at points that a seed chooses and compares what they end in; a quarter of an hour.
 SEED ?= 1
 soak: $(VENV)/.test
-	$(BIN)/python -m tests.engine.soak --kills 50 --seed $(SEED) > docs/results/soak.md
+	$(BIN)/python -m tests.engine.soak --kills 50 --seed $(SEED) > docs/results/soak.md.part
+	mv docs/results/soak.md.part docs/results/soak.md
 
 # Twenty minutes on an otherwise idle machine; writes docs/benchmarks.md.
 bench: $(VENV)/.bench

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import torch
 from torch.distributed.tensor import DTensor
@@ -70,6 +70,10 @@ class _Muon(torch.optim.Muon):
             self.state[weight] = {name: torch.zeros_like(weight) for name in _MUON}
         self.state.update(self._rest.state)
 
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Update everything at the learning rate of the own group."""
         self._rest.param_groups[0]["lr"] = self.param_groups[0]["lr"]
