@@ -29,7 +29,9 @@ def prepare(  # noqa: PLR0913  # a command's options
     *,
     overrides: Overrides = None,
     run: RunFolder = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes (default: as many as cores).")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes (default: as many as cores, if there is text for them).")
+    ] = None,
     exact_all: Annotated[
         bool, typer.Option("--exact-all", help="Compare the ids of every document with SentencePiece's, not a sample.")
     ] = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyllama.corpus.assembly import assemble, plan_shards, write_shard
 from tinyllama.corpus.builtin import builtin_facts
-from tinyllama.corpus.documents import plan_tasks
+from tinyllama.corpus.documents import TASK_BYTES, plan_tasks
 from tinyllama.corpus.encoding import open_engine
 from tinyllama.corpus.manifest import FORMAT, MANIFEST, TRAIN, PreparedCorpus, file_facts, open_corpus
 from tinyllama.corpus.pool import available_cores, run_calls, run_tasks
@@ -39,7 +39,7 @@ class How(NamedTuple):
     """How to prepare; nothing here changes what comes out."""
 
     workers: int | None = None
-    """Processes; None: as many as there are cores."""
+    """Processes; None: as many as there are cores, if there is text for them."""
     exact_all: bool = False
     """Have every document encoded by the tokenizer's own library too, not a sample."""
 
@@ -85,7 +85,7 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # each is named where it is calle
     check_space(corpus, name, tasks, folder)
     _claim(work, sha256_json([request, engine.name, how.exact_all, *tasks_identity(tasks)]))
     settings = Settings(corpus, name, recipe.tokenizer.bos, recipe.tokenizer.eos, work, how.exact_all)
-    workers = how.workers or available_cores()
+    workers = how.workers or _workers_worth(tasks)
     run_tasks(settings, tasks, tokenizer, engine, workers, progress)
     results = [result for index in range(len(tasks)) if (result := finished_task(work, index)) is not None]
     kept_aside = _check_damage(name, corpus, work, results, skipped)
@@ -132,6 +132,12 @@ def _assemble(  # noqa: PLR0913, PLR0917  # what becomes of finished tasks
 def tasks_identity(tasks: Sequence[Task]) -> list[Any]:
     """What makes the results of tasks worth keeping: the same files, unchanged, in the same tasks."""
     return [[task.source, [[file.place, file.bytes, file.version] for file in task.files]] for task in tasks]
+
+
+def _workers_worth(tasks: Sequence[Task]) -> int:
+    """As many processes as there are cores, but none that would take longer to start than to do its part."""
+    size = sum(file.bytes for task in tasks for file in task.files)
+    return min(available_cores(), 1 + size // TASK_BYTES)
 
 
 def _claim(work: Path, identity: str) -> None:

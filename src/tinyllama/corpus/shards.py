@@ -1,11 +1,18 @@
-"""Token streams on disk: little-endian shards, read through memory maps."""
+"""Token streams on disk: little-endian shards, of which only what is asked for is read."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import weakref
+from bisect import bisect_right
+from collections import OrderedDict
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+
+from tinyllama.errors import CorpusError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +22,9 @@ if TYPE_CHECKING:
 
 SHARD_TOKENS = 1 << 29
 """Tokens in a full shard (1 GiB of uint16)."""
+
+_MOST_OPEN = 128
+"""Files that a stream keeps open; a process may often have no more than 1,024."""
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -73,22 +83,60 @@ class ShardWriter:
 
 
 class TokenStream:
-    """One long run of token ids over several shards."""
+    """One long run of token ids over several shards.
+
+    It reads what is asked for and no more, so that memory stays the same at any size, and a disk that fails is an
+    error and not the end of the process, as it would be through a memory map.
+    """
 
     def __init__(self, files: Sequence[Path], lengths: Sequence[int], dtype: np.dtype[Any]) -> None:
-        self._maps = [
-            np.memmap(file, dtype=dtype, mode="r", shape=(n,)) for file, n in zip(files, lengths, strict=True)
-        ]
-        self._ends = np.cumsum(np.array(lengths, np.int64))
-        self.tokens = int(self._ends[-1]) if len(lengths) else 0
+        self._files, self._dtype = list(files), dtype
+        self._ends = list(accumulate(lengths))
+        self.tokens = self._ends[-1] if self._ends else 0
+        self._open: OrderedDict[int, int] = OrderedDict()
+        """Shard → file descriptor, the last used ones."""
+        weakref.finalize(self, _close_all, self._open)
 
     def read(self, start: int, count: int) -> NDArray[np.int64]:
-        """Ids `start` to `start + count`, across shard borders: [count]."""
+        """Ids `start` to `start + count`, across shard borders: [count].
+
+        Raises:
+            CorpusError: a shard cannot be read, or is shorter than its record says.
+        """
         parts = []
-        shard = int(np.searchsorted(self._ends, start, side="right"))
+        shard = bisect_right(self._ends, start)
         while count:
-            offset = start - (int(self._ends[shard - 1]) if shard else 0)
-            part = self._maps[shard][offset : offset + count]
+            first = self._ends[shard - 1] if shard else 0
+            part = self._read_shard(shard, start - first, min(count, self._ends[shard] - start))
             parts.append(part)
             start, count, shard = start + len(part), count - len(part), shard + 1
-        return np.concatenate(parts).astype(np.int64) if parts else np.empty(0, np.int64)
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])
+
+    def _read_shard(self, shard: int, offset: int, count: int) -> NDArray[np.int64]:
+        item = self._dtype.itemsize
+        try:
+            data = os.pread(self._descriptor(shard), count * item, offset * item)
+            while 0 < len(data) < count * item:  # a system call gives at most 2 GiB
+                more = os.pread(self._descriptor(shard), count * item - len(data), offset * item + len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as error:
+            raise CorpusError(f"{self._files[shard]}: cannot be read ({error.strerror}); see to the disk") from error
+        if len(data) != count * item:
+            raise CorpusError(f"{self._files[shard]}: is shorter than its manifest says; prepare the corpus again")
+        return np.frombuffer(data, self._dtype).astype(np.int64)
+
+    def _descriptor(self, shard: int) -> int:
+        if shard in self._open:
+            self._open.move_to_end(shard)
+        else:
+            if len(self._open) >= _MOST_OPEN:
+                os.close(self._open.popitem(last=False)[1])
+            self._open[shard] = os.open(self._files[shard], os.O_RDONLY)
+        return self._open[shard]
+
+
+def _close_all(descriptors: OrderedDict[int, int]) -> None:
+    for descriptor in descriptors.values():
+        os.close(descriptor)

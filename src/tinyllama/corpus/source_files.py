@@ -34,6 +34,7 @@ TEXT_SUFFIXES = frozenset(
 _URL = re.compile(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://")
 _SAMPLE = 1 << 20
 _HUB = "hf://"
+_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,8 @@ def _find_remote(pattern: str) -> list[SourceFile]:
     import fsspec  # noqa: PLC0415  # takes a while, and most corpora are local
 
     try:
+        if pattern.startswith(_HUB):
+            _ask_hub(_hub_name(pattern))
         system, path = fsspec.url_to_fs(pattern)
         listed = system.glob(path, detail=True) if "*" in path else {path: system.info(path)}
         for folder in [name for name, facts in listed.items() if facts["type"] == "directory"]:
@@ -189,11 +192,29 @@ def _refusal(pattern: str, error: Exception) -> str:
     reason = str(error).strip().split("\n")[0] or type(error).__name__
     if not pattern.startswith(_HUB):
         return f"{pattern}: cannot be read ({reason}); correct `files`, or the access that its file system is given"
-    name = "/".join(PurePosixPath(pattern.removeprefix(_HUB)).parts[1:3]).partition("@")[0]
     return (
         f"{pattern}: the hub refuses it or cannot be reached ({reason}); for a gated or private set accept its terms "
-        f"on the hub's page of {name} and run `hf auth login` (or set HF_TOKEN), or name a local copy in `files`"
+        f"on the hub's page of {_hub_name(pattern)} and run `hf auth login` (or set HF_TOKEN), or name a local copy "
+        "in `files`"
     )
+
+
+def _hub_name(pattern: str) -> str:
+    """`OWNER/NAME` out of `hf://datasets/OWNER/NAME@REVISION/…`."""
+    return "/".join(PurePosixPath(pattern.removeprefix(_HUB)).parts[1:3]).partition("@")[0]
+
+
+def _ask_hub(name: str) -> None:
+    """Ask once whether a data set is there and may be read, before the file system's own retries hold anybody up.
+
+    Raises:
+        Exception: it is not, or the hub does not answer; of the hub's own kinds.
+    """
+    from huggingface_hub import HfApi  # noqa: PLC0415  # takes half a second
+
+    api = HfApi()
+    api.dataset_info(name, timeout=_SECONDS)
+    api.auth_check(name, repo_type="dataset")
 
 
 def _is_hidden(path: PurePath) -> bool:

@@ -38,7 +38,9 @@ class Filter:
             raise ValueError(f"{expression!r} is no expression ({error}); {_GRAMMAR}") from error
         for node in ast.walk(tree):
             called = node.func if isinstance(node, ast.Call) else None
-            if not isinstance(node, _ALLOWED) or (called and getattr(called, "id", None) not in _FUNCTIONS):
+            dotted = not isinstance(node, ast.Attribute) or isinstance(node.value, ast.Name | ast.Attribute)
+            known = called is None or getattr(called, "id", None) in _FUNCTIONS
+            if not (isinstance(node, _ALLOWED) and dotted and known):
                 raise ValueError(f"{expression!r}: {ast.unparse(node)} does not belong there; {_GRAMMAR}")
         variables = _Variables()
         self._code = compile(ast.fix_missing_locations(variables.visit(tree)), "where", "eval")

@@ -1,0 +1,48 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_app import run
+
+
+@pytest.fixture
+def family(prepared: Path, tmp_path: Path) -> Path:
+    """A copy of the prepared nano family."""
+    shutil.copytree(prepared, tmp_path / "family")
+    return tmp_path / "family"
+
+
+def test_prepare_shows_a_table_of_what_is_there(family: Path) -> None:
+    done = run("prepare", "nano", "--run", family, "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert "bytes/token" in done.stdout
+    for name in ("prose", "code", "arithmetic", "chinese"):
+        assert done.stdout.count(name) == 2
+
+
+def test_verify_finds_nothing_wrong_with_a_good_corpus_and_the_place_in_a_damaged_one(family: Path) -> None:
+    corpus = family / "corpora/prose"
+    done = run("corpus", "verify", corpus)
+    assert done.returncode == 0, done.stderr
+    assert "nothing is wrong" in done.stdout
+    shard = corpus / "train-00000.bin"
+    data = bytearray(shard.read_bytes())
+    data[1001] ^= 0xFF
+    shard.write_bytes(data)
+    done = run("corpus", "verify", corpus, "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["findings"][0]["place"] == "train-00000.bin"
+    assert "Traceback" not in done.stderr
+
+
+def test_inspect_shows_counts_and_documents_by_their_origin(family: Path) -> None:
+    facts = json.loads(run("corpus", "inspect", family / "corpora/arithmetic", "--json").stdout)
+    assert facts["train"]["documents"] > 100
+    assert facts["engine"]["checked"] >= 8
+    texts = json.loads(
+        run("corpus", "inspect", family / "corpora/arithmetic", "--origin", "arithmetic-17", "--json").stdout
+    )
+    assert {text["origin"] for text in texts} <= {"arithmetic-17", *(f"arithmetic-17{n}" for n in range(10))}
+    assert texts[0]["text"]
