@@ -87,30 +87,17 @@ def print_matrix(console: Console, bits: Mapping[str, Mapping[str, float]], corp
 def print_tasks(console: Console, tasks: Mapping[str, Mapping[str, Any]]) -> None:
     """Task scores with their errors, above the published rows where these have the tasks, and a reason for each gap."""
     names = list(dict.fromkeys(name for row in tasks.values() for name in row if name != "average"))
-    comparable = any(task.name in names for task in TASKS)
-    rows: list[tuple[str, ...]] = []
-    for model, row in tasks.items():
-        results = [row.get(name, {}) for name in names]
-        average = (_percent(row.get("average")),) if comparable else ()
-        rows.append((model, *(_percent(result.get("score")) for result in results), *average))
-        if any(result.get("bootstrap_stderr") is not None for result in results):
-            errors = (_percent(result.get("bootstrap_stderr")) for result in results)
-            rows.append(("  ± standard error", *errors, *("" for _ in average)))
-            counts = (f"{result['questions']:,}" if "questions" in result else _LONG_DASH for result in results)
-            rows.append(("  questions", *counts, *("" for _ in average)))
-    notes = []
+    titles = {task.name: task.title for task in TASKS}
+    comparable = any(name in titles for name in names)
+    rows = [cells for model, row in tasks.items() for cells in _score_rows(model, row, names)]
+    header = ["model", *(titles.get(name, name) for name in names), "average"]
+    notes: list[str] = []
     if comparable:
-        titles = {task.name: task.title for task in TASKS}
-        scores = published_scores()
-        rows += [
-            (f"{row.model} (published)", *(_number(scores[row.model].get(n), 2) for n in names), f"{row.average:.2f}")
-            for row in PUBLISHED
-        ]
-        notes = [f"{row.model}: average {row.note}" for row in PUBLISHED if row.note]
-        header = ("model", *(titles.get(name, name) for name in names), "average")
-    else:
-        header = ("model", *names)
-    _print(console, "task scores, percent", header, rows)
+        for model, scores in published_scores().items():
+            rows.append([f"{model} (published)", *(_number(scores.get(name), 2) for name in [*names, "average"])])
+        notes = [f"{item.model}: average {item.note}" for item in PUBLISHED if item.note]
+    width = len(header) if comparable else len(header) - 1  # the average is of the tasks that were published
+    _print(console, "task scores, percent", tuple(header[:width]), [tuple(cells[:width]) for cells in rows])
     reasons = dict.fromkeys(
         f"{_LONG_DASH} {name}: {row[name]['reason']}"
         for row in tasks.values()
@@ -119,6 +106,17 @@ def print_tasks(console: Console, tasks: Mapping[str, Mapping[str, Any]]) -> Non
     )
     for line in [*notes, *reasons]:
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _score_rows(model: str, row: Mapping[str, Any], names: list[str]) -> list[list[str]]:
+    """One model's scores; below them, where there are any, their standard errors and how many questions were asked."""
+    results = [row.get(name, {}) for name in names]
+    rows = [[model, *(_percent(result.get("score")) for result in results), _percent(row.get("average"))]]
+    if any("score" in result for result in results):
+        rows.append(["  ± standard error", *(_percent(result.get("bootstrap_stderr")) for result in results), ""])
+        counts = (f"{result['questions']:,}" if "questions" in result else _LONG_DASH for result in results)
+        rows.append(["  questions", *counts, ""])
+    return rows
 
 
 def _print(console: Console, title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
