@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -24,11 +25,15 @@ HOSTILE = {
     "fork bomb": "import os\nwhile True: os.fork()",
     "threads": "import threading\nthreading.Thread(target=print).start()",
     "infinite loop": "while True: pass",
+    "ignoring signals": "import signal\nfor s in (2, 15, 24): signal.signal(s, signal.SIG_IGN)\nwhile True: pass",
+    "endless output": "while True: print('x' * 9999)",
     "memory hog": "x = [bytearray(1 << 28) for _ in range(9)]",
     "file deletion": "import os\nos.remove('/usr/bin/env')",
     "folder deletion": "import shutil\nshutil.rmtree('/usr')",
     "disk filling": "f = open('x', 'wb')\nfor _ in range(99): f.write(b'x' * (1 << 20)); f.flush()",
     "network": "import socket\nsocket.create_connection(('127.0.0.1', PORT), 1)",
+    "name lookup": "import socket\nsocket.getaddrinfo('localhost', 80)",
+    "raw socket": "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_RAW, 1)",
     "reading the environment": "import os\nprint(os.environ['SECRET'])",
     "reading files": "open('/etc/passwd')",
     "reading processes": "open('/proc/1/environ')",
@@ -46,8 +51,6 @@ HOSTILE = {
 @needs_sandbox
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_program_is_contained(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import socket
-
     monkeypatch.setenv("SECRET", "word")
     listener = socket.create_server(("127.0.0.1", 0))
     program = HOSTILE[name].replace("PORT", str(listener.getsockname()[1])).replace("OUTSIDE", str(os.getpid()))
@@ -92,10 +95,10 @@ def test_programs_are_contained_for_a_user_too(tmp_path: Path) -> None:
     for folder in (tmp_path, *tmp_path.parents):
         if folder.stat().st_uid == 0 and folder not in {Path("/"), Path("/tmp")}:  # noqa: S108  # who owns it
             folder.chmod(folder.stat().st_mode | 0o055)
-    programs = {name: text for name, text in HOSTILE.items() if "PORT" not in text} | {"fine": "assert 1 == 1"}
-    programs = {
-        name: text.replace("OUTSIDE", str(os.getpid())) for name, text in programs.items() if name != "infinite loop"
-    }
+    listener = socket.create_server(("127.0.0.1", 0))
+    port, outside = str(listener.getsockname()[1]), str(os.getpid())
+    programs = {name: text.replace("PORT", port).replace("OUTSIDE", outside) for name, text in HOSTILE.items()}
+    programs["fine"] = "assert 1 == 1"
     script = (
         "import json, sys\nfrom tinyllama.evaluate.sandbox import Limits, runs_to_its_end, unavailable\n"
         "print(json.dumps(unavailable() or {k: runs_to_its_end(v, Limits(2, 1 << 28)) "
@@ -103,8 +106,9 @@ def test_programs_are_contained_for_a_user_too(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [base, "-c", script], input=json.dumps(programs), text=True, capture_output=True, check=False, cwd=tmp_path,
-        user=61234, group=61234, extra_groups=[], env={"PYTHONDONTWRITEBYTECODE": "1"},
+        user=61234, group=61234, extra_groups=[], env={"PYTHONDONTWRITEBYTECODE": "1", "SECRET": "word"},
     )  # fmt: skip
+    listener.close()
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     if isinstance(found, str):

@@ -274,6 +274,7 @@ def test_a_file_of_no_rows_or_no_json_is_refused(
 
 def test_commonsense_stands_for_all_seven_and_each_runs_once() -> None:
     assert expand_tasks(["boolq", "commonsense"]) == ["boolq", *[name for name in NAMES if name != "boolq"]]
+    assert expand_tasks(["piqa", " boolq"]) == ["piqa", "boolq"]
     assert expand_tasks([]) == []
 
 

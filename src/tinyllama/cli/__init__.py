@@ -24,7 +24,7 @@ def main() -> None:
 
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
-        app()
+        app(prog_name="tinyllama")
     except TinyLlamaError as error:
         sys.stderr.write(f"error: {error}\n" if error.exit_code < 128 else f"{error}\n")
         raise SystemExit(error.exit_code) from None

@@ -231,8 +231,7 @@ def print_json(value: Any) -> None:  # noqa: ANN401  # any JSON value
 def print_scores(family: Family, scores: dict[str, Any]) -> None:
     """Print a family's bits per byte and task scores as tables."""
     from tinyllama.cli.tables import output, print_matrix, print_tasks  # noqa: PLC0415
-    from tinyllama.evaluate.published import published_scores  # noqa: PLC0415
 
     console = output()
     print_matrix(console, scores["bits_per_byte"], list(family.corpora))
-    print_tasks(console, scores["tasks"], published_scores())
+    print_tasks(console, scores["tasks"])

@@ -32,12 +32,18 @@ def evaluate(  # noqa: PLR0913  # a command's options
     ],
     *,
     tasks: Annotated[
-        str, typer.Option(help="Of single models: groups (commonsense, code, math, chinese, all) or names, by commas.")
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Of single models, by commas: groups (commonsense, code, math, arithmetic, chinese, all) or tasks.",
+        ),
     ] = "commonsense",
     data: EvaluationData = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many questions of each task.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many questions of each task or subject.")] = None,
     batch: Annotated[str, typer.Option(help="Rows of a forward pass, or auto.")] = "auto",
-    dtype: Annotated[Precision, typer.Option(help="Of a single model.")] = Precision.FP32,
+    dtype: Annotated[
+        Precision, typer.Option(help="Of a single model; a bf16 record states how it differs from fp32's.")
+    ] = Precision.FP32,
     text: Annotated[
         list[Path] | None, typer.Option(help="Bits per byte of a prepared corpus's held-out part, or of a text file.")
     ] = None,
@@ -99,12 +105,15 @@ def _evaluate_family(
 
 def _print(records: dict[str, dict[str, Any]], asked: Asked) -> None:
     from tinyllama.cli.tables import output, print_matrix, print_tasks  # noqa: PLC0415
-    from tinyllama.evaluate.published import published_scores  # noqa: PLC0415
+    from tinyllama.evaluate.record import against_fp32  # noqa: PLC0415
 
     console = output()
     bits = {name: record["bits_per_byte"]["values"] for name, record in records.items() if record["bits_per_byte"]}
     if bits:
         print_matrix(console, bits, [str(path) for path in asked.texts])
-    print_tasks(console, {name: record["tasks"] for name, record in records.items()}, published_scores())
+    print_tasks(console, {name: record["tasks"] for name, record in records.items()})
+    for name, record in records.items():
+        if record["dtype"] != "fp32":
+            console.print(f"{name}: {against_fp32(record)}", markup=False, soft_wrap=True)
     for record in records.values():
         typer.echo(record["folder"])

@@ -160,7 +160,7 @@ class Family:
             seconds = time.monotonic() - began
             if (phase not in self.seconds or seconds > _NOTHING_DONE) and (self.ranks is None or self.ranks.first):
                 total = self.seconds.get(phase, 0.0) + seconds
-                write_json(self.folder / "seconds.json", self.seconds | {phase: round(total, 1)})
+                write_json(self.folder / "seconds.json", self.seconds | {phase: round(total, 2)})
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from tinyllama.evaluate.published import PUBLISHED, TASKS, published_scores
 from tinyllama.plan import MANY_EPOCHS
 from tinyllama.recipe.quantities import format_count
 
@@ -83,28 +84,39 @@ def print_matrix(console: Console, bits: Mapping[str, Mapping[str, float]], corp
     _print(console, "held-out bits per byte", ("model", *corpora), rows)
 
 
-def print_tasks(
-    console: Console, tasks: Mapping[str, Mapping[str, Any]], published: Mapping[str, Mapping[str, float]]
-) -> None:
-    """Task scores beside the published rows, with the reason for each gap."""
+def print_tasks(console: Console, tasks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Task scores with their errors, above the published rows where these have the tasks, and a reason for each gap."""
     names = list(dict.fromkeys(name for row in tasks.values() for name in row if name != "average"))
-    rows = [
-        (model, *(_percent(row.get(name, {}).get("score")) for name in names), _percent(row.get("average")))
-        for model, row in tasks.items()
-    ]
-    rows += [
-        (f"{model} (published)", *(_number(row.get(name), 2) for name in [*names, "average"]))
-        for model, row in published.items()
-    ]
-    _print(console, "task scores, percent", ("model", *names, "average"), rows)
-    reasons = {
-        f"{name}: {result['reason']}"
+    titles = {task.name: task.title for task in TASKS}
+    comparable = any(name in titles for name in names)
+    rows = [cells for model, row in tasks.items() for cells in _score_rows(model, row, names)]
+    header = ["model", *(titles.get(name, name) for name in names), "average"]
+    notes: list[str] = []
+    if comparable:
+        for model, scores in published_scores().items():
+            rows.append([f"{model} (published)", *(_number(scores.get(name), 2) for name in [*names, "average"])])
+        notes = [f"{item.model}: average {item.note}" for item in PUBLISHED if item.note]
+    width = len(header) if comparable else len(header) - 1  # the average is of the tasks that were published
+    _print(console, "task scores, percent", tuple(header[:width]), [tuple(cells[:width]) for cells in rows])
+    reasons = dict.fromkeys(
+        f"{_LONG_DASH} {name}: {row[name]['reason']}"
         for row in tasks.values()
-        for name, result in row.items()
-        if isinstance(result, dict) and "reason" in result
-    }
-    for reason in sorted(reasons):
-        console.print(f"{_LONG_DASH} {reason}", markup=False, soft_wrap=True)
+        for name in names
+        if "reason" in row.get(name, {})
+    )
+    for line in [*notes, *reasons]:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _score_rows(model: str, row: Mapping[str, Any], names: list[str]) -> list[list[str]]:
+    """One model's scores; below them, where there are any, their standard errors and how many questions were asked."""
+    results = [row.get(name, {}) for name in names]
+    rows = [[model, *(_percent(result.get("score")) for result in results), _percent(row.get("average"))]]
+    if any("score" in result for result in results):
+        rows.append(["  ± standard error", *(_percent(result.get("bootstrap_stderr")) for result in results), ""])
+        counts = (f"{result['questions']:,}" if "questions" in result else _LONG_DASH for result in results)
+        rows.append(["  questions", *counts, ""])
+    return rows
 
 
 def _print(console: Console, title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

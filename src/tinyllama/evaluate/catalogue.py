@@ -60,7 +60,7 @@ def expand_tasks(names: Sequence[str]) -> list[str]:
         EvaluationError: a name is neither.
     """
     expanded: dict[str, None] = {}
-    for name in names:
+    for name in map(str.strip, names):
         if name not in GROUPS and name not in CATALOGUE:
             near = get_close_matches(name, [*GROUPS, *CATALOGUE], 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""

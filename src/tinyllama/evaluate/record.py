@@ -113,11 +113,25 @@ def _beside_published(record: dict[str, Any], tasks: Mapping[str, Mapping[str, A
     return [*_table(("model", *(task.title for task in TASKS), "average"), rows), "", *notes]
 
 
+def against_fp32(record: dict[str, Any]) -> str:
+    """How a rounded model's answers differ from those in fp32, in a sentence."""
+    found = record["against_fp32"]
+    if found is None:
+        return f"not compared with fp32: {FP32_FIRST}"
+    others = sum(len(item["other_choices"]) for item in found.values())
+    largest = max((item["largest_difference"] for item in found.values()), default=0.0)
+    questions = sum(item["questions"] for item in found.values())
+    return (
+        f"{others} of {questions} questions are answered otherwise than in fp32; log-likelihoods differ by at most "
+        f"{largest:.3g} nats"
+    )
+
+
 def _beside_fp32(record: dict[str, Any]) -> list[str]:
     """On how many questions rounding changed the choice."""
     found = record["against_fp32"]
     if found is None:
-        return [f"Not compared with fp32: {FP32_FIRST}."]
+        return [f"{against_fp32(record).capitalize()}."]
     rows = [
         (task, str(item["questions"]), str(len(item["other_choices"])), f"{item['largest_difference']:.4f}")
         for task, item in found.items()

@@ -33,13 +33,14 @@ class TaskData(NamedTuple):
     examples: str | None = None
     """File with the rows that are shown as examples, of split `train`."""
     archive: str | None = None
-    """What the hub keeps instead of rows; it is unpacked into the folder of all data."""
+    """What the hub keeps instead of rows; it is unpacked into the first folder of `file`."""
 
     @property
     def remedy(self) -> str:
         """How to get the file."""
         if self.archive:
-            return f"unpack {self.archive} of {self.original} of the Hugging Face hub there"
+            folder = self.file.partition("/")[0]
+            return f"unpack {self.archive} of {self.original} of the Hugging Face hub in the folder {folder} there"
         return f"save {self.original} of the Hugging Face hub, split {self.split}, there as JSON lines"
 
 
