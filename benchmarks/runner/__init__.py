@@ -5,7 +5,7 @@ from .inputs import speed_family, tinyllama_train, write_inputs
 from .machine import matrix_peak
 from .process import Engine, EngineError, Process
 from .results import Claim, Result, Table, publish, standard_arguments
-from .turns import Measured, calls_in_turns, check_losses, in_turns, ratio
+from .turns import Measured, calls_in_turns, in_turns, loss_differences, ratio
 
 __all__ = [
     "Chart",
@@ -17,8 +17,8 @@ __all__ = [
     "Result",
     "Table",
     "calls_in_turns",
-    "check_losses",
     "in_turns",
+    "loss_differences",
     "matrix_peak",
     "publish",
     "ratio",

@@ -7,6 +7,7 @@ while it does. So engines can take turns although each has its own loop, allocat
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
+_PR_SET_PDEATHSIG = 1
 _POLL = 0.002
 """Seconds between looks at the records: under 1% of the shortest step."""
 
@@ -74,8 +76,14 @@ class Process:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509  # no other thread of ours runs here
             )
         self._since: float | None = time.perf_counter()
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started."""
+        return self._process.pid
 
     def __enter__(self) -> Self:
         return self
@@ -182,6 +190,11 @@ class Process:
     def _tail(self) -> str:
         lines = (self.engine.folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(lines[-12:])
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to kill this process when its parent ends, however that ends; suspended, it would stay for ever."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _session(path: Path) -> int:

@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -9,18 +10,18 @@ from benchmarks.runner import (
     Chart,
     Claim,
     Engine,
-    EngineError,
     Measured,
     Process,
     Result,
     Table,
-    check_losses,
     in_turns,
+    loss_differences,
     publish,
     ratio,
 )
 from benchmarks.runner.chart import draw
 
+ROOT = Path(__file__).parent.parent.parent
 STEPS = """
 import json, os, sys, time
 with open(sys.argv[1], "w", buffering=1) as file:
@@ -47,9 +48,9 @@ def test_a_step_is_timed_by_the_time_that_its_engine_runs(tmp_path: Path) -> Non
     with Process(engine(tmp_path, "sleeper", 0.05)) as process:
         process.run_to(2, timeout=20)
         before = len(process.records)
-        time.sleep(0.5)
-        assert process.turn(0.2, timeout=20) < 0.2, "a pause counts as running"
-        assert len(process.records) - before >= 1
+        time.sleep(2.0)
+        assert process.turn(0.0, timeout=20) < 1.5, "a pause counts as running"
+        assert len(process.records) > before
         assert {record.get("kind") for record in process.records} == {None}
 
 
@@ -61,9 +62,27 @@ def test_nothing_runs_while_it_is_paused(tmp_path: Path) -> None:
         assert process.engine.records.stat().st_size == size
 
 
+def test_a_suspended_engine_ends_with_the_benchmark_however_that_ends(tmp_path: Path) -> None:
+    program = (
+        "import os, sys\nfrom pathlib import Path\nfrom benchmarks.runner import Engine, Process\n"
+        "folder = Path(sys.argv[1])\n"
+        "records = folder / 'records'\ncommand = [sys.executable, '-c', sys.argv[2], str(records), '0.01']\n"
+        "engine = Engine('sleeper', command, folder, records)\n"
+        "process = Process(engine)\nprocess.run_to(1, timeout=20)\nprint(process.pid, flush=True)\nos._exit(9)\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path), STEPS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    state = Path("/proc") / str(int(done.stdout)) / "stat"
+    for _ in range(100):
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.1)
+    pytest.fail("the engine stayed")
+
+
 def test_engines_take_turns_and_one_that_dies_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dead = Engine("dead", [sys.executable, "-c", "raise SystemExit('no such thing')"], tmp_path, tmp_path / "none")
-    engines = [engine(tmp_path, "fast", 0.01), dead, engine(tmp_path, "slow", 0.04)]
+    engines = [engine(tmp_path, "fast", 0.01), dead, engine(tmp_path, "slow", 0.2)]
     found = in_turns(engines, warmup=2, rounds=3, seconds=0.1, timeout=20)
     assert list(found) == ["fast", "slow"]
     assert all(len(one.seconds) == 3 and one.memory > 1 << 20 for one in found.values())
@@ -90,17 +109,15 @@ def test_figures_are_medians_and_ratios_of_medians() -> None:
     assert found["ours"].as_dict(tokens=100)["tokens_per_second"] == pytest.approx(50.0)
 
 
-def test_engines_that_compute_something_else_are_refused() -> None:
+def test_losses_are_compared_over_the_first_steps() -> None:
     found = {"ours": measured([1.0], [5.0, 4.0, 9.9]), "theirs": measured([1.0], [5.0, 4.01])}
-    assert check_losses(found, "theirs", {"ours": 2}, {"ours": 0.02}) == {"ours": pytest.approx(0.01)}
-    with pytest.raises(EngineError, match="ours does not compute what theirs does"):
-        check_losses(found, "theirs", {"ours": 2}, {"ours": 0.001})
+    assert loss_differences(found, "theirs", {"ours": 2, "absent": 1}) == {"ours": pytest.approx(0.01)}
 
 
-def test_losses_that_are_not_numbers_are_refused() -> None:
-    found = {"ours": measured([1.0], [float("nan")]), "theirs": measured([1.0], [5.0])}
-    with pytest.raises(EngineError):
-        check_losses(found, "theirs", {"ours": 1}, {"ours": 0.02})
+def test_losses_that_are_not_numbers_never_count_as_equal() -> None:
+    found = {"ours": measured([1.0], [5.0, float("nan")]), "theirs": measured([1.0], [5.0, 4.0])}
+    difference = loss_differences(found, "theirs", {"ours": 2})["ours"]
+    assert not Claim("same", difference, most=0.02).holds
 
 
 def test_a_claim_says_whether_it_holds() -> None:
