@@ -121,11 +121,12 @@ def test_a_gated_set_or_a_hub_out_of_reach_is_explained_in_seconds(
     gated_hub: str, tmp_path: Path, reachable: bool  # noqa: FBT001  # pytest passes it
 ) -> None:  # fmt: skip
     source = "corpora.prose.sources=[{files: hf://datasets/owner/gated/**/*.parquet}]"
-    training = "tokenizer.train.corpora=[arithmetic]"
+    training = "tokenizer.train={corpora: [arithmetic], vocab_size: 400}"
+    smaller = ["--set", "model.vocab_size=400"]
     hub = gated_hub if reachable else "http://127.0.0.1:9"
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "tinyllama", "prepare", "nano", "--set", source, "--set", training],
+        [sys.executable, "-m", "tinyllama", "prepare", "nano", "--set", source, "--set", training, *smaller],
         cwd=tmp_path, env=os.environ | {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hub")},
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
