@@ -62,6 +62,13 @@ def test_a_benchmark_measures_what_it_claims(name: str, out: Path) -> None:
     assert all(claim["value"] >= 0 for claim in run(name, out)["claims"])
 
 
+@pytest.mark.slow
+def test_spans_with_and_without_a_checkpoint_are_compared_in_one_run(out: Path) -> None:
+    found = run("checkpoint", out)
+    assert [len(found["seconds"][name]) for name in ("writing", "not writing")] == [2, 2]
+    assert all(seconds > 0 for pairs in found["seconds"].values() for pair in pairs for seconds in pair)
+
+
 def test_the_page_holds_the_last_results(out: Path, tmp_path: Path) -> None:
     run("feed", out)
     page = tmp_path / "benchmarks.md"
