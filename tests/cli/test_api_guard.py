@@ -117,6 +117,16 @@ def test_nothing_else_of_the_engine_is_reached(path: str, method: str) -> None:
     assert error_of(*answer(path=path, method=method))[0] == 404
 
 
+def test_what_the_engine_would_fail_on_is_the_clients_mistake() -> None:
+    def check(asked: dict[str, Any]) -> None:
+        if asked["top_p"] > 1:
+            raise ValueError("top_p is too large")
+
+    guard = Guard(Engine(), MODEL_TABLE, LIMITS, {COMPLETIONS: check})
+    assert error_of(*asyncio.run(ask(guard, ASKED | {"top_p": 7}))) == (400, "top_p is too large")
+    assert asyncio.run(ask(guard, ASKED | {"top_p": 1}))[0] == 200
+
+
 def test_a_base_model_does_not_chat() -> None:
     status, message = error_of(*answer({"model": "base", "messages": []}, path=CHAT))
     assert (status, "without a chat template" in message) == (400, True)

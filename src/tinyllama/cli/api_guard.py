@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
     Application = Callable[[Message, Receive, Send], Awaitable[None]]
+    Check = Callable[[dict[str, Any]], object]
 
 COMPLETIONS, CHAT, MODELS = "/v1/completions", "/v1/chat/completions", "/v1/models"
 _INVALID = "invalid_request_error"
@@ -61,9 +62,18 @@ class Refusal(Exception):  # noqa: N818  # it is an answer
 class Guard:
     """The ASGI application that lets requests through to the engine's."""
 
-    def __init__(self, app: Application, models: Mapping[str, Served], limits: Limits) -> None:
-        """Stand before `app`, which serves these models by their names."""
-        self._app, self._models, self._limits = app, models, limits
+    def __init__(
+        self, app: Application, models: Mapping[str, Served], limits: Limits, checks: Mapping[str, Check] | None = None
+    ) -> None:
+        """Stand before `app`, which serves these models by their names.
+
+        Args:
+            app: the engine's.
+            models: by name.
+            limits: what is taken.
+            checks: by path, what raises ValueError at a request that the engine would fail on.
+        """
+        self._app, self._models, self._limits, self._checks = app, models, limits, checks or {}
         self._requests = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -130,6 +140,10 @@ class Guard:
             asked["prompt"] = _prompt(asked.get("prompt"), served)
         asked["max_tokens"] = self._max_tokens(asked)
         asked.pop("max_completion_tokens", None)
+        try:
+            self._checks.get(path, dict)(asked)
+        except ValueError as error:
+            raise Refusal(400, str(error)) from None
         return json.dumps(asked).encode()
 
     def _max_tokens(self, asked: dict[str, Any]) -> int:

@@ -44,14 +44,14 @@ def serve(  # noqa: PLR0913  # a command's options
 
     if api_key is None and not _is_own(host):
         raise UserError(f"--host {host} is open to other machines; set TINYLLAMA_API_KEY to a key of yours")
-    uvicorn, engine = _engine()
+    uvicorn, engine, checks = _engine()
     with TemporaryDirectory() as workspace, _listen(host, port) as listening:
         files = [_as_gguf(model, Path(workspace)) for model in models]
         served = {path.stem: _served(path) for path in files}
         if len(served) < len(files):
             raise UserError("two models have the same name; name a file another way")
         limits = Limits(max_tokens=max_tokens, requests=max_requests, body=max_bytes, api_key=api_key)
-        guard = Guard(engine({path: served[path.stem].context for path in files}), served, limits)
+        guard = Guard(engine({path: served[path.stem].context for path in files}), served, limits, checks)
         bound_host, bound_port = listening.getsockname()[:2]
         typer.echo(f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}/v1")
         uvicorn.Server(uvicorn.Config(guard, log_level="warning")).run(sockets=[listening])
@@ -73,17 +73,26 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UserError(f"cannot listen on {host} port {port}: {error.strerror}; give another --port") from error
 
 
-def _engine() -> tuple[Any, Any]:
-    """Uvicorn, and what makes llama.cpp's application of GGUF files and their contexts."""
+def _engine() -> tuple[Any, Any, dict[str, Any]]:
+    """Uvicorn, what makes llama.cpp's application of GGUF files and their contexts, and its types of requests."""
     try:
         import uvicorn  # noqa: PLC0415  # an extra
         from llama_cpp import llama_supports_gpu_offload  # noqa: PLC0415  # as above
         from llama_cpp.server.app import create_app  # noqa: PLC0415  # as above
         from llama_cpp.server.settings import ModelSettings, ServerSettings  # noqa: PLC0415  # as above
+        from llama_cpp.server.types import (  # noqa: PLC0415  # as above
+            CreateChatCompletionRequest,
+            CreateCompletionRequest,
+        )
     except ImportError as error:
         raise UserError(f"serving needs the extra: pip install 'tinyllama[serve]' ({error})") from None
+    from tinyllama.cli.api_guard import CHAT, COMPLETIONS  # noqa: PLC0415  # with what follows
     from tinyllama.engine.machine import cores  # noqa: PLC0415  # imports torch
 
+    checks = {
+        COMPLETIONS: CreateCompletionRequest.model_validate,
+        CHAT: CreateChatCompletionRequest.model_validate,
+    }
     layers = -1 if llama_supports_gpu_offload() else 0
     threads = {"n_threads": cores(), "n_threads_batch": cores(), "n_gpu_layers": layers}
 
@@ -97,7 +106,7 @@ def _engine() -> tuple[Any, Any]:
         # Otherwise a new request would cut off the answer that another one is being given.
         return create_app(server_settings=ServerSettings(interrupt_requests=False), model_settings=settings)
 
-    return uvicorn, make
+    return uvicorn, make, checks
 
 
 def _as_gguf(given: str, workspace: Path) -> Path:
