@@ -5,6 +5,7 @@ Shapes: B batch, H heads, K kv heads, T positions, S positions attended to, C he
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ SHORT = 512
 """Positions up to which a processor trains faster when it holds all B x H x T x T probabilities."""
 
 
+@cache
 def causal_bias(length: int, device: torch.device) -> Tensor:
     """What hides later positions when added to scores: 0 or minus infinity, fp32 [T, T]."""
     return torch.full((length, length), float("-inf"), device=device).triu(1)
