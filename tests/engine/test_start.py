@@ -55,6 +55,17 @@ def started(make_family: MakeFamily, model: Path, name: str = "family", **start:
     return make_family(name, f"start={json.dumps(stated)}", *STAGES)
 
 
+def started_before_the_fork(make_family: MakeFamily, foreign: Path) -> Family:
+    return make_family(
+        "family",
+        f"start={{model: {foreign}, tokens: 1M}}",
+        "stages.0.until=1_006_000",
+        "stages.1.until=1_012_000",
+        "stages.2.until=1_020_000",
+        "optimizer.learning_rate.horizon=1_020_000",
+    )
+
+
 @pytest.fixture
 def foreign(tmp_path: Path, prepared: Path) -> Path:
     return with_tokenizer(foreign_folder(tmp_path / "foreign"), prepared)
@@ -138,14 +149,7 @@ def test_a_changed_start_is_refused_by_name(make_family: MakeFamily, foreign: Pa
 def test_a_base_without_its_model_is_told_what_to_do(make_family: MakeFamily, foreign: Path) -> None:
     from tinyllama.engine import train
 
-    family = make_family(
-        "family",
-        f"start={{model: {foreign}, tokens: 1M}}",
-        "stages.0.until=1_006_000",
-        "stages.1.until=1_012_000",
-        "stages.2.until=1_020_000",
-        "optimizer.learning_rate.horizon=1_020_000",
-    )
+    family = started_before_the_fork(make_family, foreign)
     with pytest.raises(CheckpointError, match="tinyllama import"):
         train(family.run("base"))
 
@@ -202,14 +206,7 @@ def test_weights_that_are_not_finite_are_named(make_family: MakeFamily, tmp_path
 
 
 def test_a_start_is_not_replaced_once_something_was_trained_from_it(make_family: MakeFamily, foreign: Path) -> None:
-    family = make_family(
-        "family",
-        f"start={{model: {foreign}, tokens: 1M}}",
-        "stages.0.until=1_006_000",
-        "stages.1.until=1_012_000",
-        "stages.2.until=1_020_000",
-        "optimizer.learning_rate.horizon=1_020_000",
-    )
+    family = started_before_the_fork(make_family, foreign)
     family.train("base")
     with pytest.raises(CheckpointError, match="training has begun"):
         import_family(family)

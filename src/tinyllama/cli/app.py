@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +36,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 EvaluationData = Annotated[
     Path | None, typer.Option("--data", help="Local copies of the tasks' data (default: the recipe's).")
 ]
+
+
+class Precision(StrEnum):
+    """Of a single model's weights and products."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
 
 
 @app.callback(invoke_without_command=True)

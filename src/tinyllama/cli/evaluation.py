@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tinyllama.cli import app as commands
-from tinyllama.cli.app import AsJson, EvaluationData, Overrides, RunFolder, app
+from tinyllama.cli.app import AsJson, EvaluationData, Overrides, Precision, RunFolder, app
 
 if TYPE_CHECKING:
     from tinyllama.cli.evaluating import Asked
-
-
-class Precision(StrEnum):
-    """Of a single model's weights and products."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
 
 
 @app.command(epilog="Example: tinyllama evaluate runs/mini/exports/v1.1 --tasks commonsense --data data/eval")

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyllama.cli.app import AsJson, app, print_json
+from tinyllama.cli.app import AsJson, Precision, app, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from tinyllama.corpus.tokenizer import Tokenizer
-
-
-class Precision(StrEnum):
-    """What the weights are held and multiplied in."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
 
 
 @app.command(epilog='Example: tinyllama generate runs/mini/exports/v1.1 "The people of" --stop "."')
@@ -39,13 +31,12 @@ def generate(  # noqa: PLR0913  # a command's options
     seed: Annotated[int, typer.Option()] = 0,
     precision: Annotated[
         Precision, typer.Option(help="bf16 needs half the memory and, on a CPU that has it, half the time.")
-    ] = Precision.fp32,
+    ] = Precision.FP32,
     as_json: AsJson = False,
 ) -> None:
     """Continue prompts, with the model card's sampling options as defaults; a single one as it is made."""
-    import torch  # noqa: PLC0415  # heavy
-
     from tinyllama.cli.models import find_model  # noqa: PLC0415  # imports torch
+    from tinyllama.engine.precision import DTYPES  # noqa: PLC0415  # as above
     from tinyllama.errors import UserError  # noqa: PLC0415
     from tinyllama.generate import Sampling, generate_batch, pack  # noqa: PLC0415  # as above
 
@@ -56,7 +47,7 @@ def generate(  # noqa: PLR0913  # a command's options
     source = find_model(model)
     tokenizer = source.tokenizer()
     ids = [tokenizer.encode_prompt(prompt) for prompt in prompts]
-    weights = source.load({Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}[precision])
+    weights = source.load(DTYPES[precision])
     pack(weights)
     steps = generate_batch(
         weights, ids, settings, eos_id=tokenizer.eos_id, max_new_tokens=max_new_tokens, seed=seed
