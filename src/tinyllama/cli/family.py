@@ -131,15 +131,19 @@ class Family:
 
     def train(self, model: str) -> None:
         """Train a model to its end, from wherever it stands; imports the model that the recipe starts from."""
-        from tinyllama.engine import Ranks, train  # noqa: PLC0415  # imports torch
+        from tinyllama.engine import Ranks, is_finished, train  # noqa: PLC0415  # imports torch
 
         if self.recipe.start is not None:
             ranks = self.ranks or Ranks()
             with ranks.during("the import of the model to start from; run `tinyllama import` before training"):
                 ranks.on_first(self._import_missing)
         run = self.run(model)
-        if self.recipe.hardware.compile:
-            self.screen.say(f"{model}: the first step compiles, which can take a minute")
+        if is_finished(run):
+            self.screen.say(f"{model}: trained already")
+        elif self.recipe.hardware.compile:
+            self.screen.say(f"training {model}; its first step compiles, which can take a minute")
+        else:
+            self.screen.say(f"training {model}")
         with self.timed(f"train {model}"):
             train(run)
 

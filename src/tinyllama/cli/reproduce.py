@@ -28,7 +28,6 @@ def reproduce(family: Family, data: Path) -> dict[str, Any]:
         if lacking := family.lacks(model):
             screen.say(f"{model}: left out, since {', '.join(lacking)} cannot be had")
             continue
-        screen.say(f"training {model}")
         family.train(model)
     return conclude(family, data)
 
