@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Score = tuple[float, bool]
 """Log-likelihood of a continuation in nats, and whether greedy decoding would give it."""
 
-_TOKENS_PER_PASS = {"cpu": 256, "cuda": 32768}  # padded; on a CPU enough for its products, and little is padded
+_TOKENS_PER_PASS = {"cpu": 1024, "cuda": 32768}  # padded; small passes have rows of nearly one length
 _POSITIONS_PER_HEAD = {"cpu": 256, "cuda": 2048}  # bounds the logits to so many x V
 _TREE_TOKENS = 512  # attention grows with the square of a row
 _WORTH_SHARING = 8  # a text joins a tree if at least 1 / 8 of it is there already
