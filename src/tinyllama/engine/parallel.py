@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
@@ -37,8 +36,7 @@ def shard(model: Llama, recipe: Recipe, ranks: Ranks) -> None:
     Raises:
         RecipeError: `hardware.shard` does not divide the ranks.
     """
-    size = recipe.hardware.sharded_over(ranks.count, ranks.per_node)
-    mesh = init_device_mesh(ranks.device.type, (ranks.count // size, size), mesh_dim_names=("replicate", "shard"))
+    mesh = ranks.mesh(recipe.hardware.sharded_over(ranks.count, ranks.per_node))
     policy = MixedPrecisionPolicy(param_dtype=DTYPES[recipe.precision], reduce_dtype=torch.float32)
     for module in (*model.layers, model):
         part = cast("FSDPModule", fully_shard(module, mesh=mesh, mp_policy=policy))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import distributed
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
@@ -38,6 +39,8 @@ class Ranks:
     per_node: int = 1
     store: Store | None = None
     """Shared by all ranks, beside the collectives; None for one process."""
+    timeout: timedelta | None = None
+    """How long a collective waits for a rank; None for one process."""
     group: ProcessGroup | None = None
     """Whose collectives are used; None for those that all share."""
 
@@ -55,7 +58,18 @@ class Ranks:
 
     def with_own_group(self) -> Ranks:
         """The same ranks with collectives of their own, between processors, to be used in another thread."""
-        return self if self.count == 1 else replace(self, group=distributed.new_group(backend="gloo"))
+        if self.count == 1:
+            return self
+        return replace(self, group=distributed.new_group(backend="gloo", timeout=self.timeout))
+
+    def mesh(self, size: int) -> DeviceMesh:
+        """Replicas x shards of `size` ranks; torch's own helper would let collectives wait half an hour."""
+        ids = torch.arange(self.count).view(-1, size)
+        groups = [
+            distributed.new_subgroups_by_enumeration(members, timeout=self.timeout)[0]  # type: ignore[no-untyped-call]
+            for members in (ids.T.tolist(), ids.tolist())
+        ]
+        return DeviceMesh.from_group(groups, self.device.type, ids, mesh_dim_names=("replicate", "shard"))
 
     def sum(self, value: float) -> float:
         """Sum over ranks, in fp64."""
@@ -173,7 +187,7 @@ def _join(count: int, timeout: timedelta) -> Ranks:
     shared.set_timeout(_JOINING)
     # torchrun may keep its store over a restart: addresses of the ranks before must not be found in it.
     store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", shared)
-    ranks = Ranks(rank, count, int(os.environ.get("LOCAL_WORLD_SIZE", count)), PrefixStore("ranks", store))
+    ranks = Ranks(rank, count, int(os.environ.get("LOCAL_WORLD_SIZE", count)), PrefixStore("ranks", store), timeout)
     cuda = ranks.device.type == "cuda"
     if cuda:
         torch.cuda.set_device(ranks.device)
