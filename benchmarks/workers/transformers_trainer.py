@@ -56,6 +56,7 @@ def main() -> None:
         output_dir=str(asked.records.parent / "trainer"),
         per_device_train_batch_size=task.inputs.shape[1],
         max_steps=asked.steps,
+        use_cpu=True,  # without which it refuses bf16 on a processor
         bf16=asked.bf16,
         torch_compile=asked.compile,
         logging_steps=1,
