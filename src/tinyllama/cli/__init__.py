@@ -16,6 +16,7 @@ def main() -> None:
         evaluation,  # noqa: F401
         generation,  # noqa: F401
         interop,  # noqa: F401
+        launch,  # noqa: F401
         rehearse,  # noqa: F401
         serving,  # noqa: F401
     )

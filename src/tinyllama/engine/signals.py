@@ -1,12 +1,20 @@
-"""Ctrl-C, SIGTERM and SIGUSR1 (a cluster's warning) end a run at the next safe point; a second one, at once."""
+"""Ctrl-C, SIGTERM and SIGUSR1 (a cluster's warning) end a run at the next safe point; a second one, at once.
+
+Under torchrun a second one changes nothing: Slurm signals every process of a job, and torchrun passes on to its ranks
+what it was sent itself, so that each of them is told twice. What does not end in time, torchrun kills.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
+
+_TORCHRUN = "TORCHELASTIC_RUN_ID"
+"""Set in the processes that torchrun starts."""
 
 
 class StopRequest:
@@ -27,8 +35,9 @@ class StopRequest:
         self._restore()
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
-        self.signal_number = number
-        self._restore()
+        self.signal_number = self.signal_number or number
+        if _TORCHRUN not in os.environ:
+            self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
