@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,9 +58,9 @@ class Job:
     def pid(self, rank: int) -> int:
         return pid_of_rank(rank, f"SLURM_JOB_ID={self.number}")
 
-    def wait_until_it_says(self, text: str) -> None:
+    def wait_until_it_says(self, text: str, times: int) -> None:
         deadline = time.monotonic() + _PATIENCE
-        while text not in self.log:
+        while self.log.count(text) < times:
             assert time.monotonic() < deadline, self.log
             time.sleep(0.2)
 
@@ -97,21 +98,25 @@ def pair(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _uninterrupted(prepared, tmp_path_factory.mktemp("pair") / "family", 2)
 
 
-def _hold_until_told(job: Job, rank: int, steps: int) -> None:
-    """Keep a rank where it is till the notice has come, however fast the machine trains."""
-    wait_for_steps(job.family, steps, seconds=_PATIENCE)
-    os.kill(job.pid(rank), signal.SIGSTOP)
+@contextmanager
+def _held(job: Job, rank: int) -> Iterator[None]:
+    """Keep a rank where it is until all nodes' torchruns were signalled, however fast the machine trains."""
+    pid = job.pid(rank)
+    os.kill(pid, signal.SIGSTOP)
     try:
-        job.wait_until_it_says("death signal, shutting down workers")  # torchrun's words
+        yield
+        job.wait_until_it_says("death signal, shutting down workers", times=int(job.facts["NumNodes"]))
     finally:
-        os.kill(job.pid(rank), signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_a_job_that_meets_its_limit_queues_again_and_ends_in_the_same_bits(
     slurm: dict[str, str], folder: Path, alone: Path
 ) -> None:
     job = _launch(slurm, folder, "--time", "4", "--notice", "60")
-    _hold_until_told(job, 0, steps=8)
+    wait_for_steps(folder, 8, seconds=_PATIENCE)
+    with _held(job, 0):
+        pass
     job.wait_until_it_ends()
     assert job.facts["JobState"] == "COMPLETED", job.log
     assert job.facts["Restarts"] == "1"
@@ -124,7 +129,8 @@ def test_a_notice_to_two_nodes_saves_both_and_they_go_on_in_the_same_bits(
 ) -> None:
     job = _launch(slurm, folder, "--nodes", "2")
     wait_for_steps(folder, 8, seconds=_PATIENCE)
-    ask(slurm, "scancel", "--batch", "--signal=USR1", job.number)  # as Slurm does before the limit
+    with _held(job, 1):
+        ask(slurm, "scancel", "--batch", "--signal=USR1", job.number)  # as Slurm does before the limit
     job.wait_until_it_ends()
     assert job.facts["JobState"] == "COMPLETED", job.log
     assert job.facts["Restarts"] == "1"

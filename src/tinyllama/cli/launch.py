@@ -36,7 +36,7 @@ def launch(  # noqa: PLR0913  # a command's options
         str | None, typer.Option(metavar="LIMIT", help="Of one turn, e.g. 24:00:00 (default: the partition's).")
     ] = None,
     notice: Annotated[
-        int, typer.Option(min=1, metavar="SECONDS", help="Before the limit, when all ranks save and end.")
+        int, typer.Option(min=1, max=65535, metavar="SECONDS", help="Before the limit, when all ranks save and end.")
     ] = 120,
     max_restarts: Annotated[int, typer.Option(min=0, help="In one turn, after a rank was lost.")] = 3,
     sbatch: Annotated[
