@@ -32,9 +32,7 @@ def start(  # noqa: PLR0913, PLR0917  # a cluster and what it does
 
     `of_rank` gives single ranks an override of their own, `in_rank` something to do before they begin.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     processes: list[ForkServerProcess] = []
     for rank in range(ranks):
         environment = {
@@ -51,6 +49,14 @@ def start(  # noqa: PLR0913, PLR0917  # a cluster and what it does
     for process in processes:
         process.start()
     return processes
+
+
+def free_port() -> int:
+    """One that nobody listens on, of this machine's own address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def train_on(*arguments: Any, **keywords: Any) -> list[int | None]:  # noqa: ANN401  # those of `start`

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.processes import EXACT, pid_of_rank, start, train_on, wait_for_steps
+from tests.engine.processes import EXACT, free_port, pid_of_rank, start, train_on, wait_for_steps
 from tinyllama.engine.checkpoint import steps_saved
 from tinyllama.engine.metrics import read_metrics
 
@@ -62,29 +62,23 @@ def test_a_signal_to_one_rank_saves_all_and_ends_them(folder: Path, number: int)
     assert [r["step"] for r in read_metrics(folder / "base/metrics.jsonl") if r["kind"] == "step"] == list(range(1, 60))
 
 
-def test_torchrun_goes_on_from_the_last_checkpoint_by_itself(folder: Path) -> None:
+def test_torchrun_on_two_nodes_goes_on_from_the_last_checkpoint_by_itself(folder: Path) -> None:
     sets = [word for override in (*EXACT, *LONG) for word in ("--set", override)]
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "--max-restarts",
-        "1",
-    ]
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--max-restarts", "1", *meeting]
     train = ["-m", "--", "tinyllama", "train", "nano", "--variant", "base", "--run", str(folder), *sets]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FAMILY": str(folder)}
     with (folder.parent / "log").open("w+", encoding="utf-8") as log:
-        agent = subprocess.Popen(
-            [*torchrun, *train],
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "FAMILY": str(folder)},
-        )
-        wait_for_steps(folder, 8)  # past the first checkpoint
-        os.kill(pid_of_rank(1, f"FAMILY={folder}"), signal.SIGKILL)
-        assert agent.wait(200) == 0, (folder.parent / "log").read_text()
+        nodes = [subprocess.Popen([*torchrun, *train], stdout=log, stderr=log, env=environment) for _ in range(2)]
+        try:
+            wait_for_steps(folder, 8)  # past the first checkpoint
+            # Only the torchrun of its node counts this as a restart.
+            os.kill(pid_of_rank(1, f"FAMILY={folder}"), signal.SIGKILL)
+            assert [node.wait(200) for node in nodes] == [0, 0], (folder.parent / "log").read_text()
+        finally:
+            for node in nodes:
+                node.terminate()
+                node.wait()
     said = (folder.parent / "log").read_text()
     assert "lost rank 1 during the" in said
     steps = [record["step"] for record in read_metrics(folder / "base/metrics.jsonl") if record["kind"] == "step"]

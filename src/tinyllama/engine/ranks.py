@@ -6,10 +6,12 @@ One process is the special case in which nothing is sent: every method then retu
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
 import torch
 from torch import distributed
@@ -28,6 +30,8 @@ _Result = TypeVar("_Result")
 _ROLL_CALL = 5.0
 """Seconds that survivors give each other to answer; torchrun kills them 30 s after it saw the first die."""
 _JOINING = timedelta(minutes=10)
+_ASKING = 0.1
+"""Seconds between looks for an answer."""
 
 
 @dataclass(frozen=True)
@@ -185,8 +189,7 @@ def _join(count: int, timeout: timedelta) -> Ranks:
     """Meet the other ranks; nodes may come up minutes apart."""
     shared, rank, _ = next(iter(rendezvous("env://", timeout=_JOINING)))
     shared.set_timeout(_JOINING)
-    # torchrun may keep its store over a restart: addresses of the ranks before must not be found in it.
-    store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", shared)
+    store = _fresh_part(shared, rank, count)
     ranks = Ranks(rank, count, int(os.environ.get("LOCAL_WORLD_SIZE", count)), PrefixStore("ranks", store), timeout)
     cuda = ranks.device.type == "cuda"
     if cuda:
@@ -194,6 +197,29 @@ def _join(count: int, timeout: timedelta) -> Ranks:
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
     return ranks
+
+
+def _fresh_part(shared: Store, rank: int, count: int) -> Store:
+    """A part of the store of which only ranks that are alive know.
+
+    torchrun may keep its store over a restart, and addresses of the ranks before must not be found in it. Those ranks
+    are gone, but what they wrote is not, and torchrun's count of restarts differs between nodes. So rank 0 forgets who
+    asked, and answers each rank that asks from then on; they ask until it does.
+    """
+    token = uuid4().hex
+    if rank == 0:
+        for other in range(1, count):
+            shared.delete_key(f"asking/{other}")
+        for other in range(1, count):
+            shared.set(f"answer/{shared.get(f'asking/{other}').decode()}", token)
+        return PrefixStore(f"attempt {token}", shared)
+    answer, deadline = f"answer/{token}", time.monotonic() + _JOINING.total_seconds()
+    while not shared.check([answer]):
+        if time.monotonic() > deadline:
+            raise RuntimeError("rank 0 does not answer")
+        shared.set(f"asking/{rank}", token)
+        time.sleep(_ASKING)
+    return PrefixStore(f"attempt {shared.get(answer).decode()}", shared)
 
 
 def _is_collective(error: RuntimeError) -> bool:
