@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -44,10 +45,15 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def unique_mark() -> str:
+    """Of what is being written: no other process has it, on any machine that shares the folder."""
+    return f"partial-{os.getpid()}-{secrets.token_hex(4)}"
+
+
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Write a whole file beside its place, fsync it, and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{unique_mark()}")
     try:
         with beside.open("wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -65,7 +71,7 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  # any JSON valu
 
 
 @contextmanager
-def new_directory(path: Path, mark: str = "partial") -> Iterator[Path]:
+def new_directory(path: Path, mark: str = "partial", *, keep: bool = False) -> Iterator[Path]:
     """Yield a directory beside `path` that becomes `path` when the block ends well, and vanishes if not.
 
     Every file in it is fsynced before the rename. What stood at `path` is replaced only then.
@@ -73,6 +79,7 @@ def new_directory(path: Path, mark: str = "partial") -> Iterator[Path]:
     Args:
         path: what it becomes.
         mark: in its name till then; processes that may write the same directory at once need their own.
+        keep: let what stands at `path` by then stay, since another process made the same.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{mark}")
@@ -83,7 +90,9 @@ def new_directory(path: Path, mark: str = "partial") -> Iterator[Path]:
         for entry in sorted(beside.rglob("*"), reverse=True):
             fsync_path(entry)
         fsync_path(beside)
-        if path.exists():
+        if keep:
+            _rename_unless_there(beside, path)
+        elif path.exists():
             replaced = path.with_name(f".{path.name}.replaced")
             shutil.rmtree(replaced, ignore_errors=True)
             path.rename(replaced)
@@ -94,3 +103,11 @@ def new_directory(path: Path, mark: str = "partial") -> Iterator[Path]:
         fsync_path(path.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _rename_unless_there(folder: Path, path: Path) -> None:
+    try:
+        folder.rename(path)  # fails if a directory is there that has anything in it
+    except OSError:
+        if not path.is_dir():
+            raise

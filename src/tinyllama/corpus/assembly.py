@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +14,7 @@ from tinyllama.corpus.manifest import SPLITS
 from tinyllama.corpus.shards import SHARD_TOKENS, shard_name
 from tinyllama.corpus.tasks import FILES, REJECTED, index_file, index_schema, task_folder
 from tinyllama.errors import CorpusError
-from tinyllama.files import fsync_path, sha256_file, write_json
+from tinyllama.files import fsync_path, sha256_file, unique_mark, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,7 +73,7 @@ def write_shard(work: Path, shard: Shard, item: int) -> None:
     """
     if finished_shard(work, shard) is not None:
         return
-    beside = work / f".{shard.file}.partial-{os.getpid()}"
+    beside = work / f".{shard.file}.{unique_mark()}"
     digest = hashlib.sha256()
     with beside.open("wb") as out:
         for piece in shard.pieces:

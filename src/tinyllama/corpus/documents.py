@@ -61,6 +61,11 @@ class Task(NamedTuple):
     files: tuple[SourceFile, ...]
     """Of that source; none for a builtin one, which is one task."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of the files."""
+        return sum(file.bytes for file in self.files)
+
 
 def read_documents(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") -> Iterator[Document]:
     """Every document of a corpus, in order: those of its tasks, one task after another.

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import threading
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyllama.corpus.encoding import open_engine
-from tinyllama.corpus.tasks import Counts, finished_task, run_task
-from tinyllama.errors import WorkerLostError
+from tinyllama.corpus.tasks import Counts
+from tinyllama.errors import CorpusError, WorkerLostError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
-    from pathlib import Path
 
-    from tinyllama.corpus.documents import Task
     from tinyllama.corpus.encoding import Engine
-    from tinyllama.corpus.tasks import Settings
-    from tinyllama.corpus.tokenizer import TextTokenizer
+    from tinyllama.corpus.preparation import Preparation
 
 _SECONDS = 0.5
 """Between two looks at how far the workers are."""
@@ -37,20 +35,11 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_tasks(  # noqa: PLR0913, PLR0917  # what each task needs, and how
-    settings: Settings,
-    tasks: Sequence[Task],
-    tokenizer: TextTokenizer,
-    engine: Engine,
-    workers: int,
-    progress: Callable[[Counts], None],
-) -> None:
+def run_tasks(preparation: Preparation, engine: Engine, workers: int, progress: Callable[[Counts], None]) -> None:
     """Do all tasks that are not done.
 
     Args:
-        settings: what they share.
-        tasks: all of them.
-        tokenizer: the family's.
+        preparation: what they belong to.
         engine: used if no other process works; each worker opens its own.
         workers: processes at most; with one, or one task to do, it is this process.
         progress: told what all tasks together have done, from time to time.
@@ -59,16 +48,17 @@ def run_tasks(  # noqa: PLR0913, PLR0917  # what each task needs, and how
         WorkerLostError: a worker was killed; what was finished is kept.
         CorpusError, SourceError: see `run_task`.
     """
-    pending = [index for index in range(len(tasks)) if finished_task(settings.work, index) is None]
+    pending = preparation.pending()
     workers = min(workers, len(pending))
-    board = get_context("spawn").RawArray("q", len(Counts._fields) * len(tasks))
-    _post_finished(board, settings.work, set(range(len(tasks))) - set(pending))
+    board = get_context("spawn").RawArray("q", len(Counts._fields) * len(preparation.tasks))
+    for index in range(len(preparation.tasks)):
+        _Poster(board, index, lambda _: None)(preparation.counts(index))
+    progress(_total(board))
     if workers <= 1:
         for index in pending:
-            run_task(settings, tasks[index], index, tokenizer, engine, _Poster(board, index, progress))
+            preparation.run(index, engine, _Poster(board, index, progress))
         return
-    start = (settings, tasks, type(tokenizer), tokenizer.model_file, board)
-    with _pool(workers, _start_worker, start) as pool:
+    with _pool(workers, _start_worker, (preparation, board)) as pool:
         _follow([pool.submit(_run, index) for index in pending], lambda: progress(_total(board)))
 
 
@@ -114,34 +104,39 @@ def _follow(futures: list[Future[None]], look: Callable[[], None]) -> None:
         look()
 
 
-class _Worker:
-    """A tokenizer and its engine, opened once."""
+def open_worker_engine(preparation: Preparation) -> Engine:
+    """The engine of a preparation for a process that is one of many: it uses one core.
 
-    def __init__(self, settings: Settings, tasks: Sequence[Task], tokenizer: TextTokenizer, board: Any) -> None:  # noqa: ANN401  # ctypes
-        tokenizer.threads = 1
-        self._settings, self._tasks, self._tokenizer, self._board = settings, tasks, tokenizer, board
-        self._engine = open_engine(tokenizer)
+    Raises:
+        CorpusError: another engine is installed here.
+    """
+    os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"
+    preparation.tokenizer.threads = 1
+    engine = open_engine(preparation.tokenizer)
+    if engine.name != preparation.engine:
+        raise CorpusError(
+            f"{platform.node()} has {engine.name} to encode with, and {preparation.engine} is used where the "
+            "preparation was started; install the same packages on all machines"
+        )
+    return engine
 
-    def run(self, index: int) -> None:
-        poster = _Poster(self._board, index, lambda _: None)
-        run_task(self._settings, self._tasks[index], index, self._tokenizer, self._engine, poster)
+
+class _Worker(NamedTuple):
+    """What is opened once for all tasks of a process."""
+
+    preparation: Preparation
+    engine: Engine
+    board: Any
 
 
-def _start_worker(
-    settings: Settings,
-    tasks: Sequence[Task],
-    kind: type[TextTokenizer],
-    model_file: Path,
-    board: Any,  # noqa: ANN401  # ctypes
-) -> None:
+def _start_worker(preparation: Preparation, board: Any) -> None:  # noqa: ANN401  # ctypes
     global _worker  # noqa: PLW0603  # a process pool passes state to its workers in no other way
     _outlive_nobody()
-    os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"
-    _worker = _Worker(settings, tasks, kind(model_file), board)
+    _worker = _Worker(preparation, open_worker_engine(preparation), board)
 
 
 def _run(index: int) -> None:
-    _worker.run(index)
+    _worker.preparation.run(index, _worker.engine, _Poster(_worker.board, index, lambda _: None))
 
 
 def _outlive_nobody() -> None:
@@ -166,15 +161,6 @@ class _Poster:
     def __call__(self, counts: Counts) -> None:
         self._board[self._at : self._at + len(counts)] = list(counts)
         self._progress(_total(self._board))
-
-
-def _post_finished(board: Any, work: Path, finished: Iterable[int]) -> None:  # noqa: ANN401  # ctypes
-    for index in finished:
-        result = finished_task(work, index)
-        if result is not None:
-            splits = result["splits"].values()
-            counts = Counts(*(sum(split[field] for split in splits) for field in Counts._fields))
-            _Poster(board, index, lambda _: None)(counts)
 
 
 def _total(board: Any) -> Counts:  # noqa: ANN401  # ctypes

@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tinyllama.corpus.assembly import assemble, plan_shards, write_shard
-from tinyllama.corpus.builtin import builtin_facts
+from tinyllama.corpus.assembly import write_shard
 from tinyllama.corpus.documents import TASK_BYTES, plan_tasks
 from tinyllama.corpus.encoding import open_engine
-from tinyllama.corpus.manifest import FORMAT, MANIFEST, TRAIN, PreparedCorpus, file_facts, open_corpus
+from tinyllama.corpus.manifest import open_corpus
 from tinyllama.corpus.pool import available_cores, run_calls, run_tasks
-from tinyllama.corpus.rejection import Quarantine
-from tinyllama.corpus.shards import token_dtype
+from tinyllama.corpus.preparation import Preparation, present_corpus, remove_leftovers, work_folder
 from tinyllama.corpus.space import check_space
-from tinyllama.corpus.tasks import REJECTED, Counts, Settings, finished_task
-from tinyllama.errors import CorpusError
-from tinyllama.files import new_directory, sha256_json, write_atomic, write_json
+from tinyllama.corpus.tasks import Counts, Settings
+from tinyllama.files import sha256_json, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import numpy as np
-
     from tinyllama.corpus.documents import Task
+    from tinyllama.corpus.manifest import PreparedCorpus
     from tinyllama.corpus.rejection import Rejected
     from tinyllama.corpus.tokenizer import TextTokenizer
     from tinyllama.recipe import Corpus, Recipe
 
 _IDENTITY = "identity"
-_ENOUGH = 100
-"""Documents that a corpus must have for its share of damaged ones to mean something."""
 
 
 class How(NamedTuple):
@@ -76,57 +69,23 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # each is named where it is calle
     """
     corpus = recipe.corpora[name]
     request = _request(recipe, corpus, tokenizer)
-    present = _present(folder, request)
+    remove_leftovers(folder)
+    present = present_corpus(folder, request)
     if present is not None:
         return present
     skipped: list[Rejected] = []
     tasks = plan_tasks(corpus, root, skipped.append, name=name)
-    engine, work = open_engine(tokenizer), folder.with_name(f".{folder.name}.work")
+    engine, work = open_engine(tokenizer), work_folder(folder)
     check_space(corpus, name, tasks, folder)
     _claim(work, sha256_json([request, engine.name, how.exact_all, *tasks_identity(tasks)]))
     settings = Settings(corpus, name, recipe.tokenizer.bos, recipe.tokenizer.eos, work, how.exact_all)
+    preparation = Preparation(settings, tasks, tokenizer, engine.name, folder.absolute(), request, skipped)
     workers = how.workers or _workers_worth(tasks)
-    run_tasks(settings, tasks, tokenizer, engine, workers, progress)
-    results = [result for index in range(len(tasks)) if (result := finished_task(work, index)) is not None]
-    kept_aside = _check_damage(name, corpus, work, results, skipped)
-    _assemble(work, results, folder, token_dtype(tokenizer.vocab_size), workers, skipped, {
-        "format": FORMAT,
-        "corpus": name,
-        "license": corpus.license,
-        "request": request,
-        "bos_id": tokenizer.bos_id,
-        "eos_id": tokenizer.eos_id,
-        "rejected": sum(count for kind, count in kept_aside.items() if kind != "repaired"),
-        "kept_aside": kept_aside,
-        "sources": [builtin_facts(s.builtin) if s.builtin else {"files": s.files} for s in corpus.sources],
-        "engine": {"name": engine.name, "checked": sum(result["checked"] for result in results)},
-    })  # fmt: skip
-    shutil.rmtree(work)
+    run_tasks(preparation, engine, workers, progress)
+    run_calls(write_shard, preparation.shards(), workers)
+    preparation.finish()
+    preparation.clean_up()
     return open_corpus(folder)
-
-
-def _assemble(  # noqa: PLR0913, PLR0917  # what becomes of finished tasks
-    work: Path,
-    results: Sequence[dict[str, Any]],
-    folder: Path,
-    dtype: np.dtype[Any],
-    workers: int,
-    skipped: Sequence[Rejected],
-    facts: dict[str, Any],
-) -> None:
-    """Make the corpus out of finished tasks; its manifest has `facts`, and what only the files tell."""
-    shards = plan_shards(work, results, dtype)
-    every = [shard for part in shards.values() for shard in part]
-    run_calls(write_shard, [(work, shard, dtype.itemsize) for shard in every], workers)
-    with new_directory(folder) as beside:
-        with (beside / REJECTED).open("w", encoding="utf-8") as file:
-            quarantine = Quarantine(file)
-            for rejected in skipped:
-                quarantine(rejected)
-        manifest = facts | {"dtype": dtype.name, "splits": assemble(work, results, shards, beside)}
-        known = {shard["file"]: shard["sha256"] for part in manifest["splits"].values() for shard in part["shards"]}
-        manifest["files"] = file_facts(beside, known)
-        write_json(beside / MANIFEST, manifest)
 
 
 def tasks_identity(tasks: Sequence[Task]) -> list[Any]:
@@ -136,8 +95,7 @@ def tasks_identity(tasks: Sequence[Task]) -> list[Any]:
 
 def _workers_worth(tasks: Sequence[Task]) -> int:
     """As many processes as there are cores, but none that would take longer to start than to do its part."""
-    size = sum(file.bytes for task in tasks for file in task.files)
-    return min(available_cores(), 1 + size // TASK_BYTES)
+    return min(available_cores(), 1 + sum(task.size for task in tasks) // TASK_BYTES)
 
 
 def _claim(work: Path, identity: str) -> None:
@@ -153,31 +111,6 @@ def _claim(work: Path, identity: str) -> None:
             partial.unlink(missing_ok=True)
 
 
-def _check_damage(
-    name: str, corpus: Corpus, work: Path, results: list[dict[str, Any]], skipped: list[Rejected]
-) -> dict[str, int]:
-    """Count what was kept aside, by kind.
-
-    Raises:
-        CorpusError: no document is left, or more are damaged than the recipe allows.
-    """
-    kinds = Counter(rejected.kind for rejected in skipped)
-    for result in results:
-        kinds.update(result["kept_aside"])
-    good = sum(part["documents"] for result in results for part in result["splits"].values())
-    damaged = kinds["damaged"]
-    if not sum(result["splits"][TRAIN]["documents"] for result in results):
-        rejected = sum(kinds.values()) - kinds["repaired"]
-        raise CorpusError(f"corpus {name}: no document could be read ({rejected} rejected); check its sources")
-    if good + damaged >= _ENOUGH and damaged > corpus.max_damaged * (good + damaged):
-        raise CorpusError(
-            f"corpus {name}: {damaged} of {good + damaged} documents are damaged, more than max_damaged "
-            f"({float(corpus.max_damaged):.1%}) allows; see why in {work}/task-*/{REJECTED}, then repair the source "
-            f"or raise corpora.{name}.max_damaged"
-        )
-    return dict(sorted(kinds.items()))
-
-
 def _request(recipe: Recipe, corpus: Corpus, tokenizer: TextTokenizer) -> dict[str, Any]:
     """What decides a prepared corpus: another request makes another corpus."""
     return {
@@ -188,12 +121,3 @@ def _request(recipe: Recipe, corpus: Corpus, tokenizer: TextTokenizer) -> dict[s
         "bos": recipe.tokenizer.bos,
         "eos": recipe.tokenizer.eos,
     }
-
-
-def _present(folder: Path, request: dict[str, Any]) -> PreparedCorpus | None:
-    """The corpus in `folder` if it is complete and of this request."""
-    try:
-        corpus = open_corpus(folder)
-    except CorpusError:
-        return None
-    return corpus if corpus.manifest["request"] == request else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +16,7 @@ from tinyllama.corpus.manifest import HELD_OUT, SPLITS, TRAIN
 from tinyllama.corpus.rejection import Quarantine
 from tinyllama.corpus.shards import ShardWriter, token_dtype
 from tinyllama.errors import CorpusError
-from tinyllama.files import new_directory, write_json
+from tinyllama.files import new_directory, unique_mark, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 RESULT, REJECTED, FILES = "task.json", "rejected.jsonl", "files.jsonl"
 INDEX_COLUMNS = ("start", "tokens", "bytes", "origin", "group", "part")
 
+_TASK = "task-"
 _BATCH_CHARACTERS = 4_000_000
 """Text tokenized at a time; bounds memory and keeps all cores busy."""
 
@@ -44,6 +44,16 @@ class Counts(NamedTuple):
     bytes: int = 0
     """Of text, in UTF-8."""
     tokens: int = 0
+    read: int = 0
+    """Bytes of source files, whose tasks are done."""
+    unread: int = 0
+    """Bytes of source files, whose tasks are not."""
+
+    def __add__(self, other: object) -> Counts:
+        """What both have done."""
+        if not isinstance(other, Counts):
+            return NotImplemented
+        return Counts(*(mine + its for mine, its in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class Settings:
 
 def task_folder(work: Path, index: int) -> Path:
     """Where a task leaves what it made."""
-    return work / f"task-{index:06d}"
+    return work / f"{_TASK}{index:06d}"
 
 
 def finished_task(work: Path, index: int) -> dict[str, Any] | None:
@@ -69,6 +79,18 @@ def finished_task(work: Path, index: int) -> dict[str, Any] | None:
     path = task_folder(work, index) / RESULT
     result: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     return result
+
+
+def finished_tasks(work: Path) -> set[int]:
+    """Which tasks are done; one look, however many there are."""
+    return {int(folder.name.removeprefix(_TASK)) for folder in work.glob(f"{_TASK}*")}
+
+
+def task_counts(result: dict[str, Any]) -> Counts:
+    """What a task that is done has done."""
+    parts = result["splits"].values()
+    documents, size, tokens = (sum(part[key] for part in parts) for key in ("documents", "bytes", "tokens"))
+    return Counts(documents, size, tokens, result["input_bytes"])
 
 
 class _Split:
@@ -146,12 +168,12 @@ def run_task(  # noqa: PLR0913, PLR0917  # the stations of a task
     head = [tokenizer.bos_id] if settings.bos else []
     tail = [tokenizer.eos_id] if settings.eos else []
     encoder = CheckedEncoder(tokenizer, engine, every=settings.exact_all)
-    with new_directory(folder, mark=f"partial-{os.getpid()}") as beside, ExitStack() as stack:
+    with new_directory(folder, unique_mark(), keep=True) as beside, ExitStack() as stack:
         splits = {split: _Split(beside, split, tokenizer.vocab_size, head, tail) for split in SPLITS}
         for split in splits.values():
             stack.callback(split.writer.close)
         quarantine = Quarantine(stack.enter_context((beside / REJECTED).open("w", encoding="utf-8")))
-        counts = Counts()
+        counts = Counts(unread=task.size)
         for batch in _batches(read_task(settings.corpus, task, quarantine)):
             encoded = encoder.encode([document.text for document in batch], [document.origin for document in batch])
             counts = _add_batch(settings, batch, _within(encoded, tokenizer), splits, counts)
@@ -164,9 +186,10 @@ def run_task(  # noqa: PLR0913, PLR0917  # the stations of a task
             "splits": {name: split.finish() for name, split in splits.items()},
             "kept_aside": dict(quarantine.counts),
             "checked": encoder.checked,
-            "input_bytes": sum(file.bytes for file in task.files),
+            "input_bytes": task.size,
         }
         write_json(beside / RESULT, result)
+    progress(task_counts(result))
 
 
 def _within(encoded: Encoded, tokenizer: TextTokenizer) -> Encoded:
@@ -190,7 +213,7 @@ def _add_batch(
     for split, documents in added.items():
         splits[split].add(documents)
     tokens = sum(split.writer.tokens for split in splits.values())
-    return Counts(counts.documents + len(batch), counts.bytes + size, tokens)
+    return counts._replace(documents=counts.documents + len(batch), bytes=counts.bytes + size, tokens=tokens)
 
 
 def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:

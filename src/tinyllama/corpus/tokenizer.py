@@ -79,6 +79,10 @@ class TextTokenizer:
         if min(self.bos_id, self.eos_id) < 0:
             raise CorpusError(f"{model_file}: the model has no BOS or no EOS; documents could not be told apart")
 
+    def __reduce__(self) -> tuple[type[TextTokenizer], tuple[Path]]:
+        """Another process opens the file again, wherever it works."""
+        return type(self), (self.model_file.absolute(),)
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without BOS and EOS; a text that spells a special token stays text."""
         if len(texts) == 1:  # threads take longer to start than a text to cut
