@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,14 @@ app.add_typer(corpus_app, name="corpus")
 CorpusFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A prepared corpus: RUN/corpora/NAME.")]
 
 
+class Executor(StrEnum):
+    """Who prepares."""
+
+    local = "local"
+    slurm = "slurm"
+    ray = "ray"
+
+
 @app.command(epilog="Example: tinyllama prepare mini --workers 2")
 def prepare(  # noqa: PLR0913  # a command's options
     recipe: RecipeName,
@@ -30,7 +39,14 @@ def prepare(  # noqa: PLR0913  # a command's options
     overrides: Overrides = None,
     run: RunFolder = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes (default: as many as cores, if there is text for them).")
+        int | None,
+        typer.Option(min=1, help="Processes, or jobs at a time (default: all cores or machines there is text for)."),
+    ] = None,
+    executor: Annotated[
+        Executor, typer.Option(help="Who does it: processes here, or a cluster that shares the folder.")
+    ] = Executor.local,
+    sbatch: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="For --executor slurm: an option of sbatch's.")
     ] = None,
     exact_all: Annotated[
         bool, typer.Option("--exact-all", help="Compare the ids of every document with SentencePiece's, not a sample.")
@@ -41,11 +57,15 @@ def prepare(  # noqa: PLR0913  # a command's options
     from tinyllama.cli.family import Family  # noqa: PLC0415
     from tinyllama.cli.progress import Screen  # noqa: PLC0415
     from tinyllama.corpus.prepare import How  # noqa: PLC0415
-    from tinyllama.errors import SourceError  # noqa: PLC0415
+    from tinyllama.errors import SourceError, UserError  # noqa: PLC0415
     from tinyllama.recipe import load_recipe  # noqa: PLC0415
 
-    loaded, how = load_recipe(recipe, overrides or ()), How(workers, exact_all)
-    family = Family(loaded, run or Path("runs") / loaded.name, Path(), Screen(), how=how)
+    if sbatch and executor != Executor.slurm:
+        raise UserError("--sbatch goes with --executor slurm")
+    options = {key.lstrip("-"): value for key, _, value in (option.partition("=") for option in sbatch or ())}
+    loaded, screen = load_recipe(recipe, overrides or ()), Screen()
+    how = How(workers, exact_all, executor.value, options, screen.say)
+    family = Family(loaded, run or Path("runs") / loaded.name, Path(), screen, how=how)
     table = {name: _facts(corpus) for name, corpus in family.corpora.items()}
     if as_json:
         print_json(table)

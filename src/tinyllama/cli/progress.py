@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -39,34 +40,64 @@ class Screen:
 
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[Counts], None]]:
-        """A counter of documents, bytes and tokens of unknown total."""
-        began, seen = time.monotonic(), ""
-        with Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        ) as progress:
-            task = progress.add_task(what)
-
-            def count(counts: Counts) -> None:
-                nonlocal seen
-                seconds = max(time.monotonic() - began, 1e-6)
-                seen = (
-                    f"{what}: {counts.documents:,} documents, {counts.bytes / 1e6:,.1f} MB, "
-                    f"{counts.bytes / 1e6 / seconds:,.1f} MB/s, {format_count(counts.tokens / seconds, 3)} tokens/s"
-                )
-                progress.update(task, description=seen)
-
-            yield count
-        if seen:
-            self.say(f"{seen} in {time.monotonic() - began:.1f} s")
+        """A counter of documents, bytes and tokens: what there is, speeds, and the time left where that is known."""
+        progress = PreparationProgress(self, what)
+        try:
+            yield progress.show
+        finally:
+            progress.close()
 
     def training(self, name: str, plan: Plan) -> TrainingProgress:
         """A progress bar for one run."""
         return TrainingProgress(self, name, plan)
+
+
+class PreparationProgress:
+    """Shows how far a corpus is; what was done before this command is part of the counts, not of the speeds."""
+
+    def __init__(self, screen: Screen, what: str) -> None:
+        self._screen, self._what = screen, what
+        self._began = self._last_line = time.monotonic()
+        self._first: Counts | None = None
+        self._text = ""
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=screen.console, transient=True, disable=not screen.console.is_terminal)
+        self._bar.start()
+        self._task = self._bar.add_task(what, total=None)
+
+    def show(self, counts: Counts) -> None:
+        """Show the counts of all tasks together."""
+        self._first = self._first or counts
+        self._text = self._describe(counts, self._first)
+        total = counts.read + counts.unread or None
+        left = f", {_clock(seconds)} left" if (seconds := self._seconds_left(counts, self._first)) is not None else ""
+        self._bar.update(self._task, description=self._text + left, total=total, completed=counts.read)
+        if not self._screen.console.is_terminal and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._screen.say(self._text + left)
+            self._last_line = time.monotonic()
+
+    def _describe(self, counts: Counts, first: Counts) -> str:
+        seconds = max(time.monotonic() - self._began, 1e-6)
+        size, tokens = (counts.bytes - first.bytes) / 1e6, counts.tokens - first.tokens
+        return (
+            f"{self._what}: {counts.documents:,} documents, {counts.bytes / 1e6:,.1f} MB, "
+            f"{size / seconds:,.1f} MB/s, {format_count(tokens / seconds, 3)} tokens/s"
+        )
+
+    def _seconds_left(self, counts: Counts, first: Counts) -> float | None:
+        """As much as the rest of the files takes at the speed so far; none is known before a task is done."""
+        done = counts.read - first.read
+        return counts.unread / done * (time.monotonic() - self._began) if done else None
+
+    def close(self) -> None:
+        """Take the bar away, and say what it came to."""
+        self._bar.stop()
+        if self._text:
+            self._screen.say(f"{self._text} in {time.monotonic() - self._began:.1f} s")
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
 
 class TrainingProgress:

@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tinyllama.corpus.assembly import assemble, plan_shards
+from tinyllama.corpus.assembly import assemble, finished_shard, plan_shards
 from tinyllama.corpus.builtin import builtin_facts
 from tinyllama.corpus.manifest import FORMAT, MANIFEST, TRAIN, PreparedCorpus, file_facts, open_corpus
 from tinyllama.corpus.rejection import Quarantine
@@ -83,18 +83,21 @@ class Preparation:
         """Make the corpus out of tasks and shards that are done.
 
         Raises:
-            WorkerLostError: a task is not done.
+            WorkerLostError: a task or a shard is not done.
             CorpusError: no document could be read, or too many are damaged.
         """
         work, results = self.settings.work, self._results()
         kept_aside = self._check_damage(results)
         dtype = token_dtype(self.tokenizer.vocab_size)
+        shards = plan_shards(work, results, dtype)
+        if any(finished_shard(work, shard) is None for part in shards.values() for shard in part):
+            raise WorkerLostError(f"corpus {self.settings.name}: not all shards are done; run the same command again")
         with new_directory(self.folder) as beside:
             with (beside / REJECTED).open("w", encoding="utf-8") as file:
                 quarantine = Quarantine(file)
                 for rejected in self.skipped:
                     quarantine(rejected)
-            splits = assemble(work, results, plan_shards(work, results, dtype), beside)
+            splits = assemble(work, results, shards, beside)
             known = {shard["file"]: shard["sha256"] for part in splits.values() for shard in part["shards"]}
             manifest = self._facts(results, kept_aside) | {"dtype": dtype.name, "splits": splits}
             write_json(beside / MANIFEST, manifest | {"files": file_facts(beside, known)})

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any, NamedTuple
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tinyllama.corpus.assembly import write_shard
+from tinyllama.corpus.cluster.queue import job_name, running_jobs
 from tinyllama.corpus.documents import TASK_BYTES, plan_tasks
 from tinyllama.corpus.encoding import open_engine
 from tinyllama.corpus.manifest import open_corpus
@@ -13,13 +16,15 @@ from tinyllama.corpus.pool import available_cores, run_calls, run_tasks
 from tinyllama.corpus.preparation import Preparation, present_corpus, remove_leftovers, work_folder
 from tinyllama.corpus.space import check_space
 from tinyllama.corpus.tasks import Counts, Settings
+from tinyllama.errors import UserError
 from tinyllama.files import sha256_json, write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from tinyllama.corpus.documents import Task
+    from tinyllama.corpus.encoding import Engine
     from tinyllama.corpus.manifest import PreparedCorpus
     from tinyllama.corpus.rejection import Rejected
     from tinyllama.corpus.tokenizer import TextTokenizer
@@ -27,14 +32,23 @@ if TYPE_CHECKING:
 
 _IDENTITY = "identity"
 
+Executor = Literal["local", "slurm", "ray"]
+
 
 class How(NamedTuple):
     """How to prepare; nothing here changes what comes out."""
 
     workers: int | None = None
-    """Processes; None: as many as there are cores, if there is text for them."""
+    """Processes, or jobs at a time; None: as many as there are cores, or as the cluster has room for, if there is
+    text for them."""
     exact_all: bool = False
     """Have every document encoded by the tokenizer's own library too, not a sample."""
+    executor: Executor = "local"
+    """Who does it: processes here, or jobs on a cluster whose machines share the folder."""
+    sbatch: Mapping[str, str] = MappingProxyType({})
+    """Options for sbatch: long names without dashes → value ("" for a flag)."""
+    say: Callable[[str], None] = lambda _text: None
+    """Told what a person should know meanwhile."""
 
 
 def prepare_corpus(  # noqa: PLR0913, PLR0917  # each is named where it is called
@@ -50,7 +64,7 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # each is named where it is calle
 
     The work is divided into tasks of some files each, which are kept in `.<name>.work` beside the folder until
     all are done: a preparation that was killed goes on where it was. The result is the same to the byte for any
-    number of processes.
+    number of processes, on one machine or on many that share the folder.
 
     Args:
         recipe: the recipe.
@@ -65,7 +79,8 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # each is named where it is calle
         CorpusError: no document could be read or too many are damaged, a pattern matches nothing, there is no room
             on the disk, or the engine's ids are not the tokenizer's.
         SourceError: a builtin or remote source cannot be had.
-        WorkerLostError: a worker was killed.
+        WorkerLostError: a worker was killed, or jobs ended before all was done.
+        UserError: a cluster or what its executor needs is not there, or other jobs prepare the corpus.
     """
     corpus = recipe.corpora[name]
     request = _request(recipe, corpus, tokenizer)
@@ -73,19 +88,45 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # each is named where it is calle
     present = present_corpus(folder, request)
     if present is not None:
         return present
+    _check_installed(how.executor)
     skipped: list[Rejected] = []
     tasks = plan_tasks(corpus, root, skipped.append, name=name)
     engine, work = open_engine(tokenizer), work_folder(folder)
     check_space(corpus, name, tasks, folder)
-    _claim(work, sha256_json([request, engine.name, how.exact_all, *tasks_identity(tasks)]))
+    _claim(work, sha256_json([request, engine.name, how.exact_all, *tasks_identity(tasks)]), how.executor)
     settings = Settings(corpus, name, recipe.tokenizer.bos, recipe.tokenizer.eos, work, how.exact_all)
     preparation = Preparation(settings, tasks, tokenizer, engine.name, folder.absolute(), request, skipped)
-    workers = how.workers or _workers_worth(tasks)
+    if how.executor == "local":
+        _prepare_here(preparation, engine, how.workers or _workers_worth(tasks), progress)
+    else:
+        _prepare_on_cluster(preparation, how, progress)
+    preparation.clean_up()
+    return open_corpus(folder)
+
+
+def _check_installed(executor: Executor) -> None:
+    needed = {"local": (), "slurm": ("datatrove",), "ray": ("datatrove", "ray")}[executor]
+    if missing := [name for name in needed if find_spec(name) is None]:
+        extra = "ray" if executor == "ray" else "cluster"
+        raise UserError(f"--executor {executor} needs {' and '.join(missing)}: pip install 'tinyllama[{extra}]'")
+
+
+def _prepare_here(preparation: Preparation, engine: Engine, workers: int, progress: Callable[[Counts], None]) -> None:
     run_tasks(preparation, engine, workers, progress)
     run_calls(write_shard, preparation.shards(), workers)
     preparation.finish()
-    preparation.clean_up()
-    return open_corpus(folder)
+
+
+def _prepare_on_cluster(preparation: Preparation, how: How, progress: Callable[[Counts], None]) -> None:
+    """Start jobs for what is missing and wait for them."""
+    if how.executor == "ray":
+        from tinyllama.corpus.cluster.on_ray import prepare_on_ray  # noqa: PLC0415  # an extra
+
+        prepare_on_ray(preparation, how.workers, progress)
+    else:
+        from tinyllama.corpus.cluster.on_slurm import prepare_on_slurm  # noqa: PLC0415  # an extra
+
+        prepare_on_slurm(preparation, how.workers, progress, dict(how.sbatch), how.say)
 
 
 def tasks_identity(tasks: Sequence[Task]) -> list[Any]:
@@ -98,10 +139,22 @@ def _workers_worth(tasks: Sequence[Task]) -> int:
     return min(available_cores(), 1 + sum(task.size for task in tasks) // TASK_BYTES)
 
 
-def _claim(work: Path, identity: str) -> None:
-    """Make the work folder this preparation's: what another one left there goes, and what a killed worker had open."""
+def _claim(work: Path, identity: str, executor: Executor) -> None:
+    """Make the work folder this preparation's: what another one left there goes, and what a killed worker had open.
+
+    Raises:
+        UserError: Slurm jobs work there, and it is not these that the executor would wait for.
+    """
     path = work / _IDENTITY
-    if not path.is_file() or path.read_text(encoding="utf-8") != identity:
+    ours = path.is_file() and path.read_text(encoding="utf-8") == identity
+    if jobs := running_jobs(work):
+        if ours and executor == "slurm":
+            return
+        raise UserError(
+            f"{work}: Slurm jobs {', '.join(jobs)} are preparing this corpus{'' if ours else ' of other text'}; "
+            f"wait for them, or end them: scancel --me --name={job_name(work)}"
+        )
+    if not ours:
         shutil.rmtree(work, ignore_errors=True)
         write_atomic(path, identity)
     for partial in work.glob(".*"):
