@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import contents, start
+from tests.cluster.conftest import contents, start, succeed
 
 pytestmark = pytest.mark.cluster
 
@@ -33,7 +33,7 @@ def test_any_number_of_jobs_gives_the_bytes_of_one_process(
     root: Path, environment: dict[str, str], workers: int
 ) -> None:
     process = start(root, environment, f"ray-{workers}", "--executor", "ray", "--workers", str(workers))
-    assert process.wait() == 0, process.communicate()
+    succeed(process)
     assert contents(root / f"ray-{workers}") == contents(root / "one")
 
 
@@ -51,7 +51,7 @@ def test_killed_jobs_are_started_again_and_a_killed_command_goes_on(root: Path, 
             os.kill(pid, signal.SIGKILL)
             killed += 1
         time.sleep(1)
-    assert process.wait() == 0, process.communicate()
+    succeed(process)
     assert contents(root / "killed") == contents(root / "one")
 
 

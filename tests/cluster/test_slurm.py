@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import contents, start
+from tests.cluster.conftest import contents, fail, start, succeed
 from tests.cluster.slurm import ask, local_slurm
 
 pytestmark = pytest.mark.cluster
-OPTIONS = ("--executor", "slurm", "--workers", "3", "--sbatch", "mem-per-cpu=100M")
+OPTIONS = ("--executor", "slurm", "--workers", "3", "--sbatch", "mem-per-cpu=1M")
+LATER = ("--sbatch", "begin=now+1hour")
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 def test_jobs_give_the_bytes_of_one_process(root: Path, environment: dict[str, str]) -> None:
     process = start(root, environment, "slurm", *OPTIONS)
-    assert process.wait() == 0, process.communicate()
+    succeed(process)
     assert contents(root / "slurm") == contents(root / "one")
     assert not list((root / "slurm/corpora").glob(".*"))
 
@@ -30,38 +31,37 @@ def test_jobs_give_the_bytes_of_one_process(root: Path, environment: dict[str, s
 def test_jobs_outlive_the_command_and_what_killed_ones_left_is_done_by_the_next(
     root: Path, environment: dict[str, str]
 ) -> None:
-    first = start(root, environment, "killed", *OPTIONS)
+    first = start(root, environment, "killed", *OPTIONS, *LATER)
     jobs = wait_for_jobs(environment)
     first.kill()
     first.communicate()
     again = start(root, environment, "killed", *OPTIONS)
-    time.sleep(5)
+    for line in again.stderr or ():
+        if "Slurm jobs" in line:
+            assert all(job in line for job in jobs)
+            break
+    ask(environment, "scontrol", "update", f"JobId={jobs[0]}", "StartTime=now")
+    while not list((root / "killed/corpora").glob(".prose.work/task-*")):
+        time.sleep(0.1)
     ask(environment, "scancel", *jobs)
-    output, messages = again.communicate()
-    assert again.returncode in {0, 1}, (output, messages)
-    assert "run the same command again" in messages or again.returncode == 0
-    assert again.returncode == 0 or "Slurm jobs" in messages
+    assert "run the same command again" in fail(again, 1)
     last = start(root, environment, "killed", *OPTIONS)
-    assert last.wait() == 0, last.communicate()
+    succeed(last)
     assert contents(root / "killed") == contents(root / "one")
 
 
 def test_another_executor_leaves_running_jobs_alone(root: Path, environment: dict[str, str]) -> None:
-    process = start(root, environment, "shared", *OPTIONS, "--sbatch", "begin=now+1hour")
+    process = start(root, environment, "shared", *OPTIONS, *LATER)
     jobs = wait_for_jobs(environment)
     other = start(root, environment, "shared", "--workers", "1")
-    output, messages = other.communicate()
-    assert other.returncode == 2, output
-    assert "are preparing this corpus; wait for them" in messages
+    assert "are preparing this corpus; wait for them" in fail(other, 2)
     ask(environment, "scancel", *jobs)
-    assert process.wait() == 1
+    fail(process, 1)
 
 
 def test_a_mistake_that_a_job_met_is_told_as_if_it_had_been_met_here(root: Path, environment: dict[str, str]) -> None:
     process = start(root, environment, "damaged", *OPTIONS, "--set", "corpora.prose.max_damaged=0")
-    output, messages = process.communicate()
-    assert process.returncode == 2, output
-    assert "9 of 1359 documents are damaged" in messages
+    assert "9 of 1359 documents are damaged" in fail(process, 2)
 
 
 def wait_for_jobs(environment: dict[str, str]) -> list[str]:
