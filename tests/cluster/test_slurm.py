@@ -60,7 +60,7 @@ def test_another_executor_leaves_running_jobs_alone(root: Path, environment: dic
 
 
 def test_a_mistake_that_a_job_met_is_told_as_if_it_had_been_met_here(root: Path, environment: dict[str, str]) -> None:
-    process = start(root, environment, "damaged", *OPTIONS, "--set", "corpora.prose.max_damaged=0")
+    process = start(root, environment, "damaged", *OPTIONS, "--set", "corpora.prose.max_damaged=0%")
     assert "9 of 1359 documents are damaged" in fail(process, 2)
 
 
@@ -69,6 +69,6 @@ def wait_for_jobs(environment: dict[str, str]) -> list[str]:
     for _ in range(600):
         names = ask(environment, "squeue", "--noheader", "--format=%A").split()
         if len(set(names)) >= 3:
-            return sorted(set(names))
+            return sorted(set(names), key=int)
         time.sleep(0.2)
     raise AssertionError("no jobs appeared in the queue")
