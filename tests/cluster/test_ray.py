@@ -40,16 +40,16 @@ def test_any_number_of_jobs_gives_the_bytes_of_one_process(
 def test_a_killed_command_goes_on(root: Path, environment: dict[str, str]) -> None:
     dice, options = random.Random(2), ("--executor", "ray", "--workers", "4")  # noqa: S311  # a test's variety
     for _ in range(4):
-        process = start(root, environment, "stopped", *options)
+        process = start(root, environment, "ray-stopped", *options)
         time.sleep(dice.uniform(2, 5))
         process.kill()
         process.communicate()
-    succeed(start(root, environment, "stopped", *options))
-    assert contents(root / "stopped") == contents(root / "one")
+    succeed(start(root, environment, "ray-stopped", *options))
+    assert contents(root / "ray-stopped") == contents(root / "one")
 
 
 def test_killed_jobs_are_started_again(root: Path, environment: dict[str, str]) -> None:
-    process = start(root, environment, "killed", "--executor", "ray", "--workers", "2")
+    process = start(root, environment, "ray-killed", "--executor", "ray", "--workers", "2")
     killed: set[int] = set()
     while process.poll() is None and len(killed) < 2:
         for pid in set(jobs()[:1]) - killed:
@@ -58,7 +58,7 @@ def test_killed_jobs_are_started_again(root: Path, environment: dict[str, str]) 
         time.sleep(0.05)
     succeed(process)
     assert killed
-    assert contents(root / "killed") == contents(root / "one")
+    assert contents(root / "ray-killed") == contents(root / "one")
 
 
 def jobs() -> list[int]:

@@ -31,36 +31,36 @@ def test_jobs_give_the_bytes_of_one_process(root: Path, environment: dict[str, s
 def test_jobs_outlive_the_command_and_what_killed_ones_left_is_done_by_the_next(
     root: Path, environment: dict[str, str]
 ) -> None:
-    first = start(root, environment, "killed", *OPTIONS, *LATER)
+    first = start(root, environment, "slurm-killed", *OPTIONS, *LATER)
     jobs = wait_for_jobs(environment)
     first.kill()
     first.communicate()
-    again = start(root, environment, "killed", *OPTIONS)
+    again = start(root, environment, "slurm-killed", *OPTIONS)
     for line in again.stderr or ():
         if "Slurm jobs" in line:
             assert all(job in line for job in jobs)
             break
     ask(environment, "scontrol", "update", f"JobId={jobs[0]}", "StartTime=now")
-    while not list((root / "killed/corpora").glob(".prose.work/task-*")):
+    while not list((root / "slurm-killed/corpora").glob(".prose.work/task-*")):
         time.sleep(0.1)
     ask(environment, "scancel", *jobs)
     assert "run the same command again" in fail(again, 1)
-    last = start(root, environment, "killed", *OPTIONS)
+    last = start(root, environment, "slurm-killed", *OPTIONS)
     succeed(last)
-    assert contents(root / "killed") == contents(root / "one")
+    assert contents(root / "slurm-killed") == contents(root / "one")
 
 
 def test_another_executor_leaves_running_jobs_alone(root: Path, environment: dict[str, str]) -> None:
-    process = start(root, environment, "shared", *OPTIONS, *LATER)
+    process = start(root, environment, "slurm-shared", *OPTIONS, *LATER)
     jobs = wait_for_jobs(environment)
-    other = start(root, environment, "shared", "--workers", "1")
+    other = start(root, environment, "slurm-shared", "--workers", "1")
     assert "are preparing this corpus; wait for them" in fail(other, 2)
     ask(environment, "scancel", *jobs)
     fail(process, 1)
 
 
 def test_a_mistake_that_a_job_met_is_told_as_if_it_had_been_met_here(root: Path, environment: dict[str, str]) -> None:
-    process = start(root, environment, "damaged", *OPTIONS, "--set", "corpora.prose.max_damaged=0%")
+    process = start(root, environment, "slurm-damaged", *OPTIONS, "--set", "corpora.prose.max_damaged=0%")
     assert "9 of 1359 documents are damaged" in fail(process, 2)
 
 
