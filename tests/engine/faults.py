@@ -17,7 +17,7 @@ POINTS = {
     "durable write": ("tinyllama.files", "fsync_path", 16),
     "pruning": ("tinyllama.engine.saving", "prune", 2),
     "evaluation": ("tinyllama.evaluate.bits", "_sum_losses", 6),
-    "loading": ("tinyllama.engine.trainer", "load_tensors", 2),
+    "loading": ("tinyllama.engine.state", "load_tensors", 2),
     "fork": ("tinyllama.engine.run", "verify", 1),
 }
 """Name → module, function, and up to which of its calls a fault waits."""

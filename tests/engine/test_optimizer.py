@@ -5,7 +5,7 @@ import torch
 
 from tests.conftest import MakeFamily
 from tests.engine.runs import assert_same_run
-from tests.engine.test_trainer import StopAt
+from tests.engine.stopping import StopAt
 from tinyllama.engine import train
 from tinyllama.engine.checkpoint import stored_sizes, verify
 from tinyllama.engine.metrics import read_metrics

@@ -2,14 +2,13 @@ import json
 import math
 import os
 import signal
-from typing import Any
 
 import pytest
 import torch
 
 from tests.conftest import MakeFamily
 from tests.engine.runs import assert_same_run, deterministic_metrics, weights
-from tinyllama.cli.family import Family
+from tests.engine.stopping import StopAt, stop_at
 from tinyllama.engine import train
 from tinyllama.engine.checkpoint import steps_saved
 from tinyllama.engine.compute import Gradients
@@ -22,38 +21,15 @@ from tinyllama.model import Llama
 from tinyllama.sampler import Sampler
 
 
-class StopAt:
-    """Sends this process a signal when a step is logged."""
-
-    def __init__(self, step: int, number: int = signal.SIGTERM) -> None:
-        self.step, self.number = step, number
-
-    def log(self, record: dict[str, Any]) -> None:
-        if record["kind"] == "step" and record["step"] == self.step:
-            os.kill(os.getpid(), self.number)
-
-    def flush(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def _stop(family: Family, model: str, step: int, number: int = signal.SIGTERM) -> Interrupted:
-    run = family.run(model)
-    run.watch.append(StopAt(step, number))
-    with pytest.raises(Interrupted) as caught:
-        train(run)
-    return caught.value
-
-
 def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(make_family: MakeFamily) -> None:
     whole, pieces = make_family("whole"), make_family("pieces")
     for model in ("base", "math_code"):
         whole.train(model)
     for step in (1, 3, 5):
-        _stop(pieces, "base", step)
+        stop_at(pieces, "base", step)
     pieces.train("base")
     for step in (7, 12):
-        _stop(pieces, "math_code", step)
+        stop_at(pieces, "math_code", step)
     pieces.train("math_code")
     for model in ("base", "math_code"):
         assert_same_run(whole.folder / model, pieces.folder / model)
@@ -64,7 +40,7 @@ def test_a_signal_saves_a_checkpoint_and_gives_the_shells_exit_code(
     make_family: MakeFamily, number: int, code: int
 ) -> None:
     family = make_family()
-    stopped = _stop(family, "base", 3, number)
+    stopped = stop_at(family, "base", 3, number)
     assert stopped.exit_code == code
     assert "the same command goes on" in str(stopped)
     assert steps_saved(family.folder / "base/checkpoints")[-1] == 3
@@ -123,7 +99,7 @@ def test_adding_a_variant_trains_only_that_variant(make_family: MakeFamily) -> N
 def test_a_change_that_decides_the_result_is_refused_with_its_key(
     make_family: MakeFamily, override: str, key: str
 ) -> None:
-    _stop(make_family(), "base", 2)
+    stop_at(make_family(), "base", 2)
     changed = make_family("family", override)
     recipe = (changed.folder / "recipe.yaml").read_bytes()
     with pytest.raises(CheckpointError, match=rf"was made with {key} = "):
@@ -149,7 +125,7 @@ def test_a_change_that_decides_nothing_goes_on(make_family: MakeFamily) -> None:
 def test_a_variants_shares_are_refused_once_it_has_begun(make_family: MakeFamily) -> None:
     family = make_family()
     family.train("base")
-    _stop(family, "chinese", 8)
+    stop_at(family, "chinese", 8)
     with pytest.raises(CheckpointError, match=r"variants\.chinese"):
         make_family("family", "variants.chinese={prose: 60%, chinese: 40%}").train("chinese")
 
@@ -164,7 +140,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(
 ) -> None:
     whole, family = make_family("whole"), make_family("damaged")
     whole.train("base")
-    _stop(family, "base", 5)
+    stop_at(family, "base", 5)
     folder = family.folder / "base/checkpoints"
     shard = next((folder / "step-5").glob("*.distcp"))
     data = bytearray(shard.read_bytes())
@@ -194,7 +170,7 @@ def test_two_runs_in_one_folder_are_refused(make_family: MakeFamily) -> None:
 
 def test_only_the_last_checkpoints_and_stage_ends_are_kept(make_family: MakeFamily) -> None:
     family = make_family("family", "checkpoints.every=1K", "checkpoints.keep=2")
-    _stop(family, "base", 5)
+    stop_at(family, "base", 5)
     assert steps_saved(family.folder / "base/checkpoints") == [4, 5]
     family.train("base")
     assert steps_saved(family.folder / "base/checkpoints") == [6]
@@ -267,9 +243,9 @@ def test_training_learns(make_family: MakeFamily) -> None:
 
 def test_a_resume_repeats_the_recorded_threads_and_micro_batch(make_family: MakeFamily) -> None:
     family = make_family("family", "hardware.micro_batch=5", "hardware.threads=1")
-    _stop(family, "base", 2)
+    stop_at(family, "base", 2)
     resumed = make_family("family", "hardware.micro_batch=auto", "hardware.threads=auto")
-    _stop(resumed, "base", 4)
+    stop_at(resumed, "base", 4)
     state = json.loads((family.folder / "base/checkpoints/step-4/state.json").read_text())
     assert (state["threads"], state["micro_batch"]) == (1, 5)
 

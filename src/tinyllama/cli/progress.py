@@ -117,6 +117,9 @@ class TrainingProgress:
             losses = ", ".join(f"{corpus} {loss:.3f}" for corpus, loss in record["losses"].items())
             self._screen.say(f"  {self._name} at {format_count(record['tokens'])}: held-out loss {losses}")
             return
+        if record["kind"] == "spike":
+            self._screen.say(f"  {self._name}: {_spike(record)}")
+            return
         text = (
             f"{self._name} · {record['stage']} · {format_count(record['tokens'])}/{format_count(self._total)} tokens · "
             f"loss {record['loss']:.3f} · lr {record['lr']:.2e} · batch {record['batch']} · "
@@ -143,3 +146,11 @@ class TrainingProgress:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.stop()
+
+
+def _spike(record: dict[str, Any]) -> str:
+    first, last = record["left_out"]
+    steps = f"step {last} is" if first == last else f"steps {first} to {last} are"
+    if record["loss"] is None or record["grad_norm"] is None:
+        return f"not finite at step {last}: {steps} left out"
+    return f"loss {record['loss']:.3f} at step {last} is above {record['threshold']:.3f}: {steps} left out"

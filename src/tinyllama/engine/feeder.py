@@ -35,6 +35,11 @@ class StepBatch(NamedTuple):
     predicted: int
     """Targets that are predicted, in the batch of all ranks."""
 
+    def named_rows(self, plan: Plan) -> list[str]:
+        """Each row of all ranks as `corpus:row`."""
+        names = [plan.corpora[index] for index in self.rows.corpus.tolist()]
+        return [f"{name}:{row}" for name, row in zip(names, self.rows.row.tolist(), strict=True)]
+
 
 _ALONE = Ranks()
 

@@ -8,7 +8,7 @@ from tinyllama.errors import CheckpointError
 from tinyllama.files import sha256_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tinyllama.plan import Plan
     from tinyllama.recipe import Recipe
@@ -66,9 +66,9 @@ def facts_at(  # noqa: PLR0913, PLR0917  # a state is decided by that much
     return facts | {f"corpora.{name}": corpora[name] for name in sorted(used)}
 
 
-def fingerprint(facts: Facts) -> str:
-    """Hex SHA-256 of facts."""
-    return sha256_json(facts)
+def fingerprint(facts: Facts, left_out: Sequence[Sequence[int]] = ()) -> str:
+    """Hex SHA-256 of facts, and of the spans of steps whose updates were left out as spikes."""
+    return sha256_json({**facts, **({"left_out": left_out} if left_out else {})})
 
 
 def refuse_change(recorded: Facts, current: Facts, where: str) -> None:

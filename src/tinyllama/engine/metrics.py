@@ -1,6 +1,7 @@
 """Metrics of a run: metrics.jsonl (the record), TensorBoard and Weights & Biases (views of it).
 
-A line is {"kind": "step", …} or {"kind": "held_out", …}. All fields but `seconds`, `checkpoint_seconds`
+A line is {"kind": "step", …}, {"kind": "held_out", …}, or {"kind": "spike", …} for a step that was left out and, where
+`left_out` reaches further back, undid those before it. All fields but `seconds`, `checkpoint_seconds`
 (that training stood still for a checkpoint before the step), `tokens_per_second` and `utilisation` are deterministic.
 """
 
@@ -133,4 +134,5 @@ def _scalars(record: Record) -> dict[str, float]:
     if record["kind"] == "held_out":
         return {f"held_out/{name}": value for name, value in record["losses"].items()}
     numbers = {k: v for k, v in record.items() if isinstance(v, int | float) and k not in {"step", "tokens"}}
-    return {f"train/{name}": value for name, value in numbers.items()}
+    group = "train" if record["kind"] == "step" else record["kind"]
+    return {f"{group}/{name}": value for name, value in numbers.items()}

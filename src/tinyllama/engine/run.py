@@ -63,6 +63,11 @@ class Run:
         """Where the run begins: 0, or the fork."""
         return self.plan.fork_step if self.plan.variant else 0
 
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of a step is: up to the fork, in the base's folder."""
+        run = BASE if step <= self.first_step else self.name
+        return self.family / run / "checkpoints" / f"step-{step}"
+
     def facts(self, step: int) -> dict[str, Any]:
         """What decides the state after `step` steps."""
         hashes = {name: corpus.sha256 for name, corpus in self.corpora.items()}
@@ -94,7 +99,7 @@ def find_start(run: Run) -> Checkpoint | None:
         if run.recipe.start is not None:
             raise CheckpointError(f"{run.folder}: the model to start from is not here; run `tinyllama import` first")
         return None
-    fork = run.family / BASE / "checkpoints" / f"step-{run.first_step}"
+    fork = run.checkpoint(run.first_step)
     if not fork.is_dir():
         raise CheckpointError(f"{fork}: the shared base is not finished; train it first, or copy it here")
     checkpoint = verify(fork)

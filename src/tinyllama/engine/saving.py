@@ -35,15 +35,15 @@ class CheckpointWriter:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
 
-    def save(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Copy the state and begin to write it.
+    def save(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any], needed: int | None = None) -> None:
+        """Copy the state and begin to write it; a step that is still `needed` stays too.
 
         Raises:
             CheckpointError: the checkpoint before could not be written.
         """
         self.wait()
         copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-        self._pending = self._pool.submit(self._write, step, copies, state)
+        self._pending = self._pool.submit(self._write, step, copies, state, needed)
 
     def wait(self) -> None:
         """Return when the last checkpoint is complete.
@@ -59,6 +59,7 @@ class CheckpointWriter:
         """Let the thread end what it does."""
         self._pool.shutdown(wait=True)
 
-    def _write(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    def _write(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any], needed: int | None) -> None:
+        kept = self._kept if needed in {None, step} else self._kept | {needed}
         save_checkpoint(self._folder, step, tensors, state, self._ranks)
-        self._ranks.on_first(lambda: prune(self._folder, self._keep, self._kept))
+        self._ranks.on_first(lambda: prune(self._folder, self._keep, kept))

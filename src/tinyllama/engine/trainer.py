@@ -9,34 +9,23 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tinyllama.engine import optimizer as adamw
-from tinyllama.engine.checkpoint import (
-    Checkpoint,
-    load_tensors,
-    prune,
-    stored_tensors,
-    tensors_of,
-    verify,
-)
-from tinyllama.engine.compute import Gradients, compile_blocks
+from tinyllama.engine.checkpoint import Checkpoint, prune, verify
+from tinyllama.engine.compute import Gradients
 from tinyllama.engine.feeder import StepBatch, feed
 from tinyllama.engine.fingerprint import difference, fingerprint
 from tinyllama.engine.machine import cores, exclusive, measure_peak, require_space, reuse_memory
 from tinyllama.engine.metrics import JsonlLogger, Logger, Record, TensorBoardLogger, WandbLogger
-from tinyllama.engine.parallel import checkpoint_activations, shard, whole
-from tinyllama.engine.precision import MasterWeights
+from tinyllama.engine.parallel import whole
 from tinyllama.engine.run import Run, find_start, keep_recipe
 from tinyllama.engine.saving import CheckpointWriter
 from tinyllama.engine.signals import StopRequest
+from tinyllama.engine.spikes import MOST_IN_A_ROW, SpikeWatch
+from tinyllama.engine.state import TrainingState
 from tinyllama.errors import Interrupted, TrainingError
-from tinyllama.model import Llama
 from tinyllama.sampler import Sampler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tinyllama.engine.ranks import Ranks
-    from tinyllama.recipe import Recipe
 
 
 def train(run: Run) -> Checkpoint:
@@ -68,33 +57,28 @@ def train(run: Run) -> Checkpoint:
 
 
 class _Trainer:
-    """State of a run in this process: weights, moments, step."""
+    """Executes a run in this process."""
 
     def __init__(self, run: Run, start: Checkpoint | None, stop: StopRequest) -> None:
         recipe = run.recipe
         recorded = start.state if start is not None else {}
         self.run, self.stop, self.ranks = run, stop, run.ranks
-        self.step = start.step if start is not None else 0
         same_ranks = recorded.get("ranks") == self.ranks.count
         threads = max(1, cores() // self.ranks.per_node)
         self.threads = _or_auto(recipe.hardware.threads, recorded.get("threads") if same_ranks else None, threads)
         self.micro_batch = _or_auto(recipe.hardware.micro_batch, recorded.get("micro_batch"), recipe.micro_batch)
         torch.set_num_threads(self.threads)
         reuse_memory()
-        with self.ranks.during("the division of the model"):
-            self.model, self.weights = _build_model(recipe, self.ranks)
-        self.optimizer = adamw.build_optimizer(recipe.optimizer, self.weights.masters)
-        self.tensors = tensors_of(self.weights.masters, self.optimizer)
+        self.state = TrainingState(recipe, self.ranks)
         if start is not None:
-            with self.ranks.during("the loading of a checkpoint"):
-                load_tensors(start, stored_tensors(start, self.tensors), self.ranks)
-        self.moment_steps = recorded.get("moment_steps", 0)
-        """Updates that imported moments had seen before step 0."""
-        adamw.set_step(self.optimizer, self.moment_steps + self.step)
-        self.weights.publish()
+            self.state.take(start)
+        watched = recorded.get("spikes", {})
+        self.spikes = SpikeWatch(recipe.spikes, watched) if recipe.spikes.policy != "none" else None
+        self.planned: int | None = watched.get("planned", start.step) if start is not None else None
+        """Step of the last checkpoint that was planned, not asked for by a signal; None before the first."""
         masked = recipe.document_masking
         self.gradients = Gradients(
-            self.model,
+            self.state.model,
             micro_batch=self.micro_batch,
             document_bos=next(iter(run.corpora.values())).manifest["bos_id"] if masked else None,
             compiled=recipe.hardware.compile,
@@ -120,21 +104,15 @@ class _Trainer:
         sampler = Sampler(plan, run.recipe.seed, {name: len(part) for name, part in rows.items()})
         loggers = self._loggers()
         try:
-            for batch in feed(plan, sampler, rows, self.step, plan.steps, self.ranks):
+            for batch in feed(plan, sampler, rows, self.state.step, plan.steps, self.ranks):
                 for record in self._one_step(batch):
                     for logger in loggers:
                         logger.log(record)
-                with self.ranks.during(f"the agreement on step {self.step}"):
+                with self.ranks.during(f"the agreement on step {self.state.step}"):
                     signal_number = self.ranks.largest(self.stop.signal_number)
-                if self._checkpoint_due() or signal_number:
-                    for logger in loggers:
-                        logger.flush()
-                    with self.ranks.during(f"the checkpoint of step {self.step}"):
-                        self._save()
-                        if signal_number:
-                            self.writer.wait()
+                self._save_where_due(loggers, stopping=signal_number > 0)
                 if signal_number:
-                    text = f"stopped and saved at step {self.step} of {plan.steps}; the same command goes on"
+                    text = f"stopped and saved at step {self.state.step} of {plan.steps}; the same command goes on"
                     raise self.ranks.told_once(Interrupted(signal_number, text))
         finally:
             self.writer.close()  # first, so that receivers find the last checkpoint complete
@@ -155,9 +133,9 @@ class _Trainer:
         run, logging_keys = self.run, self.run.recipe.logging
         if not self.ranks.first:
             return []
-        loggers: list[Logger] = [JsonlLogger(run.folder / "metrics.jsonl", self.step)]
+        loggers: list[Logger] = [JsonlLogger(run.folder / "metrics.jsonl", self.state.step)]
         if logging_keys.tensorboard:
-            loggers.append(TensorBoardLogger(run.folder / "tensorboard", run.plan.tokens_after(self.step)))
+            loggers.append(TensorBoardLogger(run.folder / "tensorboard", run.plan.tokens_after(self.state.step)))
         if logging_keys.wandb is not None:
             loggers.append(WandbLogger(run.recipe, logging_keys.wandb, run.name))
         return loggers + run.watch
@@ -169,87 +147,138 @@ class _Trainer:
         with self.ranks.during(f"the gradients of step {batch.step + 1}"):
             loss = self.ranks.sum(self.gradients(batch))
             clip = self.run.recipe.optimizer.clip
-            norm = float(whole(torch.nn.utils.clip_grad_norm_(self.weights.masters.values(), clip)))
-        if not math.isfinite(norm) or not math.isfinite(loss):
-            raise self.ranks.told_once(TrainingError(self._not_finite(batch, loss, norm)))
-        adamw.apply(self.optimizer, float(plan.lr[batch.step]))
-        self.weights.publish()
-        self.step = batch.step + 1
-        seconds = time.perf_counter() - began
-        speed = len(batch.rows.row) * plan.context / seconds
-        yield {
-            "kind": "step",
-            "step": self.step,
+            norm = float(whole(torch.nn.utils.clip_grad_norm_(self.state.weights.masters.values(), clip)))
+        facts = {
+            "step": batch.step + 1,
             "stage": plan.stages[plan.stage[batch.step]],
-            "tokens": plan.tokens_after(self.step),
-            "loss": loss,
-            "lr": float(plan.lr[batch.step]),
-            "grad_norm": norm,
-            "batch": int(plan.batch[batch.step]),
-            "counts": dict(zip(plan.corpora, plan.counts[batch.step].tolist(), strict=True)),
-            "seconds": round(seconds, 4),
-            "checkpoint_seconds": round(stalled, 4),
-            "tokens_per_second": round(speed, 1),
-            "utilisation": round(speed * self.run.recipe.model.flops_per_token / (self.peak * self.ranks.count), 4),
+            "tokens": plan.tokens_after(batch.step + 1),
         }
+        if self.spikes is not None and self._is_spike(self.spikes, batch, loss, norm):
+            self.stalled += stalled  # the next step's record tells it
+            yield {"kind": "spike", **facts, **self._leave_out(self.spikes, batch, loss, norm)}
+        else:
+            self._update(batch, loss, norm)
+            seconds = time.perf_counter() - began
+            speed = len(batch.rows.row) * plan.context / seconds
+            yield {
+                "kind": "step",
+                **facts,
+                "loss": loss,
+                "lr": float(plan.lr[batch.step]),
+                "grad_norm": norm,
+                "batch": int(plan.batch[batch.step]),
+                "counts": dict(zip(plan.corpora, plan.counts[batch.step].tolist(), strict=True)),
+                "seconds": round(seconds, 4),
+                "checkpoint_seconds": round(stalled, 4),
+                "tokens_per_second": round(speed, 1),
+                "utilisation": round(speed * self.run.recipe.model.flops_per_token / (self.peak * self.ranks.count), 4),
+            }
         if self._due(self.run.recipe.evaluation.every):
-            with self.ranks.during(f"the held-out losses of step {self.step}"):
-                losses = self.run.held_out_losses(self.model)
+            with self.ranks.during(f"the held-out losses of step {self.state.step}"):
+                losses = self.run.held_out_losses(self.state.model)
             yield {
                 "kind": "held_out",
-                "step": self.step,
-                "tokens": plan.tokens_after(self.step),
+                "step": self.state.step,
+                "tokens": plan.tokens_after(self.state.step),
                 "losses": losses,
             }
 
+    def _update(self, batch: StepBatch, loss: float, norm: float) -> None:
+        if not math.isfinite(norm) or not math.isfinite(loss):
+            raise self.ranks.told_once(TrainingError(self._not_finite(batch, loss, norm)))
+        self.state.update(float(self.run.plan.lr[batch.step]))
+        if self.spikes is not None:
+            self.spikes.updated(loss)
+
+    def _is_spike(self, spikes: SpikeWatch, batch: StepBatch, loss: float, norm: float) -> bool:
+        """What all ranks agree on: whether any of them sees a spike."""
+        if batch.step in self.stage_ends:
+            spikes.begin_stage()
+        with self.ranks.during(f"the agreement on the loss of step {batch.step + 1}"):
+            return bool(self.ranks.largest(spikes.is_spike(loss, norm)))
+
+    def _leave_out(self, spikes: SpikeWatch, batch: StepBatch, loss: float, norm: float) -> Record:
+        """Go on after a spike without its update; by policy, without those since the last planned checkpoint."""
+        threshold, policy = spikes.threshold, self.run.recipe.spikes.policy
+        if not spikes.left_out():
+            raise self.ranks.told_once(TrainingError(self._hopeless(batch, loss, norm)))
+        if policy == "rollback-and-skip" and self.planned is not None:
+            self._go_back(spikes, self.planned)
+        return {
+            "loss": loss if math.isfinite(loss) else None,
+            "grad_norm": norm if math.isfinite(norm) else None,
+            "threshold": threshold,
+            "policy": policy,
+            "left_out": self.state.leave_out(batch.step + 1),
+            "rows": batch.named_rows(self.run.plan),
+        }
+
+    def _go_back(self, spikes: SpikeWatch, planned: int) -> None:
+        """Take the state of the last planned checkpoint, which may be the fork."""
+        with self.ranks.during(f"the way back to step {planned}"):
+            self.writer.wait()
+            checkpoint = self.ranks.on_first(lambda: verify(self.run.checkpoint(planned)))
+        self.state.take(checkpoint)
+        spikes.go_back({} if planned in self.stage_ends else checkpoint.state.get("spikes", {}))
+
     def _due(self, every: int) -> bool:
         """Whether the step just done crossed a multiple of `every` tokens or ended a stage."""
-        before, after = (self.run.plan.tokens_after(step) for step in (self.step - 1, self.step))
-        return before // every != after // every or self.step in self.stage_ends
+        before, after = (self.run.plan.tokens_after(step) for step in (self.state.step - 1, self.state.step))
+        return before // every != after // every or self.state.step in self.stage_ends
 
     def _checkpoint_due(self) -> bool:
-        return self._due(self.run.recipe.checkpoints.every) or self.step in self.kept
+        return self._due(self.run.recipe.checkpoints.every) or self.state.step in self.kept
+
+    def _save_where_due(self, loggers: list[Logger], *, stopping: bool) -> None:
+        """Save what is planned, and, if training is to stop, what there is."""
+        due = self._checkpoint_due()
+        if due:
+            self.planned = self.state.step
+        if due or stopping:
+            for logger in loggers:
+                logger.flush()
+            with self.ranks.during(f"the checkpoint of step {self.state.step}"):
+                self._save()
+                if stopping:
+                    self.writer.wait()
 
     def _save(self) -> None:
         began = time.perf_counter()
-        run, facts = self.run, self.run.facts(self.step)
+        run, facts = self.run, self.run.facts(self.state.step)
         state = {
             "recipe": run.recipe.name,
             "run": run.name,
-            "step": self.step,
-            "tokens": run.plan.tokens_after(self.step),
-            "fingerprint": fingerprint(facts),
+            "step": self.state.step,
+            "tokens": run.plan.tokens_after(self.state.step),
+            "fingerprint": fingerprint(facts, self.state.left_out),
             "facts": facts,
             "ranks": self.ranks.count,
             "threads": self.threads,
             "micro_batch": self.micro_batch,
-            "moment_steps": self.moment_steps,
+            **self.state.recorded(),
             "torch": torch.__version__,
         }
-        self.writer.save(self.step, self.tensors, state)
+        if self.spikes is not None:
+            state["spikes"] = {**self.spikes.state(), "planned": self.planned}
+        needed = self.planned if run.recipe.spikes.policy == "rollback-and-skip" else None
+        self.writer.save(self.state.step, self.state.tensors, state, needed)
         self.stalled += time.perf_counter() - began
 
     def _not_finite(self, batch: StepBatch, loss: float, norm: float) -> str:
-        names = [self.run.plan.corpora[index] for index in batch.rows.corpus.tolist()]
-        rows = ", ".join(f"{n}:{row}" for n, row in zip(names, batch.rows.row.tolist(), strict=True))
+        rows = ", ".join(batch.named_rows(self.run.plan))
         return (
             f"{self.run.name}, step {batch.step + 1}: loss {loss}, gradient norm {norm}: not finite, stopped before "
-            f"the update; the last checkpoint is good. Lower optimizer.learning_rate.peak, or look at the rows: {rows}"
+            "the update; the last checkpoint is good. Lower optimizer.learning_rate.peak, set spikes.policy, or look "
+            f"at the rows: {rows}"
         )
 
-
-def _build_model(recipe: Recipe, ranks: Ranks) -> tuple[Llama, MasterWeights]:
-    """The initial model, and its fp32 weights: whole in one process, this rank's parts on several."""
-    model = Llama(recipe.model)
-    model.initialise(recipe.seed)
-    if recipe.hardware.compile:
-        compile_blocks(model)
-    if recipe.hardware.activation_checkpointing:
-        checkpoint_activations(model)
-    if ranks.count == 1:
-        return model, MasterWeights(model.to(ranks.device), recipe.precision)
-    shard(model, recipe, ranks)
-    return model, MasterWeights(model, "fp32")  # FSDP2 rounds them where it gathers them
+    def _hopeless(self, batch: StepBatch, loss: float, norm: float) -> str:
+        return (
+            f"{self.run.name}, step {batch.step + 1}: loss {loss}, gradient norm {norm}: spike {MOST_IN_A_ROW} in a "
+            "row, stopped before the update. That is the fault of the weights or of the threshold, not of the rows: "
+            "lower optimizer.learning_rate.peak, raise spikes.sigmas, or delete the newest checkpoints to go on from "
+            "an earlier one"
+        )
 
 
 def _or_auto(asked: int | str, recorded: int | None, chosen: int) -> int:

@@ -261,6 +261,23 @@ class Checkpoints(_Section):
     """Tokens between checkpoints that are kept for ever."""
 
 
+class Spikes(_Section):
+    """What to do about loss spikes: steps that would harm the weights, found before their update.
+
+    A step is a spike if its loss or gradient norm is not finite, or if its loss is more than `sigmas` standard
+    deviations above the mean loss of the last `window` updates of its stage. Steps left out keep their place in the
+    plan: their tokens count as seen, and the learning rate of later steps stays what it is.
+    """
+
+    policy: Literal["none", "skip", "rollback-and-skip"] = "none"
+    """`none`: losses are not watched, and what is not finite ends the run. `skip`: the step's update is left out.
+    `rollback-and-skip`: the weights go back to the last planned checkpoint, and all steps since then are left out
+    (Chowdhery et al. 2022, "PaLM", section 5.1)."""
+    sigmas: Annotated[Number, Field(gt=0)] = 6.0
+    window: Annotated[Count, Field(ge=2)] = 128
+    """Updates; until a stage has had so many, only what is not finite is a spike."""
+
+
 class Logging(_Section):
     """Where metrics go beside metrics.jsonl."""
 
@@ -308,6 +325,7 @@ class Recipe(_Section):
     evaluation: Evaluation
     hardware: Hardware = Hardware()
     checkpoints: Checkpoints
+    spikes: Spikes = Spikes()
     logging: Logging = Logging()
 
     def batch_sequences(self, stage: Stage) -> int:
