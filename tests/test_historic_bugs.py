@@ -11,8 +11,9 @@ from tests.engine.runs import deterministic_metrics
 from tinyllama.corpus.manifest import open_corpus
 from tinyllama.corpus.rows import IGNORED, Rows
 from tinyllama.corpus.shards import ShardWriter, TokenStream, token_dtype
-from tinyllama.engine.checkpoint import Checkpoint, latest, save_checkpoint, steps_saved
+from tinyllama.engine.checkpoint import Checkpoint, save_checkpoint, steps_saved
 from tinyllama.engine.feeder import read_step
+from tinyllama.engine.place import Place
 from tinyllama.errors import CheckpointError, RecipeError
 from tinyllama.plan import compile_plan
 from tinyllama.recipe import load_recipe
@@ -75,7 +76,7 @@ def test_checkpoints_sorted_by_name_past_999999(tmp_path: Path) -> None:
     for step in (1_000_000, 999_999, 200_000):
         save_checkpoint(tmp_path, step, {"model.a": torch.zeros(1)}, {})
     assert steps_saved(tmp_path) == [200_000, 999_999, 1_000_000]
-    newest = next(latest(tmp_path))
+    newest = next(Place(tmp_path).newest())
     assert isinstance(newest, Checkpoint)
     assert newest.step == 1_000_000
 

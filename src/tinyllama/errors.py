@@ -10,6 +10,7 @@ TinyLlamaError                ours to answer for: exit code 1
     ├── CorpusError           documents, shards, manifests, tokenizers
     ├── SourceError           a text source that cannot be had (client or file missing)
     ├── CheckpointError       a checkpoint that is damaged or belongs to another recipe
+    ├── StorageError          a URL for checkpoints that cannot be reached, read or written
     ├── TrainingError         a run that cannot start or go on
     ├── EvaluationError       an evaluation's data or model
     ├── ExportError           an export's target or its parity check
@@ -66,6 +67,10 @@ class SourceError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint is damaged or belongs to another recipe."""
+
+
+class StorageError(UserError):
+    """A URL for checkpoints cannot be reached, read or written; says nothing about the checkpoints there."""
 
 
 class TrainingError(UserError):

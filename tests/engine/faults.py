@@ -15,10 +15,10 @@ POINTS = {
     "checkpoint": ("tinyllama.engine.saving", "save_checkpoint", 2),
     "manifest": ("tinyllama.engine.checkpoint", "_complete", 2),
     "durable write": ("tinyllama.files", "fsync_path", 16),
-    "pruning": ("tinyllama.engine.saving", "prune", 2),
+    "pruning": ("tinyllama.engine.place", "prune", 2),
     "evaluation": ("tinyllama.evaluate.bits", "_sum_losses", 6),
     "loading": ("tinyllama.engine.state", "load_tensors", 2),
-    "fork": ("tinyllama.engine.run", "verify", 1),
+    "fork": ("tinyllama.engine.run", "_fork", 1),
 }
 """Name → module, function, and up to which of its calls a fault waits."""
 _ON_FIRST = ("manifest", "durable write", "pruning", "fork")

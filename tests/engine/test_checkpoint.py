@@ -6,13 +6,13 @@ import torch
 
 from tinyllama.engine.checkpoint import (
     Checkpoint,
-    latest,
     load_tensors,
     prune,
     save_checkpoint,
     steps_saved,
     verify,
 )
+from tinyllama.engine.place import Place
 from tinyllama.errors import CheckpointError
 
 
@@ -47,7 +47,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(tmp_path: Pat
     save_checkpoint(tmp_path, 9, _tensors(1.0), {})
     newest = save_checkpoint(tmp_path, 10, _tensors(2.0), {})
     (newest / "manifest.json").unlink()
-    first, second = latest(tmp_path)
+    first, second = Place(tmp_path).newest()
     assert isinstance(first, CheckpointError)
     assert isinstance(second, Checkpoint)
     assert second.step == 9

@@ -8,6 +8,7 @@ from tests.conftest import MakeFamily
 from tinyllama.engine import saving
 from tinyllama.engine.checkpoint import load_tensors, save_checkpoint, steps_saved, verify
 from tinyllama.engine.metrics import read_metrics
+from tinyllama.engine.place import Place
 from tinyllama.engine.ranks import Ranks
 from tinyllama.engine.saving import CheckpointWriter
 from tinyllama.errors import CheckpointError
@@ -23,7 +24,7 @@ def test_training_goes_on_while_the_state_of_its_step_is_written(
         return save_checkpoint(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(saving, "save_checkpoint", slow)
-    writer, weight = CheckpointWriter(tmp_path, 2, set(), Ranks()), torch.ones(3)
+    writer, weight = CheckpointWriter(Place(tmp_path), 2, set(), Ranks()), torch.ones(3)
     writer.save(1, {"model.a": weight}, {})
     weight.fill_(2.0)  # the next update
     assert steps_saved(tmp_path) == []
@@ -36,7 +37,7 @@ def test_training_goes_on_while_the_state_of_its_step_is_written(
 
 
 def test_checkpoints_are_written_in_order_and_pruned(tmp_path: Path) -> None:
-    writer = CheckpointWriter(tmp_path, 1, {2}, Ranks())
+    writer = CheckpointWriter(Place(tmp_path), 1, {2}, Ranks())
     for step in range(1, 6):
         writer.save(step, {"model.a": torch.full((2,), float(step))}, {})
     writer.wait()
@@ -46,7 +47,7 @@ def test_checkpoints_are_written_in_order_and_pruned(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_cannot_be_written_is_told_at_the_next(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    writer = CheckpointWriter(tmp_path / "file", 1, set(), Ranks())
+    writer = CheckpointWriter(Place(tmp_path / "file"), 1, set(), Ranks())
     writer.save(1, {"model.a": torch.ones(1)}, {})
     with pytest.raises(CheckpointError, match="cannot be written"):
         writer.save(2, {"model.a": torch.ones(1)}, {})

@@ -12,7 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.engine.runs import assert_same_run, deterministic_metrics, weights
 from tinyllama.cli.importing import import_family
-from tinyllama.engine.checkpoint import latest, steps_saved, verify
+from tinyllama.engine.checkpoint import steps_saved, verify
+from tinyllama.engine.place import Place
 from tinyllama.errors import CheckpointError, ModelError
 from tinyllama.model.folder import load_folder
 
@@ -113,7 +114,7 @@ def test_of_several_ranks_the_first_imports_for_all(
     alone.train("base")
     facts = [verify(place / "base" / "checkpoints" / "step-0").state["facts"] for place in (alone.folder, folder)]
     assert facts[0] == facts[1]
-    newest = next(latest(folder / "v1.1" / "checkpoints"))
+    newest = next(Place(folder / "v1.1" / "checkpoints").newest())
     assert not isinstance(newest, CheckpointError)
     assert newest.state["ranks"] == 2
 
@@ -129,7 +130,7 @@ def test_kept_moments_go_on_where_the_other_run_ended(make_family: MakeFamily) -
     assert checkpoint.state["moment_steps"] == step
     family.train("base")
     family.train("v1.1")
-    newest = next(latest(family.folder / "v1.1" / "checkpoints"))
+    newest = next(Place(family.folder / "v1.1" / "checkpoints").newest())
     assert not isinstance(newest, CheckpointError)
     assert newest.state["moment_steps"] == step
 

@@ -123,7 +123,7 @@ class Family:
             family=self.folder,
             corpora=self.corpora,
             tokenizer_sha256=self.tokenizer.sha256,
-            start_sha256=imported_sha256(self.folder) if self.recipe.start is not None else None,
+            start_sha256=imported_sha256(self.recipe, self.folder) if self.recipe.start is not None else None,
             held_out_losses=losses,
             watch=watch,
             ranks=self.ranks or Ranks(),
@@ -150,8 +150,9 @@ class Family:
     def _import_missing(self) -> None:
         """Import the model that the recipe starts from, unless that was done; one rank does, for all."""
         from tinyllama.cli.importing import import_family  # noqa: PLC0415  # imports torch
+        from tinyllama.engine.place import place_of  # noqa: PLC0415  # imports torch
 
-        if not (self.folder / BASE / "checkpoints").is_dir():
+        if not place_of(self.recipe, self.folder, BASE).steps():
             import_family(self)
 
     @contextmanager

@@ -14,6 +14,7 @@ from tinyllama.corpus.json_tokenizer import SETTINGS, TOKENIZER_JSON, JsonTokeni
 from tinyllama.corpus.tokenizer import TextTokenizer, open_tokenizer
 from tinyllama.engine.checkpoint import STATE, verify
 from tinyllama.engine.hub import HUB_ID, fetch_model
+from tinyllama.engine.place import place_of
 from tinyllama.engine.run import RECIPE
 from tinyllama.engine.weights import load_model, newest_checkpoint
 from tinyllama.errors import CorpusError, ModelError
@@ -149,7 +150,9 @@ class _Saved:
                 f"family ({recipe_file})"
             )
         self._run, self._recipe = run, load_recipe(str(recipe_file))
-        self._checkpoint: Checkpoint = newest_checkpoint(run) if folder is None else verify(folder)
+        self._checkpoint: Checkpoint = (
+            newest_checkpoint(place_of(self._recipe, run.parent, run.name)) if folder is None else verify(folder)
+        )
         self.name = f"{run.parent.name}/{run.name}/{self._checkpoint.folder.name}"
 
     def load(self, dtype: torch.dtype = torch.float32) -> Llama:

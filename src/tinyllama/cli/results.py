@@ -10,6 +10,7 @@ import torch
 
 from tinyllama.cli.tables import plan_markdown
 from tinyllama.engine.machine import cores
+from tinyllama.engine.place import place_of
 from tinyllama.engine.precision import DTYPES
 from tinyllama.engine.weights import CheckpointWeights, load_model, newest_checkpoint
 from tinyllama.errors import CorpusError, ModelError
@@ -36,11 +37,12 @@ def finished(family: Family) -> dict[str, Checkpoint]:
     Raises:
         ModelError: none has.
     """
-    trained = [model for model in family.models if (family.folder / model / "checkpoints").is_dir()]
+    places = {model: place_of(family.recipe, family.folder, model) for model in family.models}
+    trained = [model for model in family.models if places[model].steps()]
     if not trained:
         name = family.recipe.name
         raise ModelError(f"no model of {name} is trained in {family.folder}; run `tinyllama train {name}`")
-    return {model: newest_checkpoint(family.folder / model) for model in trained}
+    return {model: newest_checkpoint(places[model]) for model in trained}
 
 
 def evaluate_family(family: Family, checkpoints: dict[str, Checkpoint], data: Path) -> dict[str, dict[str, Any]]:

@@ -20,7 +20,6 @@ from tinyllama.errors import CheckpointError
 from tinyllama.files import new_directory, sha256_file, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     import torch
@@ -83,7 +82,7 @@ def _complete(beside: Path, step: int, state: dict[str, Any], writing: ExitStack
 
 
 def load_tensors(checkpoint: Checkpoint, tensors: dict[str, Tensor], ranks: Ranks = _ALONE) -> None:
-    """Fill tensors in place, each rank its parts, however many ranks wrote; call `verify` (or `latest`) before.
+    """Fill tensors in place, each rank its parts, however many ranks wrote; open it through its `Place` before.
 
     Raises:
         CheckpointError: the checkpoint does not hold them all.
@@ -100,7 +99,7 @@ def load_tensors(checkpoint: Checkpoint, tensors: dict[str, Tensor], ranks: Rank
 
 
 def stored_sizes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Name → shape of every tensor; call `verify` (or `latest`) before.
+    """Name → shape of every tensor; open it through its `Place` before.
 
     Raises:
         CheckpointError: the index cannot be read.
@@ -117,43 +116,49 @@ def stored_sizes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     return {name: tuple(facts.size) for name, facts in tensors if isinstance(facts, TensorStorageMetadata)}
 
 
+def step_of(name: str) -> int | None:
+    """Step of a checkpoint folder's name; None for other names."""
+    return int(match[1]) if (match := _NAME.fullmatch(name)) else None
+
+
 def steps_saved(folder: Path) -> list[int]:
     """Steps that have a checkpoint folder, as numbers in order (never as names)."""
     entries = folder.iterdir() if folder.is_dir() else ()
-    return sorted(int(match[1]) for entry in entries if (match := _NAME.fullmatch(entry.name)))
+    return sorted(step for entry in entries if (step := step_of(entry.name)) is not None)
 
 
-def verify(folder: Path) -> Checkpoint:
+def verify(folder: Path, called: str = "") -> Checkpoint:
     """Check every file of one checkpoint against its manifest.
+
+    Args:
+        folder: of the checkpoint.
+        called: what messages call it; empty for the folder.
 
     Raises:
         CheckpointError: it is damaged; names the file.
     """
+    name = called or str(folder)
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        for name, facts in manifest["files"].items():
-            path = folder / name
+        for file, facts in manifest["files"].items():
+            path = folder / file
             if path.stat().st_size != facts["bytes"] or sha256_file(path) != facts["sha256"]:
-                raise CheckpointError(f"{path}: differs from its manifest; the checkpoint is damaged")
+                raise CheckpointError(f"{name}/{file}: differs from its manifest; the checkpoint is damaged")
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{folder}: the checkpoint is not complete ({error})") from error
+        raise CheckpointError(f"{name}: the checkpoint is not complete ({error})") from error
     return Checkpoint(folder, int(manifest["step"]), state)
 
 
-def latest(folder: Path) -> Iterator[Checkpoint | CheckpointError]:
-    """Checkpoints from the newest on; a damaged one is given as the error that names it."""
-    for step in reversed(steps_saved(folder)):
-        try:
-            yield verify(folder / f"step-{step}")
-        except CheckpointError as error:
-            yield error
+def passing(steps: list[int], keep: int, permanent: set[int]) -> list[int]:
+    """Those of some steps, in order, whose checkpoints may go: neither permanent nor among the last `keep` others."""
+    others = [step for step in steps if step not in permanent]
+    return others[: max(0, len(others) - keep)]
 
 
 def prune(folder: Path, keep: int, permanent: set[int]) -> None:
     """Delete all but the last `keep` checkpoints and the permanent ones."""
-    passing = [step for step in steps_saved(folder) if step not in permanent]
-    for step in passing[: max(0, len(passing) - keep)]:
+    for step in passing(steps_saved(folder), keep, permanent):
         shutil.rmtree(folder / f"step-{step}")
 
 

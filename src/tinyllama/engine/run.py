@@ -6,8 +6,9 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tinyllama.engine.checkpoint import Checkpoint, latest, steps_saved, verify
+from tinyllama.engine.checkpoint import Checkpoint
 from tinyllama.engine.fingerprint import facts_at, refuse_change
+from tinyllama.engine.place import Place, place_of
 from tinyllama.engine.ranks import Ranks
 from tinyllama.errors import CheckpointError
 from tinyllama.files import write_atomic
@@ -55,7 +56,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where the run's checkpoints and metrics are."""
+        """Where the run's metrics are, and its checkpoints or copies of them."""
         return self.family / self.name
 
     @property
@@ -63,10 +64,19 @@ class Run:
         """Where the run begins: 0, or the fork."""
         return self.plan.fork_step if self.plan.variant else 0
 
-    def checkpoint(self, step: int) -> Path:
-        """Where the checkpoint of a step is: up to the fork, in the base's folder."""
-        run = BASE if step <= self.first_step else self.name
-        return self.family / run / "checkpoints" / f"step-{step}"
+    @property
+    def place(self) -> Place:
+        """Where the run's checkpoints are kept."""
+        return place_of(self.recipe, self.family, self.name)
+
+    def checkpoint(self, step: int) -> Checkpoint:
+        """The checkpoint of a step, verified: up to the fork, the base's.
+
+        Raises:
+            CheckpointError: it is damaged or not there.
+            StorageError: the URL it is under cannot be reached.
+        """
+        return place_of(self.recipe, self.family, BASE if step <= self.first_step else self.name).open(step)
 
     def facts(self, step: int) -> dict[str, Any]:
         """What decides the state after `step` steps."""
@@ -74,9 +84,14 @@ class Run:
         return facts_at(self.recipe, self.plan, step, hashes, self.tokenizer_sha256, self.start_sha256)
 
 
-def keep_recipe(family: Path, recipe: Recipe) -> None:
-    """Leave a recipe beside its checkpoints, once they are known to be of it."""
+def keep_recipe(family: Path, recipe: Recipe, place: Place) -> None:
+    """Leave a recipe in its family's folder and beside its checkpoints, once they are known to be of it.
+
+    Raises:
+        StorageError: checkpoints cannot be written to their place.
+    """
     path, text = family / RECIPE, dump_recipe(recipe)
+    place.begin(text)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_atomic(path, text)
 
@@ -88,7 +103,7 @@ def find_start(run: Run) -> Checkpoint | None:
         CheckpointError: it belongs to another recipe, the base of a variant is not finished, or the model that
             the recipe starts from is not imported.
     """
-    for found in latest(run.folder / "checkpoints"):
+    for found in run.place.newest():
         if isinstance(found, Checkpoint):
             refuse_change(found.state["facts"], run.facts(found.step), str(found.folder))
             if found.step > run.plan.steps:
@@ -99,14 +114,20 @@ def find_start(run: Run) -> Checkpoint | None:
         if run.recipe.start is not None:
             raise CheckpointError(f"{run.folder}: the model to start from is not here; run `tinyllama import` first")
         return None
-    fork = run.checkpoint(run.first_step)
-    if not fork.is_dir():
-        raise CheckpointError(f"{fork}: the shared base is not finished; train it first, or copy it here")
-    checkpoint = verify(fork)
-    refuse_change(checkpoint.state["facts"], run.facts(run.first_step), str(fork))
+    return _fork(run)
+
+
+def _fork(run: Run) -> Checkpoint:
+    """The base's checkpoint that a variant leaves it at."""
+    base = place_of(run.recipe, run.family, BASE)
+    name = base.name(run.first_step)
+    if run.first_step not in base.steps():
+        raise CheckpointError(f"{name}: the shared base is not finished; train it first, or copy it here")
+    checkpoint = base.open(run.first_step)
+    refuse_change(checkpoint.state["facts"], run.facts(run.first_step), name)
     return checkpoint
 
 
 def is_finished(run: Run) -> bool:
     """Whether the run's last checkpoint is there (its recipe is compared when it is opened)."""
-    return run.plan.steps in steps_saved(run.folder / "checkpoints")
+    return run.plan.steps in run.place.steps()

@@ -5,13 +5,12 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from tinyllama.engine.checkpoint import prune, save_checkpoint
+from tinyllama.engine.checkpoint import save_checkpoint
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
+    from tinyllama.engine.place import Place
     from tinyllama.engine.ranks import Ranks
 
 
@@ -22,16 +21,16 @@ class CheckpointWriter:
     thread has collectives of its own, so that its messages never mix with those of training.
     """
 
-    def __init__(self, folder: Path, keep: int, kept: set[int], ranks: Ranks) -> None:
-        """Bind a folder; every rank must do so at the same time.
+    def __init__(self, place: Place, keep: int, kept: set[int], ranks: Ranks) -> None:
+        """Bind a place; every rank must do so at the same time.
 
         Args:
-            folder: of the run's checkpoints.
+            place: of the run's checkpoints.
             keep: how many passing ones stay.
             kept: steps whose checkpoints always stay.
             ranks: that write together.
         """
-        self._folder, self._keep, self._kept, self._ranks = folder, keep, kept, ranks.with_own_group()
+        self._place, self._keep, self._kept, self._ranks = place, keep, kept, ranks.with_own_group()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
 
@@ -40,6 +39,7 @@ class CheckpointWriter:
 
         Raises:
             CheckpointError: the checkpoint before could not be written.
+            StorageError: or could not be brought to its URL.
         """
         self.wait()
         copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
@@ -50,6 +50,7 @@ class CheckpointWriter:
 
         Raises:
             CheckpointError: it could not be written.
+            StorageError: or could not be brought to its URL.
         """
         pending, self._pending = self._pending, None
         if pending is not None:
@@ -61,5 +62,9 @@ class CheckpointWriter:
 
     def _write(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any], needed: int | None) -> None:
         kept = self._kept if needed in {None, step} else self._kept | {needed}
-        save_checkpoint(self._folder, step, tensors, state, self._ranks)
-        self._ranks.on_first(lambda: prune(self._folder, self._keep, kept))
+        save_checkpoint(self._place.folder, step, tensors, state, self._ranks)
+        self._ranks.on_first(lambda: self._publish(step, kept))
+
+    def _publish(self, step: int, kept: set[int]) -> None:
+        self._place.publish(step)
+        self._place.prune(self._keep, kept)

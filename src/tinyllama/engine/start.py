@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +9,17 @@ import torch
 
 from tinyllama.engine.checkpoint import (
     FRESH,
-    STATE,
     WEIGHT,
     Checkpoint,
     load_tensors,
     save_checkpoint,
-    steps_saved,
     stored_sizes,
     verify,
 )
 from tinyllama.engine.fingerprint import facts_at, fingerprint
 from tinyllama.engine.optimizer import moments_of
-from tinyllama.engine.run import keep_recipe
+from tinyllama.engine.place import place_of
+from tinyllama.engine.run import BASE, keep_recipe
 from tinyllama.engine.weights import CheckpointWeights
 from tinyllama.errors import CheckpointError, ModelError, RecipeError
 from tinyllama.model.weights import check_weights, parameter_shapes
@@ -50,11 +48,14 @@ def import_start(recipe: Recipe, source: Source, family: Path, tokenizer_sha256:
         ModelError: tensors are missing, unexpected, of another shape than the recipe's model, or not finite; or
             the recipe keeps moments and the source has none.
         CheckpointError: something was trained from an earlier start, or the checkpoint cannot be written.
+        StorageError: or cannot be brought to its URL.
     """
     start = stated_start(recipe)
-    folder = family / "base" / "checkpoints"
-    if any(steps_saved(folder)):
-        raise CheckpointError(f"{folder}: training has begun from an earlier start; import into another folder (--run)")
+    place = place_of(recipe, family, BASE)
+    if any(place.steps()):
+        raise CheckpointError(
+            f"{place.name(0)}: training has begun from an earlier start; import into another folder (--run)"
+        )
     _refuse_other_shape(recipe, source)
     check_weights(source.weights, recipe.model, source.origin, "the recipe's model")
     tensors = {f"{WEIGHT}{name}": _finite(source, name) for name in parameter_shapes(recipe.model)}
@@ -74,13 +75,14 @@ def import_start(recipe: Recipe, source: Source, family: Path, tokenizer_sha256:
         "origin": source.origin,
         "torch": torch.__version__,
     }
-    checkpoint = verify(save_checkpoint(folder, 0, tensors, state))
+    checkpoint = verify(save_checkpoint(place.folder, 0, tensors, state))
     try:
         _compare(checkpoint, tensors)
     except CheckpointError:
         shutil.rmtree(checkpoint.folder)
         raise
-    keep_recipe(family, recipe)
+    keep_recipe(family, recipe, place)
+    place.publish(0)
     return checkpoint
 
 
@@ -98,12 +100,12 @@ def stated_start(recipe: Recipe) -> Start:
     return recipe.start
 
 
-def imported_sha256(family: Path) -> str | None:
+def imported_sha256(recipe: Recipe, family: Path) -> str | None:
     """SHA-256 of the weights that a family's start was imported from; None if nothing was."""
-    path = family / "base" / "checkpoints" / "step-0" / STATE
-    if not path.is_file():
+    place = place_of(recipe, family, BASE)
+    if 0 not in place.steps():
         return None
-    sha256: str = json.loads(path.read_text(encoding="utf-8"))["facts"]["start.weights"]
+    sha256: str = place.state(0)["facts"]["start.weights"]
     return sha256
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tinyllama.engine.checkpoint import Checkpoint, prune, verify
 from tinyllama.engine.compute import Gradients
 from tinyllama.engine.feeder import StepBatch, feed
 from tinyllama.engine.fingerprint import difference, fingerprint
@@ -27,6 +26,8 @@ from tinyllama.sampler import Sampler
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tinyllama.engine.checkpoint import Checkpoint
+
 
 def train(run: Run) -> Checkpoint:
     """Train a run to its end, from wherever it stands.
@@ -39,6 +40,7 @@ def train(run: Run) -> Checkpoint:
         RankLostError: another rank died or hangs.
         TrainingError: a gradient is not finite, the disk is too small, or the folder is in use.
         CheckpointError: the checkpoint to go on from belongs to another recipe.
+        StorageError: the URL for checkpoints cannot be reached or written.
     """
     ranks = run.ranks
     with ExitStack() as held:
@@ -49,7 +51,7 @@ def train(run: Run) -> Checkpoint:
             differing = difference(ranks.gather({"steps": run.plan.steps, "from step": step, **run.facts(step)}))
         if differing is not None:
             raise ranks.told_once(TrainingError(differing))
-        ranks.on_first(lambda: keep_recipe(run.family, run.recipe))
+        ranks.on_first(lambda: keep_recipe(run.family, run.recipe, run.place))
         if start is not None and start.step == run.plan.steps:
             return start
         with StopRequest() as stop:
@@ -90,7 +92,8 @@ class _Trainer:
         imported = {0} if recipe.start is not None else set()
         self.kept = self.stage_ends | imported | (run.plan.steps_crossing(permanent) if permanent else set())
         """Steps whose checkpoints stay."""
-        self.writer = CheckpointWriter(run.folder / "checkpoints", recipe.checkpoints.keep, self.kept, self.ranks)
+        self.place = run.place
+        self.writer = CheckpointWriter(self.place, recipe.checkpoints.keep, self.kept, self.ranks)
         self.stalled = 0.0
         """Seconds that training stood still for a checkpoint since the last record."""
 
@@ -98,7 +101,7 @@ class _Trainer:
         """Execute the plan from the current step on."""
         run, plan = self.run, self.run.plan
         size = 3 * 4 * run.recipe.model.parameters
-        size *= run.recipe.checkpoints.keep + len(self.stage_ends) + 1
+        size *= self.place.on_disk(run.recipe.checkpoints.keep, len(self.stage_ends))
         self.ranks.on_first(lambda: require_space(run.folder, size, "checkpoints"))
         rows = {name: run.corpora[name].rows("train", plan.context) for name in plan.corpora}
         sampler = Sampler(plan, run.recipe.seed, {name: len(part) for name, part in rows.items()})
@@ -120,8 +123,8 @@ class _Trainer:
                 logger.close()
         with self.ranks.during("the last checkpoint"):
             self.writer.wait()
-            self.ranks.on_first(lambda: prune(run.folder / "checkpoints", 0, self.kept))
-            last = self.ranks.on_first(lambda: verify(run.folder / "checkpoints" / f"step-{plan.steps}"))
+            self.ranks.on_first(lambda: self.place.prune(0, self.kept))
+            last = self.ranks.on_first(lambda: self.place.open(plan.steps))
             signal_number = self.ranks.largest(self.stop.signal_number)
         if signal_number:
             text = f"stopped: {run.name} is complete; the same command goes on with what comes after it"
@@ -217,7 +220,7 @@ class _Trainer:
         """Take the state of the last planned checkpoint, which may be the fork."""
         with self.ranks.during(f"the way back to step {planned}"):
             self.writer.wait()
-            checkpoint = self.ranks.on_first(lambda: verify(self.run.checkpoint(planned)))
+            checkpoint = self.ranks.on_first(lambda: self.run.checkpoint(planned))
         self.state.take(checkpoint)
         spikes.go_back({} if planned in self.stage_ends else checkpoint.state.get("spikes", {}))
 

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tinyllama.engine.checkpoint import WEIGHT, Checkpoint, latest, load_tensors, stored_sizes
+from tinyllama.engine.checkpoint import WEIGHT, Checkpoint, load_tensors, stored_sizes
 from tinyllama.errors import ModelError
 from tinyllama.model.weights import StoredWeights, build_model, check_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from torch import Tensor
 
+    from tinyllama.engine.place import Place
     from tinyllama.model import Llama
     from tinyllama.recipe import ModelShape
 
@@ -59,13 +59,14 @@ def load_model(checkpoint: Checkpoint, shape: ModelShape, dtype: torch.dtype = t
     return build_model(shape, weights, dtype)
 
 
-def newest_checkpoint(run: Path) -> Checkpoint:
-    """The newest good checkpoint of a run's folder.
+def newest_checkpoint(place: Place) -> Checkpoint:
+    """The newest good checkpoint of a run.
 
     Raises:
         ModelError: there is none.
+        StorageError: the URL for checkpoints cannot be reached.
     """
-    for found in latest(run / "checkpoints"):
+    for found in place.newest():
         if isinstance(found, Checkpoint):
             return found
-    raise ModelError(f"{run}: no good checkpoint is here; train the run first")
+    raise ModelError(f"{place.folder.parent}: no good checkpoint is here; train the run first")

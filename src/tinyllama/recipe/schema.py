@@ -259,6 +259,8 @@ class Checkpoints(_Section):
     keep: PositiveCount = 2
     permanent: PositiveCount | None = None
     """Tokens between checkpoints that are kept for ever."""
+    url: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://.")] | None = None
+    """Where checkpoints are kept instead of the family's folder: a URL of any fsspec file system (`s3://…`)."""
 
 
 class Spikes(_Section):
