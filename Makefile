@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm test-slurm test-cluster soak bench clean
+.PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm test-finetune test-slurm test-cluster
+.PHONY: soak bench clean
 
 # One recipe in, an evaluated family out: installs, fetches text, trains, evaluates, exports, reports.
 demo: $(VENV)/.demo
@@ -56,6 +57,10 @@ test-cluster: $(VENV)/.cluster
 	$(INSTALL_SLURM)
 	RAY_USAGE_STATS_ENABLED=0 $(BIN)/pytest -m cluster
 
+# What docs/finetune.md shows, with TRL, on a small model.
+test-finetune: $(VENV)/.finetune
+	$(BIN)/pytest tests/test_finetune.py
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -69,7 +74,9 @@ $(VENV)/.dev: EXTRAS := dev
 $(VENV)/.bench: EXTRAS := bench
 $(VENV)/.llamacpp: EXTRAS := test-llamacpp
 $(VENV)/.cluster: EXTRAS := test-cluster
-$(VENV)/.demo $(VENV)/.test $(VENV)/.dev $(VENV)/.bench $(VENV)/.llamacpp $(VENV)/.cluster: pyproject.toml
+$(VENV)/.finetune: EXTRAS := test-finetune
+STAMPS := $(addprefix $(VENV)/.,demo test dev bench llamacpp cluster finetune)
+$(STAMPS): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@

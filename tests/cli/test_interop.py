@@ -10,7 +10,7 @@ import pytest
 from tests.cli.test_app import SET, run
 from tests.engine.test_start import STAGES, foreign_folder, with_tokenizer
 from tinyllama.cli.models import find_model
-from tinyllama.gguf_file import is_gguf
+from tinyllama.gguf_file import GgufFile, is_gguf
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def test_a_model_goes_in_and_comes_out_as_gguf_and_in_again(prepared: Path, tmp_path: Path) -> None:
     pytest.importorskip("gguf", reason="the extra gguf")
     with_tokenizer(foreign_folder(tmp_path / "foreign"), prepared)
+    (tmp_path / "foreign/chat_template.jinja").write_text("{{ messages }}")
     overrides = [*SET]
     for setting in ("start={model: foreign, tokens: 1M, rewarm: 2K}", *STAGES, "tokenizer={imported: true}"):
         overrides += ["--set", setting]
@@ -34,10 +35,15 @@ def test_a_model_goes_in_and_comes_out_as_gguf_and_in_again(prepared: Path, tmp_
     assert done.stdout.split() == ["family/exports/base-F32-gguf"]
     file = tmp_path / "family/exports/base-F32-gguf/nano-base-F32.gguf"
     assert is_gguf(file)
+    assert GgufFile(file).get("tokenizer.chat_template") == "{{ messages }}"
+
+    done = run("export", "foreign", *out, cwd=tmp_path)
+    assert done.stdout.split() == ["foreign-F32-gguf"], done.stderr
+    single = tmp_path / "foreign-F32-gguf/foreign-F32.gguf"
 
     texts = {
         run("generate", model, "the", "--max-new-tokens", "8", "--seed", "1", cwd=tmp_path).stdout
-        for model in ("foreign", file, "family/base")
+        for model in ("foreign", file, single, "family/base")
     }
     assert len(texts) == 1
     assert texts.pop().startswith("the")
@@ -58,6 +64,8 @@ def test_a_model_goes_in_and_comes_out_as_gguf_and_in_again(prepared: Path, tmp_
         (["import", "nowhere", "--recipe", "nano"], "no `start` section"),
         (["import", "nowhere", "--recipe", "continue"], "no model is here"),
         (["export", "nano", "--type", "Q3"], "Q3"),
+        (["export", "nanno"], "nanno is no recipe"),
+        (["export", "nowhere", "--format", "gguf"], "no model is here"),
     ],
 )
 def test_a_users_mistake_is_exit_code_2_and_one_clear_message(

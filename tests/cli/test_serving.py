@@ -83,3 +83,19 @@ def test_the_official_client_gets_texts_streams_and_errors(prepared: Path, tmp_p
         with pytest.raises(openai.AuthenticationError):
             openai.OpenAI(base_url=address, api_key="other", max_retries=0).models.list()
         assert client.completions.create(**asked).choices[0].text == expected
+
+
+@pytest.mark.slow
+def test_a_tuned_model_answers_conversations(prepared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp.server.app", reason="make test-llamacpp builds it")
+    openai = pytest.importorskip("openai", reason="make test-llamacpp installs it")
+    folder = with_tokenizer(foreign_folder(tmp_path / "chat"), prepared)
+    template = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    (folder / "chat_template.jinja").write_text(template)
+    with serving(folder) as address:
+        client = openai.OpenAI(base_url=address, api_key="none", max_retries=0)
+        asked = {"model": "chat", "temperature": 0, "max_tokens": 8, "extra_body": {"repeat_penalty": 1.0}}
+        answer = client.chat.completions.create(messages=[{"role": "user", "content": "Return the"}], **asked)
+        plain = client.completions.create(prompt="Return the", **asked)
+    assert answer.choices[0].message.content == plain.choices[0].text
+    assert answer.usage.prompt_tokens == plain.usage.prompt_tokens

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -74,6 +75,16 @@ def test_the_tokenizer_comes_back_with_the_same_ids(tmp_path: Path, model: Llama
     texts = ["the cat", " the  cat", "人工智能", "🦙", "</s>", "▁x", "a\0b", "e\u0301", "\n\t", "", "x" * 1000]
     assert ours.encode(texts) == theirs.encode(texts)
     assert (ours.bos_id, ours.eos_id, ours.vocab_size) == (theirs.bos_id, theirs.eos_id, theirs.vocab_size)
+
+
+def test_a_chat_template_goes_in_and_comes_out(tmp_path: Path, model: Llama, tokenizer_model: Path) -> None:
+    template = "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    (tmp_path / "tokenizer.model").write_bytes(tokenizer_model.read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    exported(model, tmp_path / "a", tmp_path / "tokenizer.model")
+    write_gguf_tokenizer(GgufFile(tmp_path / "a" / "nano-math_code-F32.gguf"), tmp_path / "b")
+    assert open_tokenizer(tmp_path / "b").chat_template == template
+    assert "TEMPLATE" not in (tmp_path / "a" / "Modelfile").read_text()  # Ollama takes the file's
 
 
 def test_a_gate_that_fails_leaves_nothing(

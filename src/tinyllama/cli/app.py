@@ -208,6 +208,13 @@ def _load(name: str, overrides: list[str] | None) -> Recipe:
     return load_recipe(name, overrides or ())
 
 
+def is_recipe(name: str) -> bool:
+    """Whether a person named a recipe, not a model."""
+    from tinyllama.recipe import shipped_recipes  # noqa: PLC0415
+
+    return name.endswith((".yaml", ".yml")) or name in shipped_recipes()
+
+
 def open_family(name: str, overrides: list[str] | None, run: Path | None) -> Family:
     """The family of a recipe, in its folder."""
     from tinyllama.cli.family import Family  # noqa: PLC0415

@@ -51,7 +51,7 @@ def evaluate(  # noqa: PLR0913  # a command's options
     """Score models on tasks and text; what was answered already is kept, so that a stopped command goes on."""
     from tinyllama.cli.evaluating import Asked, evaluate_model  # noqa: PLC0415  # imports torch
 
-    families = [name for name in models if _is_recipe(name)]
+    families = [name for name in models if commands.is_recipe(name)]
     found: dict[str, Any] = {
         name: _evaluate_family(name, overrides, run, data, print_it=not as_json) for name in families
     }
@@ -64,12 +64,6 @@ def evaluate(  # noqa: PLR0913  # a command's options
         commands.print_json(found[families[0]] if len(models) == len(families) == 1 else found | singles)
     elif singles:
         _print(singles, asked)
-
-
-def _is_recipe(name: str) -> bool:
-    from tinyllama.recipe import shipped_recipes  # noqa: PLC0415
-
-    return name.endswith((".yaml", ".yml")) or name in shipped_recipes()
 
 
 def _rows(batch: str) -> int | None:

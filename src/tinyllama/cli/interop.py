@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path  # noqa: TC003  # typer reads the annotations
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,10 +12,10 @@ from tinyllama.cli.app import (
     AsJson,
     EvaluationData,
     Overrides,
-    RecipeName,
     RunFolder,
     app,
     data_folder,
+    is_recipe,
     open_family,
     print_json,
 )
@@ -76,7 +76,13 @@ def import_model(  # a command's options
 
 @app.command(epilog="Example: tinyllama export mini --format gguf --type Q8_0")
 def export(  # noqa: PLR0913  # a command's options
-    recipe: RecipeName,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE|MODEL",
+            help="Recipe (its whole family); for GGUF also a Hugging Face folder or hub id, or a GGUF file.",
+        ),
+    ],
     *,
     form: Annotated[
         Format, typer.Option("--format", help="For transformers and the like, or for llama.cpp.")
@@ -86,10 +92,16 @@ def export(  # noqa: PLR0913  # a command's options
     run: RunFolder = None,
     data: EvaluationData = None,
 ) -> None:
-    """Write every trained model of a family as a Hugging Face folder, or as GGUF with an Ollama Modelfile."""
+    """Write every trained model of a family as a Hugging Face folder, or as GGUF with an Ollama Modelfile.
+
+    A model that is no family's, such as a tuned one, becomes GGUF in the folder <its name>-<type>-gguf beside it.
+    """
+    if not is_recipe(name):
+        typer.echo(_export_single(name, form, kind))
+        return
     from tinyllama.cli.results import evaluate_family, export_family, export_family_gguf, finished  # noqa: PLC0415
 
-    family = open_family(recipe, overrides, run)
+    family = open_family(name, overrides, run)
     checkpoints = finished(family)
     if form == Format.gguf:
         folders: dict[str, Path] = export_family_gguf(family, checkpoints, kind)
@@ -98,6 +110,21 @@ def export(  # noqa: PLR0913  # a command's options
         folders = export_family(family, checkpoints, records)
     for folder in folders.values():
         typer.echo(folder)
+
+
+def _export_single(name: str, form: Format, kind: Kind) -> Path:
+    from tinyllama.cli.converting import convert_to_gguf  # noqa: PLC0415  # imports torch
+    from tinyllama.errors import UserError  # noqa: PLC0415
+    from tinyllama.recipe import shipped_recipes  # noqa: PLC0415
+
+    if form == Format.hf:
+        recipes = ", ".join(shipped_recipes())
+        raise UserError(f"{name} is no recipe ({recipes} or a YAML file); a single model needs --format gguf")
+    path = Path(name)
+    beside = path.parent if path.exists() else Path()  # a hub id has no place here
+    folder = beside / f"{path.stem if path.suffix == '.gguf' else path.name}-{kind}-gguf"
+    convert_to_gguf(name, folder, kind)
+    return folder
 
 
 @app.command(epilog="Example: tinyllama publish runs/mini/exports/v1.1 --repo me/mini --dry-run")

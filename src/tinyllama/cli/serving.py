@@ -111,9 +111,7 @@ def _engine() -> tuple[Any, Any, dict[str, Any]]:
 
 def _as_gguf(given: str, workspace: Path) -> Path:
     """A model's GGUF file: its own, or one made in `workspace`."""
-    from tinyllama.corpus.tokenizer import open_tokenizer  # noqa: PLC0415  # with what follows
-    from tinyllama.engine.source import open_source  # noqa: PLC0415  # imports torch
-    from tinyllama.export import About, export_gguf  # noqa: PLC0415  # as above
+    from tinyllama.cli.converting import convert_to_gguf  # noqa: PLC0415  # imports torch
     from tinyllama.gguf_file import is_gguf  # noqa: PLC0415  # as above
 
     path = Path(given)
@@ -123,16 +121,9 @@ def _as_gguf(given: str, workspace: Path) -> Path:
         if len(found) > 1:
             raise ModelError(f"{path}: holds {len(found)} GGUF files; name one of them")
         return found[0]
-    source = open_source(given)
-    name = path.name
-    source.write_tokenizer(workspace / f"{name}-tokenizer")
-    tokenizer = open_tokenizer(workspace / f"{name}-tokenizer")
-    export_gguf(
-        source.weights, shape=source.shape, tokenizer=tokenizer, folder=workspace / name, kind="F16",
-        about=About(name, "other"),
-    )  # fmt: skip
-    (made,) = (workspace / name).glob("*.gguf")
-    return made.rename(workspace / f"{name}.gguf")
+    convert_to_gguf(given, workspace / path.name, "F16")
+    (made,) = (workspace / path.name).glob("*.gguf")
+    return made.rename(workspace / f"{path.name}.gguf")
 
 
 def _served(path: Path) -> Served:

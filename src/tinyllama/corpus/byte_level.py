@@ -110,7 +110,7 @@ def read_byte_level(state: dict[str, Any], vocab_size: int, where: str) -> ByteL
     if model["type"] != "BPE" or model.get("byte_fallback") or rule is None or state.get("normalizer"):
         raise CorpusError(
             f"{where}: no byte-level BPE whose rule for words llama.cpp knows ({', '.join(_RULES)}); GGUF cannot "
-            "describe it"
+            "describe it (put the tokenizer.model of a tokenizer of Llama 2's kind beside it)"
         )
     tokens = [f"[PAD{index}]" for index in range(vocab_size)]
     kinds = [UNUSED] * vocab_size

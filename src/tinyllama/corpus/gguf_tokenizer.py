@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tinyllama.corpus.byte_level import ByteLevel, tokenizer_json
+from tinyllama.corpus.chat_template import TEMPLATE_FILE
 from tinyllama.corpus.json_tokenizer import SETTINGS, TOKENIZER_JSON
 from tinyllama.corpus.sentencepiece_model import NORMAL, Piece, serialize_model
 from tinyllama.errors import CorpusError
@@ -28,6 +29,8 @@ def write_gguf_tokenizer(file: GgufFile, folder: Path) -> None:
     match kind := file.require(f"{_KEY}model"):
         case "llama":
             write_atomic(folder / "tokenizer.model", _sentencepiece(file))
+            if template := file.get("tokenizer.chat_template"):
+                write_atomic(folder / TEMPLATE_FILE, template)
         case "gpt2":
             write_atomic(folder / TOKENIZER_JSON, _byte_level(file))
             write_json(folder / SETTINGS, _config(file))

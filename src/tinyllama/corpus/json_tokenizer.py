@@ -7,6 +7,7 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from tinyllama.corpus.chat_template import read_chat_template
 from tinyllama.corpus.tokenizer import TextTokenizer
 from tinyllama.errors import CorpusError
 from tinyllama.files import sha256_file, sha256_json
@@ -32,7 +33,7 @@ class JsonTokenizer(TextTokenizer):
         Raises:
             CorpusError: no tokenizer can be read, EOS is not stated, or BOS or EOS is no token of it.
         """
-        self.model_file = model_file
+        self.model_file, self.chat_template = model_file, read_chat_template(model_file.parent)
         self._tokenizer = _load(model_file)
         self._tokenizer.encode_special_tokens = True  # a text that spells a special token stays text
         self.config = _read(model_file.with_name(CONFIG)) | _read(model_file.with_name(SETTINGS))

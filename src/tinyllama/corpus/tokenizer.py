@@ -7,6 +7,7 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tinyllama.corpus.chat_template import TEMPLATE_FILE, read_chat_template
 from tinyllama.corpus.documents import read_documents
 from tinyllama.corpus.llama2 import obtain_llama2
 from tinyllama.corpus.tokenizer_files import write_tokenizer_json
@@ -72,6 +73,8 @@ class TextTokenizer:
         self.model_file = model_file
         self.threads = os.cpu_count() or 1
         """How many encode a list of texts."""
+        self.chat_template = read_chat_template(model_file.parent)
+        """The template beside it, in Jinja; None for a base model."""
         try:
             self._processor = SentencePieceProcessor(model_proto=model_file.read_bytes())
         except (OSError, RuntimeError) as error:
@@ -162,7 +165,7 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
     if not _is_valid(folder, origin):
         files, version = _make_files(recipe, folder, root, reject)
         # Nothing of another kind of tokenizer may stay: a tokenizer.model would be opened before a tokenizer.json.
-        for earlier in [folder / "origin.json", *folder.glob("tokenizer*")]:
+        for earlier in [folder / "origin.json", folder / TEMPLATE_FILE, *folder.glob("tokenizer*")]:
             earlier.unlink(missing_ok=True)
         for name, data in files.items():
             write_atomic(folder / name, data)
@@ -232,13 +235,15 @@ def imported_folder(folder: Path) -> Path:
 
 
 def _with_config(path: Path) -> dict[str, bytes]:
-    """A `tokenizer.model`, or a tokenizer.json with the tokenizer_config.json that belongs to it."""
+    """A `tokenizer.model`, or a tokenizer.json with the tokenizer_config.json that belongs to it; and its template."""
+    template = read_chat_template(path.parent)
+    beside = {} if template is None else {TEMPLATE_FILE: template.encode()}
     if path.suffix != ".json":
-        return {"tokenizer.model": path.read_bytes()}
+        return beside | {"tokenizer.model": path.read_bytes()}
     config = path.with_name("tokenizer_config.json")
     if not config.is_file():
         raise CorpusError(f"{config} is not there; a tokenizer.json needs it, since it names BOS and EOS")
-    return {"tokenizer.json": path.read_bytes(), config.name: config.read_bytes()}
+    return beside | {"tokenizer.json": path.read_bytes(), config.name: config.read_bytes()}
 
 
 def _training(recipe: Recipe) -> TokenizerTraining:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tinyllama.corpus.chat_template import read_chat_template
 from tinyllama.errors import CorpusError
 from tinyllama.files import write_atomic, write_json
 
@@ -107,15 +108,21 @@ def write_transformers_files(model_file: Path, folder: Path, *, context: int) ->
         "add_eos_token": False,
         "legacy": True,
     }
-    write_json(folder / "tokenizer_config.json", settings | special)
+    write_json(folder / "tokenizer_config.json", settings | special | _chat_template(model_file))
 
 
 def _copy_json_tokenizer(model_file: Path, folder: Path) -> None:
     settings = json.loads(model_file.with_name("tokenizer_config.json").read_text(encoding="utf-8"))
     special = {key: value for key, value in settings.items() if key.endswith("_token") and value is not None}
     write_atomic(folder / "tokenizer.json", model_file.read_bytes())
-    write_json(folder / "tokenizer_config.json", settings)
+    write_json(folder / "tokenizer_config.json", settings | _chat_template(model_file))
     write_json(folder / "special_tokens_map.json", special)
+
+
+def _chat_template(model_file: Path) -> dict[str, str]:
+    """The setting that every transformers reads, where a template stands beside the tokenizer."""
+    template = read_chat_template(model_file.parent)
+    return {} if template is None else {"chat_template": template}
 
 
 def _read_pieces(model_file: Path) -> _Pieces:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tinyllama.corpus.chat_template import TEMPLATE_FILE
 from tinyllama.corpus.gguf_tokenizer import write_gguf_tokenizer
 from tinyllama.engine.checkpoint import MANIFEST, STATE, Checkpoint, verify
 from tinyllama.engine.hub import HUB_ID, fetch_model
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from tinyllama.model.weights import StoredWeights
     from tinyllama.recipe import ModelShape
 
-_TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json")
+_TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", TEMPLATE_FILE)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 import yaml
 
-from tinyllama.corpus.json_tokenizer import JsonTokenizer
 from tinyllama.errors import ExportError
 from tinyllama.export.folder import export_folder
 from tinyllama.export.gguf import About, write_gguf
@@ -77,9 +76,8 @@ def export_gguf(  # noqa: PLR0913  # an export has that many parts
 
 def modelfile(file: str, shape: ModelShape, tokenizer: TextTokenizer) -> str:
     """What `ollama create` reads. A base model gets the prompt as it is; one with a chat template brings its own."""
-    chat = isinstance(tokenizer, JsonTokenizer) and tokenizer.config.get("chat_template")
     lines = [f"FROM ./{file}", f"PARAMETER num_ctx {shape.context}"]
-    if not chat:
+    if tokenizer.chat_template is None:
         lines += ["PARAMETER top_k 10", "PARAMETER repeat_penalty 1.5", 'TEMPLATE "{{ .Prompt }}"']
     return "\n".join(lines) + "\n"
 

@@ -35,6 +35,8 @@ def add_vocabulary(writer: GGUFWriter, tokenizer: TextTokenizer, vocab_size: int
     writer.add_eos_token_id(tokenizer.eos_id)
     writer.add_add_bos_token(tokenizer.adds_bos)
     writer.add_add_eos_token(value=False)
+    if tokenizer.chat_template is not None:
+        writer.add_chat_template(tokenizer.chat_template)
 
 
 def _add_sentencepiece(writer: GGUFWriter, tokenizer: TextTokenizer, vocab_size: int) -> None:
@@ -62,5 +64,3 @@ def _add_byte_level(writer: GGUFWriter, tokenizer: JsonTokenizer, vocab_size: in
     writer.add_token_types(pieces.kinds)
     writer.add_token_merges(pieces.merges)
     writer.add_add_space_prefix(value=False)
-    if template := tokenizer.config.get("chat_template"):
-        writer.add_chat_template(template)
