@@ -1,120 +1,146 @@
-"""Our generation against transformers' on a CPU: tokens per second of one prompt's continuation.
+"""Our generation against transformers' and llama.cpp's on a CPU: tokens per second of one prompt's continuation.
 
-    python benchmarks/generate.py [tiny|1.1b|FOLDER] [--dtype fp32|bf16] [--compile] [--gguf FILE]
+    python benchmarks/generate.py [MODEL ...] [--dtype fp32|bf16]
 
-`tiny` and `1.1b` are models of random weights (width 128, 4 layers, and TinyLlama's shape; 32,000 tokens); FOLDER is a
-Hugging Face folder. With --compile, transformers also runs with its static cache and torch.compile; with --gguf,
-llama.cpp (llama-cpp-python) runs the given file.
+MODEL is `mini` or `1.1b`, models of random weights in the shapes of the demo (fp32) and of TinyLlama (bf16), or an
+exported folder; without one, both shapes run. Transformers generates as it does by default, and with its static cache
+and torch.compile. Where llama-cpp-python is installed, llama.cpp runs the same model in a GGUF file that we write. Of
+1.1B parameters all this takes 10 GB of memory, and 4 GB of disk in --out.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
+from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
-from runner import Result, Table, calls_in_turns, publish, standard_arguments
-from transformers import AutoConfig, AutoModelForCausalLM
+from runner import Claim, Result, Table, calls_in_turns, publish, standard_arguments
+from transformers import AutoConfig, AutoModelForCausalLM, CompileConfig
 
+from tinyllama.corpus.builtin import read_builtin
+from tinyllama.corpus.tokenizer import TextTokenizer
+from tinyllama.corpus.tokenizer_training import train_model
+from tinyllama.export import About
+from tinyllama.export.gguf import write_gguf
 from tinyllama.generate import Sampling, generate, pack
 from tinyllama.model import Llama
 from tinyllama.model.folder import config_of_shape, load_folder
 from tinyllama.model.folder_weights import hub_name
-from tinyllama.recipe import ModelShape
+from tinyllama.recipe import ModelShape, load_recipe
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-OURS = "tinyllama"
+    Run = Callable[[], list[int]]
+
+OURS, PLAIN, COMPILED = "tinyllama", "transformers", "transformers, static cache + compile"
 SHAPES = {
-    "tiny": ModelShape(layers=4, width=128, ffn=352, heads=4, kv_heads=2, context=2048, vocab_size=32000),
-    "1.1b": ModelShape(layers=22, width=2048, ffn=5632, heads=32, kv_heads=4, context=2048, vocab_size=32000),
+    "tiny": ModelShape(layers=2, width=64, ffn=128, heads=4, kv_heads=2, context=256, vocab_size=1000),
+    "mini": load_recipe("mini").model,
+    "1.1b": load_recipe("tinyllama-v1.1").model,
 }
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DEFAULT_DTYPE = {"1.1b": "bf16"}
+LEAST = {"mini": {PLAIN: 1.5}, "1.1b": {PLAIN: 1.3, COMPILED: 1.0}}
+"""How many times as fast as others we shall be."""
+KINDS = ("BF16", "Q8_0")
+"""Of the matrices in GGUF files."""
 PROMPT_TOKENS = 16
-
-
-TEXT = """One prompt of 16 random ids continued greedily by {tokens} more, all in one process and in turns; medians of
-wall-clock and of processor seconds."""
+TEXT = """One prompt of {prompt} random ids continued greedily by {tokens} more with {threads} threads, all in one
+process and in turns; medians of {rounds} rounds. llama.cpp runs GGUF files that we wrote of the same weights."""
 
 
 def main() -> None:
-    """Measure all, and compare what they say."""
+    """Measure every model, and hold us to what we claim."""
     asked = _arguments()
     torch.set_num_threads(asked.threads)
-    model, dtype = _model(asked.model, DTYPES[asked.dtype]), DTYPES[asked.dtype]
-    prompt = torch.randint(3, model.shape.vocab_size, (PROMPT_TOKENS,), generator=torch.Generator().manual_seed(0))
-    runs = _theirs(model, dtype, prompt, asked)
-    pack(model)
-    greedy = Sampling(temperature=0, repetition_penalty=1.0)
-    runs[OURS] = lambda: list(
-        generate(model, prompt.tolist(), greedy, eos_id=None, max_new_tokens=asked.tokens, seed=0)
-    )
-    if asked.gguf is not None:
-        runs["llama.cpp"] = _llama_cpp(asked.gguf, prompt, asked)
-    for run in runs.values():
-        run()  # warm up
-    seconds, texts = calls_in_turns(runs, asked.rounds)
-    medians = {name: tuple(map(statistics.median, zip(*taken, strict=True))) for name, taken in seconds.items()}
-    common = {name: _common(texts[OURS], ids) for name, ids in texts.items()}
-    rows = [
-        [
-            name,
-            f"{asked.tokens / wall:,.1f}",
-            f"{asked.tokens / processor:,.1f}",
-            f"{wall / medians[OURS][0]:.2f}",
-            str(common[name]),
-        ]
-        for name, (wall, processor) in medians.items()
+    found = {name: _measured(name, asked) for name in asked.models}
+    claims = [
+        Claim(f"{name}: speed, as a multiple of {other}'s", found[name][other]["ours_is_x"], least=least, unit="x")
+        for name in found
+        for other, least in LEAST.get(name, {}).items()
     ]
-    columns = [
-        f"{asked.model}, {asked.dtype}, {asked.threads} threads",
-        "tokens/s",
-        "tokens/processor s",
-        "ours is x",
-        "first ids in common",
-    ]
-    facts = {
-        "model": asked.model,
-        "dtype": asked.dtype,
-        "threads": asked.threads,
-        "new_tokens": asked.tokens,
-        "seconds": seconds,
-        "first_ids_in_common": common,
-    }
-    text = TEXT.format(tokens=asked.tokens)
-    publish(Result("generate", "Generation", text, [Table(columns, rows)], facts=facts), asked.out)
+    text = TEXT.format(prompt=PROMPT_TOKENS, tokens=asked.tokens, threads=asked.threads, rounds=asked.rounds)
+    tables = [_table(f"{name}, {_dtype(name, asked)}", of_model) for name, of_model in found.items()]
+    facts = {"threads": asked.threads, "new_tokens": asked.tokens, "models": found}
+    publish(Result("generate", "Generation", text, tables, claims, facts=facts), asked.out)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = standard_arguments("Compare generation with transformers'.")
-    parser.add_argument("model", nargs="?", default="tiny", help="tiny, 1.1b or a Hugging Face folder")
-    parser.add_argument("--dtype", choices=DTYPES, default="fp32")
+    parser = standard_arguments("Compare generation with transformers' and llama.cpp's.")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="mini, 1.1b or a Hugging Face folder")
+    parser.add_argument("--dtype", choices=DTYPES, help="default: bf16 for 1.1b, fp32 for others")
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--compile", action="store_true", help="also transformers' static cache + torch.compile")
-    parser.add_argument("--gguf", type=Path, help="also llama.cpp on this file")
     asked = parser.parse_args()
+    asked.models = asked.models or (["tiny"] if asked.quick else ["mini", "1.1b"])
     if asked.quick:
         asked.tokens, asked.rounds = 4, 1
     return asked
 
 
+def _measured(name: str, asked: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Engine → its seconds in each round, tokens per second, and what it says in common with us."""
+    dtype = DTYPES[_dtype(name, asked)]
+    model = _model(name, dtype)
+    shape = model.shape
+    prompt = torch.randint(3, shape.vocab_size, (PROMPT_TOKENS,), generator=torch.Generator().manual_seed(0)).tolist()
+    with _llama_cpp(model, prompt, asked) as others:
+        runs = _transformers(model, dtype, prompt, asked.tokens) | others
+        pack(model)  # takes the model's weights apart, so it comes last
+        greedy = Sampling(temperature=0, repetition_penalty=1.0)
+        runs[OURS] = lambda: list(generate(model, prompt, greedy, eos_id=None, max_new_tokens=asked.tokens, seed=0))
+        for engine, run in runs.items():
+            sys.stderr.write(f"{name}: {engine}: warming up\n")
+            run()
+        seconds, ids = calls_in_turns(runs, asked.rounds)
+    wall = {engine: statistics.median(turn[0] for turn in turns) for engine, turns in seconds.items()}
+    return {
+        engine: {
+            "tokens_per_second": asked.tokens / wall[engine],
+            "ours_is_x": wall[engine] / wall[OURS],
+            "first_ids_in_common": _common(ids[OURS], ids[engine]),
+            "wall_and_processor_seconds": turns,
+        }
+        for engine, turns in seconds.items()
+    }
+
+
+def _dtype(name: str, asked: argparse.Namespace) -> str:
+    return asked.dtype or DEFAULT_DTYPE.get(name, "fp32")
+
+
+def _table(title: str, found: dict[str, dict[str, Any]]) -> Table:
+    rows = [
+        [
+            engine,
+            f"{one['tokens_per_second']:,.1f}",
+            f"{one['ours_is_x']:.2f}",
+            str(one["first_ids_in_common"]),
+        ]
+        for engine, one in found.items()
+    ]
+    return Table([title, "tokens/s", "ours is x", "first ids in common"], rows)
+
+
 def _model(name: str, dtype: torch.dtype) -> Llama:
     if name not in SHAPES:
-        return load_folder(Path(name), dtype)
+        return load_folder(Path(name), dtype).eval().requires_grad_(requires_grad=False)
     model = Llama(SHAPES[name])
     model.initialise(0)
     return model.to(dtype).eval().requires_grad_(requires_grad=False)
 
 
-def _theirs(
-    model: Llama, dtype: torch.dtype, prompt: torch.Tensor, asked: argparse.Namespace
-) -> dict[str, Callable[[], list[int]]]:
+def _transformers(model: Llama, dtype: torch.dtype, prompt: list[int], tokens: int) -> dict[str, Run]:
     """Transformers' model over the same memory, and its ways to generate."""
     config = config_of_shape(model.shape, dtype=dtype, bos_id=1, eos_id=2)
     with torch.device("meta"):
@@ -123,38 +149,44 @@ def _theirs(
     twin.model.rotary_emb = type(twin.model.rotary_emb)(twin.config)  # not stored, and empty on the meta device
     twin.eval()
     twin.generation_config.update(eos_token_id=None, pad_token_id=0, do_sample=False)
+    given = torch.tensor([prompt])
 
     def run(**options: Any) -> list[int]:  # noqa: ANN401  # those of generate
-        ids = twin.generate(
-            prompt[None],
-            attention_mask=torch.ones_like(prompt)[None],
-            max_new_tokens=asked.tokens,
-            min_new_tokens=asked.tokens,
-            **options,
-        )
-        found: list[int] = ids[0, PROMPT_TOKENS:].tolist()
-        return found
+        asked = {"max_new_tokens": tokens, "min_new_tokens": tokens, **options}
+        found: list[int] = twin.generate(given, attention_mask=torch.ones_like(given), **asked)[0].tolist()
+        return found[len(prompt) :]
 
-    runs: dict[str, Callable[[], list[int]]] = {"transformers": run}
-    if asked.compile:
-        from transformers import CompileConfig  # noqa: PLC0415  # only then
-
-        settings = CompileConfig(fullgraph=False, mode="default")
-        runs["transformers static + compile"] = partial(run, cache_implementation="static", compile_config=settings)
-    return runs
+    compiled: Any = CompileConfig(mode="default")
+    compiled._compile_all_devices = True  # noqa: SLF001  # without it, generate compiles for accelerators alone
+    return {PLAIN: run, COMPILED: partial(run, cache_implementation="static", compile_config=compiled)}
 
 
-def _llama_cpp(file: Path, prompt: torch.Tensor, asked: argparse.Namespace) -> Callable[[], list[int]]:
-    from llama_cpp import Llama as LlamaCpp  # noqa: PLC0415  # only then
+@contextmanager
+def _llama_cpp(model: Llama, prompt: list[int], asked: argparse.Namespace) -> Iterator[dict[str, Run]]:
+    """llama.cpp on files of the same weights, which are there while the block runs."""
+    if find_spec("llama_cpp") is None:
+        sys.stderr.write("llama.cpp: left out, because it is not installed: pip install 'tinyllama[serve]'\n")
+        yield {}
+        return
+    from llama_cpp import Llama as LlamaCpp  # noqa: PLC0415  # an extra
 
-    engine = LlamaCpp(str(file), n_ctx=2048, n_threads=asked.threads, verbose=False)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=asked.out) as folder:
+        spelling = Path(folder) / "tokenizer.model"
+        spelling.write_bytes(train_model([str(raw.data) for raw in islice(read_builtin("docstrings"), 20)], 600))
+        runs: dict[str, Run] = {}
+        for kind in KINDS:
+            file = Path(folder) / f"{kind}.gguf"
+            about = About("benchmark", "other")
+            write_gguf(model.state_dict(), model.shape, TextTokenizer(spelling), file, kind, about)
+            engine = LlamaCpp(str(file), n_ctx=model.shape.context, n_threads=asked.threads, verbose=False)
+            runs[f"llama.cpp {kind}"] = partial(_continued, engine, prompt, asked.tokens)
+        yield runs
 
-    def run() -> list[int]:
-        engine.reset()
-        ids = engine.generate(prompt.tolist(), temp=0.0, repeat_penalty=1.0)
-        return [token for token, _ in zip(ids, range(asked.tokens), strict=False)]
 
-    return run
+def _continued(engine: Any, prompt: list[int], tokens: int) -> list[int]:  # noqa: ANN401  # a Llama of llama_cpp
+    engine.reset()
+    return list(islice(engine.generate(prompt, temp=0.0, repeat_penalty=1.0), tokens))
 
 
 def _common(ours: list[int], theirs: list[int]) -> int:
