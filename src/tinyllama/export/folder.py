@@ -89,7 +89,8 @@ def export_folder(folder: Path, mark: str) -> Iterator[Path]:
         with new_directory(folder) as partial:
             yield partial
     except OSError as error:
-        raise ExportError(f"{folder}: the export cannot be written: {error}") from error
+        hint = "" if error.errno else "; the disk may be full"  # numpy says only how much it wrote
+        raise ExportError(f"{folder}: the export cannot be written: {error}{hint}") from error
 
 
 def _is_replaceable(folder: Path, mark: str) -> bool:
