@@ -24,7 +24,8 @@ soak: $(VENV)/.test
 
 # Twenty minutes on an otherwise idle machine; writes docs/benchmarks.md.
 bench: $(VENV)/.bench
-	$(BIN)/python -m pip install --quiet --no-deps --requirement benchmarks/litgpt.txt
+	$(BIN)/python -m pip install --quiet --no-deps --requirement benchmarks/litgpt.txt --requirement benchmarks/litdata.txt
+	$(BIN)/python -m pip install --quiet --requirement benchmarks/corpus.txt
 	$(BIN)/python benchmarks/all.py
 
 # Every answer against lm-eval's own command, e.g. MODELS=runs/mini/exports/v1.1 DATA=data/eval LIMIT=8

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 FOLDER = Path(__file__).parent.parent.parent / "benchmarks"
 
@@ -54,6 +55,21 @@ def test_the_gpu_benchmark_runs_end_to_end_on_a_processor(out: Path) -> None:
 
 def test_generation_is_compared_with_transformers(out: Path) -> None:
     assert set(run("generate", out)["first_ids_in_common"]) == {"tinyllama", "transformers"}
+
+
+def test_preparation_keeps_every_document_and_is_compared_with_the_tokenizer_alone(
+    out: Path, prepared: Path, tmp_path: Path
+) -> None:
+    files = [tmp_path / f"{part}.jsonl.zst" for part in range(2)]
+    for part, file in enumerate(files):
+        lines = [json.dumps({"text": f"Line {index} of part {part} says </s>.\n"}) for index in range(60)]
+        file.write_bytes(zstandard.ZstdCompressor().compress("\n".join(lines).encode()))
+    model = str(prepared / "tokenizer" / "tokenizer.model")
+    found = run("corpus", out, "--data", *map(str, files), "--tokenizer", model, "--workers", "2", "--exact")
+    ours, bare = (found["reports"][name][0] for name in ("tinyllama prepare", "bare tokenizer"))
+    assert ours["documents"] == bare["documents"] == found["exact"]["engine"]["checked"] == 120
+    assert ours["tokens"] == bare["tokens"] + 2 * 120, "BOS and EOS of each document"
+    assert ours["bytes"] == bare["bytes"]
 
 
 @pytest.mark.slow
