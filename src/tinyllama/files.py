@@ -65,7 +65,7 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  # any JSON valu
 
 
 @contextmanager
-def new_directory(path: Path, mark: str = "partial") -> Iterator[Path]:
+def new_directory(path: Path, mark: str = "partial", *, flush: bool = True) -> Iterator[Path]:
     """Yield a directory beside `path` that becomes `path` when the block ends well, and vanishes if not.
 
     Every file in it is fsynced before the rename. What stood at `path` is replaced only then.
@@ -73,6 +73,8 @@ def new_directory(path: Path, mark: str = "partial") -> Iterator[Path]:
     Args:
         path: what it becomes.
         mark: in its name till then; processes that may write the same directory at once need their own.
+        flush: fsync; without, a power failure may leave the directory with damaged files, which its reader has to
+            find.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{mark}")
@@ -80,9 +82,9 @@ def new_directory(path: Path, mark: str = "partial") -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
-        for entry in sorted(beside.rglob("*"), reverse=True):
-            fsync_path(entry)
-        fsync_path(beside)
+        if flush:
+            for entry in [*sorted(beside.rglob("*"), reverse=True), beside]:
+                fsync_path(entry)
         if path.exists():
             replaced = path.with_name(f".{path.name}.replaced")
             shutil.rmtree(replaced, ignore_errors=True)
@@ -91,6 +93,7 @@ def new_directory(path: Path, mark: str = "partial") -> Iterator[Path]:
             shutil.rmtree(replaced)
         else:
             beside.rename(path)
-        fsync_path(path.parent)
+        if flush:
+            fsync_path(path.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

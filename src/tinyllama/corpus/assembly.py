@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyllama.corpus.manifest import SPLITS
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-_CHUNK = 1 << 22
+_CHUNK = 1 << 20
 _INDEX_ROWS = 1 << 16
 
 
@@ -33,6 +34,8 @@ class Piece(NamedTuple):
     file: Path
     offset: int
     bytes: int
+    sha256: str
+    """Of the whole file."""
 
 
 class Shard(NamedTuple):
@@ -57,7 +60,8 @@ def _shards(work: Path, results: Sequence[dict[str, Any]], split: str, item: int
             done = 0
             while done < shard["tokens"]:
                 here = min(room, shard["tokens"] - done)
-                pieces.append(Piece(task_folder(work, index) / shard["file"], done * item, here * item))
+                file = task_folder(work, index) / shard["file"]
+                pieces.append(Piece(file, done * item, here * item, shard["sha256"]))
                 done, room = done + here, room - here
                 if not room:
                     yield Shard(shard_name(split, number), tuple(pieces))
@@ -67,34 +71,56 @@ def _shards(work: Path, results: Sequence[dict[str, Any]], split: str, item: int
 
 
 def write_shard(work: Path, shard: Shard, item: int) -> None:
-    """Put a shard together in the work folder, unless that is done; what is written is read back and compared.
+    """Put a shard together in the work folder, unless that is done.
+
+    The tasks' files are compared with their hashes, and what is written is read back and compared with them.
 
     Raises:
-        CorpusError: a task's file is shorter than it was, or the disk gives back something else.
+        CorpusError: a task's file is not what was written to it, or the disk gives back something else.
     """
     if finished_shard(work, shard) is not None:
         return
     beside = work / f".{shard.file}.partial-{os.getpid()}"
-    digest = hashlib.sha256()
-    with beside.open("wb") as out:
-        for piece in shard.pieces:
-            with piece.file.open("rb") as file:
-                file.seek(piece.offset)
-                left = piece.bytes
-                while left:
-                    data = file.read(min(_CHUNK, left))
-                    if not data:
-                        raise CorpusError(f"{piece.file}: is shorter than it was; delete {work} and prepare again")
-                    out.write(data)
-                    digest.update(data)
-                    left -= len(data)
-    fsync_path(beside)
-    sha256 = digest.hexdigest()
-    if sha256_file(beside) != sha256:
+    with ThreadPoolExecutor(2) as threads:
+        checked = threads.submit(_check_pieces, shard, work)
+        with beside.open("wb") as out:
+            for chunk in _chunks(shard):
+                out.write(chunk)
+        flushed = threads.submit(fsync_path, beside)
+        sha256, size = _compare(beside, shard), beside.stat().st_size
+        checked.result()
+        flushed.result()
+    if sha256 is None or size != sum(piece.bytes for piece in shard.pieces):
         raise CorpusError(f"{work / shard.file}: the disk gives back other bytes than were written to it; replace it")
-    tokens = sum(piece.bytes for piece in shard.pieces) // item
     beside.replace(work / shard.file)
-    write_json(_facts(work, shard), {"file": shard.file, "tokens": tokens, "sha256": sha256})
+    write_json(_facts(work, shard), {"file": shard.file, "tokens": size // item, "sha256": sha256})
+
+
+def _check_pieces(shard: Shard, work: Path) -> None:
+    """Compare the tasks' files that begin in a shard with their hashes."""
+    for piece in shard.pieces:
+        if piece.offset == 0 and sha256_file(piece.file) != piece.sha256:
+            raise CorpusError(f"{piece.file}: is not what was written to it; delete {work} and prepare again")
+
+
+def _chunks(shard: Shard) -> Iterator[bytes]:
+    """The bytes of a shard, out of its pieces."""
+    for piece in shard.pieces:
+        with piece.file.open("rb") as file:
+            file.seek(piece.offset)
+            for start in range(0, piece.bytes, _CHUNK):
+                yield file.read(min(_CHUNK, piece.bytes - start))
+
+
+def _compare(path: Path, shard: Shard) -> str | None:
+    """Hex SHA-256 of a file, or None if it is not the shard."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for chunk in _chunks(shard):
+            if file.read(len(chunk)) != chunk:
+                return None
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def finished_shard(work: Path, shard: Shard) -> dict[str, Any] | None:

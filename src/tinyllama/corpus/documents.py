@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tinyllama.recipe.schema import Corpus, Source
 
 TASK_BYTES = 16_000_000
-"""Files of a source are read as one task until they have so many bytes together."""
+"""Files of a source are read as one task until they have so many bytes of text together."""
 
 _EXCERPT = 120
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -60,6 +60,11 @@ class Task(NamedTuple):
     """Index of the source in the recipe."""
     files: tuple[SourceFile, ...]
     """Of that source; none for a builtin one, which is one task."""
+
+    @property
+    def text_bytes(self) -> int:
+        """Of text that is expected in its files."""
+        return sum(file.text_bytes for file in self.files)
 
 
 def read_documents(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") -> Iterator[Document]:
@@ -109,7 +114,7 @@ def _groups(files: list[SourceFile], limit: int | None) -> Iterator[tuple[Source
     size = 0
     for file in files:
         group.append(file)
-        size += file.bytes
+        size += file.text_bytes
         if limit is not None and size >= limit:
             yield tuple(group)
             group, size = [], 0
@@ -176,7 +181,8 @@ def _cut(documents: Iterable[Document], limit: int | None) -> Iterator[Document]
         if document.group != group:
             group, part = document.group, 0
         for piece in cut_text(document.text, limit) if limit else [document.text]:
-            yield replace(document, text=piece, part=part)
+            is_whole = part == document.part and len(piece) == len(document.text)
+            yield document if is_whole else replace(document, text=piece, part=part)
             part += 1
 
 
@@ -237,7 +243,7 @@ def _accept(data: bytes | str, origin: str, group: str, reject: Reject) -> Itera
             found = "UTF-16, not UTF-8: convert it" if data.startswith(UTF_16_MARKS) else "not valid UTF-8"
             reject(Rejected(origin, f"{found} (byte {error.start})", _excerpt(data)))
             return
-    if not text.strip():
+    if not text or text.isspace():
         reject(Rejected(origin, "empty: no text but white space", _excerpt(text), "empty"))
     elif "\0" in text and text.count("\0") > _MOST_NULS * len(text):
         share = text.count("\0") / len(text)
@@ -246,9 +252,18 @@ def _accept(data: bytes | str, origin: str, group: str, reject: Reject) -> Itera
         yield Document(text, origin, group, 0)
 
 
+def utf8_bytes(text: str) -> int:
+    """Size of a text in UTF-8.
+
+    Raises:
+        UnicodeEncodeError: it has halves of surrogate pairs.
+    """
+    return len(text) if text.isascii() else len(text.encode())  # the first is known without looking
+
+
 def _is_encodable(text: str) -> bool:
     try:
-        text.encode()
+        utf8_bytes(text)
     except UnicodeEncodeError:
         return False
     return True

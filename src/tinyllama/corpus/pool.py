@@ -60,6 +60,7 @@ def run_tasks(  # noqa: PLR0913, PLR0917  # what each task needs, and how
         CorpusError, SourceError: see `run_task`.
     """
     pending = [index for index in range(len(tasks)) if finished_task(settings.work, index) is None]
+    pending.sort(key=lambda index: -tasks[index].text_bytes)  # so that no large one is left to the end, alone
     workers = min(workers, len(pending))
     board = get_context("spawn").RawArray("q", len(Counts._fields) * len(tasks))
     _post_finished(board, settings.work, set(range(len(tasks))) - set(pending))
@@ -67,32 +68,16 @@ def run_tasks(  # noqa: PLR0913, PLR0917  # what each task needs, and how
         for index in pending:
             run_task(settings, tasks[index], index, tokenizer, engine, _Poster(board, index, progress))
         return
-    start = (settings, tasks, type(tokenizer), tokenizer.model_file, board)
-    with _pool(workers, _start_worker, start) as pool:
+    start = (settings, tasks, type(tokenizer), tokenizer.model_file, engine.definition, board)
+    with _pool(workers, start) as pool:
         _follow([pool.submit(_run, index) for index in pending], lambda: progress(_total(board)))
 
 
-def run_calls(function: Callable[..., None], calls: Iterable[tuple[Any, ...]], workers: int) -> None:
-    """Call a function with each tuple of arguments, in several processes if there are several calls.
-
-    Raises:
-        WorkerLostError: a worker was killed.
-    """
-    calls = list(calls)
-    if min(workers, len(calls)) <= 1:
-        for arguments in calls:
-            function(*arguments)
-        return
-    with _pool(min(workers, len(calls)), _outlive_nobody, ()) as pool:
-        _follow([pool.submit(function, *arguments) for arguments in calls], lambda: None)
-
-
 @contextmanager
-def _pool(
-    workers: int, initializer: Callable[..., None], arguments: tuple[object, ...]
-) -> Iterator[ProcessPoolExecutor]:
+def _pool(workers: int, arguments: tuple[Any, ...]) -> Iterator[ProcessPoolExecutor]:
     context = get_context("spawn")  # a fork of a process with threads may never come back
-    with ProcessPoolExecutor(workers, context, initializer, arguments) as pool:
+    start: Callable[..., None] = _start_worker
+    with ProcessPoolExecutor(workers, context, start, arguments) as pool:
         try:
             yield pool
         except BrokenProcessPool:
@@ -117,27 +102,35 @@ def _follow(futures: list[Future[None]], look: Callable[[], None]) -> None:
 class _Worker:
     """A tokenizer and its engine, opened once."""
 
-    def __init__(self, settings: Settings, tasks: Sequence[Task], tokenizer: TextTokenizer, board: Any) -> None:  # noqa: ANN401  # ctypes
+    def __init__(
+        self,
+        settings: Settings,
+        tasks: Sequence[Task],
+        tokenizer: TextTokenizer,
+        definition: str,
+        board: Any,  # noqa: ANN401  # ctypes
+    ) -> None:
         tokenizer.threads = 1
         self._settings, self._tasks, self._tokenizer, self._board = settings, tasks, tokenizer, board
-        self._engine = open_engine(tokenizer)
+        self._engine = open_engine(tokenizer, definition)
 
     def run(self, index: int) -> None:
         poster = _Poster(self._board, index, lambda _: None)
         run_task(self._settings, self._tasks[index], index, self._tokenizer, self._engine, poster)
 
 
-def _start_worker(
+def _start_worker(  # noqa: PLR0913, PLR0917  # all that a worker needs
     settings: Settings,
     tasks: Sequence[Task],
     kind: type[TextTokenizer],
     model_file: Path,
+    definition: str,
     board: Any,  # noqa: ANN401  # ctypes
 ) -> None:
     global _worker  # noqa: PLW0603  # a process pool passes state to its workers in no other way
     _outlive_nobody()
     os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"
-    _worker = _Worker(settings, tasks, kind(model_file), board)
+    _worker = _Worker(settings, tasks, kind(model_file), definition, board)
 
 
 def _run(index: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyllama.corpus.assembly import assemble, plan_shards, write_shard
@@ -11,7 +12,7 @@ from tinyllama.corpus.builtin import builtin_facts
 from tinyllama.corpus.documents import TASK_BYTES, plan_tasks
 from tinyllama.corpus.encoding import open_engine
 from tinyllama.corpus.manifest import FORMAT, MANIFEST, TRAIN, PreparedCorpus, file_facts, open_corpus
-from tinyllama.corpus.pool import available_cores, run_calls, run_tasks
+from tinyllama.corpus.pool import available_cores, run_tasks
 from tinyllama.corpus.rejection import Quarantine
 from tinyllama.corpus.shards import token_dtype
 from tinyllama.corpus.space import check_space
@@ -117,7 +118,9 @@ def _assemble(  # noqa: PLR0913, PLR0917  # what becomes of finished tasks
     """Make the corpus out of finished tasks; its manifest has `facts`, and what only the files tell."""
     shards = plan_shards(work, results, dtype)
     every = [shard for part in shards.values() for shard in part]
-    run_calls(write_shard, [(work, shard, dtype.itemsize) for shard in every], workers)
+    with ThreadPoolExecutor(workers) as threads:  # hashing and copying leave other threads free to run
+        for done in [threads.submit(write_shard, work, shard, dtype.itemsize) for shard in every]:
+            done.result()
     with new_directory(folder) as beside:
         with (beside / REJECTED).open("w", encoding="utf-8") as file:
             quarantine = Quarantine(file)
@@ -136,7 +139,7 @@ def tasks_identity(tasks: Sequence[Task]) -> list[Any]:
 
 def _workers_worth(tasks: Sequence[Task]) -> int:
     """As many processes as there are cores, but none that would take longer to start than to do its part."""
-    size = sum(file.bytes for task in tasks for file in task.files)
+    size = sum(task.text_bytes for task in tasks)
     return min(available_cores(), 1 + size // TASK_BYTES)
 
 

@@ -67,7 +67,7 @@ class ShardWriter:
         self.shards.append({"file": name, "tokens": 0, "sha256": ""})
 
     def _write(self, part: NDArray[Any]) -> None:
-        data = part.tobytes()
+        data = np.ascontiguousarray(part).data
         assert self._file is not None  # noqa: S101  # opened by `append`
         self._file.write(data)
         self._digest.update(data)
