@@ -19,7 +19,8 @@ from tinyllama.corpus.builtin import read_builtin
 from tinyllama.corpus.records import BYTE_ORDER_MARK, UTF_16_MARKS, lookup, read_records, record_suffix
 from tinyllama.corpus.rejection import Rejected
 from tinyllama.corpus.source_files import FileFinder, is_url
-from tinyllama.errors import SourceError
+from tinyllama.corpus.token_files import is_token_file, spell_documents
+from tinyllama.errors import CorpusError, SourceError
 from tinyllama.recipe import Filter
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tinyllama.corpus.records import Record
     from tinyllama.corpus.rejection import Reject
     from tinyllama.corpus.source_files import SourceFile
+    from tinyllama.corpus.tokenizer import Tokenizer
     from tinyllama.recipe.schema import Corpus, Source
 
 TASK_BYTES = 16_000_000
@@ -46,7 +48,8 @@ class Document:
 
     text: str
     origin: str
-    """Where it stands: `path:line` in JSON Lines, `path#row` in Parquet, else `path` or a builtin's name."""
+    """Where it stands: `path:line` in JSON Lines, `path#row` in Parquet and files of token ids, else `path` or a
+    builtin's name."""
     group: str
     """The whole source document it belongs to; pieces of a group are neighbours."""
     part: int
@@ -122,7 +125,7 @@ def _groups(files: list[SourceFile], limit: int | None) -> Iterator[tuple[Source
         yield tuple(group)
 
 
-def read_task(corpus: Corpus, task: Task, reject: Reject) -> Iterator[Document]:
+def read_task(corpus: Corpus, task: Task, reject: Reject, tokenizer: Tokenizer | None = None) -> Iterator[Document]:
     """The documents of a task, in order.
 
     What `where` does not keep is left out, `limit` stops after the whole document that reaches that many
@@ -134,15 +137,18 @@ def read_task(corpus: Corpus, task: Task, reject: Reject) -> Iterator[Document]:
         reject: receives what could not be used: invalid UTF-8, UTF-16, text that is empty or all white space,
             lines that are no JSON object, fields that are missing, given twice or no string, and damaged or
             truncated files; and documents in which lone halves of surrogate pairs were replaced.
+        tokenizer: spells the ids in files of token ids.
 
     Raises:
+        CorpusError: a file of token ids has another tokenizer's, contradicts itself, or there is no tokenizer.
         SourceError: a builtin source cannot be had, or a remote file not be read.
     """
     source = corpus.sources[task.source]
     if source.builtin is not None:
         documents = _read_builtin(source.builtin, reject)
     else:
-        read = partial(_read_file, source=source, keep=Filter(source.where) if source.where else None, reject=reject)
+        keep = Filter(source.where) if source.where else None
+        read = partial(_read_file, source=source, keep=keep, reject=reject, tokenizer=tokenizer)
         documents = chain.from_iterable(map(read, task.files))
     yield from _cut(_limit(documents, source.limit), corpus.cut)
 
@@ -194,9 +200,14 @@ def _read_builtin(name: str, reject: Reject) -> Iterator[Document]:
             yield from _accept(raw.data, raw.origin, raw.group, reject)
 
 
-def _read_file(file: SourceFile, *, source: Source, keep: Filter | None, reject: Reject) -> Iterator[Document]:
+def _read_file(
+    file: SourceFile, *, source: Source, keep: Filter | None, reject: Reject, tokenizer: Tokenizer | None
+) -> Iterator[Document]:
     suffix = record_suffix(file.origin)
     try:
+        if is_token_file(file.origin):
+            yield from _read_tokens(file, tokenizer, reject)
+            return
         with file.open() as opened:
             if suffix is None:
                 yield from _accept(opened.read(), file.origin, file.origin, reject)
@@ -207,6 +218,16 @@ def _read_file(file: SourceFile, *, source: Source, keep: Filter | None, reject:
         if is_url(file.place):  # a network that fails now may work later: nothing may be lost by it
             raise SourceError(f"{file.place}: reading failed ({error}); run the same command again") from error
         reject(Rejected(file.origin, f"the file cannot be read: {error.strerror or error}", ""))
+
+
+def _read_tokens(file: SourceFile, tokenizer: Tokenizer | None, reject: Reject) -> Iterator[Document]:
+    if tokenizer is None:
+        raise CorpusError(
+            f"{file.origin}: holds token ids, which no tokenizer can be trained on; name corpora of text in "
+            "tokenizer.train.corpora, or the tokenizer that they were made with"
+        )
+    for index, text in spell_documents(file, tokenizer):
+        yield from _accept(text, f"{file.origin}#{index}", f"{file.origin}#{index}", reject)
 
 
 def _accept_record(

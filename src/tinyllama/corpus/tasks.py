@@ -157,7 +157,7 @@ def run_task(  # noqa: PLR0913, PLR0917  # the stations of a task
             stack.callback(split.writer.close)
         quarantine = Quarantine(stack.enter_context((beside / REJECTED).open("w", encoding="utf-8")))
         counts = Counts()
-        for batch in _batches(read_task(settings.corpus, task, quarantine)):
+        for batch in _batches(read_task(settings.corpus, task, quarantine, tokenizer)):
             encoded = encoder.encode([document.text for document in batch], [document.origin for document in batch])
             counts = _add_batch(settings, batch, _within(encoded, tokenizer), splits, counts)
             progress(counts)
