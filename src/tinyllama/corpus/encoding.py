@@ -124,6 +124,7 @@ class FastEngine:
         self.name = f"fastokens {version('fastokens')}"
         self.definition = definition or json.dumps(_without_specials(tokenizer_json(tokenizer.model_file)))
         self._tokenizer = tokenizer
+        self._reads_bytes = not tokenizer.has_piece(_BYTE_SPELLING[0])
 
     @cached_property
     def _engine(self) -> Any:  # noqa: ANN401  # it ships no types
@@ -136,6 +137,8 @@ class FastEngine:
         """Ids of texts."""
         ids, bounds = self._engine.encode_batch_flat(list(texts))
         encoded = Encoded(np.frombuffer(ids, "<u4"), np.frombuffer(bounds, "<u8").astype(np.int64))
+        if not self._reads_bytes:
+            return encoded
         spelled = [index for index, text in enumerate(texts) if _BYTE_SPELLING in text]
         return self._corrected(encoded, texts, spelled) if spelled else encoded
 
@@ -149,7 +152,7 @@ class FastEngine:
 
 _BYTE_SPELLING = "<0x"
 """How the byte pieces begin. Where a vocabulary has no "<", fastokens reads their spelling in a text as the piece;
-a text that has it is left to the reference."""
+a text that has it is left to the reference. Llama 2's vocabulary has it, so that merges never get as far."""
 
 
 def _without_specials(state: dict[str, Any]) -> dict[str, Any]:
