@@ -136,19 +136,37 @@ def _facts(work: Path, shard: Shard) -> Path:
 
 
 def assemble(
-    work: Path, results: Sequence[dict[str, Any]], shards: dict[str, list[Shard]], folder: Path
+    work: Path, results: Sequence[dict[str, Any]], dtype: np.dtype[Any], folder: Path, workers: int
 ) -> dict[str, dict[str, Any]]:
-    """Move finished shards into a folder, and write there the index of each split and what the tasks kept aside.
+    """Write shards, the index of each split and what the tasks kept aside into a folder.
+
+    Args:
+        work: where the tasks' folders are; shards are made there first, so that a finished one is kept.
+        results: of the tasks.
+        dtype: of a token.
+        folder: being made.
+        workers: threads; hashing and copying leave others free to run.
 
     Returns:
         the manifest's entry of each split.
+
+    Raises:
+        CorpusError: see `write_shard`.
     """
-    entries = {}
+    shards = plan_shards(work, results, dtype)
+    parts = {split: [result["splits"][split] for result in results] for split in SPLITS}
+    with ThreadPoolExecutor(workers) as threads:
+        writing = [
+            threads.submit(write_shard, work, shard, dtype.itemsize) for split in SPLITS for shard in shards[split]
+        ]
+        for split in SPLITS:
+            _write_index(work, parts[split], split, folder / index_file(split))
+        for written in writing:
+            written.result()
+    entries: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
-        parts = [result["splits"][split] for result in results]
-        entries[split] = {key: sum(part[key] for part in parts) for key in ("documents", "tokens", "bytes")}
+        entries[split] = {key: sum(part[key] for part in parts[split]) for key in ("documents", "tokens", "bytes")}
         entries[split]["shards"] = [finished_shard(work, shard) for shard in shards[split]]
-        _write_index(work, parts, split, folder / index_file(split))
         for shard in shards[split]:
             (work / shard.file).replace(folder / shard.file)
     for name in (REJECTED, FILES):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tinyllama.corpus.assembly import assemble, plan_shards, write_shard
+from tinyllama.corpus.assembly import assemble
 from tinyllama.corpus.builtin import builtin_facts
 from tinyllama.corpus.documents import TASK_BYTES, plan_tasks
 from tinyllama.corpus.encoding import open_engine
@@ -116,17 +115,12 @@ def _assemble(  # noqa: PLR0913, PLR0917  # what becomes of finished tasks
     facts: dict[str, Any],
 ) -> None:
     """Make the corpus out of finished tasks; its manifest has `facts`, and what only the files tell."""
-    shards = plan_shards(work, results, dtype)
-    every = [shard for part in shards.values() for shard in part]
-    with ThreadPoolExecutor(workers) as threads:  # hashing and copying leave other threads free to run
-        for done in [threads.submit(write_shard, work, shard, dtype.itemsize) for shard in every]:
-            done.result()
     with new_directory(folder) as beside:
         with (beside / REJECTED).open("w", encoding="utf-8") as file:
             quarantine = Quarantine(file)
             for rejected in skipped:
                 quarantine(rejected)
-        manifest = facts | {"dtype": dtype.name, "splits": assemble(work, results, shards, beside)}
+        manifest = facts | {"dtype": dtype.name, "splits": assemble(work, results, dtype, beside, workers)}
         known = {shard["file"]: shard["sha256"] for part in manifest["splits"].values() for shard in part["shards"]}
         manifest["files"] = file_facts(beside, known)
         write_json(beside / MANIFEST, manifest)
