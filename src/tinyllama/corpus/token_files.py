@@ -57,14 +57,14 @@ class Special(NamedTuple):
 class TokenDocument(NamedTuple):
     """Ids of a document."""
 
-    index: int
-    """Among those that begin in the file."""
+    number: int
+    """Among those that begin in the file, from 0."""
     ids: NDArray[np.int64]
     """BOS and EOS included, where the file has them."""
 
 
 def spell_documents(file: SourceFile, tokenizer: Tokenizer) -> Iterator[tuple[int, str]]:
-    """The documents of a file of token ids as text, each with its index.
+    """The documents of a file of token ids as text, each with its number.
 
     Args:
         file: of ids that this tokenizer gave.
@@ -77,7 +77,7 @@ def spell_documents(file: SourceFile, tokenizer: Tokenizer) -> Iterator[tuple[in
     """
     special = Special(tokenizer.bos_id, tokenizer.eos_id)
     seen = same = 0
-    for index, ids in read_token_documents(file, special):
+    for number, ids in read_token_documents(file, special):
         if len(ids) and not 0 <= ids.min() <= ids.max() < tokenizer.vocab_size:
             raise _foreign(file)
         plain = ids[(ids != special.bos) & (ids != special.eos)].tolist()
@@ -86,7 +86,7 @@ def spell_documents(file: SourceFile, tokenizer: Tokenizer) -> Iterator[tuple[in
             seen, same = seen + 1, same + (tokenizer.encode([text])[0] == plain)
         if seen == _COMPARED and 2 * same < seen:
             raise _foreign(file)
-        yield index, text
+        yield number, text
     if 2 * same < seen:
         raise _foreign(file)
 
