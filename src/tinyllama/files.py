@@ -65,7 +65,7 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  # any JSON valu
 
 
 @contextmanager
-def new_directory(path: Path, mark: str = "partial", *, flush: bool = True) -> Iterator[Path]:
+def new_directory(path: Path, mark: str = "partial", *, unflushed: str | None = None) -> Iterator[Path]:
     """Yield a directory beside `path` that becomes `path` when the block ends well, and vanishes if not.
 
     Every file in it is fsynced before the rename. What stood at `path` is replaced only then.
@@ -73,8 +73,8 @@ def new_directory(path: Path, mark: str = "partial", *, flush: bool = True) -> I
     Args:
         path: what it becomes.
         mark: in its name till then; processes that may write the same directory at once need their own.
-        flush: fsync; without, a power failure may leave the directory with damaged files, which its reader has to
-            find.
+        unflushed: suffix of files that are not fsynced, which a power failure may leave damaged; their reader has to
+            compare them with a hash.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{mark}")
@@ -82,9 +82,10 @@ def new_directory(path: Path, mark: str = "partial", *, flush: bool = True) -> I
     beside.mkdir()
     try:
         yield beside
-        if flush:
-            for entry in [*sorted(beside.rglob("*"), reverse=True), beside]:
+        for entry in sorted(beside.rglob("*"), reverse=True):
+            if entry.suffix != unflushed:
                 fsync_path(entry)
+        fsync_path(beside)
         if path.exists():
             replaced = path.with_name(f".{path.name}.replaced")
             shutil.rmtree(replaced, ignore_errors=True)
@@ -93,7 +94,6 @@ def new_directory(path: Path, mark: str = "partial", *, flush: bool = True) -> I
             shutil.rmtree(replaced)
         else:
             beside.rename(path)
-        if flush:
-            fsync_path(path.parent)
+        fsync_path(path.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from tinyllama.corpus.manifest import SPLITS
 from tinyllama.corpus.shards import SHARD_TOKENS, shard_name
@@ -73,7 +73,7 @@ def _shards(work: Path, results: Sequence[dict[str, Any]], split: str, item: int
 def write_shard(work: Path, shard: Shard, item: int) -> None:
     """Put a shard together in the work folder, unless that is done.
 
-    The tasks' files are compared with their hashes, and what is written is read back and compared with them.
+    What is written is read back and compared with the hashes that the tasks took of what they wrote.
 
     Raises:
         CorpusError: a task's file is not what was written to it, or the disk gives back something else.
@@ -81,46 +81,53 @@ def write_shard(work: Path, shard: Shard, item: int) -> None:
     if finished_shard(work, shard) is not None:
         return
     beside = work / f".{shard.file}.partial-{os.getpid()}"
+    with beside.open("wb") as out:
+        for piece in shard.pieces:
+            with piece.file.open("rb") as file:
+                file.seek(piece.offset)
+                for count in _chunks(piece.bytes):
+                    out.write(file.read(count))
     with ThreadPoolExecutor(2) as threads:
-        checked = threads.submit(_check_pieces, shard, work)
-        with beside.open("wb") as out:
-            for chunk in _chunks(shard):
-                out.write(chunk)
-        flushed = threads.submit(fsync_path, beside)
-        sha256, size = _compare(beside, shard), beside.stat().st_size
-        checked.result()
+        flushed, hashed = threads.submit(fsync_path, beside), threads.submit(sha256_file, beside)
+        _check_pieces(beside, shard, work)
         flushed.result()
-    if sha256 is None or size != sum(piece.bytes for piece in shard.pieces):
-        raise CorpusError(f"{work / shard.file}: the disk gives back other bytes than were written to it; replace it")
+    tokens = sum(piece.bytes for piece in shard.pieces) // item
     beside.replace(work / shard.file)
-    write_json(_facts(work, shard), {"file": shard.file, "tokens": size // item, "sha256": sha256})
+    write_json(_facts(work, shard), {"file": shard.file, "tokens": tokens, "sha256": hashed.result()})
 
 
-def _check_pieces(shard: Shard, work: Path) -> None:
-    """Compare the tasks' files that begin in a shard with their hashes."""
-    for piece in shard.pieces:
-        if piece.offset == 0 and sha256_file(piece.file) != piece.sha256:
-            raise CorpusError(f"{piece.file}: is not what was written to it; delete {work} and prepare again")
+def _check_pieces(path: Path, shard: Shard, work: Path) -> None:
+    """Compare each part of a written shard with the hash of what its task wrote.
+
+    Of a task's file that goes on in another shard, the file is compared with its hash, and the part with the file.
+    """
+    with path.open("rb") as written:
+        for piece in shard.pieces:
+            wanted = piece.sha256
+            if piece.bytes != piece.file.stat().st_size:
+                with piece.file.open("rb") as file:
+                    file.seek(piece.offset)
+                    wanted = _hash(file, piece.bytes)
+                if sha256_file(piece.file) != piece.sha256:
+                    wanted = ""
+            if _hash(written, piece.bytes) != wanted:
+                raise CorpusError(
+                    f"{piece.file} or its copy in {path}: is not what was written to it; delete {work} and prepare "
+                    "again, on another disk if that does not help"
+                )
 
 
-def _chunks(shard: Shard) -> Iterator[bytes]:
-    """The bytes of a shard, out of its pieces."""
-    for piece in shard.pieces:
-        with piece.file.open("rb") as file:
-            file.seek(piece.offset)
-            for start in range(0, piece.bytes, _CHUNK):
-                yield file.read(min(_CHUNK, piece.bytes - start))
-
-
-def _compare(path: Path, shard: Shard) -> str | None:
-    """Hex SHA-256 of a file, or None if it is not the shard."""
+def _hash(file: BinaryIO, size: int) -> str:
+    """Hex SHA-256 of the next `size` bytes."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for chunk in _chunks(shard):
-            if file.read(len(chunk)) != chunk:
-                return None
-            digest.update(chunk)
+    for count in _chunks(size):
+        digest.update(file.read(count))
     return digest.hexdigest()
+
+
+def _chunks(size: int) -> Iterator[int]:
+    """How many bytes to read at a time."""
+    return (min(_CHUNK, size - start) for start in range(0, size, _CHUNK))
 
 
 def finished_shard(work: Path, shard: Shard) -> dict[str, Any] | None:

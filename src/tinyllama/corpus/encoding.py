@@ -53,8 +53,10 @@ class Engine(Protocol):
 
     name: str
     """Library and version, for the manifest."""
-    definition: str
-    """What another process opens the same engine with, sooner than from the tokenizer alone."""
+
+    @property
+    def definition(self) -> str:
+        """What another process opens the same engine with, sooner than from the tokenizer alone."""
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Ids of texts."""
@@ -112,19 +114,20 @@ class FastEngine:
     """`fastokens`: the merges of a SentencePiece BPE in Rust, several times as fast."""
 
     def __init__(self, tokenizer: TextTokenizer, definition: str = "") -> None:
-        """Build the engine.
+        """Describe the engine; it is built when it is used, and fails then if the model is not of Llama's kind.
 
         Args:
             tokenizer: the reference.
             definition: of another such engine; "" to make it out of the tokenizer.
-
-        Raises:
-            CorpusError: the SentencePiece model is not of Llama's kind.
         """
         self.name = f"fastokens {version('fastokens')}"
-        self.definition = definition or json.dumps(_without_specials(tokenizer_json(tokenizer.model_file)))
-        self._tokenizer = tokenizer
+        self._tokenizer, self._given = tokenizer, definition
         self._reads_bytes = not tokenizer.has_piece(_BYTE_SPELLING[0])
+
+    @cached_property
+    def definition(self) -> str:
+        """A tokenizer.json."""
+        return self._given or json.dumps(_without_specials(tokenizer_json(self._tokenizer.model_file)))
 
     @cached_property
     def _engine(self) -> Any:  # noqa: ANN401  # it ships no types

@@ -68,9 +68,12 @@ def run_tasks(  # noqa: PLR0913, PLR0917  # what each task needs, and how
         for index in pending:
             run_task(settings, tasks[index], index, tokenizer, engine, _Poster(board, index, progress))
         return
-    start = (settings, tasks, type(tokenizer), tokenizer.model_file, engine.definition, board)
+    start = (settings, tasks, type(tokenizer), tokenizer.model_file, board)
     with _pool(workers, start) as pool:
-        _follow([pool.submit(_run, index) for index in pending], lambda: progress(_total(board)))
+        ready = [pool.submit(_stand_by) for _ in range(workers)]
+        definition = engine.definition  # made while they start
+        runs = [pool.submit(_run, index, definition) for index in pending]
+        _follow([*ready, *runs], lambda: progress(_total(board)))
 
 
 @contextmanager
@@ -102,39 +105,37 @@ def _follow(futures: list[Future[None]], look: Callable[[], None]) -> None:
 class _Worker:
     """A tokenizer and its engine, opened once."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        tasks: Sequence[Task],
-        tokenizer: TextTokenizer,
-        definition: str,
-        board: Any,  # noqa: ANN401  # ctypes
-    ) -> None:
+    def __init__(self, settings: Settings, tasks: Sequence[Task], tokenizer: TextTokenizer, board: Any) -> None:  # noqa: ANN401  # ctypes
         tokenizer.threads = 1
         self._settings, self._tasks, self._tokenizer, self._board = settings, tasks, tokenizer, board
-        self._engine = open_engine(tokenizer, definition)
+        self._engine: Engine | None = None
 
-    def run(self, index: int) -> None:
+    def run(self, index: int, definition: str) -> None:
+        if self._engine is None:
+            self._engine = open_engine(self._tokenizer, definition)
         poster = _Poster(self._board, index, lambda _: None)
         run_task(self._settings, self._tasks[index], index, self._tokenizer, self._engine, poster)
 
 
-def _start_worker(  # noqa: PLR0913, PLR0917  # all that a worker needs
+def _start_worker(
     settings: Settings,
     tasks: Sequence[Task],
     kind: type[TextTokenizer],
     model_file: Path,
-    definition: str,
     board: Any,  # noqa: ANN401  # ctypes
 ) -> None:
     global _worker  # noqa: PLW0603  # a process pool passes state to its workers in no other way
     _outlive_nobody()
     os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"
-    _worker = _Worker(settings, tasks, kind(model_file), definition, board)
+    _worker = _Worker(settings, tasks, kind(model_file), board)
 
 
-def _run(index: int) -> None:
-    _worker.run(index)
+def _stand_by() -> None:
+    """Nothing: a worker that is asked for it starts."""
+
+
+def _run(index: int, definition: str) -> None:
+    _worker.run(index, definition)
 
 
 def _outlive_nobody() -> None:

@@ -15,7 +15,7 @@ from tinyllama.corpus.encoding import CheckedEncoder
 from tinyllama.corpus.held_out import is_held_out
 from tinyllama.corpus.manifest import HELD_OUT, SPLITS, TRAIN
 from tinyllama.corpus.rejection import Quarantine
-from tinyllama.corpus.shards import ShardWriter, token_dtype
+from tinyllama.corpus.shards import SHARD_SUFFIX, ShardWriter, token_dtype
 from tinyllama.errors import CorpusError
 from tinyllama.files import new_directory, write_json
 
@@ -150,8 +150,9 @@ def run_task(  # noqa: PLR0913, PLR0917  # the stations of a task
     head = [tokenizer.bos_id] if settings.bos else []
     tail = [tokenizer.eos_id] if settings.eos else []
     encoder = CheckedEncoder(tokenizer, engine, every=settings.exact_all)
-    # Nothing waits for the disk: tokens are compared with their hashes when they become shards.
-    with new_directory(folder, mark=f"partial-{os.getpid()}", flush=False) as beside, ExitStack() as stack:
+    # Tokens do not wait for the disk: they are compared with their hashes when they become shards.
+    partial = new_directory(folder, mark=f"partial-{os.getpid()}", unflushed=SHARD_SUFFIX)
+    with partial as beside, ExitStack() as stack:
         splits = {split: _Split(beside, split, tokenizer.vocab_size, head, tail) for split in SPLITS}
         for split in splits.values():
             stack.callback(split.writer.close)
