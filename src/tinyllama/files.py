@@ -71,7 +71,9 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  # any JSON valu
 
 
 @contextmanager
-def new_directory(path: Path, mark: str = "partial", *, keep: bool = False) -> Iterator[Path]:
+def new_directory(
+    path: Path, mark: str = "partial", *, keep: bool = False, unflushed: str | None = None
+) -> Iterator[Path]:
     """Yield a directory beside `path` that becomes `path` when the block ends well, and vanishes if not.
 
     Every file in it is fsynced before the rename. What stood at `path` is replaced only then.
@@ -80,6 +82,8 @@ def new_directory(path: Path, mark: str = "partial", *, keep: bool = False) -> I
         path: what it becomes.
         mark: in its name till then; processes that may write the same directory at once need their own.
         keep: let what stands at `path` by then stay, since another process made the same.
+        unflushed: suffix of files that are not fsynced, which a power failure may leave damaged; their reader has to
+            compare them with a hash.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{mark}")
@@ -88,7 +92,8 @@ def new_directory(path: Path, mark: str = "partial", *, keep: bool = False) -> I
     try:
         yield beside
         for entry in sorted(beside.rglob("*"), reverse=True):
-            fsync_path(entry)
+            if entry.suffix != unflushed:
+                fsync_path(entry)
         fsync_path(beside)
         if keep:
             _rename_unless_there(beside, path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 FOLDER = Path(__file__).parent.parent.parent / "benchmarks"
 
@@ -56,6 +57,21 @@ def test_generation_is_compared_with_transformers_in_both_its_ways(out: Path) ->
     engines = run("generate", out)["models"]["tiny"]
     for name in ("tinyllama", "transformers", "transformers, static cache + compile"):
         assert engines[name]["first_ids_in_common"] == 4
+
+
+def test_preparation_keeps_every_document_and_is_compared_with_the_tokenizer_alone(
+    out: Path, prepared: Path, tmp_path: Path
+) -> None:
+    files = [tmp_path / f"{part}.jsonl.zst" for part in range(2)]
+    for part, file in enumerate(files):
+        lines = [json.dumps({"text": f"Line {index} of part {part} says </s>.\n"}) for index in range(60)]
+        file.write_bytes(zstandard.ZstdCompressor().compress("\n".join(lines).encode()))
+    model = str(prepared / "tokenizer" / "tokenizer.model")
+    found = run("corpus", out, "--data", *map(str, files), "--tokenizer", model, "--workers", "2", "--exact")
+    ours, bare = (found["reports"][name][0] for name in ("tinyllama prepare", "bare tokenizer"))
+    assert ours["documents"] == bare["documents"] == found["exact"]["engine"]["checked"] == 120
+    assert ours["tokens"] == bare["tokens"] + 2 * 120, "BOS and EOS of each document"
+    assert ours["bytes"] == bare["bytes"]
 
 
 @pytest.mark.slow

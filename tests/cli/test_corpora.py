@@ -46,3 +46,12 @@ def test_inspect_shows_counts_and_documents_by_their_origin(family: Path) -> Non
     )
     assert {text["origin"] for text in texts} <= {"arithmetic-17", *(f"arithmetic-17{n}" for n in range(10))}
     assert texts[0]["text"]
+
+
+def test_export_prints_the_prefixes_that_megatron_takes(family: Path) -> None:
+    done = run("corpus", "export", family / "corpora/arithmetic", "--out", family / "out")
+    assert done.returncode == 0, done.stderr
+    prefixes = done.stdout.split()
+    assert prefixes == [str(family / "out" / split) for split in ("train", "held_out")]
+    assert all(Path(prefix + suffix).is_file() for prefix in prefixes for suffix in (".bin", ".idx"))
+    assert run("corpus", "export", family / "corpora/arithmetic", "--out", family / "out").returncode == 2

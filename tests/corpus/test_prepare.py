@@ -4,13 +4,16 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
+from tinyllama.corpus.assembly import finished_shard, plan_shards, write_shard
 from tinyllama.corpus.documents import Document
 from tinyllama.corpus.held_out import is_held_out
 from tinyllama.corpus.manifest import HELD_OUT, TRAIN, open_corpus, verify_corpus
 from tinyllama.corpus.prepare import prepare_corpus
-from tinyllama.corpus.tasks import Counts
+from tinyllama.corpus.shards import SHARD_TOKENS, ShardWriter, token_dtype
+from tinyllama.corpus.tasks import Counts, task_folder
 from tinyllama.corpus.tokenizer import TextTokenizer, obtain_tokenizer
 from tinyllama.errors import CorpusError
+from tinyllama.files import sha256_file
 from tinyllama.recipe import HeldOut, Recipe, load_recipe
 
 FIELDS = "corpora.prose={size: 1K, license: none, sources: [{files: texts/*.jsonl}], held_out: {share: 20%}}"
@@ -93,6 +96,30 @@ def test_an_interrupted_preparation_leaves_no_corpus(recipe: Recipe, tokenizer: 
     assert sorted(path.name for path in root.iterdir()) == [".corpus.work", "texts"]
     with pytest.raises(CorpusError, match="no complete corpus"):
         open_corpus(root / "corpus")
+
+
+@pytest.mark.parametrize("limit", [SHARD_TOKENS, 100])
+def test_tokens_that_changed_on_the_disk_before_they_became_a_shard_stop_the_preparation(
+    tmp_path: Path, limit: int
+) -> None:
+    folder = task_folder(tmp_path, 0)
+    folder.mkdir()
+    writer = ShardWriter(folder, TRAIN, token_dtype(400))
+    writer.append(list(range(300)))
+    writer.close()
+    result = {"splits": {TRAIN: {"shards": writer.shards}, HELD_OUT: {"shards": []}}}
+    shards = plan_shards(tmp_path, [result], token_dtype(400), limit)[TRAIN]
+    for shard in shards:
+        write_shard(tmp_path, shard, 2)
+    whole = b"".join((tmp_path / shard.file).read_bytes() for shard in shards)
+    assert whole == (folder / "train-00000.bin").read_bytes()
+    assert all(
+        sha256_file(tmp_path / shard.file) == (finished_shard(tmp_path, shard) or {})["sha256"] for shard in shards
+    )
+    (folder / "train-00000.bin").write_bytes(whole[:301] + bytes([whole[301] ^ 1]) + whole[302:])
+    (tmp_path / shards[-1].file).unlink()
+    with pytest.raises(CorpusError, match=r"train-00000\.bin or its copy in .* is not what was written to it"):
+        write_shard(tmp_path, shards[-1], 2)
 
 
 def test_a_truncated_shard_is_seen_at_the_start_and_a_flipped_bit_by_verify(

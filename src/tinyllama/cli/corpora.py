@@ -155,6 +155,24 @@ def inspect(
         typer.echo(f"== {text.origin} (part {text.part}, {text.split}, token {text.start:,})\n{text.text}")
 
 
+@corpus_app.command(epilog="Example: tinyllama corpus export runs/nano/corpora/prose --out exported/prose")
+def export(
+    folder: CorpusFolder,
+    *,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder for <split>.bin and <split>.idx.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a corpus as Megatron's indexed datasets; prints what its --data-path takes."""
+    from tinyllama.corpus.manifest import open_corpus  # noqa: PLC0415
+    from tinyllama.corpus.megatron import write_megatron  # noqa: PLC0415
+
+    prefixes = [str(prefix) for prefix in write_megatron(open_corpus(folder), out)]
+    if as_json:
+        print_json(prefixes)
+    else:
+        typer.echo("\n".join(prefixes))
+
+
 def _tokenizer_folder(folder: Path) -> Path:
     """The tokenizer of the family that a corpus lies in."""
     return folder.resolve().parents[1] / "tokenizer"

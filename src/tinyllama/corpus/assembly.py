@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from typing import TYPE_CHECKING, Any, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from tinyllama.corpus.manifest import SPLITS
 from tinyllama.corpus.shards import SHARD_TOKENS, shard_name
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-_CHUNK = 1 << 22
+_CHUNK = 1 << 20
 _INDEX_ROWS = 1 << 16
 
 
@@ -32,6 +33,8 @@ class Piece(NamedTuple):
     file: Path
     offset: int
     bytes: int
+    sha256: str
+    """Of the whole file."""
 
 
 class Shard(NamedTuple):
@@ -56,7 +59,8 @@ def _shards(work: Path, results: Sequence[dict[str, Any]], split: str, item: int
             done = 0
             while done < shard["tokens"]:
                 here = min(room, shard["tokens"] - done)
-                pieces.append(Piece(task_folder(work, index) / shard["file"], done * item, here * item))
+                file = task_folder(work, index) / shard["file"]
+                pieces.append(Piece(file, done * item, here * item, shard["sha256"]))
                 done, room = done + here, room - here
                 if not room:
                     yield Shard(shard_name(split, number), tuple(pieces))
@@ -66,34 +70,63 @@ def _shards(work: Path, results: Sequence[dict[str, Any]], split: str, item: int
 
 
 def write_shard(work: Path, shard: Shard, item: int) -> None:
-    """Put a shard together in the work folder, unless that is done; what is written is read back and compared.
+    """Put a shard together in the work folder, unless that is done.
+
+    What is written is read back and compared with the hashes that the tasks took of what they wrote.
 
     Raises:
-        CorpusError: a task's file is shorter than it was, or the disk gives back something else.
+        CorpusError: a task's file is not what was written to it, or the disk gives back something else.
     """
     if finished_shard(work, shard) is not None:
         return
     beside = work / f".{shard.file}.{unique_mark()}"
-    digest = hashlib.sha256()
     with beside.open("wb") as out:
         for piece in shard.pieces:
             with piece.file.open("rb") as file:
                 file.seek(piece.offset)
-                left = piece.bytes
-                while left:
-                    data = file.read(min(_CHUNK, left))
-                    if not data:
-                        raise CorpusError(f"{piece.file}: is shorter than it was; delete {work} and prepare again")
-                    out.write(data)
-                    digest.update(data)
-                    left -= len(data)
-    fsync_path(beside)
-    sha256 = digest.hexdigest()
-    if sha256_file(beside) != sha256:
-        raise CorpusError(f"{work / shard.file}: the disk gives back other bytes than were written to it; replace it")
+                for count in _chunks(piece.bytes):
+                    out.write(file.read(count))
+    with ThreadPoolExecutor(2) as threads:
+        flushed, hashed = threads.submit(fsync_path, beside), threads.submit(sha256_file, beside)
+        _check_pieces(beside, shard, work)
+        flushed.result()
     tokens = sum(piece.bytes for piece in shard.pieces) // item
     beside.replace(work / shard.file)
-    write_json(_facts(work, shard), {"file": shard.file, "tokens": tokens, "sha256": sha256})
+    write_json(_facts(work, shard), {"file": shard.file, "tokens": tokens, "sha256": hashed.result()})
+
+
+def _check_pieces(path: Path, shard: Shard, work: Path) -> None:
+    """Compare each part of a written shard with the hash of what its task wrote.
+
+    Of a task's file that goes on in another shard, the file is compared with its hash, and the part with the file.
+    """
+    with path.open("rb") as written:
+        for piece in shard.pieces:
+            wanted = piece.sha256
+            if piece.bytes != piece.file.stat().st_size:
+                with piece.file.open("rb") as file:
+                    file.seek(piece.offset)
+                    wanted = _hash(file, piece.bytes)
+                if sha256_file(piece.file) != piece.sha256:
+                    wanted = ""
+            if _hash(written, piece.bytes) != wanted:
+                raise CorpusError(
+                    f"{piece.file} or its copy in {path}: is not what was written to it; delete {work} and prepare "
+                    "again, on another disk if that does not help"
+                )
+
+
+def _hash(file: BinaryIO, size: int) -> str:
+    """Hex SHA-256 of the next `size` bytes."""
+    digest = hashlib.sha256()
+    for count in _chunks(size):
+        digest.update(file.read(count))
+    return digest.hexdigest()
+
+
+def _chunks(size: int) -> Iterator[int]:
+    """How many bytes to read at a time."""
+    return (min(_CHUNK, size - start) for start in range(0, size, _CHUNK))
 
 
 def finished_shard(work: Path, shard: Shard) -> dict[str, Any] | None:
@@ -109,19 +142,37 @@ def _facts(work: Path, shard: Shard) -> Path:
 
 
 def assemble(
-    work: Path, results: Sequence[dict[str, Any]], shards: dict[str, list[Shard]], folder: Path
+    work: Path, results: Sequence[dict[str, Any]], dtype: np.dtype[Any], folder: Path, workers: int
 ) -> dict[str, dict[str, Any]]:
-    """Move finished shards into a folder, and write there the index of each split and what the tasks kept aside.
+    """Write shards, the index of each split and what the tasks kept aside into a folder.
+
+    Args:
+        work: where the tasks' folders are; shards are made there first, so that a finished one is kept.
+        results: of the tasks.
+        dtype: of a token.
+        folder: being made.
+        workers: threads; hashing and copying leave others free to run.
 
     Returns:
         the manifest's entry of each split.
+
+    Raises:
+        CorpusError: see `write_shard`.
     """
-    entries = {}
+    shards = plan_shards(work, results, dtype)
+    parts = {split: [result["splits"][split] for result in results] for split in SPLITS}
+    with ThreadPoolExecutor(workers) as threads:
+        writing = [
+            threads.submit(write_shard, work, shard, dtype.itemsize) for split in SPLITS for shard in shards[split]
+        ]
+        for split in SPLITS:
+            _write_index(work, parts[split], split, folder / index_file(split))
+        for written in writing:
+            written.result()
+    entries: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
-        parts = [result["splits"][split] for result in results]
-        entries[split] = {key: sum(part[key] for part in parts) for key in ("documents", "tokens", "bytes")}
+        entries[split] = {key: sum(part[key] for part in parts[split]) for key in ("documents", "tokens", "bytes")}
         entries[split]["shards"] = [finished_shard(work, shard) for shard in shards[split]]
-        _write_index(work, parts, split, folder / index_file(split))
         for shard in shards[split]:
             (work / shard.file).replace(folder / shard.file)
     for name in (REJECTED, FILES):

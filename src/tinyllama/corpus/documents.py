@@ -19,7 +19,8 @@ from tinyllama.corpus.builtin import read_builtin
 from tinyllama.corpus.records import BYTE_ORDER_MARK, UTF_16_MARKS, lookup, read_records, record_suffix
 from tinyllama.corpus.rejection import Rejected
 from tinyllama.corpus.source_files import FileFinder, is_url
-from tinyllama.errors import SourceError
+from tinyllama.corpus.token_files import is_token_file, spell_documents
+from tinyllama.errors import CorpusError, SourceError
 from tinyllama.recipe import Filter
 
 if TYPE_CHECKING:
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
     from tinyllama.corpus.records import Record
     from tinyllama.corpus.rejection import Reject
     from tinyllama.corpus.source_files import SourceFile
+    from tinyllama.corpus.tokenizer import Tokenizer
     from tinyllama.recipe.schema import Corpus, Source
 
 TASK_BYTES = 16_000_000
-"""Files of a source are read as one task until they have so many bytes together."""
+"""Files of a source are read as one task until they have so many bytes of text together."""
 
 _EXCERPT = 120
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -46,7 +48,8 @@ class Document:
 
     text: str
     origin: str
-    """Where it stands: `path:line` in JSON Lines, `path#row` in Parquet, else `path` or a builtin's name."""
+    """Where it stands: `path:line` in JSON Lines, `path#row` in Parquet and files of token ids, else `path` or a
+    builtin's name."""
     group: str
     """The whole source document it belongs to; pieces of a group are neighbours."""
     part: int
@@ -65,6 +68,11 @@ class Task(NamedTuple):
     def size(self) -> int:
         """Bytes of the files."""
         return sum(file.bytes for file in self.files)
+
+    @property
+    def text_bytes(self) -> int:
+        """Of text that is expected in its files."""
+        return sum(file.text_bytes for file in self.files)
 
 
 def read_documents(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") -> Iterator[Document]:
@@ -114,7 +122,7 @@ def _groups(files: list[SourceFile], limit: int | None) -> Iterator[tuple[Source
     size = 0
     for file in files:
         group.append(file)
-        size += file.bytes
+        size += file.text_bytes
         if limit is not None and size >= limit:
             yield tuple(group)
             group, size = [], 0
@@ -122,7 +130,7 @@ def _groups(files: list[SourceFile], limit: int | None) -> Iterator[tuple[Source
         yield tuple(group)
 
 
-def read_task(corpus: Corpus, task: Task, reject: Reject) -> Iterator[Document]:
+def read_task(corpus: Corpus, task: Task, reject: Reject, tokenizer: Tokenizer | None = None) -> Iterator[Document]:
     """The documents of a task, in order.
 
     What `where` does not keep is left out, `limit` stops after the whole document that reaches that many
@@ -134,15 +142,18 @@ def read_task(corpus: Corpus, task: Task, reject: Reject) -> Iterator[Document]:
         reject: receives what could not be used: invalid UTF-8, UTF-16, text that is empty or all white space,
             lines that are no JSON object, fields that are missing, given twice or no string, and damaged or
             truncated files; and documents in which lone halves of surrogate pairs were replaced.
+        tokenizer: spells the ids in files of token ids.
 
     Raises:
+        CorpusError: a file of token ids has another tokenizer's, contradicts itself, or there is no tokenizer.
         SourceError: a builtin source cannot be had, or a remote file not be read.
     """
     source = corpus.sources[task.source]
     if source.builtin is not None:
         documents = _read_builtin(source.builtin, reject)
     else:
-        read = partial(_read_file, source=source, keep=Filter(source.where) if source.where else None, reject=reject)
+        keep = Filter(source.where) if source.where else None
+        read = partial(_read_file, source=source, keep=keep, reject=reject, tokenizer=tokenizer)
         documents = chain.from_iterable(map(read, task.files))
     yield from _cut(_limit(documents, source.limit), corpus.cut)
 
@@ -181,7 +192,8 @@ def _cut(documents: Iterable[Document], limit: int | None) -> Iterator[Document]
         if document.group != group:
             group, part = document.group, 0
         for piece in cut_text(document.text, limit) if limit else [document.text]:
-            yield replace(document, text=piece, part=part)
+            is_whole = part == document.part and len(piece) == len(document.text)
+            yield document if is_whole else replace(document, text=piece, part=part)
             part += 1
 
 
@@ -193,9 +205,14 @@ def _read_builtin(name: str, reject: Reject) -> Iterator[Document]:
             yield from _accept(raw.data, raw.origin, raw.group, reject)
 
 
-def _read_file(file: SourceFile, *, source: Source, keep: Filter | None, reject: Reject) -> Iterator[Document]:
+def _read_file(
+    file: SourceFile, *, source: Source, keep: Filter | None, reject: Reject, tokenizer: Tokenizer | None
+) -> Iterator[Document]:
     suffix = record_suffix(file.origin)
     try:
+        if is_token_file(file.origin):
+            yield from _read_tokens(file, tokenizer, reject)
+            return
         with file.open() as opened:
             if suffix is None:
                 yield from _accept(opened.read(), file.origin, file.origin, reject)
@@ -206,6 +223,16 @@ def _read_file(file: SourceFile, *, source: Source, keep: Filter | None, reject:
         if is_url(file.place):  # a network that fails now may work later: nothing may be lost by it
             raise SourceError(f"{file.place}: reading failed ({error}); run the same command again") from error
         reject(Rejected(file.origin, f"the file cannot be read: {error.strerror or error}", ""))
+
+
+def _read_tokens(file: SourceFile, tokenizer: Tokenizer | None, reject: Reject) -> Iterator[Document]:
+    if tokenizer is None:
+        raise CorpusError(
+            f"{file.origin}: holds token ids, which no tokenizer can be trained on; name corpora of text in "
+            "tokenizer.train.corpora, or the tokenizer that they were made with"
+        )
+    for index, text in spell_documents(file, tokenizer):
+        yield from _accept(text, f"{file.origin}#{index}", f"{file.origin}#{index}", reject)
 
 
 def _accept_record(
@@ -242,7 +269,7 @@ def _accept(data: bytes | str, origin: str, group: str, reject: Reject) -> Itera
             found = "UTF-16, not UTF-8: convert it" if data.startswith(UTF_16_MARKS) else "not valid UTF-8"
             reject(Rejected(origin, f"{found} (byte {error.start})", _excerpt(data)))
             return
-    if not text.strip():
+    if not text or text.isspace():
         reject(Rejected(origin, "empty: no text but white space", _excerpt(text), "empty"))
     elif "\0" in text and text.count("\0") > _MOST_NULS * len(text):
         share = text.count("\0") / len(text)
@@ -251,9 +278,18 @@ def _accept(data: bytes | str, origin: str, group: str, reject: Reject) -> Itera
         yield Document(text, origin, group, 0)
 
 
+def utf8_bytes(text: str) -> int:
+    """Size of a text in UTF-8.
+
+    Raises:
+        UnicodeEncodeError: it has halves of surrogate pairs.
+    """
+    return len(text) if text.isascii() else len(text.encode())  # the first is known without looking
+
+
 def _is_encodable(text: str) -> bool:
     try:
-        text.encode()
+        utf8_bytes(text)
     except UnicodeEncodeError:
         return False
     return True

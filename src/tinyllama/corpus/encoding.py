@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import zlib
+from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_ONE_IN = 128
-"""How many documents there are for each that is encoded twice."""
-_FIRST = 8
-"""Documents at the beginning of each task that are encoded twice."""
+_ONE_IN = 1024
+"""How many documents there are for each that is encoded twice, which takes nine times as long."""
+_FIRST, _SHORT = 8, 10_000
+"""Documents at the beginning of each task that are encoded twice: the very first, and others that are short."""
 _LONG = 1_000_000
 """Characters. SentencePiece takes a minute for ten million, so longer texts are no part of a sample, and are divided
 where it is the only engine."""
@@ -53,6 +54,10 @@ class Engine(Protocol):
     name: str
     """Library and version, for the manifest."""
 
+    @property
+    def definition(self) -> str:
+        """What another process opens the same engine with, sooner than from the tokenizer alone."""
+
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Ids of texts."""
 
@@ -62,9 +67,8 @@ class ReferenceEngine:
 
     def __init__(self, tokenizer: TextTokenizer) -> None:
         library = "tokenizers" if isinstance(tokenizer, JsonTokenizer) else "sentencepiece"
-        self.name = f"{library} {version(library)}"
+        self.name, self.definition = f"{library} {version(library)}", ""
         self._tokenizer = tokenizer
-
         self._divide = divide_text if can_divide(tokenizer) else None
 
     def encode(self, texts: Sequence[str]) -> Encoded:
@@ -109,22 +113,35 @@ def divide_text(text: str, limit: int) -> list[str]:
 class FastEngine:
     """`fastokens`: the merges of a SentencePiece BPE in Rust, several times as fast."""
 
-    def __init__(self, tokenizer: TextTokenizer) -> None:
-        """Build the engine.
+    def __init__(self, tokenizer: TextTokenizer, definition: str = "") -> None:
+        """Describe the engine; it is built when it is used, and fails then if the model is not of Llama's kind.
 
-        Raises:
-            CorpusError: the SentencePiece model is not of Llama's kind.
+        Args:
+            tokenizer: the reference.
+            definition: of another such engine; "" to make it out of the tokenizer.
         """
+        self.name = f"fastokens {version('fastokens')}"
+        self._tokenizer, self._given = tokenizer, definition
+        self._reads_bytes = not tokenizer.has_piece(_BYTE_SPELLING[0])
+
+    @cached_property
+    def definition(self) -> str:
+        """A tokenizer.json."""
+        return self._given or json.dumps(_without_specials(tokenizer_json(self._tokenizer.model_file)))
+
+    @cached_property
+    def _engine(self) -> Any:  # noqa: ANN401  # it ships no types
+        """Built by the process that encodes, which the one that only divides the work is not."""
         from fastokens import Tokenizer  # noqa: PLC0415  # an extra
 
-        self.name = f"fastokens {version('fastokens')}"
-        self._engine = Tokenizer.from_json_str(json.dumps(_without_specials(tokenizer_json(tokenizer.model_file))))
-        self._tokenizer = tokenizer
+        return Tokenizer.from_json_str(self.definition)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Ids of texts."""
         ids, bounds = self._engine.encode_batch_flat(list(texts))
         encoded = Encoded(np.frombuffer(ids, "<u4"), np.frombuffer(bounds, "<u8").astype(np.int64))
+        if not self._reads_bytes:
+            return encoded
         spelled = [index for index, text in enumerate(texts) if _BYTE_SPELLING in text]
         return self._corrected(encoded, texts, spelled) if spelled else encoded
 
@@ -138,7 +155,7 @@ class FastEngine:
 
 _BYTE_SPELLING = "<0x"
 """How the byte pieces begin. Where a vocabulary has no "<", fastokens reads their spelling in a text as the piece;
-a text that has it is left to the reference."""
+a text that has it is left to the reference. Llama 2's vocabulary has it, so that merges never get as far."""
 
 
 def _without_specials(state: dict[str, Any]) -> dict[str, Any]:
@@ -154,14 +171,19 @@ def _without_specials(state: dict[str, Any]) -> dict[str, Any]:
     return state | {"model": model, "added_tokens": [], "post_processor": None}
 
 
-def open_engine(tokenizer: TextTokenizer) -> Engine:
-    """The fastest engine that is installed and knows this kind of tokenizer."""
+def open_engine(tokenizer: TextTokenizer, definition: str = "") -> Engine:
+    """The fastest engine that is installed and knows this kind of tokenizer.
+
+    Args:
+        tokenizer: the reference.
+        definition: of the same engine in another process, if there is one.
+    """
     if isinstance(tokenizer, JsonTokenizer):
         return ReferenceEngine(tokenizer)
     if find_spec("fastokens") is None:
         _log.warning("fastokens is not installed: SentencePiece encodes, at about a fifth of the speed")
         return ReferenceEngine(tokenizer)
-    return FastEngine(tokenizer)
+    return FastEngine(tokenizer, definition)
 
 
 class CheckedEncoder:
@@ -173,8 +195,8 @@ class CheckedEncoder:
         Args:
             tokenizer: the reference.
             engine: gives the ids.
-            every: compare all documents; else the first ones and one in 128, chosen by a hash of their origin, of
-                those that have less than a million characters.
+            every: compare all documents; else the first one, short ones that follow it soon, and one in 1,024,
+                chosen by a hash of their origin, of those that have less than a million characters.
         """
         self._tokenizer, self._engine, self._every = tokenizer, engine, every
         self._is_reference = isinstance(engine, ReferenceEngine)
@@ -193,7 +215,7 @@ class CheckedEncoder:
             chosen = list(range(len(texts)))
         else:
             chosen = [index for index, text in enumerate(texts) if self._is_chosen(index, text, origins[index])]
-            references = self._tokenizer.encode([texts[index] for index in chosen])
+            references = self._tokenizer.encode([texts[index] for index in chosen]) if chosen else []
             for index, reference in zip(chosen, references, strict=True):
                 self._compare(encoded.of(index), reference, origins[index])
         self._seen += len(texts)
@@ -201,8 +223,11 @@ class CheckedEncoder:
         return encoded
 
     def _is_chosen(self, index: int, text: str, origin: str) -> bool:
-        sampled = self._seen + index < _FIRST or zlib.crc32(origin.encode()) % _ONE_IN == 0
-        return self._every or (sampled and len(text) <= _LONG)
+        if self._every:
+            return True
+        before = self._seen + index
+        is_early = before == 0 or (before < _FIRST and len(text) <= _SHORT)
+        return len(text) <= _LONG and (is_early or zlib.crc32(origin.encode()) % _ONE_IN == 0)
 
     def _compare(self, ids: NDArray[np.uint32], reference: Sequence[int], origin: str) -> None:
         if len(ids) == len(reference) and bool((ids == np.array(reference, np.uint32)).all()):

@@ -9,15 +9,16 @@ import threading
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tinyllama.corpus.encoding import open_engine
 from tinyllama.corpus.tasks import Counts
 from tinyllama.errors import CorpusError, WorkerLostError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
     from tinyllama.corpus.encoding import Engine
@@ -58,31 +59,18 @@ def run_tasks(preparation: Preparation, engine: Engine, workers: int, progress: 
         for index in pending:
             preparation.run(index, engine, _Poster(board, index, progress))
         return
-    with _pool(workers, _start_worker, (preparation, board)) as pool:
-        _follow([pool.submit(_run, index) for index in pending], lambda: progress(_total(board)))
-
-
-def run_calls(function: Callable[..., None], calls: Iterable[tuple[Any, ...]], workers: int) -> None:
-    """Call a function with each tuple of arguments, in several processes if there are several calls.
-
-    Raises:
-        WorkerLostError: a worker was killed.
-    """
-    calls = list(calls)
-    if min(workers, len(calls)) <= 1:
-        for arguments in calls:
-            function(*arguments)
-        return
-    with _pool(min(workers, len(calls)), _outlive_nobody, ()) as pool:
-        _follow([pool.submit(function, *arguments) for arguments in calls], lambda: None)
+    with _pool(workers, (preparation, board)) as pool:
+        ready = [pool.submit(_stand_by) for _ in range(workers)]
+        definition = engine.definition  # made while they start
+        runs = [pool.submit(_run, index, definition) for index in pending]
+        _follow([*ready, *runs], lambda: progress(_total(board)))
 
 
 @contextmanager
-def _pool(
-    workers: int, initializer: Callable[..., None], arguments: tuple[object, ...]
-) -> Iterator[ProcessPoolExecutor]:
+def _pool(workers: int, arguments: tuple[Any, ...]) -> Iterator[ProcessPoolExecutor]:
     context = get_context("spawn")  # a fork of a process with threads may never come back
-    with ProcessPoolExecutor(workers, context, initializer, arguments) as pool:
+    start: Callable[..., None] = _start_worker
+    with ProcessPoolExecutor(workers, context, start, arguments) as pool:
         try:
             yield pool
         except BrokenProcessPool:
@@ -104,15 +92,19 @@ def _follow(futures: list[Future[None]], look: Callable[[], None]) -> None:
         look()
 
 
-def open_worker_engine(preparation: Preparation) -> Engine:
+def open_worker_engine(preparation: Preparation, definition: str = "") -> Engine:
     """The engine of a preparation for a process that is one of many: it uses one core.
+
+    Args:
+        preparation: what it works on.
+        definition: of the engine where the preparation was started, if it is known here.
 
     Raises:
         CorpusError: another engine is installed here.
     """
     os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"
     preparation.tokenizer.threads = 1
-    engine = open_engine(preparation.tokenizer)
+    engine = open_engine(preparation.tokenizer, definition)
     if engine.name != preparation.engine:
         raise CorpusError(
             f"{platform.node()} has {engine.name} to encode with, and {preparation.engine} is used where the "
@@ -121,21 +113,28 @@ def open_worker_engine(preparation: Preparation) -> Engine:
     return engine
 
 
-class _Worker(NamedTuple):
+@dataclass
+class _Worker:
     """What is opened once for all tasks of a process."""
 
     preparation: Preparation
-    engine: Engine
     board: Any
+    engine: Engine | None = None
 
 
 def _start_worker(preparation: Preparation, board: Any) -> None:  # noqa: ANN401  # ctypes
     global _worker  # noqa: PLW0603  # a process pool passes state to its workers in no other way
     _outlive_nobody()
-    _worker = _Worker(preparation, open_worker_engine(preparation), board)
+    _worker = _Worker(preparation, board)
 
 
-def _run(index: int) -> None:
+def _stand_by() -> None:
+    """Nothing: a worker that is asked for it starts."""
+
+
+def _run(index: int, definition: str) -> None:
+    if _worker.engine is None:
+        _worker.engine = open_worker_engine(_worker.preparation, definition)
     _worker.preparation.run(index, _worker.engine, _Poster(_worker.board, index, lambda _: None))
 
 

@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tinyllama.corpus.assembly import assemble, finished_shard, plan_shards
+from tinyllama.corpus.assembly import assemble, plan_shards
 from tinyllama.corpus.builtin import builtin_facts
 from tinyllama.corpus.manifest import FORMAT, MANIFEST, TRAIN, PreparedCorpus, file_facts, open_corpus
 from tinyllama.corpus.rejection import Quarantine
@@ -55,8 +55,9 @@ class Preparation:
     """Files that no task reads."""
 
     def pending(self) -> list[int]:
-        """Tasks that are not done."""
-        return sorted(set(range(len(self.tasks))) - finished_tasks(self.settings.work))
+        """Tasks that are not done, the largest first, so that none of them is left to the end, alone."""
+        pending = sorted(set(range(len(self.tasks))) - finished_tasks(self.settings.work))
+        return sorted(pending, key=lambda index: -self.tasks[index].text_bytes)
 
     def run(self, index: int, engine: Engine, progress: Callable[[Counts], None] = lambda _counts: None) -> None:
         """Do a task, unless it is done; see `run_task`."""
@@ -79,25 +80,25 @@ class Preparation:
         dtype, work = token_dtype(self.tokenizer.vocab_size), self.settings.work
         return [(work, shard, dtype.itemsize) for part in plan_shards(work, results, dtype).values() for shard in part]
 
-    def finish(self) -> None:
-        """Make the corpus out of tasks and shards that are done.
+    def finish(self, workers: int = 1) -> None:
+        """Make the corpus out of tasks that are done; shards that are not are written here.
+
+        Args:
+            workers: threads; hashing and copying leave others free to run.
 
         Raises:
-            WorkerLostError: a task or a shard is not done.
-            CorpusError: no document could be read, or too many are damaged.
+            WorkerLostError: a task is not done.
+            CorpusError: no document could be read, or too many are damaged; see `write_shard`.
         """
         work, results = self.settings.work, self._results()
         kept_aside = self._check_damage(results)
         dtype = token_dtype(self.tokenizer.vocab_size)
-        shards = plan_shards(work, results, dtype)
-        if any(finished_shard(work, shard) is None for part in shards.values() for shard in part):
-            raise WorkerLostError(f"corpus {self.settings.name}: not all shards are done; run the same command again")
         with new_directory(self.folder) as beside:
             with (beside / REJECTED).open("w", encoding="utf-8") as file:
                 quarantine = Quarantine(file)
                 for rejected in self.skipped:
                     quarantine(rejected)
-            splits = assemble(work, results, shards, beside)
+            splits = assemble(work, results, dtype, beside, workers)
             known = {shard["file"]: shard["sha256"] for part in splits.values() for shard in part["shards"]}
             manifest = self._facts(results, kept_aside) | {"dtype": dtype.name, "splits": splits}
             write_json(beside / MANIFEST, manifest | {"files": file_facts(beside, known)})

@@ -7,12 +7,11 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from tinyllama.corpus.assembly import write_shard
 from tinyllama.corpus.cluster.queue import job_name, running_jobs
 from tinyllama.corpus.documents import TASK_BYTES, plan_tasks
 from tinyllama.corpus.encoding import open_engine
 from tinyllama.corpus.manifest import open_corpus
-from tinyllama.corpus.pool import available_cores, run_calls, run_tasks
+from tinyllama.corpus.pool import available_cores, run_tasks
 from tinyllama.corpus.preparation import Preparation, present_corpus, remove_leftovers, work_folder
 from tinyllama.corpus.space import check_space
 from tinyllama.corpus.tasks import Counts, Settings
@@ -113,8 +112,7 @@ def _check_installed(executor: Executor) -> None:
 
 def _prepare_here(preparation: Preparation, engine: Engine, workers: int, progress: Callable[[Counts], None]) -> None:
     run_tasks(preparation, engine, workers, progress)
-    run_calls(write_shard, preparation.shards(), workers)
-    preparation.finish()
+    preparation.finish(workers)
 
 
 def _prepare_on_cluster(preparation: Preparation, how: How, progress: Callable[[Counts], None]) -> None:
@@ -136,7 +134,7 @@ def tasks_identity(tasks: Sequence[Task]) -> list[Any]:
 
 def _workers_worth(tasks: Sequence[Task]) -> int:
     """As many processes as there are cores, but none that would take longer to start than to do its part."""
-    return min(available_cores(), 1 + sum(task.size for task in tasks) // TASK_BYTES)
+    return min(available_cores(), 1 + sum(task.text_bytes for task in tasks) // TASK_BYTES)
 
 
 def _claim(work: Path, identity: str, executor: Executor) -> None:

@@ -87,7 +87,7 @@ def _read_json_lines(chunks: Iterator[bytes]) -> Iterator[Record]:
 
 def _parse(line: bytes, place: str) -> Record:
     try:
-        fields = json.loads(line.decode(), object_pairs_hook=_unique)
+        fields = _JSON.decode(line.decode())
     except UnicodeDecodeError as error:
         return Record(place, {}, f"not valid UTF-8 at byte {error.start} of the line", line)
     except (ValueError, RecursionError) as error:
@@ -104,6 +104,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"field {next(name for name in names if names.count(name) > 1)!r} is given twice")
     return fields
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:

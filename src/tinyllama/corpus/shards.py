@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SHARD_TOKENS = 1 << 29
 """Tokens in a full shard (1 GiB of uint16)."""
+SHARD_SUFFIX = ".bin"
 
 _MOST_OPEN = 128
 """Files that a stream keeps open; a process may often have no more than 1,024."""
@@ -34,7 +35,7 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 
 def shard_name(split: str, number: int) -> str:
     """The file of a split's shard: `<split>-00000.bin`, `<split>-00001.bin` and so on."""
-    return f"{split}-{number:05d}.bin"
+    return f"{split}-{number:05d}{SHARD_SUFFIX}"
 
 
 class ShardWriter:
@@ -67,7 +68,7 @@ class ShardWriter:
         self.shards.append({"file": name, "tokens": 0, "sha256": ""})
 
     def _write(self, part: NDArray[Any]) -> None:
-        data = part.tobytes()
+        data = np.ascontiguousarray(part).data
         assert self._file is not None  # noqa: S101  # opened by `append`
         self._file.write(data)
         self._digest.update(data)

@@ -33,6 +33,9 @@ TEXT_SUFFIXES = frozenset(
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://")
 _SAMPLE = 1 << 20
+_COMPRESSED = (".gz", ".zst", ".parquet")
+_EXPANSION = 3
+"""Bytes of text in a byte of a compressed file, at least."""
 _HUB = "hf://"
 _SECONDS = 5
 
@@ -48,6 +51,11 @@ class SourceFile:
     bytes: int
     version: str
     """What changes when the file does: its time of change, or what a remote system tells instead."""
+
+    @property
+    def text_bytes(self) -> int:
+        """Of text that is expected in it, at least."""
+        return self.bytes * (_EXPANSION if self.origin.endswith(_COMPRESSED) else 1)
 
     def open(self) -> BinaryIO:
         """The file, opened to read bytes; remote ones are read ahead.

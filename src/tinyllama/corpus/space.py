@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_COMPRESSED = (".gz", ".zst", ".parquet")
-_EXPANSION = 3
-"""Bytes of text in a byte of a compressed file, at least."""
 _TOKENS_PER_BYTE = 1 / 5
 """Of text, at least."""
 _COPIES = 2
@@ -54,7 +51,7 @@ def check_space(corpus: Corpus, name: str, tasks: Sequence[Task], folder: Path) 
 
 
 def _needed(corpus: Corpus, task: Task) -> float:
-    text = sum(file.bytes * (_EXPANSION if file.origin.endswith(_COMPRESSED) else 1) for file in task.files)
+    text = task.text_bytes
     if (limit := corpus.sources[task.source].limit) is not None:
         text = min(text, limit)
     return text * _TOKENS_PER_BYTE * 2 * _COPIES

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tinyllama.corpus.documents import read_task
+from tinyllama.corpus.documents import read_task, utf8_bytes
 from tinyllama.corpus.encoding import CheckedEncoder
 from tinyllama.corpus.held_out import is_held_out
 from tinyllama.corpus.manifest import HELD_OUT, SPLITS, TRAIN
 from tinyllama.corpus.rejection import Quarantine
-from tinyllama.corpus.shards import ShardWriter, token_dtype
+from tinyllama.corpus.shards import SHARD_SUFFIX, ShardWriter, token_dtype
 from tinyllama.errors import CorpusError
 from tinyllama.files import new_directory, unique_mark, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -33,8 +33,8 @@ RESULT, REJECTED, FILES = "task.json", "rejected.jsonl", "files.jsonl"
 INDEX_COLUMNS = ("start", "tokens", "bytes", "origin", "group", "part")
 
 _TASK = "task-"
-_BATCH_CHARACTERS = 4_000_000
-"""Text tokenized at a time; bounds memory and keeps all cores busy."""
+_BATCH_CHARACTERS = 1_000_000
+"""Text tokenized at a time: little enough to stay in a processor's cache on its way, enough for all cores."""
 
 
 class Counts(NamedTuple):
@@ -98,22 +98,26 @@ class _Split:
 
     def __init__(self, folder: Path, name: str, vocab_size: int, head: list[int], tail: list[int]) -> None:
         self._folder, self._name = folder, name
-        self._head, self._tail = np.array(head, np.uint32), np.array(tail, np.uint32)
-        self.writer = ShardWriter(folder, name, token_dtype(vocab_size))
+        self._head, self._tail = head, tail
+        self._dtype = token_dtype(vocab_size)
+        self.writer = ShardWriter(folder, name, self._dtype)
         self._bytes = 0
-        self._index: dict[str, list[Any]] = {column: [] for column in INDEX_COLUMNS}
+        self._rows: list[tuple[int, int, int, str, str, int]] = []
+        """Of the index: values of `INDEX_COLUMNS`."""
 
-    def add(self, documents: Iterable[tuple[Document, int, NDArray[np.uint32]]]) -> None:
+    def add(self, documents: Sequence[tuple[Document, int, NDArray[np.uint32]]]) -> None:
         """Append documents: each with its bytes of text and its ids without BOS and EOS."""
-        parts, start = [np.empty(0, np.uint32)], self.writer.tokens
+        head, around = len(self._head), len(self._head) + len(self._tail)
+        stream = np.empty(sum(len(ids) + around for _, _, ids in documents), self._dtype)
+        at = 0
         for document, size, ids in documents:
-            tokens = len(self._head) + len(ids) + len(self._tail)
-            parts += [self._head, ids, self._tail]
-            entry = (start, tokens, size, document.origin, document.group, document.part)
-            for key, value in zip(INDEX_COLUMNS, entry, strict=True):
-                self._index[key].append(value)
-            start, self._bytes = start + tokens, self._bytes + size
-        self.writer.append(np.concatenate(parts))
+            end = at + around + len(ids)
+            stream[at : at + head], stream[end - len(self._tail) : end] = self._head, self._tail
+            stream[at + head : at + head + len(ids)] = ids
+            row = (self.writer.tokens + at, end - at, size, document.origin, document.group, document.part)
+            self._rows.append(row)
+            at, self._bytes = end, self._bytes + size
+        self.writer.append(stream)
 
     def finish(self) -> dict[str, Any]:
         """Close the tokens, write the index, and tell the counts."""
@@ -121,11 +125,11 @@ class _Split:
         from pyarrow import parquet  # noqa: PLC0415
 
         self.writer.close()
-        parquet.write_table(
-            pa.table(self._index, schema=index_schema()), self._folder / index_file(self._name), compression="zstd"
-        )
+        columns = list(zip(*self._rows, strict=True)) or [()] * len(INDEX_COLUMNS)
+        table = pa.table(dict(zip(INDEX_COLUMNS, columns, strict=True)), schema=index_schema())
+        parquet.write_table(table, self._folder / index_file(self._name), compression="zstd")
         return {
-            "documents": len(self._index["start"]),
+            "documents": len(self._rows),
             "tokens": self.writer.tokens,
             "bytes": self._bytes,
             "shards": self.writer.shards,
@@ -168,13 +172,15 @@ def run_task(  # noqa: PLR0913, PLR0917  # the stations of a task
     head = [tokenizer.bos_id] if settings.bos else []
     tail = [tokenizer.eos_id] if settings.eos else []
     encoder = CheckedEncoder(tokenizer, engine, every=settings.exact_all)
-    with new_directory(folder, unique_mark(), keep=True) as beside, ExitStack() as stack:
+    # Tokens do not wait for the disk: they are compared with their hashes when they become shards.
+    partial = new_directory(folder, unique_mark(), keep=True, unflushed=SHARD_SUFFIX)
+    with partial as beside, ExitStack() as stack:
         splits = {split: _Split(beside, split, tokenizer.vocab_size, head, tail) for split in SPLITS}
         for split in splits.values():
             stack.callback(split.writer.close)
         quarantine = Quarantine(stack.enter_context((beside / REJECTED).open("w", encoding="utf-8")))
         counts = Counts(unread=task.size)
-        for batch in _batches(read_task(settings.corpus, task, quarantine)):
+        for batch in _batches(read_task(settings.corpus, task, quarantine, tokenizer)):
             encoded = encoder.encode([document.text for document in batch], [document.origin for document in batch])
             counts = _add_batch(settings, batch, _within(encoded, tokenizer), splits, counts)
             progress(counts)
@@ -207,7 +213,7 @@ def _add_batch(
     size = 0
     for index, document in enumerate(batch):
         held_out = is_held_out(document, settings.corpus.held_out, settings.name)
-        of_text = len(document.text.encode())
+        of_text = utf8_bytes(document.text)
         added[HELD_OUT if held_out else TRAIN].append((document, of_text, encoded.of(index)))
         size += of_text
     for split, documents in added.items():

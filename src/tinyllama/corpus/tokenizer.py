@@ -102,6 +102,10 @@ class TextTokenizer:
         """Ids of a text as tooling gives them to the model: after BOS, where this tokenizer has it so."""
         return [self.bos_id] * self.adds_bos + self.encode([text])[0]
 
+    def has_piece(self, text: str) -> bool:
+        """Whether the vocabulary has a piece of this spelling."""
+        return self._processor.piece_to_id(text) != self._processor.unk_id()
+
     @property
     def adds_bos(self) -> bool:
         """Whether tooling puts BOS before a prompt: for SentencePiece models of Llama's kind it does."""

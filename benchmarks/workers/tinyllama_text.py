@@ -1,0 +1,41 @@
+"""`tinyllama prepare` of one corpus: python tinyllama_text.py JOB."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from preparation import Job, print_report, timed
+
+from tinyllama.corpus.prepare import How, prepare_corpus
+from tinyllama.corpus.tokenizer import open_tokenizer
+from tinyllama.recipe import load_recipe
+
+RECIPE = Path(__file__).parent.parent / "speed.yaml"
+
+
+def main() -> None:
+    """Prepare, and report what came out."""
+    job = Job.given()
+    recipe = load_recipe(
+        str(RECIPE),
+        [
+            f"tokenizer={json.dumps({'file': str(job.tokenizer / 'tokenizer.model')})}",
+            f"corpora.python.sources={json.dumps([{'files': str(file)} for file in job.files])}",
+            "corpora.python.cut=null",
+        ],
+    )
+    tokenizer = open_tokenizer(job.tokenizer)
+    report: dict[str, Any] = {}
+    with timed(report):
+        corpus = prepare_corpus(
+            recipe, "python", tokenizer, job.out / "corpus", Path(), how=How(job.workers, job.exact)
+        )
+    splits = corpus.manifest["splits"].values()
+    report |= {key: sum(split[key] for split in splits) for key in ("documents", "tokens", "bytes")}
+    print_report(report | {key: corpus.manifest[key] for key in ("engine", "rejected")})
+
+
+if __name__ == "__main__":
+    main()
