@@ -1,8 +1,6 @@
 """A family whose corpora one process prepared, to compare those of clusters with."""
 
-import json
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 import yaml
 
 import tinyllama
+from tests.corpus.texts import write_damaged_texts
 
 SOURCES = 9
 
@@ -20,13 +19,7 @@ SOURCES = 9
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with texts of nine sources, each damaged in one line, and `one`: what one process makes of them."""
     root = tmp_path_factory.mktemp("root")
-    (root / "texts").mkdir()
-    dice = random.Random(1)  # noqa: S311  # a test's variety
-    words = ["alpha", "beta", "gamma", " ", "\n", "中", "</s>", "12"]
-    for source in range(SOURCES):
-        lines = [json.dumps({"text": " ".join(dice.choices(words, k=400)) + f" {source} {n}"}) for n in range(150)]
-        lines.insert(40, "{broken")
-        (root / f"texts/{source}.jsonl").write_text("\n".join(lines))
+    write_damaged_texts(root, SOURCES)
     (root / "recipe.yaml").write_text(yaml.safe_dump(recipe()))
     succeed(start(root, dict(os.environ), "one", "--workers", "1"))
     return root

@@ -14,7 +14,7 @@ import pytest
 from tinyllama.corpus.builtin import BUILTIN, builtin_facts, read_builtin
 from tinyllama.corpus.documents import read_documents
 from tinyllama.errors import CorpusError, SourceError
-from tinyllama.recipe.schema import Corpus
+from tinyllama.recipe import Corpus
 
 if TYPE_CHECKING:
     from tinyllama.corpus.rejection import Rejected

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tinyllama.corpus.documents import Document, cut_text, read_documents
 from tinyllama.corpus.rejection import Rejected
 from tinyllama.errors import CorpusError
-from tinyllama.recipe.schema import Corpus
+from tinyllama.recipe import Corpus
 
 
 def corpus(*sources: dict[str, Any], cut: int | None = None) -> Corpus:

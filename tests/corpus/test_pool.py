@@ -1,6 +1,5 @@
 """Preparing in several processes, killed at random: the same bytes."""
 
-import json
 import os
 import random
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.corpus.texts import write_damaged_texts
 from tinyllama.corpus.manifest import open_corpus
 from tinyllama.corpus.prepare import How, prepare_corpus
 from tinyllama.corpus.tasks import Counts
@@ -41,13 +41,7 @@ if __name__ == "__main__":
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with texts of seven sources, some of them damaged, and the corpus that one process makes of them."""
     root = tmp_path_factory.mktemp("root")
-    (root / "texts").mkdir()
-    dice = random.Random(1)  # noqa: S311  # a test's variety
-    words = ["alpha", "beta", "gamma", " ", "\n", "中", "</s>", "12"]
-    for source in range(SOURCES):
-        lines = [json.dumps({"text": " ".join(dice.choices(words, k=400)) + f" {source} {n}"}) for n in range(150)]
-        lines.insert(40, "{broken")
-        (root / f"texts/{source}.jsonl").write_text("\n".join(lines))
+    write_damaged_texts(root, SOURCES)
     prepare(root, "one", 1)
     return root
 

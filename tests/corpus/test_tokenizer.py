@@ -21,8 +21,7 @@ from tinyllama.corpus.tokenizer import TextTokenizer, obtain_tokenizer
 from tinyllama.corpus.tokenizer_files import write_transformers_files
 from tinyllama.corpus.tokenizer_training import train_model
 from tinyllama.errors import CorpusError, SourceError
-from tinyllama.recipe import Recipe, load_recipe
-from tinyllama.recipe.schema import Corpus, Tokenizer
+from tinyllama.recipe import Corpus, Recipe, Tokenizer, load_recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

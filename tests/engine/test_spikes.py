@@ -22,7 +22,7 @@ from tinyllama.engine.compute import Gradients
 from tinyllama.engine.feeder import StepBatch
 from tinyllama.engine.spikes import MOST_IN_A_ROW, SpikeWatch, add_span
 from tinyllama.errors import CheckpointError, TrainingError
-from tinyllama.recipe.schema import Spikes
+from tinyllama.recipe import Spikes
 
 SKIP = ("spikes.policy=skip", "spikes.window=3", "checkpoints.every=3K")
 ROLLBACK = ("spikes.policy=rollback-and-skip", *SKIP[1:])

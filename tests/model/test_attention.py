@@ -4,7 +4,7 @@ from torch import Tensor
 
 from tinyllama.model import Llama
 from tinyllama.model.attention import SHORT, attend, causal_bias
-from tinyllama.recipe.schema import ModelShape
+from tinyllama.recipe import ModelShape
 
 
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (4, 2), (3, 1)])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tinyllama.files import write_json
 
 if TYPE_CHECKING:
-    from tinyllama.recipe.schema import Evaluation
+    from tinyllama.recipe import Evaluation
 
 COPIES = "evaluating"
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tinyllama.corpus.rejection import Reject
     from tinyllama.corpus.source_files import SourceFile
     from tinyllama.corpus.tokenizer import Tokenizer
-    from tinyllama.recipe.schema import Corpus, Source
+    from tinyllama.recipe import Corpus, Source
 
 TASK_BYTES = 16_000_000
 """Files of a source are read as one task until they have so many bytes of text together."""

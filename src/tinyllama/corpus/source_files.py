@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tinyllama.corpus.rejection import Reject
-    from tinyllama.recipe.schema import Source
+    from tinyllama.recipe import Source
 
 TEXT_SUFFIXES = frozenset(
     (  # noqa: SIM905  # a literal would take a line for each

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tinyllama.corpus.rejection import Rejected
-    from tinyllama.recipe.schema import Recipe, TokenizerTraining
+    from tinyllama.recipe import Recipe, TokenizerTraining
 
 TRAINING_CHARACTERS = 100_000_000
 """How much of each corpus a tokenizer is trained on at most: the first characters in reading order."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from tinyllama.recipe.schema import Optimizer
+    from tinyllama.recipe import Optimizer
 
 _ADAMW, _MUON = ("exp_avg", "exp_avg_sq"), ("momentum_buffer",)
 

@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinyllama.recipe.schema import Spikes
+    from tinyllama.recipe import Spikes
 
 Span = list[int]
 """The first and the last of some steps, counted from 1."""

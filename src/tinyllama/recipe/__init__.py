@@ -2,18 +2,26 @@
 
 from tinyllama.recipe.filters import Filter
 from tinyllama.recipe.loading import dump_recipe, find_recipe, load_recipe, shipped_recipes
-from tinyllama.recipe.schema import Corpus, HeldOut, LearningRate, ModelShape, Recipe, Source, Stage, Start
+from tinyllama.recipe.running import Evaluation
+from tinyllama.recipe.schema import Recipe
+from tinyllama.recipe.text import Corpus, HeldOut, Source, Tokenizer, TokenizerTraining
+from tinyllama.recipe.training import LearningRate, ModelShape, Optimizer, Spikes, Stage, Start
 
 __all__ = [
     "Corpus",
+    "Evaluation",
     "Filter",
     "HeldOut",
     "LearningRate",
     "ModelShape",
+    "Optimizer",
     "Recipe",
     "Source",
+    "Spikes",
     "Stage",
     "Start",
+    "Tokenizer",
+    "TokenizerTraining",
     "dump_recipe",
     "find_recipe",
     "load_recipe",

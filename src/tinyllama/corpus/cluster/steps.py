@@ -6,6 +6,7 @@ when, how often and where changes nothing in what comes out.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from datatrove.pipeline.base import PipelineStep
@@ -51,9 +52,9 @@ class Stage(PipelineStep):  # type: ignore[misc]  # datatrove ships no types
             self.work(rank, world_size)
         yield from data or ()
 
+    @abstractmethod
     def work(self, rank: int, world_size: int) -> None:
         """Do the part of one job."""
-        raise NotImplementedError
 
 
 class Tokenize(Stage):

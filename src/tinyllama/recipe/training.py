@@ -1,0 +1,133 @@
+"""Keys that decide which weights come out: shape, optimizer, stages, where training starts, and spikes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tinyllama.recipe.quantities import BatchSize, Count, Number
+from tinyllama.recipe.section import Name, PositiveCount, Section
+
+
+class ModelShape(Section):
+    """A Llama 2 decoder: RMSNorm, RoPE, grouped-query attention, SwiGLU, no biases."""
+
+    layers: PositiveCount
+    width: PositiveCount
+    ffn: PositiveCount
+    heads: PositiveCount
+    kv_heads: PositiveCount
+    context: PositiveCount
+    vocab_size: PositiveCount
+    rope_theta: Annotated[Number, Field(gt=0)] = 10000.0
+    norm_eps: Annotated[Number, Field(gt=0)] = 1e-5
+    tied_embeddings: bool = False
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.width // self.heads
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights: embeddings, blocks, final norm and (untied) head."""
+        attention = 2 * self.width * self.width + 2 * self.width * self.kv_heads * self.head_dim
+        block = attention + 3 * self.width * self.ffn + 2 * self.width
+        tables = 1 if self.tied_embeddings else 2
+        return self.layers * block + tables * self.vocab_size * self.width + self.width
+
+    @property
+    def flops_per_token(self) -> int:
+        """Training FLOPs per token: 6·(parameters - input embedding) + 6·layers·width·context (causal)."""
+        matrices = self.parameters - (0 if self.tied_embeddings else self.vocab_size * self.width)
+        return 6 * matrices + 6 * self.layers * self.width * self.context
+
+    @model_validator(mode="after")
+    def _divides(self) -> ModelShape:
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise ValueError(f"width {self.width} must be heads ({self.heads}) times an even head size")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
+        return self
+
+
+class LearningRate(Section):
+    """One cosine over tokens with a linear warm-up; a pure function of tokens seen."""
+
+    peak: Annotated[Number, Field(gt=0)]
+    minimum: Annotated[Number, Field(ge=0)]
+    warmup: Count
+    """Tokens."""
+    horizon: PositiveCount
+    """Tokens at which the minimum is reached; stated, so that extending a stage never bends the curve."""
+
+    @model_validator(mode="after")
+    def _falls(self) -> LearningRate:
+        if self.minimum >= self.peak:
+            raise ValueError(f"minimum ({self.minimum:g}) must be below peak ({self.peak:g})")
+        if self.warmup >= self.horizon:
+            raise ValueError(f"warmup ({self.warmup}) must be below horizon ({self.horizon})")
+        return self
+
+
+class Optimizer(Section):
+    """Decoupled weight decay on every parameter; one learning rate for all."""
+
+    kind: Literal["adamw", "muon"] = "adamw"
+    """`muon` orthogonalizes the updates of the blocks' matrices, and leaves embeddings, head and norms to AdamW."""
+    learning_rate: LearningRate
+    betas: tuple[Number, Number] = (0.9, 0.95)
+    eps: Annotated[Number, Field(gt=0)] = 1e-8
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.1
+    clip: Annotated[Number, Field(gt=0)] = 1.0
+    """Global norm that gradients are clipped to."""
+
+
+class Stage(Section):
+    """A span of tokens with one batch size."""
+
+    name: Name
+    until: PositiveCount
+    """Total tokens seen at which the stage ends (with the first step that reaches it)."""
+    batch: BatchSize
+    fork: bool = False
+    """Variants leave the shared base at the start of this stage."""
+    ramp: Count = 0
+    """Tokens over which shares move linearly from the base's to the variant's, from the fork on."""
+
+    @model_validator(mode="after")
+    def _ramp_needs_fork(self) -> Stage:
+        if self.ramp and not self.fork:
+            raise ValueError("ramp belongs to the stage with fork: true")
+        return self
+
+
+class Start(Section):
+    """A model that training goes on from, instead of random weights."""
+
+    model: str
+    """A Hugging Face folder or hub id, a GGUF file, or a checkpoint `…/checkpoints/step-<n>` of another run."""
+    tokens: Annotated[Count, Field(ge=0)]
+    """Tokens that the model is taken to have seen: where the plan and its learning rate begin."""
+    moments: Literal["fresh", "kept"] = "fresh"
+    """The optimizer's: zeros, or those of the checkpoint (only ours have any)."""
+    rewarm: Annotated[Count, Field(ge=0)] = 0
+    """Tokens over which the learning rate rises linearly from 0 to the schedule's."""
+
+
+class Spikes(Section):
+    """What to do about loss spikes: steps that would harm the weights, found before their update.
+
+    A step is a spike if its loss or gradient norm is not finite, or if its loss is more than `sigmas` standard
+    deviations above the mean loss of the last `window` updates of its stage. Steps left out keep their place in the
+    plan: their tokens count as seen, and the learning rate of later steps stays what it is.
+    """
+
+    policy: Literal["none", "skip", "rollback-and-skip"] = "none"
+    """`none`: losses are not watched, and what is not finite ends the run. `skip`: the step's update is left out.
+    `rollback-and-skip`: the weights go back to the last planned checkpoint, and all steps since then are left out
+    (Chowdhery et al. 2022, "PaLM", section 5.1)."""
+    sigmas: Annotated[Number, Field(gt=0)] = 6.0
+    window: Annotated[Count, Field(ge=2)] = 128
+    """Updates; until a stage has had so many, only what is not finite is a spike."""
