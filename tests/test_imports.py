@@ -14,6 +14,7 @@ LEVEL = {
     "errors": 0,
     "files": 0,
     "gguf_file": 1,
+    "slurm": 1,
     "recipe": 1,
     "plan": 2,
     "corpus": 3,

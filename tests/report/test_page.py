@@ -181,6 +181,27 @@ def test_the_largest_gap_to_the_plan_is_below_one_sequence(page: Page) -> None:
         assert abs(float(planned) - float(taken)) < 2
 
 
+def test_a_spike_is_told_with_its_rows_which_count_as_taken(run: Path, recipe: Recipe) -> None:
+    path = run / "math_code/metrics.jsonl"
+    steps = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    at = next(index for index, step in enumerate(steps) if index and step["kind"] == "step")
+    rows = [f"{name}:{row}" for name, count in steps[at]["counts"].items() for row in range(count)]
+    told = {"step": steps[at]["step"], "stage": steps[at]["stage"], "tokens": steps[at]["tokens"], "rows": rows}
+    found = {"loss": 9.5, "grad_norm": 1.0, "threshold": 4.25, "policy": "skip", "left_out": [told["step"]] * 2}
+    steps[at] = {"kind": "spike", **told, **found}
+    write(path, "".join(json.dumps(step) + "\n" for step in steps))
+    page = Page(write_report(run, recipe))
+    (_, (model, step, what, policy, named)) = page.tables["spikes"]
+    assert (model.strip(), step.strip(), policy.strip()) == ("math_code", str(told["step"]), "skip")
+    assert what.strip() == f"loss 9.500 at step {told['step']} is above 4.250: step {told['step']} is left out"
+    assert named.split() == rows
+    assert all(float(row[-1]) < 1 for row in page.tables["quota"][1:])
+
+
+def test_without_spikes_no_table_of_them_is_there(page: Page) -> None:
+    assert "spikes" not in page.tables
+
+
 def test_one_colour_per_model_everywhere(page: Page) -> None:
     for index, model in enumerate(MODELS):
         swatches = re.findall(rf'style="background:var\(--model-(\d)\)"></span>{re.escape(model)}<', page.html)

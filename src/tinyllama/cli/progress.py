@@ -118,7 +118,9 @@ class TrainingProgress:
             self._screen.say(f"  {self._name} at {format_count(record['tokens'])}: held-out loss {losses}")
             return
         if record["kind"] == "spike":
-            self._screen.say(f"  {self._name}: {_spike(record)}")
+            from tinyllama.report.text import spike_text  # noqa: PLC0415  # imports the report, for what is rare
+
+            self._screen.say(f"  {self._name}: {spike_text(record)}")
             return
         text = (
             f"{self._name} · {record['stage']} · {format_count(record['tokens'])}/{format_count(self._total)} tokens · "
@@ -146,11 +148,3 @@ class TrainingProgress:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.stop()
-
-
-def _spike(record: dict[str, Any]) -> str:
-    first, last = record["left_out"]
-    steps = f"step {last} is" if first == last else f"steps {first} to {last} are"
-    if record["loss"] is None or record["grad_norm"] is None:
-        return f"not finite at step {last}: {steps} left out"
-    return f"loss {record['loss']:.3f} at step {last} is above {record['threshold']:.3f}: {steps} left out"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -67,13 +68,21 @@ class StageHistory:
             self.bins = coarsen(self.bins, POINTS)
             self.steps_per_bin *= 2
 
+    def leave_out(self, end: int, counts: dict[str, int]) -> None:
+        """Count the sequences of a step that has no loss, a spike, to the point before it."""
+        if self.bins:
+            last = self.bins[-1]
+            self.bins[-1] = last.merged(Bin(last.end, end, 0, 0.0, last.lr, counts))
+
 
 @dataclass
 class History:
-    """One model's metrics: its stages in order, and its held-out losses by tokens."""
+    """One model's metrics: its stages in order, its held-out losses by tokens, and its spikes."""
 
     stages: dict[str, StageHistory] = field(default_factory=dict)
     held_out: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    spikes: list[dict[str, Any]] = field(default_factory=list)
+    """Records of steps that were left out."""
 
     @property
     def bins(self) -> list[Bin]:
@@ -182,6 +191,10 @@ def _take(record: dict[str, Any], context: int, history: History) -> None:
     if record["kind"] == "held_out":
         losses = {name: float(loss) for name, loss in record["losses"].items() if math.isfinite(loss)}
         history.held_out.append((int(record["tokens"]), losses))
+    elif record["kind"] == "spike":
+        history.spikes.append(record)
+        if (stage := history.stages.get(record["stage"])) is not None:
+            stage.leave_out(int(record["tokens"]), Counter(row.rpartition(":")[0] for row in record["rows"]))
     elif record["kind"] == "step":
         batch, counts = int(record["batch"]), dict(record["counts"])
         stage = history.stages.setdefault(record["stage"], StageHistory(batch))

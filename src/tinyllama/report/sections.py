@@ -10,7 +10,7 @@ from tinyllama.report.figures import held_out_figures, score_figure, share_figur
 from tinyllama.report.findings import findings
 from tinyllama.report.markup import Markup, element
 from tinyllama.report.run_data import BASE
-from tinyllama.report.tables import bits_table, quota_table, swatch, tasks_table
+from tinyllama.report.tables import bits_table, quota_table, spikes_table, swatch, tasks_table
 from tinyllama.report.text import duration
 from tinyllama.report.tree import family_tree
 
@@ -122,6 +122,7 @@ def curves(run: RunData, figures: list[Figure]) -> Markup:
         _figure(training, note),
         element("h3", "Held-out loss by corpus"),
         element("div", grid, class_="grid") if grid else absent("the metrics hold no held-out losses"),
+        spikes_table(run),
         *[absent(reason) for name, reason in run.missing.items() if name.endswith("metrics.jsonl")],
     )
 

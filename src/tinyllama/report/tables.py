@@ -1,4 +1,4 @@
-"""The report's tables: bits per byte as a heat map, the seven tasks, and planned against realised sequences."""
+"""The report's tables: bits per byte as a heat map, the seven tasks, loss spikes, planned and realised sequences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tinyllama.plan import quota_at
 from tinyllama.recipe.quantities import format_count
 from tinyllama.report.markup import Markup, element, join
 from tinyllama.report.run_data import BASE
-from tinyllama.report.text import MISSING, percent_change
+from tinyllama.report.text import MISSING, percent_change, spike_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -145,6 +145,33 @@ def _average_cell(average: float | None, notes: Footnotes) -> Markup:
     if average is None:
         return element("td", MISSING, notes.mark("the average needs a score for all seven tasks"))
     return element("td", f"{100 * average:.2f}")
+
+
+def spikes_table(run: RunData) -> Markup | None:
+    """Steps that were left out as spikes: what was found, and which rows were met; None if there is none."""
+    head = ("model", "step", "what was found", "policy", "rows")
+    rows = [
+        element(
+            "tr",
+            model_head(run, model),
+            element("td", f"{spike['step']:,}"),
+            element("td", spike_text(spike)),
+            element("td", spike["policy"]),
+            element("td", " ".join(spike["rows"])),
+        )
+        for model, history in run.histories.items()
+        for spike in history.spikes
+    ]
+    if not rows:
+        return None
+    table = element(
+        "table",
+        element("caption", "Loss spikes", class_="unseen"),
+        element("thead", element("tr", [element("th", text, scope="col") for text in head])),
+        element("tbody", rows),
+        class_="spikes",
+    )
+    return join(element("h3", "Loss spikes"), scrollable(table, "Loss spikes"))
 
 
 def quota_table(run: RunData) -> Markup:

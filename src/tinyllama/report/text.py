@@ -1,6 +1,11 @@
-"""Numbers as the report spells them."""
+"""Numbers and events as the report spells them."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MISSING = "—"
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -37,3 +42,12 @@ def duration(seconds: float) -> str:
 def listing(items: list[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else "".join(items)
+
+
+def spike_text(record: Mapping[str, Any]) -> str:
+    """A spike's record of metrics.jsonl in words: `loss 9.102 at step 7 is above 4.300: step 7 is left out`."""
+    first, last = record["left_out"]
+    steps = f"step {last} is" if first == last else f"steps {first} to {last} are"
+    if record["loss"] is None or record["grad_norm"] is None:
+        return f"not finite at step {last}: {steps} left out"
+    return f"loss {record['loss']:.3f} at step {last} is above {record['threshold']:.3f}: {steps} left out"
