@@ -32,6 +32,7 @@ def main() -> None:
     }
     cache = asked.out / "work" / "compiler-cache"
     shutil.rmtree(cache, ignore_errors=True)
+    cache.mkdir(parents=True)
     first = {
         "first step, nothing compiled": [_first_step(asked.out, shape, cache)],
         "first step, compiled before": [_first_step(asked.out, shape, cache) for _ in range(min(repeats, 3))],
@@ -54,7 +55,9 @@ def _seconds(command: list[str]) -> float:
 def _first_step(out: Path, shape: Shape, cache: Path) -> float:
     family = speed_family(out / "work", f"startup-{shape.name}", shape.overrides)
     engine = tinyllama_train("tinyllama train", family, shape.overrides)
-    engine = replace(engine, environment={"TORCHINDUCTOR_CACHE_DIR": str(cache.resolve())})
+    # Its precompiled headers stay in the folder for temporary files, wherever its cache is.
+    own = {"TORCHINDUCTOR_CACHE_DIR": str(cache.resolve()), "TMPDIR": str(cache.resolve())}
+    engine = replace(engine, environment=own)
     with Process(engine) as process:
         process.run_to(1, timeout=300)
         return process.stamps[1].clock
