@@ -39,15 +39,15 @@ class Rows:
                 f"{name} has {stream.tokens} tokens, less than one row of {context + 1}; "
                 "give it more text (or a larger held-out share), or make model.context smaller"
             )
-        self._stream, self._context = stream, context
+        self.stream, self._context = stream, context
 
     @property
     def targets(self) -> int:
         """Predicted tokens in all rows together."""
-        return self._stream.tokens - 1
+        return self.stream.tokens - 1
 
     def __len__(self) -> int:
-        return row_count(self._stream.tokens, self._context)
+        return row_count(self.stream.tokens, self._context)
 
     def predicted(self, index: int) -> int:
         """Targets that a row predicts: all of them, but for the last row."""
@@ -56,7 +56,7 @@ class Rows:
     def row(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Inputs [T] and targets [T] of one row."""
         start = min(index * self._context, self.targets - self._context)
-        tokens = self._stream.read(start, self._context + 1)
+        tokens = self.stream.read(start, self._context + 1)
         targets = tokens[1:].copy()
         targets[: index * self._context - start] = IGNORED
         return tokens[:-1], targets

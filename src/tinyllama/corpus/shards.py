@@ -96,6 +96,7 @@ class TokenStream:
         self.tokens = self._ends[-1] if self._ends else 0
         self._open: OrderedDict[int, int] = OrderedDict()
         """Shard → file descriptor, the last used ones."""
+        self._moved: dict[int, Path] = {}
         weakref.finalize(self, _close_all, self._open)
 
     def read(self, start: int, count: int) -> NDArray[np.int64]:
@@ -113,6 +114,10 @@ class TokenStream:
             start, count, shard = start + len(part), count - len(part), shard + 1
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])
 
+    def move(self, shard: int, file: Path) -> None:
+        """Read a shard from another file of the same content from now on; safe beside a thread that reads."""
+        self._moved[shard] = file
+
     def _read_shard(self, shard: int, offset: int, count: int) -> NDArray[np.int64]:
         item = self._dtype.itemsize
         try:
@@ -129,6 +134,10 @@ class TokenStream:
         return np.frombuffer(data, self._dtype).astype(np.int64)
 
     def _descriptor(self, shard: int) -> int:
+        if shard in self._moved:
+            self._files[shard] = self._moved.pop(shard)
+            if shard in self._open:
+                os.close(self._open.pop(shard))
         if shard in self._open:
             self._open.move_to_end(shard)
         else:

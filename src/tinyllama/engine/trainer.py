@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tinyllama.corpus.local_copies import local_copies
 from tinyllama.engine.compute import Gradients
 from tinyllama.engine.feeder import StepBatch, feed
 from tinyllama.engine.fingerprint import difference, fingerprint
@@ -107,16 +108,10 @@ class _Trainer:
         sampler = Sampler(plan, run.recipe.seed, {name: len(part) for name, part in rows.items()})
         loggers = self._loggers()
         try:
-            for batch in feed(plan, sampler, rows, self.state.step, plan.steps, self.ranks):
-                for record in self._one_step(batch):
-                    for logger in loggers:
-                        logger.log(record)
-                with self.ranks.during(f"the agreement on step {self.state.step}"):
-                    signal_number = self.ranks.largest(self.stop.signal_number)
-                self._save_where_due(loggers, stopping=signal_number > 0)
-                if signal_number:
-                    text = f"stopped and saved at step {self.state.step} of {plan.steps}; the same command goes on"
-                    raise self.ranks.told_once(Interrupted(signal_number, text))
+            streams = [(run.corpora[name], part.stream) for name, part in rows.items()]
+            with local_copies(run.recipe.hardware.local_copies, streams):
+                for batch in feed(plan, sampler, rows, self.state.step, plan.steps, self.ranks):
+                    self._take(batch, loggers)
         finally:
             self.writer.close()  # first, so that receivers find the last checkpoint complete
             for logger in loggers:
@@ -130,6 +125,19 @@ class _Trainer:
             text = f"stopped: {run.name} is complete; the same command goes on with what comes after it"
             raise self.ranks.told_once(Interrupted(signal_number, text))
         return last
+
+    def _take(self, batch: StepBatch, loggers: list[Logger]) -> None:
+        """One step, its records, and what is due after it."""
+        for record in self._one_step(batch):
+            for logger in loggers:
+                logger.log(record)
+        with self.ranks.during(f"the agreement on step {self.state.step}"):
+            signal_number = self.ranks.largest(self.stop.signal_number)
+        self._save_where_due(loggers, stopping=signal_number > 0)
+        if signal_number:
+            steps = self.run.plan.steps
+            text = f"stopped and saved at step {self.state.step} of {steps}; the same command goes on"
+            raise self.ranks.told_once(Interrupted(signal_number, text))
 
     def _loggers(self) -> list[Logger]:
         """Receivers of records, on the first rank."""

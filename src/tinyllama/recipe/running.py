@@ -21,6 +21,9 @@ class Hardware(Section):
     """Ranks that weights, gradients and moments are divided among; groups of so many are replicas of each other."""
     activation_checkpointing: bool = False
     """Keep only the input of each block for the backward pass, and compute the rest again."""
+    local_copies: str | None = None
+    """Folder on a local disk that shards are copied to during training, where corpora are on network storage;
+    `$VARIABLE` is replaced by the environment's."""
     collective_timeout: PositiveCount = 600
     """Seconds after which ranks that wait for another give up."""
 

@@ -1,0 +1,108 @@
+"""Copies of shards on a local disk, made in the background while rows are read from where the corpora are.
+
+For corpora on network storage: a row is a few kilobytes at a place that the sampler chooses, for which such storage is
+slow. A copy's name is the SHA-256 of what is in it, so that families, variants and the processes of a machine share
+copies, and none is used that differs from its manifest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinyllama.corpus.manifest import TRAIN
+from tinyllama.corpus.shards import SHARD_SUFFIX
+from tinyllama.errors import CorpusError
+from tinyllama.files import fsync_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.corpus.shards import TokenStream
+
+_log = logging.getLogger(__name__)
+_CHUNK = 1 << 22
+_ROOM = 0.05
+"""Of the disk that stays free."""
+
+
+@contextmanager
+def local_copies(folder: str | None, streams: Sequence[tuple[PreparedCorpus, TokenStream]]) -> Iterator[None]:
+    """Copy the shards of training streams to a folder while the block runs; streams go over to each copy that is done.
+
+    What cannot be copied is said once, and read from where it is.
+
+    Args:
+        folder: on a local disk, with variables of the environment as `$NAME`; None copies nothing.
+        streams: each with its corpus.
+    """
+    if folder is None:
+        yield
+        return
+    ended = threading.Event()
+    place = Path(os.path.expandvars(folder))
+    thread = threading.Thread(target=_copy_all, args=(place, streams, ended), name="local copies", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _copy_all(folder: Path, streams: Sequence[tuple[PreparedCorpus, TokenStream]], ended: threading.Event) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for corpus, stream in streams:
+            for index, shard in enumerate(corpus.manifest["splits"][TRAIN]["shards"]):
+                copy = folder / f"{shard['sha256']}{SHARD_SUFFIX}"
+                _copy(corpus.folder / shard["file"], copy, shard["sha256"], ended)
+                if ended.is_set():
+                    return
+                stream.move(index, copy)
+    except (OSError, CorpusError) as error:
+        _log.warning("%s; what was not copied is read from where it is", error)
+
+
+def _copy(original: Path, copy: Path, sha256: str, ended: threading.Event) -> None:
+    """Make one copy, unless it is there; the processes of a machine take turns at it.
+
+    Raises:
+        CorpusError: there is no room, or the original is not what its manifest says.
+    """
+    if copy.is_file():
+        return
+    with copy.with_name(f".{copy.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if copy.is_file():
+            return
+        _require_room(copy.parent, original.stat().st_size)
+        partial = copy.with_name(f".{copy.name}.partial")
+        digest = hashlib.sha256()
+        with original.open("rb") as source, partial.open("wb") as target:
+            while (chunk := source.read(_CHUNK)) and not ended.is_set():
+                target.write(chunk)
+                digest.update(chunk)
+        if ended.is_set():
+            partial.unlink()
+            return
+        if digest.hexdigest() != sha256:
+            partial.unlink()
+            raise CorpusError(f"{original}: its SHA-256 differs from the manifest's; see `tinyllama corpus verify`")
+        fsync_path(partial)
+        partial.replace(copy)
+        Path(lock.name).unlink()
+
+
+def _require_room(folder: Path, size: int) -> None:
+    disk = shutil.disk_usage(folder)
+    if disk.free - size < _ROOM * disk.total:
+        raise CorpusError(f"{folder}: there is no room for more copies of shards ({disk.free / 1e9:.1f} GB are free)")
