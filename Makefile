@@ -17,7 +17,7 @@ test: $(VENV)/.test
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -m slow
 
-# Kills families at points that a seed chooses and compares what they end in; a quarter of an hour.
+# Kills families at points that a seed chooses and compares what they end in; some minutes.
 SEED ?= 1
 soak: $(VENV)/.test
 	$(BIN)/python -m tests.engine.soak --kills 50 --seed $(SEED) > docs/results/soak.md.part
