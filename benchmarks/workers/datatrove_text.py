@@ -1,4 +1,4 @@
-"""datatrove's reader and tokenizer as its examples have them: python datatrove_text.py JOB."""
+"""datatrove's reader and tokenizer as its examples have them, in batches that fit: python datatrove_text.py JOB."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ def main() -> None:
     out = job.out / "tokens"
     pipeline = [
         JsonlReader(str(job.text), compression="zstd", glob_pattern="*.jsonl.zst"),
-        DocumentTokenizer(str(out), str(job.tokenizer / "tokenizer.json"), eos_token=END, shuffle_documents=False),
+        DocumentTokenizer(
+            str(out),
+            str(job.tokenizer / "tokenizer.json"),
+            eos_token=END,
+            shuffle_documents=False,
+            batch_size=1000,  # of its default, 10,000 documents, the encodings can take 12 GB a process
+        ),
     ]
     report: dict[str, Any] = {}
     with timed(report):
