@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from tests.export.disks import largest_file
 from tinyllama.corpus.tokenizer import TextTokenizer
 from tinyllama.errors import ExportError
 from tinyllama.export import export_model, model_card
@@ -155,6 +156,19 @@ def test_a_folder_that_cannot_be_written_is_named(
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match=r"file/model: the export cannot be written"):
         exported(model, tmp_path / "file" / "model", recipe, tokenizer_model)
+
+
+def test_a_full_disk_leaves_no_half_folder_and_the_earlier_export(
+    tmp_path: Path, model: Llama, recipe: Recipe, tokenizer_model: Path
+) -> None:
+    folder = tmp_path / "model"
+    exported(model, folder, recipe, tokenizer_model)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for limit in (100, 10_000, 200_000):  # in the configuration, in the weights' header, in the weights
+        with largest_file(limit), pytest.raises(ExportError, match=r"model: the export cannot be written"):
+            exported(model, folder, recipe, tokenizer_model)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+        assert list(tmp_path.iterdir()) == [folder]
 
 
 EXPORT = """

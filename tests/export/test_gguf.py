@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from tests.export.disks import largest_file
 from tinyllama.corpus.gguf_tokenizer import write_gguf_tokenizer
 from tinyllama.corpus.tokenizer import TextTokenizer, open_tokenizer
 from tinyllama.errors import ExportError
@@ -48,6 +49,13 @@ def test_ours_to_f32_to_ours_is_bit_identical(
     loaded = load_gguf(GgufFile(tmp_path / "a" / "nano-math_code-F32.gguf"))
     assert loaded.shape == model.shape
     assert all(torch.equal(loaded.get_parameter(name), weight) for name, weight in model.named_parameters())
+
+
+@pytest.mark.parametrize("limit", [100, 200_000])
+def test_a_full_disk_leaves_no_half_folder(tmp_path: Path, model: Llama, tokenizer_model: Path, limit: int) -> None:
+    with largest_file(limit), pytest.raises(ExportError, match=r"a: the export cannot be written"):
+        exported(model, tmp_path / "a", tokenizer_model)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", FILE_TYPES)
