@@ -49,7 +49,7 @@ def test_every_document_is_bos_ids_eos_and_nothing_is_dropped(
     assert corpus.manifest["rejected"] == 1
     assert sum(corpus.manifest["splits"][split]["documents"] for split in (TRAIN, HELD_OUT)) == 60
     for split in (TRAIN, HELD_OUT):
-        stream = corpus.rows(split, 8)._stream  # noqa: SLF001  # the tokens themselves
+        stream = corpus.rows(split, 8).stream
         ids = stream.read(0, stream.tokens).tolist()
         index = parquet.read_table(corpus.folder / f"{split}.documents.parquet").to_pylist()
         assert sum(entry["bytes"] for entry in index) == corpus.text_bytes(split)
