@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 from torch.nn import functional
+
+from tinyllama.model.packed import Packed, packable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +18,6 @@ _ROWS = 4
 """oneDNN reads packed weights fastest for so many rows of input; fewer are filled up."""
 _SMALL = 1 << 18
 """Matrices of fewer numbers stay in a core's cache, where the plain product is as fast and costs less to call."""
-_TYPES = (torch.float32, torch.bfloat16)
 
 
 def pack(model: Llama) -> None:
@@ -27,8 +27,7 @@ def pack(model: Llama) -> None:
     layer's own weights are given up as soon as they are packed, so this needs little memory. Where torch has no
     oneDNN, on a GPU, and for other types than fp32 and bf16, the model is left as it is.
     """
-    weight = model.embed_tokens.weight
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise") or weight.device.type != "cpu" or weight.dtype not in _TYPES:
+    if not packable(model.embed_tokens.weight):
         return
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
@@ -37,13 +36,13 @@ def pack(model: Llama) -> None:
 
 
 class PackedLinear(nn.Module):
-    """A linear layer without bias, by the operators that torch.compile makes of one on a CPU."""
+    """A linear layer without bias."""
 
     def __init__(self, weight: Tensor) -> None:
         """Pack a matrix [out, in]."""
         super().__init__()
         self.out, _ = weight.shape
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)  # noqa: SLF001  # torch has no public name
+        self._packed = Packed(weight, _ROWS)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] → [..., out]."""
@@ -51,5 +50,4 @@ class PackedLinear(nn.Module):
         count = rows.shape[0]
         if count < _ROWS:
             rows = functional.pad(rows, (0, 0, 0, _ROWS - count))
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._packed, None, "none", [], "")  # noqa: SLF001  # as above
-        return product[:count].view(*x.shape[:-1], self.out)
+        return self._packed(rows)[:count].view(*x.shape[:-1], self.out)

@@ -15,6 +15,9 @@ from torch.nn import functional
 
 SHORT = 512
 """Positions up to which a processor trains faster when it holds all B x H x T x T probabilities."""
+BLOCKS = 4
+"""Blocks of positions whose probabilities are computed separately: 5 of 8 parts of the square are left. More of them
+save little more, and take longer to compile."""
 
 
 @cache
@@ -54,32 +57,51 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, bias:
 
 
 class _PlainAttention(torch.autograd.Function):
-    """Batched products; the heads of a group are rows of one product, and probabilities are kept for the backward."""
+    """Batched products, a block of positions at a time, so that most of what lies after a position is not computed.
+
+    The heads of a group are rows of one product; probabilities are kept for the backward. In comments: G groups
+    (B x K), R heads of a group (H / K), P positions of a block, E positions up to the block's end.
+    """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:  # noqa: ANN401  # untyped
         batch, heads, length, size = query.shape
-        scale = size**-0.5
-        query, key, value = (
-            part.reshape(batch * key.shape[1], -1, size).contiguous() for part in (query * scale, key, value)
-        )
-        scores = torch.bmm(query, key.transpose(1, 2)).view(batch * heads, length, length)
-        weights = torch.softmax(scores.float() + bias, -1).to(query.dtype).view(len(key), -1, length)
-        ctx.save_for_backward(query, key, value, weights)
+        key, value = (part.reshape(-1, length, size).contiguous() for part in (key, value))  # [G, T, C]
+        by_group = (query * size**-0.5).reshape(len(key), -1, length, size)  # [G, R, T, C]
+        queries, weights, mixed = [], [], []
+        for start, end in _blocks(length):
+            rows = by_group[:, :, start:end].reshape(len(key), -1, size).contiguous()  # [G, R * P, C]
+            scores = torch.bmm(rows, key[:, :end].transpose(1, 2)).view(-1, end - start, end).float()
+            probabilities = torch.softmax(scores + bias[start:end, :end], -1).to(query.dtype)
+            weights.append(probabilities.view(len(key), -1, end))  # [G, R * P, E]
+            mixed.append(torch.bmm(weights[-1], value[:, :end]).view(len(key), -1, end - start, size))
+            queries.append(rows)
+        ctx.save_for_backward(key, value, *queries, *weights)
         ctx.shape = batch, heads, length, size
-        return torch.bmm(weights, value).view(ctx.shape)
+        return torch.cat(mixed, 2).view(ctx.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *by_out: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # untyped
-        query, key, value, weights = ctx.saved_tensors
+        key, value, *kept = ctx.saved_tensors
         batch, heads, length, size = ctx.shape
-        by_mixed = by_out[0].reshape(query.shape).contiguous()
-        by_value = torch.bmm(weights.transpose(1, 2), by_mixed)
-        by_weights = torch.bmm(by_mixed, value.transpose(1, 2)).float()
-        wide = weights.float()
-        by_scores = (wide * (by_weights - (wide * by_weights).sum(-1, keepdim=True))).to(query.dtype)
-        by_query = torch.bmm(by_scores, key) * size**-0.5
-        by_key = torch.bmm(by_scores.transpose(1, 2), query)
+        blocks = _blocks(length)
+        by_group = by_out[0].reshape(len(key), -1, length, size)
+        by_query = []
+        by_key, by_value = torch.zeros_like(key), torch.zeros_like(value)
+        for (start, end), query, weights in zip(blocks, kept[: len(blocks)], kept[len(blocks) :], strict=True):
+            by_mixed = by_group[:, :, start:end].reshape(query.shape).contiguous()
+            wide, by_weights = weights.float(), torch.bmm(by_mixed, value[:, :end].transpose(1, 2)).float()
+            by_scores = (wide * (by_weights - (wide * by_weights).sum(-1, keepdim=True))).to(query.dtype)
+            by_query.append((torch.bmm(by_scores, key[:, :end]) * size**-0.5).view(len(key), -1, end - start, size))
+            later = 0, 0, 0, length - end
+            by_key = by_key + functional.pad(torch.bmm(by_scores.transpose(1, 2), query), later)
+            by_value = by_value + functional.pad(torch.bmm(weights.transpose(1, 2), by_mixed), later)
         narrow = batch, -1, length, size
-        return by_query.view(batch, heads, length, size), by_key.view(narrow), by_value.view(narrow), None
+        return torch.cat(by_query, 2).view(batch, heads, length, size), by_key.view(narrow), by_value.view(narrow), None
+
+
+def _blocks(length: int) -> list[tuple[int, int]]:
+    """Bounds of at most `BLOCKS` blocks of positions."""
+    size = -(-length // BLOCKS)
+    return [(start, min(start + size, length)) for start in range(0, length, size)]

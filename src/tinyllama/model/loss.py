@@ -13,14 +13,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tinyllama.corpus.rows import IGNORED
+from tinyllama.model.packed import Packed, packable
 
-CHUNK = 256
+CHUNK = 512
 """Rows whose softmax is computed at a time on a processor: few enough to stay in cache between its passes."""
 
 BLOCK = 2048
 """Rows of exponentials held at a time: enough for one efficient product that gives the head's gradient."""
 
 Kernel = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Product = Callable[[Tensor], Tensor]
 
 
 def shifted_exponentials(logits: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,7 +40,7 @@ class HeadLoss:
     def __init__(self, kernel: Kernel = shifted_exponentials) -> None:
         """Bind `shifted_exponentials` or a compiled version of it."""
         self.kernel = kernel
-        self._held: tuple[Tensor, Tensor] | None = None
+        self._held: Tensor | None = None
 
     def __call__(self, hidden: Tensor, weight: Tensor, targets: Tensor, *, scale: float) -> Tensor:
         """Cross-entropy in nats of `hidden @ weight.T` against `targets`.
@@ -55,14 +57,12 @@ class HeadLoss:
         loss: Tensor = _HeadLoss.apply(hidden, weight, targets, scale, self)  # type: ignore[no-untyped-call]
         return loss
 
-    def buffers(self, hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Room for a chunk's logits and a block's exponentials; fresh pages at every step would cost more than both."""
-        rows = min(BLOCK, len(hidden))
-        held = self._held
-        if held is None or held[1].shape != (rows, len(weight)) or held[1].dtype != hidden.dtype:
-            chunk = min(CHUNK, rows) if hidden.device.type == "cpu" else rows
-            held = self._held = (hidden.new_empty(chunk, len(weight)), hidden.new_empty(rows, len(weight)))
-        return held
+    def buffer(self, hidden: Tensor, weight: Tensor) -> Tensor:
+        """Room for a block's exponentials; fresh pages at every step would cost more than computing them."""
+        shape = min(BLOCK, len(hidden)), len(weight)
+        if self._held is None or self._held.shape != shape or self._held.dtype != hidden.dtype:
+            self._held = hidden.new_empty(shape)
+        return self._held
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -81,7 +81,9 @@ class _HeadLoss(torch.autograd.Function):
         scale: float,
         loss: HeadLoss,
     ) -> Tensor:
-        logits, held = loss.buffers(hidden, weight)
+        held = loss.buffer(hidden, weight)
+        size = CHUNK if hidden.device.type == "cpu" else len(held)
+        by_rows, by_columns = _products(weight, size, len(held))
         kept, at = targets != IGNORED, targets.clamp_min(0)
         by_hidden = torch.empty_like(hidden)
         by_weight: Tensor | None = None
@@ -89,13 +91,13 @@ class _HeadLoss(torch.autograd.Function):
         inverse = torch.empty_like(losses)
         for start in range(0, len(hidden), len(held)):
             block = slice(start, min(start + len(held), len(hidden)))
-            for first in range(start, block.stop, len(logits)):
-                chunk = slice(first, min(first + len(logits), block.stop))
+            for first in range(start, block.stop, size):
+                chunk = slice(first, min(first + size, block.stop))
                 part = held[first - start : chunk.stop - start]
-                losses[chunk], sums = _chunk(hidden[chunk], weight, at[chunk], logits[: len(part)], part, loss.kernel)
+                losses[chunk], sums = _chunk(by_rows(hidden[chunk]), at[chunk], part, loss.kernel)
                 inverse[chunk] = kept[chunk] * scale / sums
-                by_hidden[chunk] = (part @ weight) * inverse[chunk, None]
             scaled = (hidden[block] * inverse[block, None]).to(hidden.dtype)
+            by_hidden[block] = by_columns(held[: len(scaled)]) * inverse[block, None]
             product = held[: len(scaled)].T @ scaled
             by_weight = product if by_weight is None else by_weight.float().add_(product)
         assert by_weight is not None  # noqa: S101  # there is at least one row
@@ -109,11 +111,15 @@ class _HeadLoss(torch.autograd.Function):
         return by_hidden, by_weight, None, None, None
 
 
-def _chunk(  # noqa: PLR0913, PLR0917  # the parts of one product, in its order
-    hidden: Tensor, weight: Tensor, at: Tensor, logits: Tensor, out: Tensor, kernel: Kernel
-) -> tuple[Tensor, Tensor]:
+def _products(weight: Tensor, rows: int, block: int) -> tuple[Product, Product]:
+    """`x @ weight.T` for x of so many rows, and `x @ weight` for x of a whole block."""
+    if packable(weight):
+        return Packed(weight, rows), Packed(weight.T, block)
+    return (lambda x: x @ weight.T), (lambda x: x @ weight)
+
+
+def _chunk(logits: Tensor, at: Tensor, out: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
     """Losses and sums of some rows; `out` becomes s times the gradient by their logits."""
-    torch.mm(hidden, weight.T, out=logits)
     peak, sums = kernel(logits, out)
     target = logits.gather(1, at[:, None])[:, 0].float() - peak
     # As an index and not as a scatter, which copies `out` there and back.
