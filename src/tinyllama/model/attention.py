@@ -1,6 +1,7 @@
 """Causal attention: PyTorch's kernel, and plain products where those are faster.
 
-Shapes: B batch, H heads, K kv heads, T positions, S positions attended to, C head size.
+Shapes: B batch, H heads, K kv heads, T positions, S positions attended to, C head size; in blocks of positions:
+G groups (B x K), R heads of a group (H / K), P positions of a block, E positions up to its end.
 """
 
 from __future__ import annotations
@@ -10,23 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 SHORT = 512
-"""Positions up to which a processor trains faster when it holds all B x H x T x T probabilities."""
+"""Positions up to which a processor trains faster when it holds the probabilities of all that may be looked at."""
 BLOCKS = 4
-"""Blocks of positions whose probabilities are computed separately: 5 of 8 parts of the square are left. More of them
-save little more, and take longer to compile."""
+"""Blocks of positions whose probabilities are computed separately: 5 of 8 parts of the square are left."""
 
 
-@cache
-def causal_bias(length: int, device: torch.device) -> Tensor:
-    """What hides later positions when added to scores: 0 or minus infinity, fp32 [T, T]."""
-    return torch.full((length, length), float("-inf"), device=device).triu(1)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """Grouped-query attention.
 
     Args:
@@ -34,15 +27,16 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, bias:
         key: [B, K, S, C].
         value: [B, K, S, C].
         mask: True where attention may look [B or 1, 1, T, S]; None means causal.
-        bias: `causal_bias`, where plain products are to be used (without a mask, T = S).
 
     Returns:
         [B, H, T, C]
     """
-    if bias is not None:
-        out: Tensor = _PlainAttention.apply(query, key, value, bias)  # type: ignore[no-untyped-call]
-        return out
     shape = query.shape
+    whole = mask is None and shape[2] == key.shape[2] <= SHORT
+    if whole and torch.is_grad_enabled() and query.device.type == "cpu":
+        scaled = (query * shape[3] ** -0.5).contiguous()
+        out: Tensor = _attend_in_blocks(scaled, key.contiguous(), value.contiguous(), BLOCKS)[0]
+        return out
     if shape[2] == 1:  # the heads of a group take the place of positions, so that keys they share are not copied
         query = query.reshape(shape[0], key.shape[1], -1, shape[3])
     mixed = functional.scaled_dot_product_attention(
@@ -56,52 +50,88 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, bias:
     return mixed.reshape(shape)
 
 
-class _PlainAttention(torch.autograd.Function):
-    """Batched products, a block of positions at a time, so that most of what lies after a position is not computed.
+# An operator of its own: the compiler would make kernels for each block, as fast, but 10 s slower to compile.
+@torch.library.custom_op("tinyllama::attend_in_blocks", mutates_args=())
+def _attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, blocks: int) -> tuple[Tensor, list[Tensor]]:
+    """Attention of scaled queries, all contiguous, and the probabilities of each block, for the backward.
 
-    The heads of a group are rows of one product; probabilities are kept for the backward. In comments: G groups
-    (B x K), R heads of a group (H / K), P positions of a block, E positions up to the block's end.
+    The heads of a group are rows of one product. `blocks` is an argument, so that programs that were compiled for
+    another number are not taken for this one's.
     """
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:  # noqa: ANN401  # untyped
-        batch, heads, length, size = query.shape
-        key, value = (part.reshape(-1, length, size).contiguous() for part in (key, value))  # [G, T, C]
-        by_group = (query * size**-0.5).reshape(len(key), -1, length, size)  # [G, R, T, C]
-        queries, weights, mixed = [], [], []
-        for start, end in _blocks(length):
-            rows = by_group[:, :, start:end].reshape(len(key), -1, size).contiguous()  # [G, R * P, C]
-            scores = torch.bmm(rows, key[:, :end].transpose(1, 2)).view(-1, end - start, end).float()
-            probabilities = torch.softmax(scores + bias[start:end, :end], -1).to(query.dtype)
-            weights.append(probabilities.view(len(key), -1, end))  # [G, R * P, E]
-            mixed.append(torch.bmm(weights[-1], value[:, :end]).view(len(key), -1, end - start, size))
-            queries.append(rows)
-        ctx.save_for_backward(key, value, *queries, *weights)
-        ctx.shape = batch, heads, length, size
-        return torch.cat(mixed, 2).view(ctx.shape)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *by_out: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # untyped
-        key, value, *kept = ctx.saved_tensors
-        batch, heads, length, size = ctx.shape
-        blocks = _blocks(length)
-        by_group = by_out[0].reshape(len(key), -1, length, size)
-        by_query = []
-        by_key, by_value = torch.zeros_like(key), torch.zeros_like(value)
-        for (start, end), query, weights in zip(blocks, kept[: len(blocks)], kept[len(blocks) :], strict=True):
-            by_mixed = by_group[:, :, start:end].reshape(query.shape).contiguous()
-            wide, by_weights = weights.float(), torch.bmm(by_mixed, value[:, :end].transpose(1, 2)).float()
-            by_scores = (wide * (by_weights - (wide * by_weights).sum(-1, keepdim=True))).to(query.dtype)
-            by_query.append((torch.bmm(by_scores, key[:, :end]) * size**-0.5).view(len(key), -1, end - start, size))
-            later = 0, 0, 0, length - end
-            by_key = by_key + functional.pad(torch.bmm(by_scores.transpose(1, 2), query), later)
-            by_value = by_value + functional.pad(torch.bmm(weights.transpose(1, 2), by_mixed), later)
-        narrow = batch, -1, length, size
-        return torch.cat(by_query, 2).view(batch, heads, length, size), by_key.view(narrow), by_value.view(narrow), None
+    key, value = key.flatten(0, 1), value.flatten(0, 1)  # [G, T, C]
+    by_group = query.view(len(key), -1, *query.shape[2:])  # [G, R, T, C]
+    out, probabilities = torch.empty_like(by_group), []
+    for start, end in _bounds(query.shape[2], blocks):
+        rows = _rows(by_group, start, end)
+        scores = torch.bmm(rows, key[:, :end].transpose(1, 2))
+        scores.view(len(key), -1, end - start, end)[..., start:].add_(_bias(end - start, query.dtype))
+        probabilities.append(torch.softmax(scores, -1))
+        out[:, :, start:end] = torch.bmm(probabilities[-1], value[:, :end]).view_as(out[:, :, start:end])
+    return out.view_as(query), probabilities
 
 
-def _blocks(length: int) -> list[tuple[int, int]]:
-    """Bounds of at most `BLOCKS` blocks of positions."""
-    size = -(-length // BLOCKS)
+@torch.library.custom_op("tinyllama::attend_in_blocks_backward", mutates_args=())
+def _backward(
+    by_out: Tensor, query: Tensor, key: Tensor, value: Tensor, probabilities: list[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients by queries, keys and values."""
+    narrow, key, value = key.shape, key.flatten(0, 1), value.flatten(0, 1)
+    queries, by_outs = (part.reshape(len(key), -1, *query.shape[2:]) for part in (query, by_out))
+    by_query, by_key, by_value = torch.empty_like(queries), torch.zeros_like(key), torch.zeros_like(value)
+    for (start, end), weights in zip(_bounds(query.shape[2], len(probabilities)), probabilities, strict=True):
+        rows, by_mixed = _rows(queries, start, end), _rows(by_outs, start, end)
+        by_weights = torch.bmm(by_mixed, value[:, :end].transpose(1, 2))
+        by_scores = torch._softmax_backward_data(by_weights, weights, -1, weights.dtype)  # noqa: SLF001  # has no other name
+        by_query[:, :, start:end] = torch.bmm(by_scores, key[:, :end]).view_as(by_query[:, :, start:end])
+        by_key[:, :end] += torch.bmm(by_scores.transpose(1, 2), rows)
+        by_value[:, :end] += torch.bmm(weights.transpose(1, 2), by_mixed)
+    return by_query.view_as(query), by_key.view(narrow), by_value.view(narrow)
+
+
+def _rows(by_group: Tensor, start: int, end: int) -> Tensor:
+    """A block's positions of all heads of each group: [G, R, T, C] → [G, R * P, C]."""
+    return by_group[:, :, start:end].reshape(len(by_group), -1, by_group.shape[3])
+
+
+def _bounds(length: int, blocks: int) -> list[tuple[int, int]]:
+    """Where at most so many blocks of positions begin and end."""
+    size = -(-length // blocks)
     return [(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+@cache
+def _bias(length: int, dtype: torch.dtype) -> Tensor:
+    """What hides later positions when added to scores: 0 or minus infinity [P, P]."""
+    return torch.full((length, length), float("-inf"), dtype=dtype).triu(1)
+
+
+@_attend_in_blocks.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor, blocks: int) -> tuple[Tensor, list[Tensor]]:  # noqa: ARG001  # as the operator
+    """Shapes for the compiler."""
+    groups, heads = key.shape[0] * key.shape[1], query.shape[1] // key.shape[1]
+    bounds = _bounds(query.shape[2], blocks)
+    return torch.empty_like(query), [query.new_empty(groups, heads * (end - start), end) for start, end in bounds]
+
+
+@_backward.register_fake
+def _(
+    by_out: Tensor,  # noqa: ARG001  # as the operator
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    probabilities: list[Tensor],  # noqa: ARG001  # as the operator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Shapes for the compiler."""
+    return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:  # noqa: ANN401  # untyped
+    ctx.save_for_backward(*inputs[:3], *output[1])
+
+
+def _gradients(ctx: Any, by_out: Tensor, _: list[Tensor]) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # untyped
+    query, key, value, *probabilities = ctx.saved_tensors
+    return *_backward(by_out, query, key, value, probabilities), None
+
+
+_attend_in_blocks.register_autograd(_gradients, setup_context=_keep)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tinyllama.model.attention import SHORT, attend, causal_bias
+from tinyllama.model.attention import attend
 
 if TYPE_CHECKING:
     from tinyllama.recipe import ModelShape
@@ -119,16 +119,15 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(shape.width, shape.kv_heads * shape.head_dim, bias=False)
         self.o_proj = nn.Linear(shape.width, shape.width, bias=False)
 
-    def forward(  # noqa: PLR0913, PLR0917  # what all blocks share is made once
+    def forward(
         self,
         x: Tensor,
         cos: Tensor,
         sin: Tensor,
         mask: Tensor | None,
-        bias: Tensor | None,
         cache: KeyValueCache | None,
     ) -> Tensor:
-        """[B, T, D] → [B, T, D]; for `mask` and `bias` see `attend`."""
+        """[B, T, D] → [B, T, D]; for `mask` see `attend`."""
         batch, length, width = x.shape
         query = self.q_proj(x).view(batch, length, self.heads, self.head_dim).transpose(1, 2)
         key = self.k_proj(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
@@ -136,7 +135,7 @@ class Attention(nn.Module):
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         if cache is not None:
             key, value = cache.extend(self.layer, key, value)
-        mixed = attend(query, key, value, mask, bias)
+        mixed = attend(query, key, value, mask)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, length, width))
         return out
 
@@ -166,17 +165,16 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(shape.width, shape.norm_eps)
         self.mlp = FeedForward(shape)
 
-    def forward(  # noqa: PLR0913, PLR0917  # as in Attention
+    def forward(
         self,
         x: Tensor,
         cos: Tensor,
         sin: Tensor,
         mask: Tensor | None,
-        bias: Tensor | None,
         cache: KeyValueCache | None,
     ) -> Tensor:
         """[B, T, D] → [B, T, D]."""
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask, bias, cache)
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, mask, cache)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
@@ -220,12 +218,10 @@ class Llama(nn.Module):
             positions = torch.arange(start, start + length, device=tokens.device)
         if mask is None and start and length > 1:
             mask = (torch.arange(start + length, device=tokens.device)[None, :] <= positions[:, None])[None, None]
-        short = torch.is_grad_enabled() and tokens.device.type == "cpu" and length <= SHORT
-        bias = causal_bias(length, tokens.device) if short and mask is None and cache is None else None
         x = self.embed_tokens(tokens)
         cos, sin = (table.to(x.dtype) for table in rope_tables(positions, self.shape.head_dim, self.shape.rope_theta))
         for layer in self.layers:
-            x = layer(x, cos, sin, mask, bias, cache)
+            x = layer(x, cos, sin, mask, cache)
         out: Tensor = self.norm(x)
         return out
 
