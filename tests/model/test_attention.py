@@ -32,6 +32,12 @@ def test_plain_products_equal_torchs_attention_and_its_gradients(heads: int, kv_
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("length", [3, 16])
+def test_the_compiler_is_told_true_shapes_and_layouts(length: int) -> None:
+    query, key, value = (torch.randn(2, heads, length, 8, requires_grad=True) for heads in (4, 2, 2))
+    torch.library.opcheck(torch.ops.tinyllama.attend_in_blocks.default, (query, key, value, 4))
+
+
 def test_training_and_inference_give_the_same_logits_on_both_sides_of_the_limit() -> None:
     model = Llama(ModelShape(layers=2, width=16, ffn=32, heads=2, kv_heads=1, context=SHORT + 1, vocab_size=50))
     model.initialise(0)
