@@ -68,7 +68,7 @@ def _profile(shape: Shape, work: Path, steps: int) -> tuple[Counter[str], float,
 
     _times(one_step, 3)
     whole = statistics.median(_times(one_step, 2 * steps))
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
         _times(one_step, steps)
     parts: Counter[str] = Counter()
     for event in profiled.events():
