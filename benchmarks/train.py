@@ -77,7 +77,7 @@ def main() -> None:
     """Measure the shapes asked for."""
     parser = standard_arguments(__doc__)
     parser.add_argument("--shapes", nargs="+", default=["S", "M", "mini"])
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=2.0, help="that a turn lasts at least")
     asked = parser.parse_args()
     shapes = [TINY] if asked.quick else [shape for shape in (S, M, mini()) if shape.name in asked.shapes]
