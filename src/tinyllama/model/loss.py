@@ -26,12 +26,12 @@ Product = Callable[[Tensor], Tensor]
 
 
 def shifted_exponentials(logits: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
-    """Write exp(logits - peak) [N, V] to `out`; returns each row's peak and the sum of its exponentials, fp32 [N]."""
+    """Write exp(logits - peak) [N, V] to `out`; returns each row's peak and the sum of what was written, fp32 [N]."""
     wide = logits.float()
     peak = wide.amax(-1, keepdim=True)
-    exponentials = (wide - peak).exp()
+    exponentials = (wide - peak).exp().to(out.dtype)
     out.copy_(exponentials)
-    return peak[:, 0], exponentials.sum(-1)
+    return peak[:, 0], exponentials.float().sum(-1)
 
 
 class HeadLoss:
@@ -99,7 +99,9 @@ class _HeadLoss(torch.autograd.Function):
             scaled = (hidden[block] * inverse[block, None]).to(hidden.dtype)
             by_hidden[block] = by_columns(held[: len(scaled)]) * inverse[block, None]
             product = held[: len(scaled)].T @ scaled
-            by_weight = product if by_weight is None else by_weight.float().add_(product)
+            if by_weight is not None:  # two are added as they are: the sum is rounded once in any case
+                product = (by_weight if block.stop == len(hidden) else by_weight.float()).add_(product)
+            by_weight = product
         assert by_weight is not None  # noqa: S101  # there is at least one row
         ctx.save_for_backward(by_hidden, by_weight.to(weight.dtype))
         return (losses * kept).sum()
