@@ -2,6 +2,7 @@ import signal
 
 import pytest
 import torch
+from torch import nn
 
 from tests.conftest import MakeFamily
 from tests.engine.runs import assert_same_run
@@ -9,7 +10,7 @@ from tests.engine.stopping import StopAt
 from tinyllama.engine import train
 from tinyllama.engine.checkpoint import stored_sizes, verify
 from tinyllama.engine.metrics import read_metrics
-from tinyllama.engine.optimizer import apply, build_optimizer, moments_of, set_step
+from tinyllama.engine.optimizer import apply, build_optimizer, set_step
 from tinyllama.errors import CheckpointError, Interrupted
 from tinyllama.model import Llama
 from tinyllama.recipe import load_recipe
@@ -17,25 +18,33 @@ from tinyllama.recipe import load_recipe
 MUON = "optimizer.kind=muon"
 
 
-def test_muon_updates_matrices_of_blocks_orthogonally_and_leaves_the_rest_to_adamw() -> None:
+@pytest.mark.parametrize("batch", [1 << 24, 1], ids=["all of a size at once", "one by one"])
+def test_muon_updates_matrices_of_blocks_as_pytorchs_muon_and_the_rest_as_adamw(
+    batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinyllama.engine.optimizer._BATCH", batch)
     recipe = load_recipe("nano", [MUON])
     model = Llama(recipe.model)
     model.initialise(0)
     masters = dict(model.named_parameters())
-    before = {name: weight.detach().clone() for name, weight in masters.items()}
+    others = {name: nn.Parameter(weight.detach().clone()) for name, weight in masters.items()}
+    matrices = [name for name in masters if name.startswith("layers.") and "norm" not in name]
+    kept = {"lr": 0.01, "weight_decay": recipe.optimizer.weight_decay}
+    muon = torch.optim.Muon([others[name] for name in matrices], momentum=0.95, adjust_lr_fn="match_rms_adamw", **kept)
+    rest = [weight for name, weight in others.items() if name not in matrices]
+    adamw = torch.optim.AdamW(rest, betas=recipe.optimizer.betas, eps=recipe.optimizer.eps, fused=True, **kept)
     optimizer = build_optimizer(recipe.optimizer, masters)
     generator = torch.Generator().manual_seed(0)
-    for weight in masters.values():
-        weight.grad = torch.randn(weight.shape, generator=generator)
-    apply(optimizer, 0.01)
+    for _ in range(3):
+        for name, weight in masters.items():
+            weight.grad = torch.randn(weight.shape, generator=generator)
+            others[name].grad = weight.grad.clone()
+        apply(optimizer, 0.01)
+        muon.step()
+        adamw.step()
     for name, weight in masters.items():
-        step = (weight.detach() - before[name] * (1 - 0.01 * recipe.optimizer.weight_decay)) / 0.01
-        if moments_of("muon", name) == ("momentum_buffer",):
-            assert name.startswith("layers.")
-            singular = torch.linalg.svdvals(step / (0.2 * max(step.shape) ** 0.5))
-            assert 0.5 < singular.median() <= singular.max() < 1.5, name
-        else:
-            assert torch.allclose(step.abs(), torch.ones_like(step), atol=1e-2), name  # the first step is a sign
+        # Products of several matrices at once may be added up in another order, in bf16.
+        assert torch.allclose(weight, others[name], rtol=0, atol=1e-3 if name in matrices else 0), name
 
 
 def test_an_optimizer_without_bias_correction_has_no_step_to_set() -> None:

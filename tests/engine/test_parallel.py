@@ -60,6 +60,15 @@ def test_ranks_train_what_one_process_trains(
     _assert_trained_alike(folder / "base", alone)
 
 
+def test_muon_orthogonalizes_whole_matrices_of_which_ranks_hold_parts(folder: Path, prepared: Path) -> None:
+    other = folder.parent / "other"
+    shutil.copytree(prepared, other)
+    assert train_on(folder, 1, 1, ["optimizer.kind=muon"]) == [0]
+    assert train_on(other, 4, 2, ["optimizer.kind=muon"]) == [0] * 4, _errors(other)
+    one, four = ([r["loss"] for r in deterministic_metrics(f / "base") if r["kind"] == "step"] for f in (folder, other))
+    assert four == pytest.approx(one, rel=1e-3)
+
+
 def test_a_run_goes_on_with_other_numbers_of_ranks(folder: Path, alone: Path) -> None:
     for ranks, until in ((1, "2K"), (2, "4K"), (4, "5K"), (1, "6K")):
         assert train_on(folder, ranks, 2 if ranks == 4 else ranks, [f"stages.0.until={until}"]) == [0] * ranks

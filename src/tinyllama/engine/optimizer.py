@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, cast, overload
 
 import torch
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Replicate
 
-from tinyllama.errors import TrainingError
+from tinyllama.engine.parallel import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from tinyllama.recipe import Optimizer
 
 _ADAMW, _MUON = ("exp_avg", "exp_avg_sq"), ("momentum_buffer",)
+_MOMENTUM = 0.95
+_NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315
+"""Coefficients of x, x³ and x⁵ that lift small singular values fastest (Jordan 2024)."""
+_BATCH = 1 << 24
+"""Numbers of matrices that are orthogonalized at a time, which bounds the memory."""
 
 
 def moments_of(kind: str, weight: str) -> tuple[str, ...]:
@@ -25,11 +30,7 @@ def moments_of(kind: str, weight: str) -> tuple[str, ...]:
 
 
 def build_optimizer(settings: Optimizer, masters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
-    """The recipe's optimizer over all weights, with moments allocated, at step 0.
-
-    Raises:
-        TrainingError: Muon is asked for on several ranks.
-    """
+    """The recipe's optimizer over all weights, with moments allocated, at step 0."""
     return _adamw(settings, masters.values()) if settings.kind == "adamw" else _Muon(settings, masters)
 
 
@@ -49,24 +50,20 @@ def _adamw(settings: Optimizer, weights: Iterable[nn.Parameter]) -> torch.optim.
     return optimizer
 
 
-class _Muon(torch.optim.Muon):
+class _Muon(torch.optim.Optimizer):
     """Muon (Jordan 2024) for the blocks' matrices, AdamW for embeddings, head and norms.
 
     Updates are scaled to the size of AdamW's (Liu et al. 2025, "Muon is Scalable for LLM Training"), so that one
-    learning rate and weight decay serve both.
+    learning rate and weight decay serve both. It computes what `torch.optim.Muon` does, but many matrices at once,
+    and also where ranks hold parts of them: each then orthogonalizes whole matrices and takes its own parts.
     """
 
     def __init__(self, settings: Optimizer, masters: dict[str, nn.Parameter]) -> None:
-        matrices = [weight for name, weight in masters.items() if moments_of("muon", name) == _MUON]
-        if any(isinstance(weight, DTensor) for weight in matrices):
-            raise TrainingError(
-                "optimizer.kind: muon needs whole matrices, which several ranks do not hold; take adamw, or one process"
-            )
-        super().__init__(
-            matrices, lr=0.0, weight_decay=settings.weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-        )
-        self._rest = _adamw(settings, [w for name, w in masters.items() if moments_of("muon", name) == _ADAMW])
-        for weight in matrices:
+        named = {name: weight for name, weight in masters.items() if moments_of("muon", name) == _MUON}
+        super().__init__(named.values(), {"lr": 0.0, "weight_decay": settings.weight_decay})
+        self._rest = _adamw(settings, [weight for name, weight in masters.items() if name not in named])
+        self._alike = _alike(named.values())
+        for weight in named.values():
             self.state[weight] = {name: torch.zeros_like(weight) for name in _MUON}
         self.state.update(self._rest.state)
 
@@ -74,12 +71,71 @@ class _Muon(torch.optim.Muon):
     def step(self, closure: None = None) -> None: ...
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Update everything at the learning rate of the own group."""
-        self._rest.param_groups[0]["lr"] = self.param_groups[0]["lr"]
+        loss = None if closure is None else closure()
+        rate, decay = (self.param_groups[0][key] for key in ("lr", "weight_decay"))
+        self._rest.param_groups[0]["lr"] = rate
         self._rest.step()
-        loss: float | None = super().step(closure)  # type: ignore[no-untyped-call]
+        for weights in self._alike:
+            updates = orthogonal(torch.stack([_lying(whole(self._direction(weight))) for weight in weights]))
+            for weight, update in zip(weights, updates, strict=True):
+                standing = update.T if weight.shape[0] > weight.shape[1] else update
+                weight.mul_(1 - rate * decay)
+                weight.add_(_part(standing.to(weight.dtype), weight), alpha=-rate * 0.2 * max(weight.shape) ** 0.5)
         return loss
+
+    def _direction(self, weight: nn.Parameter) -> Tensor:
+        """The gradient with Nesterov's momentum."""
+        gradient, momentum = cast("Tensor", weight.grad), self.state[weight][_MUON[0]]
+        momentum.lerp_(gradient, 1 - _MOMENTUM)
+        return gradient.lerp(momentum, _MOMENTUM)
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """About U Vᵀ of matrices U S Vᵀ, by the Newton-Schulz iteration of Jordan 2024, in bf16.
+
+    Args:
+        matrices: [N, A, B], A at most B, of any scale.
+
+    Returns:
+        [N, A, B], whose singular values lie about 1.
+    """
+    x = matrices.bfloat16()
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
+    linear, cubic, quintic = _NEWTON_SCHULZ
+    for _ in range(5):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=cubic, alpha=quintic), x, beta=linear)
+    return x
+
+
+def _alike(weights: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Weights that have one size, lying, in lists of which each makes one batch of products."""
+    by_size: dict[tuple[int, ...], list[nn.Parameter]] = {}
+    for weight in weights:
+        by_size.setdefault(tuple(sorted(weight.shape)), []).append(weight)
+    return [
+        part[start : start + count]
+        for part in by_size.values()
+        for count in [max(1, _BATCH // part[0].numel())]
+        for start in range(0, len(part), count)
+    ]
+
+
+def _lying(matrix: Tensor) -> Tensor:
+    """At most as many rows as columns, which makes the products of the iteration smallest."""
+    return matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+
+
+def _part(update: Tensor, weight: nn.Parameter) -> Tensor:
+    """This rank's part of an update that every rank has."""
+    if not isinstance(weight, DTensor):
+        return update
+    mesh = weight.device_mesh
+    everywhere = DTensor.from_local(update, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    return everywhere.redistribute(mesh, weight.placements)
 
 
 def set_step(optimizer: torch.optim.Optimizer, step: int) -> None:

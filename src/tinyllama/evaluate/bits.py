@@ -12,6 +12,7 @@ from tinyllama.corpus.rows import IGNORED
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluate.scoring import Window, score_windows
 from tinyllama.model import document_mask
+from tinyllama.model.packed import products_with
 from tinyllama.sampler import Permutation
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from tinyllama.model import Llama
 
 _BATCH_TOKENS = 4096
+_LOGITS = 128
+"""Rows of logits held at a time: few enough that memory is reused, and that the cache holds them."""
 HELD_OUT = "held_out"
 
 
@@ -105,10 +108,11 @@ def _sum_losses(model: Llama, rows: Rows, chosen: Sequence[int], bos: int | None
         inputs = torch.from_numpy(np.stack([pair[0] for pair in pairs])).to(device)
         targets = torch.from_numpy(np.stack([pair[1] for pair in pairs])).flatten().to(device)
         hidden = model.hidden(inputs, None if bos is None else document_mask(inputs, bos)).flatten(0, 1)
-        for at in range(0, len(hidden), 512):
-            logits = model.lm_head(hidden[at : at + 512]).float()
+        head = products_with(model.lm_head.weight, _LOGITS)  # which ranks that share the model have whole only now
+        for at in range(0, len(hidden), _LOGITS):
+            logits = head(hidden[at : at + _LOGITS]).float()
             part = torch.nn.functional.cross_entropy(
-                logits, targets[at : at + 512], ignore_index=IGNORED, reduction="sum"
+                logits, targets[at : at + _LOGITS], ignore_index=IGNORED, reduction="sum"
             )
             total += float(part)
         count += int((targets != IGNORED).sum())

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tinyllama.corpus.rows import IGNORED
-from tinyllama.model.packed import Packed, packable
+from tinyllama.model.packed import Product, products_with
 
 CHUNK = 512
 """Rows whose softmax is computed at a time on a processor: few enough to stay in cache between its passes."""
@@ -22,7 +22,6 @@ BLOCK = 2048
 """Rows of exponentials held at a time: enough for one efficient product that gives the head's gradient."""
 
 Kernel = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-Product = Callable[[Tensor], Tensor]
 
 
 def shifted_exponentials(logits: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,8 +114,8 @@ class _HeadLoss(torch.autograd.Function):
 
 def _products(weight: Tensor, rows: int, block: int) -> tuple[Product, Product]:
     """`x @ weight.T` for x of so many rows, and `x @ weight` for x of a whole block."""
-    if block == BLOCK and packable(weight):  # with a third as many rows, packing takes what it saves
-        return Packed(weight, rows), Packed(weight.T, block)
+    if block == BLOCK:  # with a third as many rows, packing takes what it saves
+        return products_with(weight, rows), products_with(weight.T, block)
     return (lambda x: x @ weight.T), (lambda x: x @ weight)
 
 

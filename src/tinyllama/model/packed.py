@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
+Product = Callable[[Tensor], Tensor]
 _TYPES = (torch.float32, torch.bfloat16)
 
 
@@ -36,3 +35,8 @@ class Packed:
         """[rows, in] → [rows, out]."""
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, None, "none", [], "")  # noqa: SLF001  # as above
         return product
+
+
+def products_with(weight: Tensor, rows: int) -> Product:
+    """`x @ weight.T` for many x of about so many rows, with a packed matrix where that can be."""
+    return Packed(weight, rows) if packable(weight) else lambda x: x @ weight.T
