@@ -130,7 +130,7 @@ def _result(found: dict[Shape, dict[str, Measured]]) -> Result:
     claims: list[Claim] = []
     facts: dict[str, Any] = {}
     for shape, measured in found.items():
-        peak = measured_peak(measured[PEAK])
+        peak = measured_peak(measured[PEAK].records)
         limit = peak / shape.flops_per_token
         engines = {name: one for name, one in measured.items() if name != PEAK}
         tables.append(_table(shape, engines, limit))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .process import Engine
 
 if TYPE_CHECKING:
-    from .turns import Measured
+    from collections.abc import Sequence
 
 WORKERS = Path(__file__).parent.parent / "workers"
 PEAK = "matrix peak"
@@ -25,7 +25,7 @@ def matrix_peak(work: Path) -> Engine:
     return Engine(PEAK, [sys.executable, str(WORKERS / "peak.py"), str(records)], folder, records)
 
 
-def measured_peak(measured: Measured) -> float:
-    """FLOP/s: the median of what was reached after the first step."""
-    found: list[float] = [record["flops"] for record in measured.records[1:] or measured.records]
+def measured_peak(records: Sequence[dict[str, Any]]) -> float:
+    """FLOP/s: the median of what the engine reached after its first step."""
+    found: list[float] = [record["flops"] for record in records[1:] or records]
     return statistics.median(found)

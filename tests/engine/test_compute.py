@@ -3,7 +3,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import SMALL
+from tinyllama.engine.machine import trust_compiler
 
 SET = [word for override in (*SMALL, "hardware.compile=true") for word in ("--set", override)]
 
@@ -23,3 +26,14 @@ def test_without_a_compiler_training_goes_on_in_eager_mode_and_says_why(prepared
         line for line in done.stderr.splitlines() if "torch.compile does not work here, going on without it" in line
     ]
     assert 1 <= len(lines) <= 2  # once for the blocks, once for the loss
+
+
+@pytest.mark.parametrize(("compiler", "expected"), [("true", "1"), ("false", None), ("/nowhere/c++", None)])
+def test_only_a_compiler_that_knows_the_latest_instructions_is_spared_trying_them(
+    compiler: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", compiler)
+    monkeypatch.setenv("TORCHINDUCTOR_VEC_ISA_OK", "")  # so that it is put back afterwards
+    monkeypatch.delenv("TORCHINDUCTOR_VEC_ISA_OK")
+    trust_compiler()
+    assert os.environ.get("TORCHINDUCTOR_VEC_ISA_OK") == expected

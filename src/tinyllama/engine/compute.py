@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tinyllama.engine.machine import trust_compiler
 from tinyllama.engine.parallel import reduce_over_replicas
 from tinyllama.model import HeadLoss, document_mask, shifted_exponentials
 
@@ -59,6 +60,7 @@ def compile_blocks(model: Llama) -> None:
 
     All blocks are one program, compiled once, between whose runs FSDP gathers the next block's weights.
     """
+    trust_compiler()
     for block in model.layers:
         block.forward = _in_training(_compiled_or_eager(block.forward), block.forward)
 
