@@ -17,6 +17,7 @@ from tinyllama.engine import join_ranks
 from tinyllama.engine.compute import Gradients
 from tinyllama.engine.feeder import read_step
 from tinyllama.engine.machine import cores, measure_peak, reuse_memory
+from tinyllama.engine.optimizer import clip
 from tinyllama.engine.state import TrainingState
 from tinyllama.recipe import load_recipe
 
@@ -63,7 +64,7 @@ def _profile(shape: Shape, work: Path, steps: int) -> tuple[Counter[str], float,
 
     def one_step() -> None:
         gradients(read_step(plan, sampler, rows, state.step))
-        torch.nn.utils.clip_grad_norm_(state.weights.masters.values(), recipe.optimizer.clip)
+        clip(state.weights.masters.values(), recipe.optimizer.clip)
         state.update(float(plan.lr[state.step]))
 
     _times(one_step, 3)

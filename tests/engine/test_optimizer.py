@@ -10,7 +10,7 @@ from tests.engine.stopping import StopAt
 from tinyllama.engine import train
 from tinyllama.engine.checkpoint import stored_sizes, verify
 from tinyllama.engine.metrics import read_metrics
-from tinyllama.engine.optimizer import apply, build_optimizer, set_step
+from tinyllama.engine.optimizer import apply, build_optimizer, clip, set_step
 from tinyllama.errors import CheckpointError, Interrupted
 from tinyllama.model import Llama
 from tinyllama.recipe import load_recipe
@@ -78,3 +78,14 @@ def test_a_checkpoint_holds_the_moments_of_its_optimizer_and_another_kind_is_ref
     assert kinds == {"model", "momentum_buffer", "exp_avg", "exp_avg_sq"}
     with pytest.raises(CheckpointError, match=r"optimizer\.kind"):
         make_family("family", "stages.0.until=7K", "stages.1.until=13K").train("base")
+
+
+@pytest.mark.parametrize("size", [0.1, 10.0])
+def test_gradients_are_clipped_as_torch_does(size: float) -> None:
+    ours, theirs = ([nn.Parameter(torch.zeros(shape)) for shape in ((3, 5), (7,))] for _ in range(2))
+    for one, other in zip(ours, theirs, strict=True):
+        one.grad = size * torch.rand(one.shape)
+        other.grad = one.grad.clone()
+    assert clip(ours, 1.0) == float(torch.nn.utils.clip_grad_norm_(theirs, 1.0))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=0)

@@ -138,6 +138,16 @@ def _part(update: Tensor, weight: nn.Parameter) -> Tensor:
     return everywhere.redistribute(mesh, weight.placements)
 
 
+def clip(weights: Iterable[nn.Parameter], most: float) -> float:
+    """Scale all gradients down to a global norm, where theirs is larger; returns what theirs was."""
+    weights = list(weights)
+    norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+    found = float(whole(norm))
+    if found > most:  # multiplying by 1 would take as long
+        torch.nn.utils.clip_grads_with_norm_(weights, most, norm)
+    return found
+
+
 def set_step(optimizer: torch.optim.Optimizer, step: int) -> None:
     """Tell every moment that corrects its bias how many steps it has seen."""
     for state in optimizer.state.values():

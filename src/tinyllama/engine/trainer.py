@@ -15,7 +15,7 @@ from tinyllama.engine.feeder import StepBatch, feed
 from tinyllama.engine.fingerprint import difference, fingerprint
 from tinyllama.engine.machine import cores, exclusive, measure_peak, require_space, reuse_memory
 from tinyllama.engine.metrics import JsonlLogger, Logger, Record, TensorBoardLogger, WandbLogger
-from tinyllama.engine.parallel import whole
+from tinyllama.engine.optimizer import clip
 from tinyllama.engine.run import Run, find_start, keep_recipe
 from tinyllama.engine.saving import CheckpointWriter
 from tinyllama.engine.signals import StopRequest
@@ -157,8 +157,7 @@ class _Trainer:
         stalled, self.stalled = self.stalled, 0.0
         with self.ranks.during(f"the gradients of step {batch.step + 1}"):
             loss = self.ranks.sum(self.gradients(batch))
-            clip = self.run.recipe.optimizer.clip
-            norm = float(whole(torch.nn.utils.clip_grad_norm_(self.state.weights.masters.values(), clip)))
+            norm = clip(self.state.weights.masters.values(), self.run.recipe.optimizer.clip)
         facts = {
             "step": batch.step + 1,
             "stage": plan.stages[plan.stage[batch.step]],
