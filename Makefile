@@ -23,7 +23,7 @@ soak: $(VENV)/.test
 	$(BIN)/python -m tests.engine.soak --kills 50 --seed $(SEED) > docs/results/soak.md.part
 	mv docs/results/soak.md.part docs/results/soak.md
 
-# An hour on an otherwise idle machine; writes docs/benchmarks.md.
+# Two and a half hours on an otherwise idle machine; writes docs/benchmarks.md.
 bench: $(VENV)/.bench
 	$(BIN)/python -m pip install --quiet --no-deps --requirement benchmarks/litgpt.txt --requirement benchmarks/litdata.txt
 	$(BIN)/python -m pip install --quiet --requirement benchmarks/corpus.txt

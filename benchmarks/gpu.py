@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from runner import (
     Chart,
+    Claim,
     Engine,
     EngineError,
     Process,
@@ -33,7 +34,6 @@ from runner.machine import WORKERS
 from runner.shapes import TINY, Shape
 
 from tinyllama.engine.machine import measure_peak
-from tinyllama.errors import RecipeError
 from tinyllama.plan.hardware import CARDS, flops_formulas
 from tinyllama.recipe import load_recipe
 
@@ -46,6 +46,8 @@ FLAGSHIP = Shape("1.1B", (22, 2048, 5632, 32, 4, 2048), 16)
 MICRO_BATCHES = (16, 8, 4)
 """Sequences of a pass, the most promising first; a step is one pass."""
 OURS, LOOP, LITGPT = "tinyllama train", "transformers, bf16, compiled", "litgpt pretrain, bf16-mixed"
+COMPARED, PARITY = 20, 0.05
+"""Steps whose losses are compared, and by how much they may differ, in nats."""
 WARMUP = 4
 """Steps before measuring: compilation, and what is only allocated by the first update."""
 
@@ -69,6 +71,7 @@ class Found(NamedTuple):
     tokens_per_second: float
     memory: int
     first_step: float
+    losses: list[float]
 
 
 def main() -> None:
@@ -88,7 +91,7 @@ def main() -> None:
     found: list[Found] = []
     left_out: dict[str, str] = {}
     longest = 0.0
-    for contestant in _contestants(shape, sizes):
+    for contestant in _contestants(sizes):
         began = time.monotonic()
         if began + longest > deadline:
             left_out[_label(contestant)] = "no time was left"
@@ -102,24 +105,14 @@ def main() -> None:
     publish(_result(shape, found, left_out, peak, peak_name), asked.out)
 
 
-def _contestants(shape: Shape, sizes: tuple[int, ...]) -> Iterator[Contestant]:
+def _contestants(sizes: tuple[int, ...]) -> Iterator[Contestant]:
     """In the order of their importance: each engine at the largest pass, then fp8, then smaller passes."""
     names = [OURS, LOOP] + [LITGPT] * (importlib.util.find_spec("litgpt") is not None)
-    precisions = [precision for precision in ("fp8",) if _knows(shape, precision)]
     yield from (Contestant(name, "bf16", sizes[0]) for name in names)
-    yield from (Contestant(OURS, precision, sizes[0]) for precision in precisions)
+    yield Contestant(OURS, "fp8", sizes[0])
     for size in sizes[1:]:
         yield from (Contestant(name, "bf16", size) for name in names[:2])
-        yield from (Contestant(OURS, precision, size) for precision in precisions)
-
-
-def _knows(shape: Shape, precision: str) -> bool:
-    """Whether recipes can ask for a precision."""
-    try:
-        load_recipe(str(RECIPE), [*shape.overrides, f"precision={precision}"])
-    except RecipeError:
-        return False
-    return True
+        yield Contestant(OURS, "fp8", size)
 
 
 def _measure(contestant: Contestant, shape: Shape, work: Path, seconds: float) -> Found:
@@ -139,7 +132,8 @@ def _measure(contestant: Contestant, shape: Shape, work: Path, seconds: float) -
         process.run_to(WARMUP, timeout=240)
         per_step = process.turn(seconds, timeout=120)
         memory = _card_memory() - before or process.peak_memory()
-        return Found(contestant, sized.tokens / per_step, memory, process.stamps[1].clock)
+        losses = [record["loss"] for record in process.records]
+        return Found(contestant, sized.tokens / per_step, memory, process.stamps[1].clock, losses)
 
 
 def _engine(name: str, family: Path, inputs: Path, overrides: list[str]) -> Engine:
@@ -194,7 +188,18 @@ def _result(shape: Shape, found: list[Found], left_out: dict[str, str], peak: fl
         "left_out": left_out,
     }
     text = TEXT.format(formula=formula, peak=peak_name)
-    return Result("gpu", "One GPU", text, [table], charts=charts, facts=facts)
+    return Result("gpu", "One GPU", text, [table], list(_claims(found)), charts, facts)
+
+
+def _claims(found: list[Found]) -> Iterator[Claim]:
+    """That fp8 trains as bf16 does, of each size that both ran at."""
+    ours = {(one.contestant.precision, one.contestant.micro_batch): one for one in found if one.contestant.name == OURS}
+    for (precision, size), one in ours.items():
+        exact = ours.get(("bf16", size))
+        if precision == "fp8" and exact is not None:
+            pairs = zip(one.losses[:COMPARED], exact.losses[:COMPARED], strict=False)
+            largest = max(abs(fp8 - bf16) for fp8, bf16 in pairs)
+            yield Claim(f"largest difference of fp8's losses from bf16's, {size} sequences", largest, most=PARITY)
 
 
 def _label(contestant: Contestant) -> str:

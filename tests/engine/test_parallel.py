@@ -80,11 +80,14 @@ def test_a_run_goes_on_with_other_numbers_of_ranks(folder: Path, alone: Path) ->
     assert last[0] == pytest.approx(last[1], rel=5e-3)
 
 
-def test_mixed_precision_on_two_ranks_ends_within_half_a_percent_of_one(folder: Path, prepared: Path) -> None:
+@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+def test_mixed_precision_on_two_ranks_ends_within_half_a_percent_of_one(
+    precision: str, folder: Path, prepared: Path
+) -> None:
     other = folder.parent / "other"
     shutil.copytree(prepared, other)
-    assert train_on(folder, 1, 1, ["precision=bf16"]) == [0]
-    assert train_on(other, 2, 1, ["precision=bf16"]) == [0, 0]
+    assert train_on(folder, 1, 1, [f"precision={precision}"]) == [0]
+    assert train_on(other, 2, 1, [f"precision={precision}"]) == [0, 0]
     one, two = (deterministic_metrics(path / "base")[-1]["losses"] for path in (folder, other))
     assert two == pytest.approx(one, rel=5e-3)
 

@@ -10,13 +10,14 @@ from torch import nn
 if TYPE_CHECKING:
     from tinyllama.model import Llama
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
+"""Of the weights that products take; fp8 ones round them further, each as it needs."""
 
 
 class MasterWeights:
     """The fp32 weights of a model whose own weights are their rounded copies.
 
-    In fp32 the model's weights are the masters. In bf16 each backward pass's gradient is added to the master's
+    In fp32 the model's weights are the masters. Otherwise each backward pass's gradient is added to the master's
     fp32 gradient as soon as it is complete, so that accumulation never rounds to bf16.
     """
 

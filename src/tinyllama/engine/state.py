@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tinyllama.engine import optimizer as adamw
 from tinyllama.engine.checkpoint import load_tensors, stored_tensors, tensors_of
 from tinyllama.engine.compute import compile_blocks
+from tinyllama.engine.fp8 import use_fp8
 from tinyllama.engine.parallel import checkpoint_activations, shard
 from tinyllama.engine.precision import MasterWeights
 from tinyllama.engine.spikes import Span, add_span
@@ -80,6 +81,8 @@ def _build_model(recipe: Recipe, ranks: Ranks) -> tuple[Llama, MasterWeights]:
     """The initial model, and its fp32 weights: whole in one process, this rank's parts on several."""
     model = Llama(recipe.model)
     model.initialise(recipe.seed)
+    if recipe.precision == "fp8":
+        use_fp8(model, ranks.device)
     if recipe.hardware.compile:
         compile_blocks(model)
     if recipe.hardware.activation_checkpointing:

@@ -36,8 +36,8 @@ class Recipe(Section):
     corpora: Annotated[dict[Name, Corpus], Field(min_length=1)]
     document_masking: bool = False
     """Keep attention inside each document."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """Of matrix products; weights, moments and reductions stay fp32."""
+    precision: Literal["fp32", "bf16", "fp8"] = "bf16"
+    """Of matrix products, fp8 only of the blocks'; weights, moments and reductions stay fp32."""
     optimizer: Optimizer
     start: Start | None = None
     base: Shares
