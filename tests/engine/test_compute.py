@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SMALL
-from tinyllama.engine.machine import trust_compiler
 
 SET = [word for override in (*SMALL, "hardware.compile=true") for word in ("--set", override)]
 
@@ -30,10 +29,14 @@ def test_without_a_compiler_training_goes_on_in_eager_mode_and_says_why(prepared
 
 @pytest.mark.parametrize(("compiler", "expected"), [("true", "1"), ("false", None), ("/nowhere/c++", None)])
 def test_only_a_compiler_that_knows_the_latest_instructions_is_spared_trying_them(
-    compiler: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
+    compiler: str, expected: str | None, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("CXX", compiler)
-    monkeypatch.setenv("TORCHINDUCTOR_VEC_ISA_OK", "")  # so that it is put back afterwards
-    monkeypatch.delenv("TORCHINDUCTOR_VEC_ISA_OK")
-    trust_compiler()
-    assert os.environ.get("TORCHINDUCTOR_VEC_ISA_OK") == expected
+    program = (
+        "import os; from tinyllama.engine.compiler import prepare_compiler; prepare_compiler(); "
+        "print(os.environ.get('TORCHINDUCTOR_VEC_ISA_OK'))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_VEC_ISA_OK"}
+    environment |= {"CXX": compiler, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(expected)

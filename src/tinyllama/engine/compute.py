@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tinyllama.engine.machine import trust_compiler
 from tinyllama.engine.parallel import reduce_over_replicas
 from tinyllama.model import HeadLoss, document_mask, shifted_exponentials
 
@@ -60,7 +59,6 @@ def compile_blocks(model: Llama) -> None:
 
     All blocks are one program, compiled once, between whose runs FSDP gathers the next block's weights.
     """
-    trust_compiler()
     for block in model.layers:
         block.forward = _in_training(_compiled_or_eager(block.forward), block.forward)
 

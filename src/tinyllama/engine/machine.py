@@ -8,7 +8,6 @@ import logging
 import os
 import platform
 import shutil
-import subprocess
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -32,21 +31,6 @@ def reuse_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         library.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
-
-
-def trust_compiler() -> None:
-    """Spare the programs, 6 s of them, that try what vector instructions a C++ compiler has, if it has the latest.
-
-    One that knows AMX (GCC 11, Clang 11) knows all that torch asks for; of others and where there is none, torch finds
-    out itself.
-    """
-    knows = [os.environ.get("CXX", "g++"), "-mamx-bf16", "-E", "-x", "c++", os.devnull]
-    try:
-        trusted = subprocess.run(knows, capture_output=True, check=False).returncode == 0  # noqa: S603  # torch runs it too
-    except OSError:
-        return
-    if trusted:
-        os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 
 
 def cores() -> int:

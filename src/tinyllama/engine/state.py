@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyllama.engine import optimizer as adamw
 from tinyllama.engine.checkpoint import load_tensors, stored_tensors, tensors_of
+from tinyllama.engine.compiler import prepare_compiler
 from tinyllama.engine.compute import compile_blocks
 from tinyllama.engine.fp8 import use_fp8
 from tinyllama.engine.parallel import checkpoint_activations, shard
@@ -84,6 +85,8 @@ def _build_model(recipe: Recipe, ranks: Ranks) -> tuple[Llama, MasterWeights]:
     if recipe.precision == "fp8":
         use_fp8(model, ranks.device)
     if recipe.hardware.compile:
+        if ranks.device.type == "cpu":
+            prepare_compiler()
         compile_blocks(model)
     if recipe.hardware.activation_checkpointing:
         checkpoint_activations(model)
