@@ -23,6 +23,7 @@ from runner import (
     Process,
     Result,
     Table,
+    loss_differences,
     publish,
     speed_family,
     standard_arguments,
@@ -197,8 +198,7 @@ def _claims(found: list[Found]) -> Iterator[Claim]:
     for (precision, size), one in ours.items():
         exact = ours.get(("bf16", size))
         if precision == "fp8" and exact is not None:
-            pairs = zip(one.losses[:COMPARED], exact.losses[:COMPARED], strict=False)
-            largest = max(abs(fp8 - bf16) for fp8, bf16 in pairs)
+            largest = loss_differences({"bf16": exact, "fp8": one}, "bf16", {"fp8": COMPARED})["fp8"]
             yield Claim(f"largest difference of fp8's losses from bf16's, {size} sequences", largest, most=PARITY)
 
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from runner.shapes import Shape
 
 TEXT = """`tinyllama train` at shape S for {minutes:g} minutes, with a checkpoint and a measurement of held-out losses
-every {every:,} tokens, whose time counts too. After each {span:g} minutes its memory is read, and the machine's matrix
-peak is measured for a moment: what else the machine does shows in both."""
+every {every:,} tokens, whose time counts too. After each {span:g} minutes the machine's matrix peak is measured
+for a moment: what else the machine does shows in both. Memory is the most that the process has had until then."""
 SPANS = 6
 """Parts of the time that are compared."""
 
@@ -44,15 +44,15 @@ def main() -> None:
     claims = [
         Claim("speed of the last part over that of the first", last_speed / speed, least=0.95),
         Claim("its fraction of the matrix peak over that of the first", last_of_peak / of_peak, least=0.95),
-        Claim("memory after the last part over that after the first", last_memory / memory, most=1.02),
+        Claim("peak memory after the last part over that after the first", last_memory / memory, most=1.02),
     ]
     text = TEXT.format(minutes=minutes, every=every, span=minutes / SPANS)
-    table = Table(["after minutes", "tokens/s", "of peak", "memory GiB"], rows)
+    table = Table(["after minutes", "tokens/s", "of peak", "peak GiB"], rows)
     publish(Result("steady", "Steady", text, [table], claims, facts={"spans": spans}), asked.out)
 
 
 def _measure(shape: Shape, work: Path, seconds: float, every: int) -> list[tuple[float, float, int]]:
-    """Of each part: tokens a second, their fraction of the matrix peak after it, and bytes in memory after it."""
+    """Of each part: tokens a second, their fraction of the matrix peak after it, and peak bytes in memory."""
     overrides = [*shape.overrides, f"checkpoints.every={every}", f"evaluation.every={every}", "evaluation.rows=8"]
     family = speed_family(work, f"steady-{shape.name}", shape.overrides)
     spans = []
@@ -60,7 +60,7 @@ def _measure(shape: Shape, work: Path, seconds: float, every: int) -> list[tuple
         process.run_to(3, timeout=300)
         for _ in range(SPANS):
             speed = shape.tokens / process.turn(seconds, timeout=seconds + 300)
-            memory = process.memory()
+            memory = process.peak_memory()
             with Process(matrix_peak(work)) as peak:
                 peak.run_to(20, timeout=300)
             of_peak = speed * shape.flops_per_token / measured_peak(peak.records)

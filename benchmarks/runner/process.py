@@ -139,10 +139,6 @@ class Process:
         """Bytes that the largest of its processes has had in memory at most."""
         return _resident(self._largest())
 
-    def memory(self) -> int:
-        """Bytes that the largest of its processes has in memory now."""
-        return _resident(self._largest(), "VmRSS")
-
     def own_environment(self) -> dict[str, str]:
         """Its environment as it is now, with what it set for itself when it started itself anew."""
         text = (Path("/proc") / str(self._largest()) / "environ").read_bytes().decode()
@@ -208,10 +204,10 @@ def _session(path: Path) -> int:
         return 0
 
 
-def _resident(pid: int, field: str = "VmHWM") -> int:
-    """Resident bytes of a process, at most so far or as another field says; 0 if it is gone."""
+def _resident(pid: int) -> int:
+    """Peak resident bytes of a process; 0 if it is gone."""
     try:
         lines = (Path("/proc") / str(pid) / "status").read_text().splitlines()
     except OSError:
         return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), 0)
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)

@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from .process import Engine
 
 Outcome = TypeVar("Outcome")
+
+
+class Losses(Protocol):
+    """Something that trained."""
+
+    @property
+    def losses(self) -> list[float]:
+        """Of each step, in nats, before its update."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,7 @@ def ratio(measured: Mapping[str, Measured], faster: str, slower: str) -> float |
     return measured[slower].median / measured[faster].median
 
 
-def loss_differences(measured: Mapping[str, Measured], reference: str, steps: Mapping[str, int]) -> dict[str, float]:
+def loss_differences(measured: Mapping[str, Losses], reference: str, steps: Mapping[str, int]) -> dict[str, float]:
     """Largest difference of each engine's losses from the reference's, in nats.
 
     All start from the same weights and see the same rows, so that their losses agree as far as precision lets them.

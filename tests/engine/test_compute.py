@@ -40,3 +40,13 @@ def test_only_a_compiler_that_knows_the_latest_instructions_is_spared_trying_the
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(expected)
+
+
+def test_the_header_of_all_kernels_is_begun_before_anything_is_compiled(tmp_path: Path) -> None:
+    program = (
+        "import threading; from tinyllama.engine.compiler import prepare_compiler; prepare_compiler(); "
+        "[thread.join() for thread in threading.enumerate() if thread.name == 'header']"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
+    assert [path for path in tmp_path.glob("**/precompiled_headers/*") if path.suffix in {".gch", ".pch"}]

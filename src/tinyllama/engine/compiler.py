@@ -22,7 +22,7 @@ def prepare_compiler() -> None:
             # Makes the precompiled header of all kernels, 5 s; a kernel only where its result is called.
             CppPythonBindingsCodeCache.load_pybinding_async([], "")
 
-    Thread(target=make_header, daemon=True).start()
+    Thread(target=make_header, name="header", daemon=True).start()
 
 
 def _knows_latest() -> bool:
