@@ -20,7 +20,7 @@ test-slow: $(VENV)/.test
 # Kills families at points that a seed chooses and compares what they end in; some minutes.
 SEED ?= 1
 soak: $(VENV)/.test
-	$(BIN)/python -m tests.engine.soak --kills 50 --seed $(SEED) > docs/results/soak.md.part
+	$(BIN)/python -m tests.train.soak --kills 50 --seed $(SEED) > docs/results/soak.md.part
 	mv docs/results/soak.md.part docs/results/soak.md
 
 # Two and a half hours on an otherwise idle machine; writes docs/benchmarks.md.
@@ -31,7 +31,7 @@ bench: $(VENV)/.bench
 
 # Every answer against lm-eval's own command, e.g. MODELS=runs/mini/exports/v1.1 DATA=data/eval LIMIT=8
 test-lm-eval: $(VENV)/.test
-	MODELS="$(MODELS)" DATA="$(DATA)" LIMIT="$(LIMIT)" $(BIN)/pytest -s tests/evaluate/test_lm_eval_command.py
+	MODELS="$(MODELS)" DATA="$(DATA)" LIMIT="$(LIMIT)" $(BIN)/pytest -s tests/evaluation/test_lm_eval_command.py
 
 # llama.cpp on our GGUF files, and serving over it; it is built first, which takes ten minutes on two cores.
 test-llamacpp: export CMAKE_ARGS ?= -DGGML_NATIVE=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF
@@ -66,7 +66,7 @@ test-finetune: $(VENV)/.finetune
 test-formats: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --no-deps megatron-core==0.16.1
 	$(BIN)/python -m pip install --quiet --editable '.[cluster]'
-	$(BIN)/pytest tests/corpus/test_token_files.py
+	$(BIN)/pytest tests/sources/test_token_files.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -14,14 +14,15 @@ from runner import Claim, Result, Table, publish, speed_family, standard_argumen
 from runner.inputs import RECIPE
 from runner.shapes import TINY, mini
 
-from tinyllama.cli.family import BASE, Family
-from tinyllama.cli.progress import Screen
-from tinyllama.engine import train
+from tinyllama.cli.progress import TerminalProgress
 from tinyllama.errors import Interrupted
+from tinyllama.family.family import Family
+from tinyllama.layout import BASE
 from tinyllama.recipe import load_recipe
+from tinyllama.train import train
 
 if TYPE_CHECKING:
-    from tinyllama.engine.metrics import Record
+    from tinyllama.train.metrics import Record
 
 TEXT = """One run of the demo's model takes a checkpoint every {twice} steps. It is written, hashed and synced to the
 disk during the first {half} of them, while training goes on; in the other {half} nothing is written. The {pairs} pairs
@@ -65,7 +66,7 @@ def main() -> None:
     twice = 2 * half
     overrides = [*shape.overrides, f"checkpoints.every={twice * shape.tokens}"]
     folder = speed_family(asked.out / "work", f"checkpoint-{shape.name}", overrides)
-    run = Family(load_recipe(str(RECIPE), overrides), folder, Path(), Screen(quiet=True)).run(BASE)
+    run = Family(load_recipe(str(RECIPE), overrides), folder, Path(), TerminalProgress(quiet=True)).run(BASE)
     clock = Clock((pairs + 1) * twice)  # the first pair, in which blocks compile, is left out
     run.watch.append(clock)
     with suppress(Interrupted):

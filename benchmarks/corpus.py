@@ -23,11 +23,11 @@ from runner import Chart, Claim, Result, Table, publish, standard_arguments
 from runner.machine import WORKERS
 from runner.text import gather_text
 
-from tinyllama.corpus.llama2 import obtain_llama2
-from tinyllama.corpus.pool import available_cores
-from tinyllama.corpus.tokenizer_files import write_tokenizer_json
 from tinyllama.errors import SourceError
 from tinyllama.files import write_atomic
+from tinyllama.prepare.workers import available_cores
+from tinyllama.tokenizer.convert import write_tokenizer_json
+from tinyllama.tokenizer.llama2 import obtain_llama2
 
 if TYPE_CHECKING:
     import argparse

@@ -19,9 +19,10 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from runner import Result, Table, calls_in_turns, publish, standard_arguments
 
-from tinyllama.cli.models import find_model
-from tinyllama.evaluate.language_model import LlamaLM
-from tinyllama.evaluate.tasks import Options, evaluate_tasks
+from tinyllama.evaluation.language_model import LlamaLM
+from tinyllama.evaluation.scores import Options
+from tinyllama.evaluation.tasks import evaluate_tasks
+from tinyllama.formats.models import find_model
 
 if TYPE_CHECKING:
     import argparse

@@ -22,19 +22,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from tinyllama.corpus.builtin import read_builtin
-from tinyllama.corpus.tokenizer import TextTokenizer
-from tinyllama.corpus.tokenizer_training import train_model
-from tinyllama.engine.checkpoint import verify
-from tinyllama.engine.source import open_source
-from tinyllama.engine.start import import_start
-from tinyllama.engine.weights import CheckpointWeights
-from tinyllama.export import About, export_gguf, export_model
-from tinyllama.export.weights import write_weights
+from tinyllama.checkpoint.format import verify
+from tinyllama.checkpoint.weights import CheckpointWeights
+from tinyllama.export import ModelInfo, export_gguf, export_model
 from tinyllama.files import write_json
-from tinyllama.model.folder import CONFIG, config_of_shape
-from tinyllama.model.weights import parameter_shapes
+from tinyllama.formats.huggingface.config import CONFIG, config_of_shape
+from tinyllama.formats.huggingface.state_dict import write_weights
+from tinyllama.formats.open import open_source
+from tinyllama.model.stored_weights import parameter_shapes
 from tinyllama.recipe import load_recipe
+from tinyllama.sources.builtin.registry import read_builtin
+from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
+from tinyllama.tokenizer.training import train_model
+from tinyllama.train.import_start import import_start
 
 if TYPE_CHECKING:
     from tinyllama.recipe import Recipe
@@ -68,7 +68,9 @@ def _make_checkpoint(recipe: Recipe, folder: Path) -> None:
     write_weights(_Random(recipe), recipe.model, source, torch.bfloat16)
     texts = [str(raw.data) for raw in islice(read_builtin("docstrings"), 20)]
     (folder / "tokenizer.model").write_bytes(train_model(texts, 600))
-    import_start(recipe, open_source(str(source)), folder / "family", TextTokenizer(folder / "tokenizer.model").sha256)
+    import_start(
+        recipe, open_source(str(source)), folder / "family", SentencePieceTokenizer(folder / "tokenizer.model").sha256
+    )
 
 
 class _Random(dict[str, torch.Tensor]):
@@ -95,7 +97,7 @@ def _measured(recipe: Recipe, folder: Path, form: str) -> dict[str, Any]:
 
     (found,) = (folder / "family").glob("*/checkpoints/step-*")
     weights = CheckpointWeights(verify(found))
-    tokenizer = TextTokenizer(folder / "tokenizer.model")
+    tokenizer = SentencePieceTokenizer(folder / "tokenizer.model")
     target = folder / form
     with _Peak() as peak:
         begun = time.perf_counter()
@@ -106,8 +108,13 @@ def _measured(recipe: Recipe, folder: Path, form: str) -> dict[str, Any]:
         else:
             kind = form.removeprefix("gguf-")
             export_gguf(
-                weights, shape=recipe.model, tokenizer=tokenizer, folder=target, kind=kind, about=About("x", "other")
-            )  # fmt: skip
+                weights,
+                shape=recipe.model,
+                tokenizer=tokenizer,
+                folder=target,
+                kind=kind,
+                about=ModelInfo("x", "other"),
+            )
         seconds = time.perf_counter() - begun
     shutil.rmtree(target)
     return {"seconds": round(seconds), **peak.megabytes}

@@ -11,20 +11,20 @@ from runner import Claim, Result, Table, in_turns, publish, speed_family, standa
 from runner.inputs import RECIPE, open_feed
 from runner.shapes import TINY, S
 
-from tinyllama.cli.progress import Screen
+from tinyllama.cli.progress import TerminalProgress
 from tinyllama.corpus.rows import Rows
 from tinyllama.corpus.shards import SHARD_TOKENS, TokenStream, shard_name, token_dtype
-from tinyllama.engine.feeder import read_step
-from tinyllama.engine.metrics import JsonlLogger, TensorBoardLogger
 from tinyllama.plan import compile_plan
 from tinyllama.recipe import load_recipe
 from tinyllama.sampler import Sampler
+from tinyllama.train.feeder import read_step
+from tinyllama.train.metrics import JsonlLogger, TensorBoardLogger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tinyllama.engine.metrics import Logger, Record
+    from tinyllama.train.metrics import Logger, Record
 
 TEXT = """Processor time that a step's rows take to choose and read, and that its record takes to log (metrics.jsonl,
 TensorBoard and the screen), over the wall-clock time of a whole step of `tinyllama train` at shape S. The next step's
@@ -46,7 +46,7 @@ def main() -> None:
     plan, sampler, rows = open_feed(family, recipe)
     feeding = _median_seconds(lambda step: read_step(plan, sampler, rows, step), repeats)
     fastest = _most_tokens_a_second(asked.out / "work" / "sparse")
-    loggers = _loggers(family / "logged", Screen().training("base", plan))
+    loggers = _loggers(family / "logged", TerminalProgress().training("base", plan))
     record = measured.records[-1] | {"kind": "step"}
     logging = _median_seconds(lambda step: _log(loggers, record | {"step": step}), repeats)
     table = Table(

@@ -24,16 +24,16 @@ import torch
 from runner import Claim, Result, Table, calls_in_turns, publish, standard_arguments
 from transformers import AutoConfig, AutoModelForCausalLM, CompileConfig
 
-from tinyllama.corpus.builtin import read_builtin
-from tinyllama.corpus.tokenizer import TextTokenizer
-from tinyllama.corpus.tokenizer_training import train_model
-from tinyllama.export import About
-from tinyllama.export.gguf import write_gguf
-from tinyllama.generate import Sampling, generate, pack
+from tinyllama.export import ModelInfo
+from tinyllama.formats.gguf.writer import write_gguf
+from tinyllama.formats.huggingface.config import config_of_shape, load_folder
+from tinyllama.formats.huggingface.tensors import hub_name
+from tinyllama.inference import Sampling, generate, pack
 from tinyllama.model import Llama
-from tinyllama.model.folder import config_of_shape, load_folder
-from tinyllama.model.folder_weights import hub_name
 from tinyllama.recipe import ModelShape, load_recipe
+from tinyllama.sources.builtin.registry import read_builtin
+from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
+from tinyllama.tokenizer.training import train_model
 
 if TYPE_CHECKING:
     import argparse
@@ -136,7 +136,7 @@ def _model(name: str, dtype: torch.dtype) -> Llama:
     if name not in SHAPES:
         return load_folder(Path(name), dtype).eval().requires_grad_(requires_grad=False)
     model = Llama(SHAPES[name])
-    model.initialise(0)
+    model.initialize(0)
     return model.to(dtype).eval().requires_grad_(requires_grad=False)
 
 
@@ -177,8 +177,8 @@ def _llama_cpp(model: Llama, prompt: list[int], asked: argparse.Namespace) -> It
         runs: dict[str, Run] = {}
         for kind in KINDS:
             file = Path(folder) / f"{kind}.gguf"
-            about = About("benchmark", "other")
-            write_gguf(model.state_dict(), model.shape, TextTokenizer(spelling), file, kind, about)
+            about = ModelInfo("benchmark", "other")
+            write_gguf(model.state_dict(), model.shape, SentencePieceTokenizer(spelling), file, kind, about)
             engine = LlamaCpp(str(file), n_ctx=model.shape.context, n_threads=asked.threads, verbose=False)
             runs[f"llama.cpp {kind}"] = partial(_continued, engine, prompt, asked.tokens)
         yield runs

@@ -34,9 +34,9 @@ from runner.inputs import RECIPE
 from runner.machine import WORKERS
 from runner.shapes import TINY, Shape
 
-from tinyllama.engine.machine import measure_peak
-from tinyllama.plan.hardware import CARDS, flops_formulas
+from tinyllama.plan.hardware import GPUS, flops_formulas
 from tinyllama.recipe import load_recipe
+from tinyllama.train.machine import measure_peak
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,7 +159,7 @@ def _peak(device: torch.device) -> tuple[float, str]:
     """FLOP/s that MFU is of, and where the figure comes from: the card's data sheet, else a measurement."""
     measured = measure_peak("bf16", device)
     name = torch.cuda.get_device_name(device).lower() if device.type == "cuda" else "this processor"
-    for card, sheet in CARDS.items():
+    for card, sheet in GPUS.items():
         if device.type == "cuda" and card.split("-")[0] in name.replace(" ", ""):
             stated = f"{sheet.flops / 1e12:g} TFLOP/s (data sheet of {card}; measured product: {measured / 1e12:.0f})"
             return sheet.flops, stated

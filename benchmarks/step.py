@@ -13,13 +13,13 @@ from runner.inputs import RECIPE, open_feed
 from runner.shapes import TINY, M, S
 from torch.profiler import ProfilerActivity, profile
 
-from tinyllama.engine import join_ranks
-from tinyllama.engine.compute import Gradients
-from tinyllama.engine.feeder import read_step
-from tinyllama.engine.machine import cores, measure_peak, reuse_memory
-from tinyllama.engine.optimizer import clip
-from tinyllama.engine.state import TrainingState
 from tinyllama.recipe import load_recipe
+from tinyllama.train import join_ranks
+from tinyllama.train.feeder import read_step
+from tinyllama.train.forward_backward import Gradients
+from tinyllama.train.machine import cores, measure_peak, reuse_memory
+from tinyllama.train.optimizer import clip
+from tinyllama.train.state import TrainingState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tinyllama.cli.family import Family
-from tinyllama.cli.progress import Screen
+from tinyllama.cli.progress import TerminalProgress
+from tinyllama.family.family import Family
 from tinyllama.recipe import load_recipe
 
 SMALL = (
@@ -30,7 +30,7 @@ MakeFamily = Callable[..., Family]
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with nano's tokenizer and corpora."""
     folder = tmp_path_factory.mktemp("prepared")
-    family = Family(load_recipe("nano"), folder, Path(), Screen(quiet=True))
+    family = Family(load_recipe("nano"), folder, Path(), TerminalProgress(quiet=True))
     assert set(family.corpora) == set(family.recipe.corpora)
     return folder
 
@@ -43,6 +43,6 @@ def make_family(prepared: Path, tmp_path: Path) -> MakeFamily:
         folder = tmp_path / name
         if not folder.exists():
             shutil.copytree(prepared, folder)
-        return Family(load_recipe("nano", [*SMALL, *overrides]), folder, Path(), Screen(quiet=True))
+        return Family(load_recipe("nano", [*SMALL, *overrides]), folder, Path(), TerminalProgress(quiet=True))
 
     return make

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tinyllama.corpus.tokenizer import TextTokenizer
 from tinyllama.export import export_model
-from tinyllama.gguf_file import GgufFile
+from tinyllama.formats.gguf.file import GgufFile
 from tinyllama.model import Llama
 from tinyllama.recipe import load_recipe
+from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("trl", reason="make test-finetune installs it")
@@ -44,10 +44,10 @@ def place(prepared: Path, tmp_path: Path) -> Path:
     shutil.copytree(prepared / "corpora/prose", family / "corpora/english")
     recipe = load_recipe("nano", ["model.context=256"])
     model = Llama(recipe.model)
-    model.initialise(0)
+    model.initialize(0)
     export_model(
         model.state_dict(), folder=family / "exports/v1.1", recipe=recipe, name="v1.1", card="# A model\n",
-        tokenizer=TextTokenizer(family / "tokenizer/tokenizer.model"), dtype=torch.float32,
+        tokenizer=SentencePieceTokenizer(family / "tokenizer/tokenizer.model"), dtype=torch.float32,
     )  # fmt: skip
     return tmp_path
 

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from tests.conftest import MakeFamily
-from tests.engine.runs import deterministic_metrics
+from tests.train.runs import deterministic_metrics
+from tinyllama.checkpoint.format import Checkpoint, save_checkpoint, steps_saved
+from tinyllama.checkpoint.store import CheckpointStore
 from tinyllama.corpus.manifest import open_corpus
 from tinyllama.corpus.rows import IGNORED, Rows
 from tinyllama.corpus.shards import ShardWriter, TokenStream, token_dtype
-from tinyllama.engine.checkpoint import Checkpoint, save_checkpoint, steps_saved
-from tinyllama.engine.feeder import read_step
-from tinyllama.engine.place import Place
 from tinyllama.errors import CheckpointError, RecipeError
 from tinyllama.plan import compile_plan
 from tinyllama.recipe import load_recipe
 from tinyllama.sampler import Sampler, rank_part
+from tinyllama.train.feeder import read_step
 
 ROWS = {"prose": 97, "code": 31, "arithmetic": 11}
 
@@ -76,7 +76,7 @@ def test_checkpoints_sorted_by_name_past_999999(tmp_path: Path) -> None:
     for step in (1_000_000, 999_999, 200_000):
         save_checkpoint(tmp_path, step, {"model.a": torch.zeros(1)}, {})
     assert steps_saved(tmp_path) == [200_000, 999_999, 1_000_000]
-    newest = next(Place(tmp_path).newest())
+    newest = next(CheckpointStore(tmp_path).newest())
     assert isinstance(newest, Checkpoint)
     assert newest.step == 1_000_000
 

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 from tinyllama.corpus.manifest import open_corpus
-from tinyllama.engine.feeder import read_step
-from tinyllama.export.weights import write_weights
 from tinyllama.files import write_json
+from tinyllama.formats.huggingface.config import CONFIG, config_of_shape
+from tinyllama.formats.huggingface.state_dict import write_weights
 from tinyllama.model import Llama
-from tinyllama.model.folder import CONFIG, config_of_shape
 from tinyllama.plan import compile_plan
 from tinyllama.recipe import load_recipe
 from tinyllama.sampler import Sampler
+from tinyllama.train.feeder import read_step
 
 from .process import Engine
 
@@ -73,7 +73,7 @@ def write_inputs(family: Path, folder: Path, overrides: Sequence[str], steps: in
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / CONFIG).is_file():
         model = Llama(recipe.model)
-        model.initialise(recipe.seed)
+        model.initialize(recipe.seed)
         write_weights(dict(model.named_parameters()), recipe.model, folder, torch.float32, shard_bytes=1 << 62)
         write_json(folder / CONFIG, config_of_shape(recipe.model, dtype=torch.float32, bos_id=_BOS, eos_id=_EOS))
     plan, sampler, rows = open_feed(family, recipe)

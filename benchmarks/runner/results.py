@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyllama.engine.machine import describe_machine
 from tinyllama.files import write_atomic, write_json
+from tinyllama.train.machine import describe_machine
 
 from .chart import draw
 

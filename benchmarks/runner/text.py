@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
-from tinyllama.corpus.builtin import read_builtin
-from tinyllama.corpus.fetching import Package, debian_files, fetch
 from tinyllama.files import new_directory
+from tinyllama.packages import Package, debian_files, fetch
+from tinyllama.sources.builtin.registry import read_builtin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import zstandard
 from preparation import Job, print_report
 
-from tinyllama.corpus.encoding import open_engine
-from tinyllama.corpus.tokenizer import open_tokenizer
+from tinyllama.tokenizer.bulk import open_engine
+from tinyllama.tokenizer.opening import open_tokenizer
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue

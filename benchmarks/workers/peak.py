@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from tinyllama.engine.machine import measure_peak
+from tinyllama.train.machine import measure_peak
 
 
 def main() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from preparation import Job, print_report, timed
 
-from tinyllama.corpus.prepare import How, prepare_corpus
-from tinyllama.corpus.tokenizer import open_tokenizer
+from tinyllama.prepare.prepare import PrepareOptions, prepare_corpus
 from tinyllama.recipe import load_recipe
+from tinyllama.tokenizer.opening import open_tokenizer
 
 RECIPE = Path(__file__).parent.parent / "speed.yaml"
 
@@ -30,7 +30,7 @@ def main() -> None:
     report: dict[str, Any] = {}
     with timed(report):
         corpus = prepare_corpus(
-            recipe, "python", tokenizer, job.out / "corpus", Path(), how=How(job.workers, job.exact)
+            recipe, "python", tokenizer, job.out / "corpus", Path(), options=PrepareOptions(job.workers, job.exact)
         )
     splits = corpus.manifest["splits"].values()
     report |= {key: sum(split[key] for split in splits) for key in ("documents", "tokens", "bytes")}

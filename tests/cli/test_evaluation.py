@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cli.test_app import run
-from tests.evaluate.conftest import CONTEXT, SHAPE, sentence, write_rows
-from tinyllama.cli.evaluating import Asked, evaluate_model
+from tests.evaluation.conftest import CONTEXT, SHAPE, sentence, write_rows
 from tinyllama.errors import EvaluationError
-from tinyllama.evaluate.agreement import choice
+from tinyllama.evaluation.agreement import choice
+from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,8 +58,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def asked(data: Path, out: Path, **more: Any) -> Asked:  # noqa: ANN401  # fields of Asked
-    return Asked(tasks=TASKS, data=data, out=out, **more)
+def asked(data: Path, out: Path, **more: Any) -> EvaluateRequest:  # noqa: ANN401  # fields of EvaluateRequest
+    return EvaluateRequest(tasks=TASKS, data=data, out=out, **more)
 
 
 def answers(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -161,7 +161,7 @@ def test_bits_per_byte_of_a_text_do_not_depend_on_the_window_beyond_what_it_show
     folder: Path, data: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "text.txt").write_text("the cat sat on a mat, and 猫 ran. " * 20, encoding="utf-8")
-    wanted = Asked(tasks=["boolq"], data=data, out=tmp_path, limit=1, texts=[tmp_path / "text.txt"])
+    wanted = EvaluateRequest(tasks=["boolq"], data=data, out=tmp_path, limit=1, texts=[tmp_path / "text.txt"])
     bits = evaluate_model(str(folder), wanted)["bits_per_byte"]
     assert bits["window"] == bits["stride"] == 4 * CONTEXT
     assert 0 < bits["values"][str(tmp_path / "text.txt")] < 40
@@ -179,8 +179,8 @@ def test_the_command_prints_the_table_and_goes_on_past_a_task_without_data(
 def test_a_hub_that_does_not_answer_is_said_within_five_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tinyllama.engine.hub import fetch_model
     from tinyllama.errors import ModelError
+    from tinyllama.hub import fetch_model
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
@@ -209,10 +209,10 @@ def test_a_mistake_is_said_without_a_traceback(tmp_path: Path, arguments: list[s
 def test_contaminated_names_the_documents(prepared: Path, tmp_path: Path) -> None:
     from tinyllama.corpus.manifest import TRAIN, open_corpus
     from tinyllama.corpus.reading import read_texts
-    from tinyllama.corpus.tokenizer import TextTokenizer
+    from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 
     corpus = open_corpus(prepared / "corpora" / "prose")
-    texts = list(read_texts(corpus, TextTokenizer(prepared / "tokenizer/tokenizer.model"), TRAIN))
+    texts = list(read_texts(corpus, SentencePieceTokenizer(prepared / "tokenizer/tokenizer.model"), TRAIN))
     document = next(text for text in texts if len(text.text.split()) > 60)
     row = {"passage": " ".join(document.text.split()[:40]), "question": "is it", "label": 1}
     clean = row | {"passage": " ".join(f"word{i}" for i in range(40))}

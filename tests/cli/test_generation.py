@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.test_app import run
-from tests.engine.test_start import foreign_folder, with_tokenizer
+from tests.train.test_import_start import foreign_folder, with_tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path

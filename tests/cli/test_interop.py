@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.test_app import SET, run
-from tests.engine.test_start import STAGES, foreign_folder, with_tokenizer
-from tinyllama.cli.models import find_model
-from tinyllama.gguf_file import GgufFile, is_gguf
+from tests.train.test_import_start import STAGES, foreign_folder, with_tokenizer
+from tinyllama.formats.gguf.file import GgufFile, is_gguf
+from tinyllama.formats.models import find_model
 
 if TYPE_CHECKING:
     from pathlib import Path

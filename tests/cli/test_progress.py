@@ -4,18 +4,20 @@ import pytest
 from rich.console import Console
 
 from tinyllama.cli import progress as module
-from tinyllama.cli.progress import Screen
-from tinyllama.corpus.tasks import Counts
+from tinyllama.cli.progress import TerminalProgress
+from tinyllama.prepare.task import Counts
 
 
 @pytest.fixture
-def screen() -> Screen:
-    screen = Screen()
+def screen() -> TerminalProgress:
+    screen = TerminalProgress()
     screen.console = Console(record=True, force_terminal=False, width=200, stderr=True)
     return screen
 
 
-def test_speed_and_time_left_are_of_what_this_command_does(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_and_time_left_are_of_what_this_command_does(
+    screen: TerminalProgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
     monkeypatch.setattr(module, "time", clock)
     with screen.counting("corpus prose") as show:
@@ -30,7 +32,7 @@ def test_speed_and_time_left_are_of_what_this_command_does(screen: Screen, monke
     ]
 
 
-def test_a_corpus_that_is_there_already_says_nothing(screen: Screen) -> None:
+def test_a_corpus_that_is_there_already_says_nothing(screen: TerminalProgress) -> None:
     with screen.counting("corpus prose"):
         pass
     assert screen.console.export_text() == ""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cli.test_app import run
-from tests.engine.test_start import foreign_folder, with_tokenizer
-from tinyllama.cli.models import find_model
-from tinyllama.generate import Sampling, generate
+from tests.train.test_import_start import foreign_folder, with_tokenizer
+from tinyllama.formats.models import find_model
+from tinyllama.inference import Sampling, generate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

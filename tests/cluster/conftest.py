@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import tinyllama
-from tests.corpus.texts import write_damaged_texts
+from tests.prepare.texts import write_damaged_texts
 
 SOURCES = 9
 

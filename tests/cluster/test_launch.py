@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.slurm import ask, local_slurm
-from tests.engine.processes import EXACT, pid_of_rank, train_on, wait_for_steps
-from tests.engine.runs import assert_same_run
+from tests.train.processes import EXACT, pid_of_rank, train_on, wait_for_steps
+from tests.train.runs import assert_same_run
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(1200)]
 LONG = ("stages.0.until=100K", "stages.1.until=110K", "stages.2.until=120K", "optimizer.learning_rate.horizon=120K")

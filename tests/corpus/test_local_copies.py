@@ -101,7 +101,7 @@ def test_several_processes_share_one_set_of_copies(corpus: PreparedCorpus, tmp_p
 
 
 def test_training_with_copies_trains_the_same(make_family: MakeFamily, tmp_path: Path) -> None:
-    from tests.engine.runs import deterministic_metrics
+    from tests.train.runs import deterministic_metrics
 
     plain = make_family("plain")
     copied = make_family("copied", f"hardware.local_copies={tmp_path / 'near'}")

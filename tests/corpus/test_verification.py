@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from tests.corpus.test_prepare import FIELDS
+from tests.prepare.test_prepare import FIELDS
 from tinyllama.corpus.manifest import PreparedCorpus, open_corpus
-from tinyllama.corpus.prepare import prepare_corpus
 from tinyllama.corpus.reading import find_texts
-from tinyllama.corpus.tokenizer import TextTokenizer, obtain_tokenizer
 from tinyllama.corpus.verification import find_damage
 from tinyllama.files import sha256_file
+from tinyllama.prepare.prepare import prepare_corpus
+from tinyllama.prepare.tokenizer import obtain_tokenizer
 from tinyllama.recipe import load_recipe
+from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 
 Damage = Callable[[np.ndarray], None]
 
@@ -32,8 +33,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tokenizer(root: Path) -> TextTokenizer:
-    return TextTokenizer(root / "tokenizer/tokenizer.model")
+def tokenizer(root: Path) -> SentencePieceTokenizer:
+    return SentencePieceTokenizer(root / "tokenizer/tokenizer.model")
 
 
 @pytest.fixture
@@ -58,11 +59,13 @@ def damage(corpus: PreparedCorpus, change: Damage) -> PreparedCorpus:
 
 
 @pytest.mark.parametrize("samples", [None, 3])
-def test_a_good_corpus_has_no_findings(corpus: PreparedCorpus, tokenizer: TextTokenizer, samples: int | None) -> None:
+def test_a_good_corpus_has_no_findings(
+    corpus: PreparedCorpus, tokenizer: SentencePieceTokenizer, samples: int | None
+) -> None:
     assert list(find_damage(corpus, tokenizer, samples)) == []
 
 
-def test_bit_rot_is_found_by_the_hash(corpus: PreparedCorpus, tokenizer: TextTokenizer) -> None:
+def test_bit_rot_is_found_by_the_hash(corpus: PreparedCorpus, tokenizer: SentencePieceTokenizer) -> None:
     file = corpus.folder / "train.documents.parquet"
     data = bytearray(file.read_bytes())
     data[len(data) // 3] ^= 1
@@ -98,7 +101,7 @@ def _other_text(ids: np.ndarray) -> None:
     ],
 )
 def test_wrong_ids_are_found_and_their_document_named(
-    corpus: PreparedCorpus, tokenizer: TextTokenizer, change: Damage, problem: str, samples: int | None
+    corpus: PreparedCorpus, tokenizer: SentencePieceTokenizer, change: Damage, problem: str, samples: int | None
 ) -> None:
     findings = list(find_damage(damage(corpus, change), tokenizer, samples))
     assert problem in findings[0].problem
@@ -111,7 +114,7 @@ def test_a_foreign_tokenizer_is_found(corpus: PreparedCorpus, root: Path, tmp_pa
     assert "another tokenizer" in next(find_damage(corpus, other)).problem
 
 
-def test_an_index_that_skips_a_document_is_found(corpus: PreparedCorpus, tokenizer: TextTokenizer) -> None:
+def test_an_index_that_skips_a_document_is_found(corpus: PreparedCorpus, tokenizer: SentencePieceTokenizer) -> None:
     file = corpus.folder / "train.documents.parquet"
     parquet.write_table(parquet.read_table(file).slice(0, 20), file)
     problems = [finding.problem for finding in find_damage(corpus, tokenizer)]
@@ -119,7 +122,7 @@ def test_an_index_that_skips_a_document_is_found(corpus: PreparedCorpus, tokeniz
     assert any("its documents end at token" in problem for problem in problems)
 
 
-def test_documents_are_found_by_their_origin(corpus: PreparedCorpus, tokenizer: TextTokenizer) -> None:
+def test_documents_are_found_by_their_origin(corpus: PreparedCorpus, tokenizer: SentencePieceTokenizer) -> None:
     (text,) = find_texts(corpus, tokenizer, "a.jsonl:17", limit=5)
     assert text.text == f"Document 16: </s> stays text;   is a space. {'word ' * 16}"
     assert len(find_texts(corpus, tokenizer, "a.jsonl", limit=7)) == 7

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from tinyllama.corpus.tokenizer_training import train_model
 from tinyllama.model import Llama
 from tinyllama.recipe import Recipe, load_recipe
+from tinyllama.tokenizer.training import train_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ def recipe() -> Recipe:
 def model(recipe: Recipe) -> Llama:
     """Random weights, norms and all."""
     model = Llama(recipe.model)
-    model.initialise(0)
+    model.initialize(0)
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)), alpha=0.05)

@@ -6,7 +6,7 @@ import random
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tinyllama.corpus.builtin import read_builtin
+from tinyllama.sources.builtin.registry import read_builtin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

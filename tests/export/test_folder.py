@@ -14,11 +14,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from tests.export.disks import largest_file
-from tinyllama.corpus.tokenizer import TextTokenizer
 from tinyllama.errors import ExportError
 from tinyllama.export import export_model, model_card
-from tinyllama.model.folder import load_folder
+from tinyllama.formats.huggingface.config import load_folder
 from tinyllama.recipe import load_recipe
+from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ def exported(
         folder=folder,
         recipe=recipe,
         name="math_code",
-        tokenizer=TextTokenizer(tokenizer_model),
+        tokenizer=SentencePieceTokenizer(tokenizer_model),
         card=card,
         dtype=dtype,
     )
@@ -86,7 +86,7 @@ def test_an_export_is_complete(tmp_path: Path, model: Llama, recipe: Recipe, tok
         "tokenizer.model",
         "tokenizer_config.json",
     }
-    tokenizer = TextTokenizer(tokenizer_model)
+    tokenizer = SentencePieceTokenizer(tokenizer_model)
     config = json.loads((folder / "config.json").read_text())
     assert config["torch_dtype"] == "bfloat16"
     assert (config["bos_token_id"], config["eos_token_id"]) == (tokenizer.bos_id, tokenizer.eos_id)
@@ -177,20 +177,20 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inh
 import sys
 from pathlib import Path
 import torch
-from tinyllama.corpus.tokenizer import TextTokenizer
+from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 from tinyllama.export import export_model
 from tinyllama.model import Llama
 from tinyllama.recipe import load_recipe
 
 recipe = load_recipe("nano", sys.argv[3:])
 model = Llama(recipe.model)
-model.initialise(0)
+model.initialize(0)
 export_model(
     model.state_dict(),
     folder=Path(sys.argv[1]),
     recipe=recipe,
     name="base",
-    tokenizer=TextTokenizer(Path(sys.argv[2])),
+    tokenizer=SentencePieceTokenizer(Path(sys.argv[2])),
     card="",
     dtype=torch.float32,
 )

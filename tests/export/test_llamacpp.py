@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.export.strings import strings
-from tinyllama.corpus.builtin import read_builtin
-from tinyllama.corpus.tokenizer import TextTokenizer
-from tinyllama.corpus.tokenizer_training import train_model
-from tinyllama.export import About, export_gguf
-from tinyllama.generate import Sampling, generate
+from tinyllama.export import ModelInfo, export_gguf
+from tinyllama.inference import Sampling, generate
 from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape
+from tinyllama.sources.builtin.registry import read_builtin
+from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
+from tinyllama.tokenizer.training import train_model
 
 pytestmark = pytest.mark.slow
 llama_cpp = pytest.importorskip("llama_cpp", reason="make test-llamacpp builds it")
@@ -36,25 +36,25 @@ PROMPTS = [
 def model() -> Llama:
     """Random weights, peaked like a trained model's, so that no two logits are a rounding apart."""
     model = Llama(SHAPE)
-    model.initialise(0)
+    model.initialize(0)
     with torch.no_grad():
         model.lm_head.weight.mul_(20)
     return model.eval()
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> SentencePieceTokenizer:
     path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.model"
     texts = [str(raw.data) for name in ("docstrings", "chinese-phrases") for raw in islice(read_builtin(name), 200)]
     path.write_bytes(train_model(texts, SHAPE.vocab_size))
-    return TextTokenizer(path)
+    return SentencePieceTokenizer(path)
 
 
 @pytest.fixture(scope="module")
-def engine(model: Llama, tokenizer: TextTokenizer, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ANN401  # a Llama of llama_cpp
+def engine(model: Llama, tokenizer: SentencePieceTokenizer, tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ANN401  # a Llama of llama_cpp
     folder = tmp_path_factory.mktemp("export") / "model"
     export_gguf(
-        model.state_dict(), shape=SHAPE, tokenizer=tokenizer, folder=folder, kind="F32", about=About("tiny", "mit")
+        model.state_dict(), shape=SHAPE, tokenizer=tokenizer, folder=folder, kind="F32", about=ModelInfo("tiny", "mit")
     )
     (path,) = folder.glob("*.gguf")
     return llama_cpp.Llama(str(path), n_ctx=SHAPE.context, type_k=F32, type_v=F32, verbose=False)
@@ -63,7 +63,7 @@ def engine(model: Llama, tokenizer: TextTokenizer, tmp_path_factory: pytest.Temp
 @pytest.mark.parametrize("prompt", PROMPTS, ids=ascii)
 def test_llamacpp_continues_with_our_greedy_tokens(
     model: Llama,
-    tokenizer: TextTokenizer,
+    tokenizer: SentencePieceTokenizer,
     engine: Any,  # noqa: ANN401  # as above
     prompt: str,
 ) -> None:
@@ -79,7 +79,7 @@ def test_there_are_twenty_prompts() -> None:
     assert len(set(PROMPTS)) == 20
 
 
-def test_llamacpp_gives_our_ids(tokenizer: TextTokenizer, engine: Any) -> None:  # noqa: ANN401  # as above
+def test_llamacpp_gives_our_ids(tokenizer: SentencePieceTokenizer, engine: Any) -> None:  # noqa: ANN401  # as above
     texts = strings(10_000, line=1_000_000)
     differing = [
         text[:80]

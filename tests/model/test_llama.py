@@ -22,7 +22,7 @@ SHAPES = {
 
 def model_of(shape: ModelShape, seed: int = 0) -> Llama:
     model = Llama(shape)
-    model.initialise(seed)
+    model.initialize(seed)
     return model
 
 

@@ -17,13 +17,13 @@ def test_loss_and_gradients_equal_torchs_cross_entropy(rows: int) -> None:
     scale = 1 / 7
     ours = HeadLoss()(hidden, weight, targets, scale=scale)
     ours.backward()
-    by_hidden, by_weight = hidden.grad, weight.grad
+    grad_hidden, grad_weight = hidden.grad, weight.grad
     hidden.grad = weight.grad = None
     theirs = functional.cross_entropy(hidden @ weight.T, targets, ignore_index=IGNORED, reduction="sum")
     (theirs * scale).backward()
     torch.testing.assert_close(ours, theirs)
-    torch.testing.assert_close(by_hidden, hidden.grad)
-    torch.testing.assert_close(by_weight, weight.grad)
+    torch.testing.assert_close(grad_hidden, hidden.grad)
+    torch.testing.assert_close(grad_weight, weight.grad)
 
 
 def test_an_ignored_target_gives_no_loss_and_no_gradient() -> None:

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from tinyllama.plan import Plan, compile_plan, summarise
+from tinyllama.plan import Plan, compile_plan, summarize
 from tinyllama.recipe import load_recipe
 
 RECIPE = load_recipe("tinyllama-v1.1")
@@ -72,7 +72,7 @@ def test_shares_ramp_over_six_billion_tokens_and_then_stay() -> None:
     ],
 )
 def test_tokens_per_corpus(variant: str, tokens: dict[str, int]) -> None:
-    summary = summarise(compile_plan(RECIPE, variant), RECIPE)
+    summary = summarize(compile_plan(RECIPE, variant), RECIPE)
     assert {corpus.name: corpus.tokens for corpus in summary.corpora} == tokens
 
 

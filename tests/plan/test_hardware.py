@@ -7,11 +7,11 @@ import pytest
 from tinyllama.errors import PlanError, RecipeError
 from tinyllama.plan import Plan, compile_plan
 from tinyllama.plan.hardware import (
-    CARDS,
     DEFAULT_MFU,
+    GPUS,
     PUBLISHED_SPEED,
     Prediction,
-    find_card,
+    find_gpu,
     flops_formulas,
     memory_per_gpu,
     predict,
@@ -42,12 +42,12 @@ def _predict(plans: list[Plan], gpus: int = 16, recipe: Recipe = RECIPE, price: 
     ],
 )
 def test_peaks_are_those_of_the_data_sheets_without_sparsity(name: str, dense_bf16: float, gib: int) -> None:
-    assert find_card(name).flops == pytest.approx(dense_bf16, rel=1e-3)
-    assert find_card(name).memory_gib == gib
+    assert find_gpu(name).flops == pytest.approx(dense_bf16, rel=1e-3)
+    assert find_gpu(name).memory_gib == gib
 
 
 def test_every_card_of_the_table_is_tested() -> None:
-    assert set(CARDS) == {"a100-40g", "a100-80g", "h100-80g", "h200-141g", "l40s-48g", "rtx4090-24g"}
+    assert set(GPUS) == {"a100-40g", "a100-80g", "h100-80g", "h200-141g", "l40s-48g", "rtx4090-24g"}
 
 
 def test_three_trillion_tokens_take_90_days_on_16_a100_at_24k_tokens_a_second(plans: list[Plan]) -> None:

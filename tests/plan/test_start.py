@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tinyllama.errors import RecipeError
-from tinyllama.plan import compile_plan, learning_rate, quota_at, share_at, summarise
+from tinyllama.plan import compile_plan, learning_rate, quota_at, share_at, summarize
 from tinyllama.plan.hardware import predict
 from tinyllama.plan.verification import verify_plan
 from tinyllama.recipe import Recipe, load_recipe
@@ -34,7 +34,7 @@ def test_the_plan_begins_at_the_starts_tokens() -> None:
     assert 1_120_000 <= plan.tokens_after(plan.steps) < 1_120_000 + 64 * 64
     assert plan.step_reaching(1_000_000) == 0
     assert plan.step_reaching(1_000_001) == 1
-    assert summarise(plan, recipe).stages[0].tokens_before == 1_000_000
+    assert summarize(plan, recipe).stages[0].tokens_before == 1_000_000
 
 
 def test_tokens_that_are_no_whole_sequence_are_rounded_up() -> None:
@@ -74,7 +74,7 @@ def test_variants_may_fork_from_the_start_itself() -> None:
     base, variant = compile_plan(recipe), compile_plan(recipe, "math_code")
     assert base.steps == 0
     assert base.tokens_after(0) == 1_000_000
-    assert summarise(base, recipe).stages == []
+    assert summarize(base, recipe).stages == []
     assert variant.fork_step == 0
     assert (variant.counts.sum(axis=1) == variant.batch).all()
     assert share_at(recipe, "math_code", 1_000_000)["prose"] == 1.0

@@ -6,7 +6,7 @@ import pytest
 from pyarrow import parquet
 
 from tinyllama.errors import PlanError
-from tinyllama.plan import compile_plan, learning_rate, quota_at, share_at, summarise
+from tinyllama.plan import compile_plan, learning_rate, quota_at, share_at, summarize
 from tinyllama.recipe import LearningRate, load_recipe, shipped_recipes
 
 
@@ -95,7 +95,7 @@ def test_the_table_reads_back_from_parquet(tmp_path: Path) -> None:
 
 def test_too_many_epochs_are_flagged() -> None:
     recipe = load_recipe("nano")
-    summary = summarise(compile_plan(recipe, "chinese"), recipe, {"prose": 200_000, "chinese": 2_000})
+    summary = summarize(compile_plan(recipe, "chinese"), recipe, {"prose": 200_000, "chinese": 2_000})
     assert {corpus.name: corpus.too_many_epochs for corpus in summary.corpora} == {"prose": False, "chinese": True}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tinyllama.evaluate.published import TASKS
+from tinyllama.evaluation.published import TASKS
 from tinyllama.plan import compile_plan
 from tinyllama.recipe import Recipe, load_recipe
 

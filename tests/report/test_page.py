@@ -11,7 +11,7 @@ import pytest
 
 from tests.report.conftest import BITS, NASTY, write
 from tinyllama.errors import ModelError, UserError
-from tinyllama.evaluate.published import PUBLISHED
+from tinyllama.evaluation.published import PUBLISHED
 from tinyllama.plan import share_at
 from tinyllama.report import write_report
 
@@ -166,10 +166,10 @@ def test_a_variants_curves_go_on_from_the_base(page: Page) -> None:
 def test_planned_shares_are_the_plans_and_realised_ones_follow_them(page: Page, recipe: Recipe) -> None:
     for corpus in recipe.corpora:
         traces = page.figures[f"share-{corpus}"]["data"]
-        for planned, realised in zip(traces[::2], traces[1::2], strict=True):
+        for planned, realized in zip(traces[::2], traces[1::2], strict=True):
             variant = None if planned["name"] == "base" else planned["name"]
             assert planned["y"][-1] == pytest.approx(share_at(recipe, variant, planned["x"][-1])[corpus])
-            assert realised["y"][-1] == pytest.approx(planned["y"][-1], abs=1 / 16)
+            assert realized["y"][-1] == pytest.approx(planned["y"][-1], abs=1 / 16)
 
 
 def test_the_largest_gap_to_the_plan_is_below_one_sequence(page: Page) -> None:
@@ -222,20 +222,20 @@ def test_figures_and_tables_are_described(page: Page) -> None:
 
 @pytest.mark.parametrize("theme", [0, 1])
 def test_text_and_model_colours_have_sufficient_contrast_in_light_and_dark(page: Page, theme: int) -> None:
-    colours = [
+    colors = [
         dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block)) for block in re.findall(r":root \{[^}]*\}", page.html)
     ]
-    for name, colour in colours[theme].items():
+    for name, color in colors[theme].items():
         if name in {"ink", "soft"} or name.startswith("hue-"):
-            assert contrast(colour, colours[theme]["page"]) >= 4.5, name
-            assert contrast(colour, colours[theme]["card"]) >= 4.5, name
+            assert contrast(color, colors[theme]["page"]) >= 4.5, name
+            assert contrast(color, colors[theme]["card"]) >= 4.5, name
 
 
 def contrast(one: str, other: str) -> float:
     """Ratio of relative luminances, by the Web Content Accessibility Guidelines 2.2."""
 
-    def luminance(colour: str) -> float:
-        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    def luminance(color: str) -> float:
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 

@@ -53,7 +53,7 @@ def test_whole_permutations_of_many_keys_are_those_of_each() -> None:
         assert (permute_each(size, keys) == np.stack(each)).all()
 
 
-def test_keys_and_neighbours_give_unrelated_orders() -> None:
+def test_keys_and_neighbors_give_unrelated_orders() -> None:
     one, other = (Permutation(10_000, key)(np.arange(10_000)) for key in ("a", "b"))
     assert (one == other).mean() < 0.01
     assert abs(np.corrcoef(np.arange(10_000), one)[0, 1]) < 0.05

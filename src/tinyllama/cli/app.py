@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from tinyllama.cli.family import Family
+    from tinyllama.family.family import Family
     from tinyllama.recipe import Recipe
 
 app = typer.Typer(
@@ -91,7 +91,7 @@ def plan(  # noqa: PLR0913  # a command's options
     from tinyllama.cli.hardware import print_prediction  # noqa: PLC0415
     from tinyllama.cli.tables import output, print_plan  # noqa: PLC0415
     from tinyllama.errors import UserError  # noqa: PLC0415
-    from tinyllama.plan import compile_plan, summarise  # noqa: PLC0415
+    from tinyllama.plan import compile_plan, summarize  # noqa: PLC0415
     from tinyllama.plan.hardware import DEFAULT_MFU, predict  # noqa: PLC0415
 
     loaded = _load(recipe, overrides)
@@ -102,7 +102,7 @@ def plan(  # noqa: PLR0913  # a command's options
     for name in [variant] if variant else loaded.variants:
         compiled = compile_plan(loaded, name)
         plans.append(compiled)
-        summaries.append(summarise(compiled, loaded, sizes))
+        summaries.append(summarize(compiled, loaded, sizes))
         if parquet is not None:
             compiled.write_parquet(parquet)
         if not as_json:
@@ -125,20 +125,21 @@ def train(
 
     On several GPUs or nodes: torchrun --nproc-per-node 4 -m tinyllama train RECIPE
     """
-    from tinyllama.cli.family import BASE, Family  # noqa: PLC0415
-    from tinyllama.cli.progress import Screen  # noqa: PLC0415
-    from tinyllama.engine import join_ranks  # noqa: PLC0415  # imports torch
+    from tinyllama.cli.progress import TerminalProgress  # noqa: PLC0415
     from tinyllama.errors import UserError  # noqa: PLC0415
+    from tinyllama.family.family import Family  # noqa: PLC0415
+    from tinyllama.layout import BASE  # noqa: PLC0415
+    from tinyllama.train import join_ranks  # noqa: PLC0415  # imports torch
 
     loaded = _load(recipe, overrides)
     models = [BASE, *loaded.variants]
     if variant is not None and variant not in models:
         raise UserError(f"{loaded.name} has no variant {variant!r}; it has {', '.join(models)}")
     with join_ranks(loaded.hardware.collective_timeout) as ranks:
-        screen = Screen(quiet=not ranks.first)
+        screen = TerminalProgress(quiet=not ranks.first)
         family = Family(loaded, run or Path("runs") / loaded.name, Path(), screen, ranks=ranks)
-        with ranks.during("the preparation of the corpora; run `tinyllama prepare` before training"):
-            ranks.on_first(lambda: len(family.corpora))
+        with ranks.phase("the preparation of the corpora; run `tinyllama prepare` before training"):
+            ranks.run_on_rank0(lambda: len(family.corpora))
         for model in models if variant is None else dict.fromkeys([BASE, variant]):
             family.train(model)
             if ranks.first:
@@ -150,7 +151,7 @@ def report(
     recipe: RecipeName, *, overrides: Overrides = None, run: RunFolder = None, data: EvaluationData = None
 ) -> None:
     """Evaluate and export what is trained, and write summary.json and report.html."""
-    from tinyllama.cli.reproduce import conclude  # noqa: PLC0415
+    from tinyllama.family.reproduce import conclude  # noqa: PLC0415
 
     family = open_family(recipe, overrides, run)
     conclude(family, data_folder(family.recipe, data))
@@ -167,8 +168,8 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Do all of it in order: prepare, train, evaluate, export, report. Skips what is done and valid."""
-    from tinyllama.cli.reproduce import reproduce  # noqa: PLC0415
     from tinyllama.errors import SourceError  # noqa: PLC0415
+    from tinyllama.family.reproduce import reproduce  # noqa: PLC0415
 
     family = open_family(recipe, overrides, run)
     summary = reproduce(family, data_folder(family.recipe, data))
@@ -192,7 +193,7 @@ def tokenizer_train(
     overrides: Overrides = None,
 ) -> None:
     """Train a Llama-style tokenizer on a recipe's corpora; use it by `tokenizer: {file: OUT/tokenizer.model}`."""
-    from tinyllama.corpus.tokenizer import obtain_tokenizer  # noqa: PLC0415
+    from tinyllama.prepare.tokenizer import obtain_tokenizer  # noqa: PLC0415
 
     asked = [] if vocab_size is None else [f"model.vocab_size={vocab_size}"]
     size = _load(recipe, [*(overrides or []), *asked, "tokenizer={builtin: llama2}"]).model.vocab_size
@@ -217,11 +218,11 @@ def is_recipe(name: str) -> bool:
 
 def open_family(name: str, overrides: list[str] | None, run: Path | None) -> Family:
     """The family of a recipe, in its folder."""
-    from tinyllama.cli.family import Family  # noqa: PLC0415
-    from tinyllama.cli.progress import Screen  # noqa: PLC0415
+    from tinyllama.cli.progress import TerminalProgress  # noqa: PLC0415
+    from tinyllama.family.family import Family  # noqa: PLC0415
 
     recipe = _load(name, overrides)
-    return Family(recipe, run or Path("runs") / recipe.name, Path(), Screen())
+    return Family(recipe, run or Path("runs") / recipe.name, Path(), TerminalProgress())
 
 
 def data_folder(recipe: Recipe, data: Path | None) -> Path:

@@ -24,13 +24,13 @@ def contaminated(
     as_json: AsJson = False,
 ) -> None:
     """Report evaluation questions that share 13 words in a row with a document of the prepared corpora."""
-    from tinyllama.cli.progress import Screen  # noqa: PLC0415
+    from tinyllama.cli.progress import TerminalProgress  # noqa: PLC0415
     from tinyllama.corpus.manifest import HELD_OUT, TRAIN  # noqa: PLC0415
     from tinyllama.corpus.reading import read_texts  # noqa: PLC0415
-    from tinyllama.corpus.tokenizer import open_tokenizer  # noqa: PLC0415
-    from tinyllama.evaluate.contamination import METHOD, Index  # noqa: PLC0415
+    from tinyllama.evaluation.contamination import METHOD, Index  # noqa: PLC0415
+    from tinyllama.tokenizer.opening import open_tokenizer  # noqa: PLC0415
 
-    corpora, screen = _corpora(where, run), Screen()
+    corpora, screen = _corpora(where, run), TerminalProgress()
     questions, missing = _questions(tasks.split(","), data)
     index = Index(questions)
     for corpus in corpora:
@@ -68,9 +68,9 @@ def _corpora(where: str, run: Path | None) -> list[PreparedCorpus]:
 
 def _questions(names: list[str], data: Path) -> tuple[dict[str, list[str]], dict[str, Any]]:
     """Texts of the questions by task, and the tasks whose data is not there, with the reason."""
-    from tinyllama.evaluate.catalogue import expand_tasks  # noqa: PLC0415
-    from tinyllama.evaluate.task_data import TASK_DATA  # noqa: PLC0415
-    from tinyllama.evaluate.task_files import find_files, read_rows  # noqa: PLC0415
+    from tinyllama.evaluation.catalogue import expand_tasks  # noqa: PLC0415
+    from tinyllama.evaluation.task_data import TASK_DATA  # noqa: PLC0415
+    from tinyllama.evaluation.task_files import find_files, read_rows  # noqa: PLC0415
 
     questions: dict[str, list[str]] = {}
     missing: dict[str, Any] = {}

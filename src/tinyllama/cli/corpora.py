@@ -54,18 +54,18 @@ def prepare(  # noqa: PLR0913  # a command's options
     as_json: AsJson = False,
 ) -> None:
     """Obtain the tokenizer and turn every corpus into token shards; goes on from where it was stopped."""
-    from tinyllama.cli.family import Family  # noqa: PLC0415
-    from tinyllama.cli.progress import Screen  # noqa: PLC0415
-    from tinyllama.corpus.prepare import How  # noqa: PLC0415
+    from tinyllama.cli.progress import TerminalProgress  # noqa: PLC0415
     from tinyllama.errors import SourceError, UserError  # noqa: PLC0415
+    from tinyllama.family.family import Family  # noqa: PLC0415
+    from tinyllama.prepare.prepare import PrepareOptions  # noqa: PLC0415
     from tinyllama.recipe import load_recipe  # noqa: PLC0415
 
     if sbatch and executor != Executor.slurm:
         raise UserError("--sbatch goes with --executor slurm")
     options = {key.lstrip("-"): value for key, _, value in (option.partition("=") for option in sbatch or ())}
-    loaded, screen = load_recipe(recipe, overrides or ()), Screen()
-    how = How(workers, exact_all, executor.value, options, screen.say)
-    family = Family(loaded, run or Path("runs") / loaded.name, Path(), screen, how=how)
+    loaded, screen = load_recipe(recipe, overrides or ()), TerminalProgress()
+    prepare_options = PrepareOptions(workers, exact_all, executor.value, options, screen.say)
+    family = Family(loaded, run or Path("runs") / loaded.name, Path(), screen, options=prepare_options)
     table = {name: _facts(corpus) for name, corpus in family.corpora.items()}
     if as_json:
         print_json(table)
@@ -111,9 +111,9 @@ def verify(
 ) -> None:
     """Find bit rot, a foreign tokenizer, ids out of range, stray special tokens and empty documents."""
     from tinyllama.corpus.manifest import open_corpus  # noqa: PLC0415
-    from tinyllama.corpus.tokenizer import open_tokenizer  # noqa: PLC0415
     from tinyllama.corpus.verification import find_damage  # noqa: PLC0415
     from tinyllama.errors import CorpusError  # noqa: PLC0415
+    from tinyllama.tokenizer.opening import open_tokenizer  # noqa: PLC0415
 
     corpus = open_corpus(folder)
     findings = list(find_damage(corpus, open_tokenizer(_tokenizer_folder(folder)), sample))
@@ -145,7 +145,7 @@ def inspect(
         print_json(facts) if as_json else _print_table({corpus.name: facts})
         return
     from tinyllama.corpus.reading import find_texts  # noqa: PLC0415
-    from tinyllama.corpus.tokenizer import open_tokenizer  # noqa: PLC0415
+    from tinyllama.tokenizer.opening import open_tokenizer  # noqa: PLC0415
 
     found = find_texts(corpus, open_tokenizer(_tokenizer_folder(folder)), origin, limit)
     if as_json:
@@ -164,7 +164,7 @@ def export(
 ) -> None:
     """Write a corpus as Megatron's indexed datasets; prints what its --data-path takes."""
     from tinyllama.corpus.manifest import open_corpus  # noqa: PLC0415
-    from tinyllama.corpus.megatron import write_megatron  # noqa: PLC0415
+    from tinyllama.formats.megatron import write_megatron  # noqa: PLC0415
 
     prefixes = [str(prefix) for prefix in write_megatron(open_corpus(folder), out)]
     if as_json:

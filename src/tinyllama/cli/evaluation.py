@@ -11,7 +11,7 @@ from tinyllama.cli import app as commands
 from tinyllama.cli.app import AsJson, EvaluationData, Overrides, Precision, RunFolder, app
 
 if TYPE_CHECKING:
-    from tinyllama.cli.evaluating import Asked
+    from tinyllama.family.evaluate_model import EvaluateRequest
 
 
 @app.command(epilog="Example: tinyllama evaluate runs/mini/exports/v1.1 --tasks commonsense --data data/eval")
@@ -49,17 +49,19 @@ def evaluate(  # noqa: PLR0913  # a command's options
     as_json: AsJson = False,
 ) -> None:
     """Score models on tasks and text; what was answered already is kept, so that a stopped command goes on."""
-    from tinyllama.cli.evaluating import Asked, evaluate_model  # noqa: PLC0415  # imports torch
+    from tinyllama.cli.progress import TerminalProgress  # noqa: PLC0415
+    from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model  # noqa: PLC0415  # imports torch
 
     families = [name for name in models if commands.is_recipe(name)]
     found: dict[str, Any] = {
         name: _evaluate_family(name, overrides, run, data, print_it=not as_json) for name in families
     }
-    asked = Asked(
+    asked = EvaluateRequest(
         tasks=tasks.split(","), data=data or Path("data/eval"), limit=limit, rows=_rows(batch), dtype=dtype.value,
         texts=text or [], run_code=run_code, samples=samples, out=out,
     )  # fmt: skip
-    singles = {name: evaluate_model(name, asked) for name in models if name not in families}
+    progress = TerminalProgress()
+    singles = {name: evaluate_model(name, asked, progress=progress) for name in models if name not in families}
     if as_json:
         commands.print_json(found[families[0]] if len(models) == len(families) == 1 else found | singles)
     elif singles:
@@ -79,7 +81,7 @@ def _rows(batch: str) -> int | None:
 def _evaluate_family(
     name: str, overrides: list[str] | None, run: Path | None, data: Path | None, *, print_it: bool
 ) -> dict[str, Any]:
-    from tinyllama.cli.results import evaluate_family, finished  # noqa: PLC0415  # imports torch
+    from tinyllama.family.results import evaluate_family, finished  # noqa: PLC0415  # imports torch
 
     family = commands.open_family(name, overrides, run)
     records = evaluate_family(family, finished(family), commands.data_folder(family.recipe, data))
@@ -89,9 +91,9 @@ def _evaluate_family(
     return scores
 
 
-def _print(records: dict[str, dict[str, Any]], asked: Asked) -> None:
+def _print(records: dict[str, dict[str, Any]], asked: EvaluateRequest) -> None:
     from tinyllama.cli.tables import output, print_matrix, print_tasks  # noqa: PLC0415
-    from tinyllama.evaluate.record import against_fp32  # noqa: PLC0415
+    from tinyllama.evaluation.record import against_fp32  # noqa: PLC0415
 
     console = output()
     bits = {name: record["bits_per_byte"]["values"] for name, record in records.items() if record["bits_per_byte"]}

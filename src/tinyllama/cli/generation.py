@@ -12,7 +12,7 @@ from tinyllama.cli.app import AsJson, Precision, app, print_json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tinyllama.corpus.tokenizer import Tokenizer
+    from tinyllama.tokenizer.base import Tokenizer
 
 
 @app.command(epilog='Example: tinyllama generate runs/mini/exports/v1.1 "The people of" --stop "."')
@@ -35,10 +35,10 @@ def generate(  # noqa: PLR0913  # a command's options
     as_json: AsJson = False,
 ) -> None:
     """Continue prompts, with the model card's sampling options as defaults; a single one as it is made."""
-    from tinyllama.cli.models import find_model  # noqa: PLC0415  # imports torch
-    from tinyllama.engine.precision import DTYPES  # noqa: PLC0415  # as above
     from tinyllama.errors import UserError  # noqa: PLC0415
-    from tinyllama.generate import Sampling, generate_batch, pack  # noqa: PLC0415  # as above
+    from tinyllama.formats.models import find_model  # noqa: PLC0415  # imports torch
+    from tinyllama.inference import Sampling, generate_batch, pack  # noqa: PLC0415  # as above
+    from tinyllama.train.precision import DTYPES  # noqa: PLC0415  # as above
 
     settings = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty)
     stops = stop or []
@@ -70,7 +70,7 @@ def _pieces(
     steps: Iterable[list[int | None]], tokenizer: Tokenizer, prompts: list[list[int]], stops: list[str]
 ) -> Iterator[list[str]]:
     """What each step adds to each text, until every text has ended."""
-    from tinyllama.generate import TextStream  # noqa: PLC0415  # imports torch
+    from tinyllama.inference import TextStream  # noqa: PLC0415  # imports torch
 
     streams = [TextStream(tokenizer, ids, stops) for ids in prompts]
     for step in steps:

@@ -53,14 +53,13 @@ def import_model(  # a command's options
     as_json: AsJson = False,
 ) -> None:
     """Make any Llama model the checkpoint that a recipe starts from, checked against transformers."""
-    from tinyllama.cli.importing import import_family  # noqa: PLC0415  # imports torch
-    from tinyllama.engine.start import stated_start  # noqa: PLC0415  # as above
     from tinyllama.recipe import load_recipe  # noqa: PLC0415  # imports pydantic
+    from tinyllama.train.import_start import stated_start  # noqa: PLC0415  # as above
 
     stated_start(load_recipe(recipe, overrides or ()))
     named = [] if model is None else [f"start.model={model}"]
     family = open_family(recipe, [*(overrides or []), *named], run)
-    checkpoint, result = import_family(family)
+    checkpoint, result = family.import_start()
     if as_json:
         print_json(
             {
@@ -99,7 +98,7 @@ def export(  # noqa: PLR0913  # a command's options
     if not is_recipe(name):
         typer.echo(_export_single(name, form, kind))
         return
-    from tinyllama.cli.results import evaluate_family, export_family, export_family_gguf, finished  # noqa: PLC0415
+    from tinyllama.family.results import evaluate_family, export_family, export_family_gguf, finished  # noqa: PLC0415
 
     family = open_family(name, overrides, run)
     checkpoints = finished(family)
@@ -113,8 +112,8 @@ def export(  # noqa: PLR0913  # a command's options
 
 
 def _export_single(name: str, form: Format, kind: Kind) -> Path:
-    from tinyllama.cli.converting import convert_to_gguf  # noqa: PLC0415  # imports torch
     from tinyllama.errors import UserError  # noqa: PLC0415
+    from tinyllama.export.converting import convert_to_gguf  # noqa: PLC0415  # imports torch
     from tinyllama.recipe import shipped_recipes  # noqa: PLC0415
 
     if form == Format.hf:

@@ -58,10 +58,10 @@ def launch(  # noqa: PLR0913  # a command's options
     The job saves before its limit, queues again by itself, and goes on until the family is trained. Its script is
     RUN/slurm/NAME.sbatch, its output beside it.
     """
-    from tinyllama.cli.batch_script import TrainingJob  # noqa: PLC0415  # with what follows
     from tinyllama.files import write_atomic  # noqa: PLC0415  # with what follows
+    from tinyllama.launch.slurm import submit  # noqa: PLC0415  # with what follows
+    from tinyllama.launch.slurm_script import TrainingJob  # noqa: PLC0415  # with what follows
     from tinyllama.recipe import load_recipe  # noqa: PLC0415  # imports pydantic
-    from tinyllama.slurm import submit  # noqa: PLC0415  # with what follows
 
     if not slurm:
         raise UserError("say --slurm; how to start on Kubernetes and SkyPilot is in docs/scale.md")
@@ -116,7 +116,7 @@ def _refuse_what_would_fail(  # noqa: PLR0913  # what could
         UserError: the recipe has no such variant, or the notice would come as the job begins.
         RecipeError: the recipe's sharding does not divide the ranks.
     """
-    from tinyllama.slurm import seconds_of  # noqa: PLC0415  # with the rest
+    from tinyllama.launch.slurm import seconds_of  # noqa: PLC0415  # with the rest
 
     if variant is not None and variant not in {"base", *recipe.variants}:
         raise UserError(f"{recipe.name} has no variant {variant!r}; it has base, {', '.join(recipe.variants)}")

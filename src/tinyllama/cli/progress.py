@@ -22,13 +22,13 @@ from tinyllama.recipe.quantities import format_count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tinyllama.corpus.tasks import Counts
     from tinyllama.plan import Plan
+    from tinyllama.prepare.task import Counts
 
 _SECONDS_BETWEEN_LINES = 15.0
 
 
-class Screen:
+class TerminalProgress:
     """Messages and progress on stderr."""
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -55,7 +55,7 @@ class Screen:
 class PreparationProgress:
     """Shows how far a corpus is; what was done before this command is part of the counts, not of the speeds."""
 
-    def __init__(self, screen: Screen, what: str) -> None:
+    def __init__(self, screen: TerminalProgress, what: str) -> None:
         self._screen, self._what = screen, what
         self._began = self._last_line = time.monotonic()
         self._first: Counts | None = None
@@ -103,7 +103,7 @@ def _clock(seconds: float) -> str:
 class TrainingProgress:
     """Receives the records of a run and shows where it is."""
 
-    def __init__(self, screen: Screen, name: str, plan: Plan) -> None:
+    def __init__(self, screen: TerminalProgress, name: str, plan: Plan) -> None:
         self._screen, self._name = screen, name
         self._first = plan.tokens_after(plan.fork_step if plan.variant else 0)
         self._total = plan.tokens_after(plan.steps)

@@ -14,9 +14,9 @@ import typer
 from tinyllama.cli.app import AsJson, Overrides, RecipeName, RunFolder, VariantName, app, prepared_sizes
 
 if TYPE_CHECKING:
-    from tinyllama.engine.memory import RankMemory
     from tinyllama.recipe import Recipe
     from tinyllama.sampler import Rehearsal
+    from tinyllama.train.memory import RankMemory
 
 _GIB = 2**30
 
@@ -89,10 +89,10 @@ class _Memory:
     """What one rank holds, measured, against what its card has."""
 
     def __init__(self, recipe: Recipe, name: str, gpus: int) -> None:
-        from tinyllama.engine.memory import measure_memory  # noqa: PLC0415  # imports torch
-        from tinyllama.plan.hardware import find_card  # noqa: PLC0415  # only with --hardware
+        from tinyllama.plan.hardware import find_gpu  # noqa: PLC0415  # only with --hardware
+        from tinyllama.train.memory import measure_memory  # noqa: PLC0415  # imports torch
 
-        card = find_card(name)
+        card = find_gpu(name)
         self._name, self._gpus = name, gpus
         self._measured: RankMemory = measure_memory(recipe, gpus, min(gpus, card.per_node))
         self._limit = card.usable

@@ -14,7 +14,7 @@ from tinyllama.cli.app import app
 from tinyllama.errors import ModelError, UserError
 
 if TYPE_CHECKING:
-    from tinyllama.cli.api_guard import Served
+    from tinyllama.serve.guard import ServedModel
 
 
 @app.command(epilog="Example: tinyllama serve runs/mini/exports/v1.1-Q8_0-gguf")
@@ -40,7 +40,7 @@ def serve(  # noqa: PLR0913  # a command's options
 
     The engine is llama.cpp: pip install 'tinyllama[serve]'. One model is held at a time, and one request answered.
     """
-    from tinyllama.cli.api_guard import Guard, Limits  # noqa: PLC0415  # with what follows
+    from tinyllama.serve.guard import Guard, Limits  # noqa: PLC0415  # with what follows
 
     if api_key is None and not _is_own(host):
         raise UserError(f"--host {host} is open to other machines; set TINYLLAMA_API_KEY to a key of yours")
@@ -86,8 +86,8 @@ def _engine() -> tuple[Any, Any, dict[str, Any]]:
         )
     except ImportError as error:
         raise UserError(f"serving needs the extra: pip install 'tinyllama[serve]' ({error})") from None
-    from tinyllama.cli.api_guard import CHAT, COMPLETIONS  # noqa: PLC0415  # with what follows
-    from tinyllama.engine.machine import cores  # noqa: PLC0415  # imports torch
+    from tinyllama.serve.guard import CHAT, COMPLETIONS  # noqa: PLC0415  # with what follows
+    from tinyllama.train.machine import cores  # noqa: PLC0415  # imports torch
 
     checks = {
         COMPLETIONS: CreateCompletionRequest.model_validate,
@@ -111,8 +111,8 @@ def _engine() -> tuple[Any, Any, dict[str, Any]]:
 
 def _as_gguf(given: str, workspace: Path) -> Path:
     """A model's GGUF file: its own, or one made in `workspace`."""
-    from tinyllama.cli.converting import convert_to_gguf  # noqa: PLC0415  # imports torch
-    from tinyllama.gguf_file import is_gguf  # noqa: PLC0415  # as above
+    from tinyllama.export.converting import convert_to_gguf  # noqa: PLC0415  # imports torch
+    from tinyllama.formats.gguf.file import is_gguf  # noqa: PLC0415  # as above
 
     path = Path(given)
     if is_gguf(path):
@@ -126,14 +126,14 @@ def _as_gguf(given: str, workspace: Path) -> Path:
     return made.rename(workspace / f"{path.name}.gguf")
 
 
-def _served(path: Path) -> Served:
-    from tinyllama.cli.api_guard import Served  # noqa: PLC0415  # with what follows
-    from tinyllama.cli.models import find_model  # noqa: PLC0415  # imports torch
-    from tinyllama.gguf_file import GgufFile  # noqa: PLC0415  # as above
-    from tinyllama.model.gguf import shape_of_gguf  # noqa: PLC0415  # as above
+def _served(path: Path) -> ServedModel:
+    from tinyllama.formats.gguf.file import GgufFile  # noqa: PLC0415  # as above
+    from tinyllama.formats.gguf.tensors import shape_of_gguf  # noqa: PLC0415  # as above
+    from tinyllama.formats.models import find_model  # noqa: PLC0415  # imports torch
+    from tinyllama.serve.guard import ServedModel  # noqa: PLC0415  # with what follows
 
     file, tokenizer = GgufFile(path), find_model(path).tokenizer()
-    return Served(
+    return ServedModel(
         context=shape_of_gguf(file).context,
         count=lambda text: len(tokenizer.encode_prompt(text)),
         chats=file.get("tokenizer.chat_template") is not None,

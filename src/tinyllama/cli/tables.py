@@ -1,4 +1,4 @@
-"""Tables: for the terminal by rich, for model cards in Markdown."""
+"""Tables for the terminal."""
 
 from __future__ import annotations
 
@@ -8,54 +8,22 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from tinyllama.evaluate.published import PUBLISHED, TASKS, published_scores
+from tinyllama.evaluation.published import PUBLISHED, TASKS, published_scores
 from tinyllama.plan import MANY_EPOCHS
-from tinyllama.recipe.quantities import format_count
+from tinyllama.plan.tables import CORPUS_HEADER, STAGE_HEADER, corpus_rows, stage_rows
+from tinyllama.text import MISSING, number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tinyllama.plan import PlanSummary, StageSummary
+    from tinyllama.plan import PlanSummary
 
-STAGE_HEADER = ("stage", "steps", "tokens", "until", "batch", "LR", "shares")
-CORPUS_HEADER = ("corpus", "sequences", "tokens", "size", "epochs")
-_LONG_DASH = "—"
 _WIDE = 160
 
 
 def output() -> Console:
     """The console of results: as wide as the terminal, or wide enough for every table where there is none."""
     return Console() if sys.stdout.isatty() else Console(width=_WIDE)
-
-
-def stage_rows(summary: PlanSummary) -> list[tuple[str, ...]]:
-    """Cells of the stages' table."""
-    return [
-        (
-            stage.name,
-            f"{stage.end_step - stage.first_step:,}",
-            format_count(stage.tokens_after - stage.tokens_before),
-            f"{stage.tokens_after:,}",
-            f"{stage.batch_sequences:,} x {stage.batch_tokens // stage.batch_sequences:,} = {stage.batch_tokens:,}",
-            f"{stage.first_lr:.3e} → {stage.last_lr:.3e}",
-            _shares(stage),
-        )
-        for stage in summary.stages
-    ]
-
-
-def corpus_rows(summary: PlanSummary) -> list[tuple[str, ...]]:
-    """Cells of the corpora's table."""
-    return [
-        (
-            corpus.name,
-            f"{corpus.sequences:,}",
-            format_count(corpus.tokens),
-            format_count(corpus.size),
-            f"{corpus.epochs:.2f}",
-        )
-        for corpus in summary.corpora
-    ]
 
 
 def print_plan(console: Console, summary: PlanSummary) -> None:
@@ -73,14 +41,9 @@ def print_plan(console: Console, summary: PlanSummary) -> None:
             )
 
 
-def plan_markdown(summary: PlanSummary) -> str:
-    """A plan's stages and corpora as Markdown tables."""
-    return f"{_markdown(STAGE_HEADER, stage_rows(summary))}\n\n{_markdown(CORPUS_HEADER, corpus_rows(summary))}"
-
-
 def print_matrix(console: Console, bits: Mapping[str, Mapping[str, float]], corpora: list[str]) -> None:
     """Held-out bits per byte, models by corpora."""
-    rows = [(model, *(_number(row.get(name), 3) for name in corpora)) for model, row in bits.items()]
+    rows = [(model, *(number(row.get(name), 3) for name in corpora)) for model, row in bits.items()]
     _print(console, "held-out bits per byte", ("model", *corpora), rows)
 
 
@@ -94,12 +57,12 @@ def print_tasks(console: Console, tasks: Mapping[str, Mapping[str, Any]]) -> Non
     notes: list[str] = []
     if comparable:
         for model, scores in published_scores().items():
-            rows.append([f"{model} (published)", *(_number(scores.get(name), 2) for name in [*names, "average"])])
+            rows.append([f"{model} (published)", *(number(scores.get(name), 2) for name in [*names, "average"])])
         notes = [f"{item.model}: average {item.note}" for item in PUBLISHED if item.note]
     width = len(header) if comparable else len(header) - 1  # the average is of the tasks that were published
     _print(console, "task scores, percent", tuple(header[:width]), [tuple(cells[:width]) for cells in rows])
     reasons = dict.fromkeys(
-        f"{_LONG_DASH} {name}: {row[name]['reason']}"
+        f"{MISSING} {name}: {row[name]['reason']}"
         for row in tasks.values()
         for name in names
         if "reason" in row.get(name, {})
@@ -111,10 +74,10 @@ def print_tasks(console: Console, tasks: Mapping[str, Mapping[str, Any]]) -> Non
 def _score_rows(model: str, row: Mapping[str, Any], names: list[str]) -> list[list[str]]:
     """One model's scores; below them, where there are any, their standard errors and how many questions were asked."""
     results = [row.get(name, {}) for name in names]
-    rows = [[model, *(_percent(result.get("score")) for result in results), _percent(row.get("average"))]]
+    rows = [[model, *(percent(result.get("score")) for result in results), percent(row.get("average"))]]
     if any("score" in result for result in results):
-        rows.append(["  ± standard error", *(_percent(result.get("bootstrap_stderr")) for result in results), ""])
-        counts = (f"{result['questions']:,}" if "questions" in result else _LONG_DASH for result in results)
+        rows.append(["  ± standard error", *(percent(result.get("bootstrap_stderr")) for result in results), ""])
+        counts = (f"{result['questions']:,}" if "questions" in result else MISSING for result in results)
         rows.append(["  questions", *counts, ""])
     return rows
 
@@ -126,25 +89,3 @@ def _print(console: Console, title: str, header: tuple[str, ...], rows: list[tup
     for row in rows:
         table.add_row(*row)
     console.print(table)
-
-
-def _markdown(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [header, ("---",) * len(header), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def _shares(stage: StageSummary) -> str:
-    parts = []
-    for name, start in stage.shares_at_start.items():
-        end = stage.shares_at_end[name]
-        if start or end:
-            parts.append(f"{name} {start:.4g}" if abs(start - end) < 1e-12 else f"{name} {start:.4g}→{end:.4g}")
-    return ", ".join(parts)
-
-
-def _number(value: float | None, digits: int) -> str:
-    return _LONG_DASH if value is None else f"{value:.{digits}f}"
-
-
-def _percent(value: float | None) -> str:
-    return _LONG_DASH if value is None else f"{100 * value:.2f}"

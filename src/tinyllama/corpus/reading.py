@@ -5,15 +5,15 @@ from __future__ import annotations
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from tinyllama.corpus.index import index_file
 from tinyllama.corpus.manifest import SPLITS
-from tinyllama.corpus.tasks import index_file
 from tinyllama.errors import CorpusError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tinyllama.corpus.manifest import PreparedCorpus
-    from tinyllama.corpus.tokenizer import Tokenizer
+    from tinyllama.tokenizer.base import Tokenizer
 
 
 class PreparedText(NamedTuple):

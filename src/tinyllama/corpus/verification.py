@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tinyllama.corpus.index import index_file
 from tinyllama.corpus.manifest import SPLITS
 from tinyllama.corpus.reading import can_spell
-from tinyllama.corpus.tasks import index_file
 from tinyllama.files import sha256_file
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tinyllama.corpus.manifest import PreparedCorpus
     from tinyllama.corpus.shards import TokenStream
-    from tinyllama.corpus.tokenizer import Tokenizer
+    from tinyllama.tokenizer.base import Tokenizer
 
 _BATCH = 4096
 """Documents looked at together."""

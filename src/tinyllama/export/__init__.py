@@ -2,14 +2,14 @@
 
 from tinyllama.export.card import model_card, quick_start
 from tinyllama.export.folder import export_model
-from tinyllama.export.gguf import FILE_TYPES, About
 from tinyllama.export.gguf_folder import export_gguf
 from tinyllama.export.parity import ParityResult, check_parity
 from tinyllama.export.publishing import files_to_send, publish
+from tinyllama.formats.gguf.writer import FILE_TYPES, ModelInfo
 
 __all__ = [
     "FILE_TYPES",
-    "About",
+    "ModelInfo",
     "ParityResult",
     "check_parity",
     "export_gguf",

@@ -8,9 +8,10 @@ import yaml
 
 from tinyllama.recipe import dump_recipe
 from tinyllama.recipe.quantities import format_count, format_share
+from tinyllama.text import MISSING, markdown_table, number, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from tinyllama.recipe import Recipe, Stage
 
@@ -19,7 +20,6 @@ _PROMPT = (
     'optimization, we can achieve this within a span of "just" 90 days using 16 A100-40G GPUs 🚀🚀. '
     "The training has started on 2023-09-01."
 )
-_MISSING = "—"
 
 
 def quick_start(folder: str) -> str:
@@ -130,13 +130,13 @@ def _mixture(shares: Mapping[str, Any]) -> str:
 
 
 def _family(recipe: Recipe, name: str) -> str:
-    """The shares of every model once their ramp is over, and the licences of the corpora."""
+    """The shares of every model once their ramp is over, and the licenses of the corpora."""
     rows = [
         [_model(model, name), *(format_share(shares[c]) if c in shares else "" for c in recipe.corpora)]
         for model, shares in {"base": recipe.base, **recipe.variants}.items()
     ]
     licenses = [f"- {corpus}: {recipe.corpora[corpus].license}" for corpus in recipe.corpora]
-    return _table(["model", *recipe.corpora], rows) + "\n\nLicences of the corpora:\n\n" + "\n".join(licenses)
+    return markdown_table(["model", *recipe.corpora], rows) + "\n\nLicences of the corpora:\n\n" + "\n".join(licenses)
 
 
 def _training(recipe: Recipe, name: str, tokens: int) -> str:
@@ -158,7 +158,7 @@ def _training(recipe: Recipe, name: str, tokens: int) -> str:
         "attention across documents": "no" if recipe.document_masking else "yes",
         "seed": str(recipe.seed),
     }
-    return _table(["", ""], facts.items())
+    return markdown_table(["", ""], facts.items())
 
 
 def _stage(recipe: Recipe, stage: Stage) -> str:
@@ -180,14 +180,14 @@ def _evaluation(
     published: Mapping[str, Mapping[str, float]],
 ) -> str:
     rows = [
-        [_model(model, name), *(_number(row.get(corpus), 3) for corpus in recipe.corpora)]
+        [_model(model, name), *(number(row.get(corpus), 3) for corpus in recipe.corpora)]
         for model, row in bits_per_byte.items()
     ]
     parts = []
     if rows:
         parts += [
             "Bits per byte of held-out text (lower is better):",
-            _table(["model", *recipe.corpora], rows),
+            markdown_table(["model", *recipe.corpora], rows),
         ]
     if any(tasks.values()):
         parts += ["Zero-shot scores in percent (higher is better):", _scores(name, tasks, published)]
@@ -203,10 +203,10 @@ def _scores(name: str, tasks: Mapping[str, Mapping[str, Any]], published: Mappin
         for model, row in tasks.items()
     ]
     others = [
-        [f"{label} (published)", *(_number(row.get(task), 2) for task in [*columns, "average"])]
+        [f"{label} (published)", *(number(row.get(task), 2) for task in [*columns, "average"])]
         for label, row in published.items()
     ]
-    return _table(["model", *columns, "average"], ours + others)
+    return markdown_table(["model", *columns, "average"], ours + others)
 
 
 def _average(row: Mapping[str, Any]) -> dict[str, float | None]:
@@ -218,23 +218,13 @@ def _model(model: str, name: str) -> str:
     return f"**{model}**" if model == name else model
 
 
-def _number(value: float | None, digits: int) -> str:
-    return _MISSING if value is None else f"{value:.{digits}f}"
-
-
 def _percent(result: Mapping[str, Any] | None) -> str:
-    score = (result or {}).get("score")
-    return _MISSING if score is None else f"{100 * score:.2f}"
+    return percent((result or {}).get("score"))
 
 
 def _reasons(row: Mapping[str, Any]) -> list[str]:
     return [
-        f"- {task} {_MISSING}: {result['reason']}"
+        f"- {task} {MISSING}: {result['reason']}"
         for task, result in row.items()
         if isinstance(result, dict) and "reason" in result
     ]
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tinyllama.corpus.tokenizer_files import write_transformers_files
 from tinyllama.errors import ExportError
 from tinyllama.export.parity import ParityResult, check_parity
-from tinyllama.export.weights import write_weights
 from tinyllama.files import new_directory, write_atomic, write_json
-from tinyllama.model.folder import CONFIG, config_of_shape
+from tinyllama.formats.huggingface.config import CONFIG, config_of_shape
+from tinyllama.formats.huggingface.state_dict import write_weights
 from tinyllama.recipe import dump_recipe
+from tinyllama.tokenizer.convert import write_transformers_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from tinyllama.corpus.tokenizer import TextTokenizer
     from tinyllama.recipe import Recipe
+    from tinyllama.tokenizer.base import Tokenizer
 
 
 def export_model(  # noqa: PLR0913  # an export has that many parts
@@ -30,7 +30,7 @@ def export_model(  # noqa: PLR0913  # an export has that many parts
     folder: Path,
     recipe: Recipe,
     name: str,
-    tokenizer: TextTokenizer,
+    tokenizer: Tokenizer,
     card: str,
     dtype: torch.dtype,
 ) -> ParityResult:

@@ -9,11 +9,11 @@ import yaml
 
 from tinyllama.errors import ExportError
 from tinyllama.export.folder import export_folder
-from tinyllama.export.gguf import About, write_gguf
 from tinyllama.export.parity import ParityResult, check_parity
 from tinyllama.files import write_atomic
-from tinyllama.gguf_file import GgufFile
-from tinyllama.model.gguf import GgufWeights, shape_of_gguf
+from tinyllama.formats.gguf.file import GgufFile
+from tinyllama.formats.gguf.tensors import GgufWeights, shape_of_gguf
+from tinyllama.formats.gguf.writer import ModelInfo, write_gguf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from tinyllama.corpus.tokenizer import TextTokenizer
     from tinyllama.recipe import ModelShape
+    from tinyllama.tokenizer.base import Tokenizer
 
 MODELFILE = "Modelfile"
 _EXACT = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -37,10 +37,10 @@ def export_gguf(  # noqa: PLR0913  # an export has that many parts
     weights: Mapping[str, Tensor],
     *,
     shape: ModelShape,
-    tokenizer: TextTokenizer,
+    tokenizer: Tokenizer,
     folder: Path,
     kind: str,
-    about: About,
+    about: ModelInfo,
 ) -> ParityResult:
     """Export a model as `<name>-<kind>.gguf` with a Modelfile for Ollama and a README.
 
@@ -74,7 +74,7 @@ def export_gguf(  # noqa: PLR0913  # an export has that many parts
     return result
 
 
-def modelfile(file: str, shape: ModelShape, tokenizer: TextTokenizer) -> str:
+def modelfile(file: str, shape: ModelShape, tokenizer: Tokenizer) -> str:
     """What `ollama create` reads. A base model gets the prompt as it is; one with a chat template brings its own."""
     lines = [f"FROM ./{file}", f"PARAMETER num_ctx {shape.context}"]
     if tokenizer.chat_template is None:
@@ -97,7 +97,7 @@ def _compare_weights(stored: Mapping[str, Tensor], given: Mapping[str, Tensor], 
             raise ExportError(f"{name} does not read back as it was written; nothing was kept")
 
 
-def _card(file: str, kind: str, shape: ModelShape, about: About, result: ParityResult) -> str:
+def _card(file: str, kind: str, shape: ModelShape, about: ModelInfo, result: ParityResult) -> str:
     facts = {"license": about.license, "pipeline_tag": "text-generation", "tags": ["llama", "gguf", "tinyllama"]}
     front = yaml.safe_dump(facts, sort_keys=False)
     return f"""\

@@ -12,8 +12,8 @@ import torch
 from tinyllama.errors import ExportError
 from tinyllama.export.transformers_streaming import stream_folder, stream_gguf
 from tinyllama.model import Llama
+from tinyllama.model.stored_weights import EMBEDDING, HEAD
 from tinyllama.model.streaming import stream_parameters
-from tinyllama.model.weights import EMBEDDING, HEAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tinyllama.engine.hub import HUB_ID
 from tinyllama.errors import PublishError
 from tinyllama.export.gguf_folder import MODELFILE
-from tinyllama.model.folder import CONFIG
+from tinyllama.formats.huggingface.config import CONFIG
+from tinyllama.hub import HUB_ID
 
 if TYPE_CHECKING:
     from pathlib import Path

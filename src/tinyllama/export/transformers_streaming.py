@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import safe_open
 
-from tinyllama.model.folder_weights import INDEX, WEIGHTS
+from tinyllama.formats.huggingface.tensors import INDEX, WEIGHTS
 from tinyllama.model.streaming import stream_parameters
 
 if TYPE_CHECKING:

@@ -231,7 +231,7 @@ class Llama(nn.Module):
         return logits
 
     @torch.no_grad()
-    def initialise(self, seed: int) -> None:
+    def initialize(self, seed: int) -> None:
         """Draw all weights from one generator, in the order of `named_parameters`.
 
         ==========================  ==============================================

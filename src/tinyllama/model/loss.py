@@ -84,8 +84,8 @@ class _HeadLoss(torch.autograd.Function):
         size = CHUNK if hidden.device.type == "cpu" else len(held)
         by_rows, by_columns = _products(weight, size, len(held))
         kept, at = targets != IGNORED, targets.clamp_min(0)
-        by_hidden = torch.empty_like(hidden)
-        by_weight: Tensor | None = None
+        grad_hidden = torch.empty_like(hidden)
+        grad_weight: Tensor | None = None
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         inverse = torch.empty_like(losses)
         for start in range(0, len(hidden), len(held)):
@@ -96,20 +96,20 @@ class _HeadLoss(torch.autograd.Function):
                 losses[chunk], sums = _chunk(by_rows(hidden[chunk]), at[chunk], part, loss.kernel)
                 inverse[chunk] = kept[chunk] * scale / sums
             scaled = (hidden[block] * inverse[block, None]).to(hidden.dtype)
-            by_hidden[block] = by_columns(held[: len(scaled)]) * inverse[block, None]
+            grad_hidden[block] = by_columns(held[: len(scaled)]) * inverse[block, None]
             product = held[: len(scaled)].T @ scaled
-            if by_weight is not None:  # two are added as they are: the sum is rounded once in any case
-                product = (by_weight if block.stop == len(hidden) else by_weight.float()).add_(product)
-            by_weight = product
-        assert by_weight is not None  # noqa: S101  # there is at least one row
-        ctx.save_for_backward(by_hidden, by_weight.to(weight.dtype))
+            if grad_weight is not None:  # two are added as they are: the sum is rounded once in any case
+                product = (grad_weight if block.stop == len(hidden) else grad_weight.float()).add_(product)
+            grad_weight = product
+        assert grad_weight is not None  # noqa: S101  # there is at least one row
+        ctx.save_for_backward(grad_hidden, grad_weight.to(weight.dtype))
         return (losses * kept).sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # as in forward
-        by_hidden, by_weight = ctx.saved_tensors
-        return by_hidden, by_weight, None, None, None
+        grad_hidden, grad_weight = ctx.saved_tensors
+        return grad_hidden, grad_weight, None, None, None
 
 
 def _products(weight: Tensor, rows: int, block: int) -> tuple[Product, Product]:

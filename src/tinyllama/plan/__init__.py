@@ -1,7 +1,7 @@
 """Plans: a recipe compiled into what each optimizer step does."""
 
 from tinyllama.plan.schedule import learning_rate, share_at
-from tinyllama.plan.summary import MANY_EPOCHS, CorpusSummary, PlanSummary, StageSummary, summarise
+from tinyllama.plan.summary import MANY_EPOCHS, CorpusSummary, PlanSummary, StageSummary, summarize
 from tinyllama.plan.table import Plan, compile_plan, quota_at
 
 __all__ = [
@@ -14,5 +14,5 @@ __all__ = [
     "learning_rate",
     "quota_at",
     "share_at",
-    "summarise",
+    "summarize",
 ]

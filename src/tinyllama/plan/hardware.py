@@ -15,10 +15,10 @@ formula: TinyLlama's 24,000 tokens/s on an A100 are 52% by the first, 56% (the p
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import PlanError
+from tinyllama.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ _RECOMPUTED = 4 / 3
 
 
 @dataclass(frozen=True)
-class Card:
+class Gpu:
     """A GPU by its data sheet."""
 
     flops: float
@@ -52,13 +52,13 @@ class Card:
         return int(self.memory_gib * 2**30 - _RESERVED)
 
 
-CARDS = {
-    "a100-40g": Card(312e12, 40, 4),
-    "a100-80g": Card(312e12, 80, 8),
-    "h100-80g": Card(989.4e12, 80, 8),
-    "h200-141g": Card(989.4e12, 141, 8),
-    "l40s-48g": Card(362.05e12, 48, 8),
-    "rtx4090-24g": Card(165.2e12, 24, 4),
+GPUS = {
+    "a100-40g": Gpu(312e12, 40, 4),
+    "a100-80g": Gpu(312e12, 80, 8),
+    "h100-80g": Gpu(989.4e12, 80, 8),
+    "h200-141g": Gpu(989.4e12, 141, 8),
+    "l40s-48g": Gpu(362.05e12, 48, 8),
+    "rtx4090-24g": Gpu(165.2e12, 24, 4),
 }
 """NVIDIA's data sheets: SXM versions, without sparsity."""
 
@@ -129,17 +129,15 @@ class Prediction:
         return asdict(self) | {"fits": self.fits, "memory_total": self.memory.total}
 
 
-def find_card(name: str) -> Card:
+def find_gpu(name: str) -> Gpu:
     """A card by name.
 
     Raises:
         PlanError: it is not in the table.
     """
-    if name not in CARDS:
-        near = get_close_matches(name, CARDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise PlanError(f"no card is named {name!r}{hint}; known: {', '.join(CARDS)}")
-    return CARDS[name]
+    if name not in GPUS:
+        raise PlanError(f"no card is named {name!r}{did_you_mean(name, GPUS)}; known: {', '.join(GPUS)}")
+    return GPUS[name]
 
 
 def predict(  # noqa: PLR0913  # one assumption each
@@ -150,7 +148,7 @@ def predict(  # noqa: PLR0913  # one assumption each
     Args:
         recipe: the family.
         plans: of the variants, compiled from it.
-        card_name: of CARDS.
+        card_name: of GPUS.
         gpus: how many.
         mfu: assumed utilisation, by the first formula of this module.
         price: of a GPU-hour, in whatever currency.
@@ -158,7 +156,7 @@ def predict(  # noqa: PLR0913  # one assumption each
     Raises:
         PlanError: no such card.
     """
-    card = find_card(card_name)
+    card = find_gpu(card_name)
     sharded_over = recipe.hardware.sharded_over(gpus, min(gpus, card.per_node))
     flops = recipe.model.flops_per_token
     recomputed = _RECOMPUTED if recipe.hardware.activation_checkpointing else 1.0

@@ -64,8 +64,8 @@ class PlanSummary:
         return asdict(self)
 
 
-def summarise(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None) -> PlanSummary:
-    """Summarise a plan.
+def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None) -> PlanSummary:
+    """Summarize a plan.
 
     Args:
         plan: compiled from `recipe`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,10 @@ from pydantic import BaseModel, ValidationError
 
 from tinyllama.errors import RecipeError
 from tinyllama.recipe.schema import Recipe
+from tinyllama.text import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from pydantic_core import ErrorDetails
 
@@ -57,7 +57,7 @@ def find_recipe(name_or_path: str) -> Path:
         raise RecipeError(f"{path}: no such recipe file")
     shipped = shipped_recipes()
     if name_or_path not in shipped:
-        hint = _did_you_mean(name_or_path, shipped)
+        hint = did_you_mean(name_or_path, shipped, 0.5)
         raise RecipeError(f"no recipe is named {name_or_path!r}{hint}; shipped: {', '.join(shipped)}")
     return shipped[name_or_path]
 
@@ -175,7 +175,7 @@ def _explain(detail: ErrorDetails, places: Places, path: Path) -> str:
     place = next((places[key[:n]] for n in range(len(key), -1, -1) if key[:n] in places), str(path))
     name = ".".join(map(str, key)) or "recipe"
     if detail["type"] == "extra_forbidden":
-        return f"{place}: {name}: unknown key{_did_you_mean(str(key[-1]), _keys_beside(key))}"
+        return f"{place}: {name}: unknown key{did_you_mean(str(key[-1]), _keys_beside(key), 0.5)}"
     if detail["type"] == "missing":
         return f"{place}: {name}: this key is missing"
     message = detail["msg"].removeprefix("Value error, ")
@@ -202,8 +202,3 @@ def _section_of(annotation: Any) -> Any:  # noqa: ANN401  # a type expression
         return annotation
     found = (_section_of(argument) for argument in getattr(annotation, "__args__", ()))
     return next((section for section in found if section is not None), None)
-
-
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    nearest: Sequence[str] = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""

@@ -71,7 +71,7 @@ class Source(Section):
 
 
 class HeldOut(Section):
-    """The part of a corpus that is never trained on, chosen by hash so that neighbours stay together."""
+    """The part of a corpus that is never trained on, chosen by hash so that neighbors stay together."""
 
     share: Share
     by: Literal["document", "block"] = "document"

@@ -1,6 +1,6 @@
-"""Plotly figures as plain data; the page's script gives them the colours of light or dark.
+"""Plotly figures as plain data; the page's script gives them the colors of light or dark.
 
-A trace says in `meta` which model it belongs to, so that one colour per model holds everywhere and a model can
+A trace says in `meta` which model it belongs to, so that one color per model holds everywhere and a model can
 be hidden in all figures at once.
 """
 
@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tinyllama.layout import BASE
 from tinyllama.plan import share_at
 from tinyllama.plan.schedule import stage_ends
-from tinyllama.report.run_data import BASE, coarsen
-from tinyllama.report.text import listing
+from tinyllama.report.run_data import coarsen
+from tinyllama.text import listing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Trace = dict[str, Any]
 
 SHARE_POINTS = 16
-"""Bins a stage of realised shares: enough steps each to see a share through a batch's rounding."""
+"""Bins a stage of realized shares: enough steps each to see a share through a batch's rounding."""
 
 
 _TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10, 12)
@@ -117,14 +118,14 @@ def score_figure(run: RunData) -> Figure | None:
 
 
 def share_figures(run: RunData) -> list[tuple[str, Figure]]:
-    """For each corpus, its realised share in every model's batches, and the planned one."""
+    """For each corpus, its realized share in every model's batches, and the planned one."""
     figures = []
     for corpus in run.recipe.corpora:
         traces, ends = [], []
         for model, history in run.histories.items():
             if not history.bins:
                 continue
-            traces += [_planned(run.recipe, model, corpus), _realised(model, corpus, history)]
+            traces += [_planned(run.recipe, model, corpus), _realized(model, corpus, history)]
             ends.append(f"{model} {traces[-1]['y'][-1]:.0%}")
         layout = _small(run.recipe, {"hoverformat": ".1%", "tickformat": ".0%", "rangemode": "tozero", "nticks": 5})
         if traces:
@@ -177,7 +178,7 @@ def _planned(recipe: Recipe, model: str, corpus: str) -> Trace:
     return _line(model, bends, shares, line={"width": 4, "dash": "dot"}, opacity=0.45, hoverinfo="skip")
 
 
-def _realised(model: str, corpus: str, history: History) -> Trace:
+def _realized(model: str, corpus: str, history: History) -> Trace:
     bins = [item for stage in history.stages.values() for item in coarsen(stage.bins, SHARE_POINTS)]
     shares = [item.counts.get(corpus, 0) / max(sum(item.counts.values()), 1) for item in bins]
     return _line(model, [(item.start + item.end) / 2 for item in bins], shares)

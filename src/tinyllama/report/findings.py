@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tinyllama.report.run_data import BASE
-from tinyllama.report.text import listing, percent
+from tinyllama.layout import BASE
+from tinyllama.report.text import percent
+from tinyllama.text import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

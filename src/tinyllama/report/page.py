@@ -91,9 +91,9 @@ def _head(run: RunData) -> Markup:
 
 
 def _palette(run: RunData) -> str:
-    """`--model-<index>` for every model; more than eight start again with the first colour."""
-    colours = "".join(f"--model-{i}:var(--hue-{i % 8});" for i in range(len(run.models)))
-    return f":root{{{colours}}}\n"
+    """`--model-<index>` for every model; more than eight start again with the first color."""
+    colors = "".join(f"--model-{i}:var(--hue-{i % 8});" for i in range(len(run.models)))
+    return f":root{{{colors}}}\n"
 
 
 def _scripts(figures: list[Figure]) -> Markup | None:
@@ -104,7 +104,7 @@ def _scripts(figures: list[Figure]) -> Markup | None:
     return join(
         element("script", Markup(text), type="application/json", id="figures"),
         element("script", Markup(_plotly())),
-        element("script", Markup(_own("behaviour.js"))),
+        element("script", Markup(_own("behavior.js"))),
     )
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tinyllama.errors import ModelError
+from tinyllama.layout import BASE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tinyllama.recipe import Recipe
 
-BASE = "base"
 POINTS = 300
 """At least so many points a stage are kept of a longer series (at most twice as many)."""
 
@@ -140,7 +140,7 @@ def read_run(run: Path, recipe: Recipe) -> RunData:
 
 
 def coarsen(bins: list[Bin], points: int) -> list[Bin]:
-    """Merge neighbours pair by pair until at most twice as many as `points` are left."""
+    """Merge neighbors pair by pair until at most twice as many as `points` are left."""
     while len(bins) > 2 * points:
         pairs = [bins[i : i + 2] for i in range(0, len(bins), 2)]
         bins = [pair[0].merged(pair[1]) if len(pair) == 2 else pair[0] for pair in pairs]

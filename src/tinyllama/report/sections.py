@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tinyllama.layout import BASE
 from tinyllama.recipe import dump_recipe
 from tinyllama.recipe.quantities import format_count
 from tinyllama.report.figures import held_out_figures, score_figure, share_figures, training_figure
 from tinyllama.report.findings import findings
 from tinyllama.report.markup import Markup, element
-from tinyllama.report.run_data import BASE
 from tinyllama.report.tables import bits_table, quota_table, spikes_table, swatch, tasks_table
 from tinyllama.report.text import duration
 from tinyllama.report.tree import family_tree
@@ -86,7 +86,7 @@ def learnt(run: RunData) -> Markup:
     bits = run.summary.get("bits_per_byte", {})
     lead = (
         "Bits each model needs for a byte of text it never saw; fewer is better. "
-        f"Below each number, and in colour, the difference to {run.reference}."
+        f"Below each number, and in color, the difference to {run.reference}."
     )
     if not any(bits.values()):
         return section("learnt", title, lead, absent(_reason(run, "summary.json", "bits_per_byte")))
@@ -128,9 +128,9 @@ def curves(run: RunData, figures: list[Figure]) -> Markup:
 
 
 def shares(run: RunData, figures: list[Figure]) -> Markup:
-    """Realised against planned shares; the figures are appended to `figures`."""
+    """Realized against planned shares; the figures are appended to `figures`."""
     title = "What they were fed"
-    lead = "The share of each corpus in the batches: solid as realised, dotted as planned."
+    lead = "The share of each corpus in the batches: solid as realized, dotted as planned."
     charts = share_figures(run)
     if not charts:
         return section("shares", title, lead, absent(_reason(run, "base/metrics.jsonl", "steps")))
@@ -245,7 +245,7 @@ def _exports(run: RunData) -> Markup | None:
 
 
 def _legend(run: RunData) -> Markup:
-    """Buttons that name each model's colour and hide it in all figures."""
+    """Buttons that name each model's color and hide it in all figures."""
     buttons = [
         element(
             "button", swatch(run, model), model, type="button", class_="chip", data_model=model, aria_pressed="true"

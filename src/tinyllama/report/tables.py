@@ -1,16 +1,17 @@
-"""The report's tables: bits per byte as a heat map, the seven tasks, loss spikes, planned and realised sequences."""
+"""The report's tables: bits per byte as a heat map, the seven tasks, loss spikes, planned and realized sequences."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
 
-from tinyllama.evaluate.published import PUBLISHED, TASKS
+from tinyllama.evaluation.published import PUBLISHED, TASKS
+from tinyllama.layout import BASE
 from tinyllama.plan import quota_at
 from tinyllama.recipe.quantities import format_count
 from tinyllama.report.markup import Markup, element, join
-from tinyllama.report.run_data import BASE
-from tinyllama.report.text import MISSING, percent_change, spike_text
+from tinyllama.report.text import percent_change, spike_text
+from tinyllama.text import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from tinyllama.report.findings import Matrix
     from tinyllama.report.run_data import RunData
 
-_FULL_COLOUR = math.log(4)
-"""A quarter of the bits, or four times as many, has the full colour."""
+_FULL_COLOR = math.log(4)
+"""A quarter of the bits, or four times as many, has the full color."""
 
 
 def scrollable(table: Markup, label: str) -> Markup:
@@ -28,17 +29,17 @@ def scrollable(table: Markup, label: str) -> Markup:
 
 
 def model_head(run: RunData, model: str) -> Markup:
-    """A row's header: the model's name beside its colour."""
+    """A row's header: the model's name beside its color."""
     return element("th", swatch(run, model), model, scope="row")
 
 
 def swatch(run: RunData, model: str) -> Markup:
-    """A model's colour."""
+    """A model's color."""
     return element("span", class_="swatch", style=f"background:var(--model-{run.models.index(model)})")
 
 
 def bits_table(run: RunData, bits: Matrix) -> Markup:
-    """Models by corpora; the colour and the second line tell the difference to the first variant."""
+    """Models by corpora; the color and the second line tell the difference to the first variant."""
     corpora = [name for name in run.recipe.corpora if any(name in row for row in bits.values())]
     reference = bits.get(run.reference, {})
     head = element("tr", element("td"), [element("th", name, scope="col") for name in corpora])
@@ -59,7 +60,7 @@ def _bits_cell(row: Mapping[str, float], reference: Mapping[str, float], corpus:
     if corpus not in reference or row is reference:
         return element("td", value, element("small", "reference" if row is reference else None))
     ratio = row[corpus] / reference[corpus]
-    strength = min(1.0, abs(math.log(ratio)) / _FULL_COLOUR) if ratio > 0 else 1.0
+    strength = min(1.0, abs(math.log(ratio)) / _FULL_COLOR) if ratio > 0 else 1.0
     tone = "better" if ratio < 1 else "worse"
     style = f"background:rgb(var(--{tone}) / {0.06 + 0.5 * strength:.3f})"
     return element("td", value, element("small", percent_change(ratio)), style=style)
@@ -185,12 +186,12 @@ def quota_table(run: RunData) -> Markup:
             rows.append(element("tr", name, [element("td", cell) for cell in cells]))
     table = element(
         "table",
-        element("caption", "Planned and realised sequences", class_="unseen"),
+        element("caption", "Planned and realized sequences", class_="unseen"),
         element("thead", element("tr", [element("th", text, scope="col") for text in head])),
         element("tbody", rows),
         class_="quota",
     )
-    return scrollable(table, "Planned and realised sequences")
+    return scrollable(table, "Planned and realized sequences")
 
 
 def _quota_rows(run: RunData, model: str) -> Iterator[tuple[str, ...]]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MISSING = "—"
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -37,11 +36,6 @@ def duration(seconds: float) -> str:
             rest = whole % unit // below
             return f"{whole // unit} {name} {rest} {below_name}" if rest else f"{whole // unit} {name}"
     raise AssertionError(seconds)
-
-
-def listing(items: list[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else "".join(items)
 
 
 def spike_text(record: Mapping[str, Any]) -> str:

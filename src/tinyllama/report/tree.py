@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tinyllama.layout import BASE
 from tinyllama.recipe.quantities import format_count, format_share
 from tinyllama.report.figures import stage_spans
 from tinyllama.report.markup import Markup, element
-from tinyllama.report.run_data import BASE
-from tinyllama.report.text import listing
+from tinyllama.text import listing
 
 if TYPE_CHECKING:
     from fractions import Fraction

@@ -125,7 +125,7 @@ def _tables(keys: NDArray[np.uint64], half: int) -> NDArray[np.uint16]:
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of splitmix64 (Steele, Lea & Flood 2014), in place; wraps around on purpose."""
+    """The finalizer of splitmix64 (Steele, Lea & Flood 2014), in place; wraps around on purpose."""
     room = np.empty_like(values)
     for shift, factor in _STEPS:
         values ^= np.right_shift(values, shift, out=room)

@@ -1,0 +1,70 @@
+"""The tasks that can be asked for: which metric of lm-eval's counts, how many examples are shown, and in groups."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from tinyllama.errors import EvaluationError
+from tinyllama.evaluation.published import TASKS
+from tinyllama.text import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Task(NamedTuple):
+    """How a task is scored."""
+
+    metric: str
+    """The one that counts, by lm-eval's name."""
+    folder: str
+    """Where its definition is in lm-eval: to read its whole index takes ten seconds, to read these none."""
+    shots: int = 0
+    filter: str = "none"
+    """Of lm-eval, applied to generated text before it is compared."""
+    group: str | None = None
+    """lm-eval's name for the group of tasks, one a subject, that it is; its score is the mean over all questions."""
+
+
+CODE = "humaneval"
+"""The one task whose answers are programs that have to be run."""
+
+_FOLDERS = {"arc_challenge": "arc", "arc_easy": "arc", "boolq": "super_glue/boolq"}
+_SUMS = ("1dc", "2da", "2dm", "2ds", "3da", "3ds", "4da", "4ds", "5da", "5ds")
+
+CATALOGUE: dict[str, Task] = {
+    **{task.name: Task(task.metric, _FOLDERS.get(task.name, task.name)) for task in TASKS},
+    CODE: Task("pass@1", "humaneval"),
+    "gsm8k": Task("exact_match", "gsm8k", shots=5, filter="strict-match"),
+    **{f"arithmetic_{kind}": Task("acc", "arithmetic") for kind in _SUMS},
+    "xcopa_zh": Task("acc", "xcopa"),
+    "xstorycloze_zh": Task("acc", "xstorycloze"),
+    "ceval": Task("acc", "ceval", group="ceval-valid"),
+    "cmmlu": Task("acc", "cmmlu", group="cmmlu"),
+}
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "commonsense": tuple(task.name for task in TASKS),
+    "code": (CODE,),
+    "math": ("gsm8k", *(f"arithmetic_{kind}" for kind in _SUMS)),
+    "arithmetic": tuple(f"arithmetic_{kind}" for kind in _SUMS),
+    "chinese": ("xcopa_zh", "xstorycloze_zh", "ceval", "cmmlu"),
+    "all": tuple(CATALOGUE),
+}
+
+
+def expand_tasks(names: Sequence[str]) -> list[str]:
+    """Names of tasks, each once, with a group standing for its members.
+
+    Raises:
+        EvaluationError: a name is neither.
+    """
+    expanded: dict[str, None] = {}
+    for name in map(str.strip, names):
+        if name not in GROUPS and name not in CATALOGUE:
+            raise EvaluationError(
+                f"evaluation.tasks: no task is named {name!r}{did_you_mean(name, [*GROUPS, *CATALOGUE])}; there are "
+                f"the groups {', '.join(GROUPS)} and the tasks {', '.join(CATALOGUE)}"
+            )
+        expanded |= dict.fromkeys(GROUPS.get(name, (name,)))
+    return list(expanded)

@@ -1,0 +1,191 @@
+"""Log-likelihoods of many texts, each prefix that texts share computed once.
+
+The answer options of a question begin with the same prompt, and few-shot questions with the same examples. Texts
+that share enough are laid out as one tree of tokens in one row: every token attends to its own ancestors alone and
+has the position it has in its text, so each text gets what it would get alone, up to the order of additions.
+
+Shapes in comments: B rows, T tokens in the longest row, D width, N scored positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from tinyllama.model import Llama
+
+Score = tuple[float, bool]
+"""Log-likelihood of a continuation in nats, and whether greedy decoding would give it."""
+
+_TOKENS_PER_PASS = {"cpu": 1024, "cuda": 32768}  # padded; small passes have rows of nearly one length
+_POSITIONS_PER_HEAD = {"cpu": 256, "cuda": 2048}  # bounds the logits to so many x V
+_TREE_TOKENS = 512  # attention grows with the square of a row
+_WORTH_SHARING = 8  # a text joins a tree if at least 1 / 8 of it is there already
+
+
+class Window(NamedTuple):
+    """Ids that fit the context, and the targets of their last positions."""
+
+    inputs: tuple[int, ...]
+    targets: tuple[int, ...]
+
+
+@dataclass
+class TokenTree:
+    """Texts laid out in one row, common beginnings once."""
+
+    tokens: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    """Of each token in its text."""
+    paths: list[NDArray[np.int64]] = field(default_factory=list)
+    """For each text, where its tokens stand in the row."""
+    branches: list[int] = field(default_factory=list)
+    """For each text, how many of its tokens an earlier one of the tree holds."""
+    windows: list[int] = field(default_factory=list)
+    """Which windows the texts are."""
+
+    def add(self, window: int, inputs: Sequence[int], shared: int) -> None:
+        """Append a text that shares its first tokens with the one added last."""
+        start, new = len(self.tokens), len(inputs) - shared
+        before = self.paths[-1][:shared] if shared else np.empty(0, np.int64)
+        self.paths.append(np.concatenate([before, np.arange(start, start + new)]))
+        self.branches.append(shared)
+        self.windows.append(window)
+        self.tokens.extend(inputs[shared:])
+        self.positions.extend(range(shared, len(inputs)))
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether every token follows the one before it, so that plain causal attention does."""
+        return self.positions == list(range(len(self.positions)))
+
+    def fill_mask(self, mask: NDArray[np.bool_]) -> None:
+        """Mark in a mask [T, T] what each token may attend to: its ancestors and itself."""
+        for path, shared in zip(self.paths, self.branches, strict=True):
+            if own := len(path) - shared:
+                start = int(path[-own])
+                mask[start : start + own, path[:shared]] = True
+                mask[start : start + own, start : start + own] = np.tri(own, dtype=bool)
+
+
+def plan_trees(windows: Sequence[Window]) -> list[TokenTree]:
+    """Put every window into a tree, longest tree first.
+
+    In the order of their ids, neighbors share the longest beginnings.
+    """
+    trees: list[TokenTree] = []
+    before: tuple[int, ...] = ()
+    for index in sorted(range(len(windows)), key=lambda i: windows[i].inputs):
+        inputs = windows[index].inputs
+        shared = _common_prefix(before, inputs)
+        limit = max(_TREE_TOKENS, 2 * len(inputs))
+        if shared * _WORTH_SHARING < len(inputs) or len(trees[-1].tokens) + len(inputs) - shared > limit:
+            trees.append(TokenTree())
+            shared = 0
+        trees[-1].add(index, inputs, shared)
+        before = inputs
+    return sorted(trees, key=lambda tree: len(tree.tokens), reverse=True)
+
+
+def score_windows(
+    model: Llama, windows: Sequence[Window], rows: int | None = None
+) -> Iterator[list[tuple[int, Score]]]:
+    """Score windows, pass by pass: yields (index of the window, its score) as soon as they are known.
+
+    Args:
+        model: scored on its device, in its precision; sums are fp32.
+        windows: each of at most the model's context.
+        rows: rows of a pass; None takes as many as suit the device.
+    """
+    device = model.embed_tokens.weight.device
+    limit = _TOKENS_PER_PASS.get(device.type, _TOKENS_PER_PASS["cuda"])
+    for batch in _batches(plan_trees(windows), rows, limit):
+        with torch.inference_mode():
+            states = _states(model, batch, device)  # [B, T, D]
+            places, targets, members = [], [], []
+            for row, tree in enumerate(batch):
+                for path, index in zip(tree.paths, tree.windows, strict=True):
+                    ids = windows[index].targets
+                    places.append(row * states.shape[1] + path[-len(ids) :])
+                    targets.append(ids)
+                    members.append(index)
+            distinct, where = np.unique(np.concatenate(places), return_inverse=True)  # options share the first place
+            scored = states.flatten(0, 1)[torch.from_numpy(distinct).to(device)]  # [N, D]
+            yield list(zip(members, _score_states(model, scored, where, targets), strict=True))
+
+
+def _states(model: Llama, batch: Sequence[TokenTree], device: torch.device) -> Tensor:
+    """Normed states of some trees [B, T, D]; what stands after a row's end is of no meaning."""
+    length = len(batch[0].tokens)
+    tokens = np.zeros((len(batch), length), np.int64)
+    for row, tree in enumerate(batch):
+        tokens[row, : len(tree.tokens)] = tree.tokens
+    ids = torch.from_numpy(tokens).to(device)
+    if all(tree.is_chain for tree in batch):
+        return model.hidden(ids)  # attention is causal: what comes after a text does not reach it
+    positions = np.zeros((len(batch), 1, length), np.int64)
+    mask = np.zeros((len(batch), 1, length, length), np.bool_)
+    mask[..., 0] = True  # a padded position must look somewhere, or its softmax is of nothing
+    for row, tree in enumerate(batch):
+        positions[row, 0, : len(tree.positions)] = tree.positions
+        tree.fill_mask(mask[row, 0])
+    return model.hidden(ids, mask=torch.from_numpy(mask).to(device), positions=torch.from_numpy(positions).to(device))
+
+
+def _score_states(
+    model: Llama, states: Tensor, where: NDArray[np.int64], targets: Sequence[Sequence[int]]
+) -> list[Score]:
+    """Each window's score, over the head in chunks.
+
+    Args:
+        model: whose head is taken.
+        states: normed, of all scored positions [N, D].
+        where: which of them predicts each target, over all windows.
+        targets: of each window.
+    """
+    device, lengths = states.device, [len(ids) for ids in targets]
+    rows = torch.from_numpy(where).to(device)
+    flat = torch.tensor([i for ids in targets for i in ids], device=device)
+    logps, hits = torch.empty(len(flat), device=device), torch.empty(len(flat), dtype=torch.bool, device=device)
+    start = 0
+    for chunk in torch.split(states, _POSITIONS_PER_HEAD.get(device.type, _POSITIONS_PER_HEAD["cuda"])):
+        all_logps = model.lm_head(chunk).float().log_softmax(1)  # [n, V]
+        here = ((rows >= start) & (rows < start + len(chunk))).nonzero()[:, 0]
+        row, ids = rows[here] - start, flat[here]
+        logps[here] = own = all_logps[row, ids]
+        hits[here] = likeliest = own == all_logps.amax(1)[row]
+        tied = row[likeliest]  # the first of equals is greedy; to look for it in few rows is cheap, in all it is not
+        hits[here[likeliest]] = all_logps[tied].argmax(1) == ids[likeliest]
+        start += len(chunk)
+    parts = zip(torch.split(logps, lengths), torch.split(hits, lengths), strict=True)
+    return [(float(logp.sum()), bool(hit.all())) for logp, hit in parts]
+
+
+def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many first ids are the same."""
+    for index, (one, other) in enumerate(zip(left, right, strict=False)):
+        if one != other:
+            return index
+    return min(len(left), len(right))
+
+
+def _batches(trees: Sequence[TokenTree], rows: int | None, limit: int) -> Iterator[list[TokenTree]]:
+    """Cut a list sorted by falling length into runs whose padded size stays within the limit."""
+    batch: list[TokenTree] = []
+    for tree in trees:
+        full = len(batch) == rows if rows else (len(batch) + 1) * len(batch[0].tokens) > limit if batch else False
+        if batch and full:
+            yield batch
+            batch = []
+        batch.append(tree)
+    if batch:
+        yield batch

@@ -1,0 +1,84 @@
+"""Reading the local copies of the tasks' data, with mistakes told by task, file, line and field."""
+
+from __future__ import annotations
+
+import csv
+import json
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+from tinyllama.errors import EvaluationError
+from tinyllama.evaluation.task_data import TASK_DATA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tinyllama.evaluation.task_data import Field, Row
+
+
+def find_files(task: str, data: Path) -> dict[str, Path]:
+    """A task's files that are there: subject → file; a task of one file has the subject ""."""
+    pattern = TASK_DATA[task].file
+    before, star, after = pattern.partition("*")
+    if not star:
+        return {"": data / pattern} if (data / pattern).is_file() else {}
+    name_before = before.rpartition("/")[2]
+    found = sorted(data.glob(pattern))
+    return {path.name.removeprefix(name_before).removesuffix(after): path for path in found if path.is_file()}
+
+
+def read_rows(task: str, path: Path) -> list[Row]:
+    """The fields a task reads, of every row of one of its files; other fields are left aside.
+
+    Raises:
+        EvaluationError: another layout than lm-eval's definition reads; names task, file, line and field.
+    """
+    fields = TASK_DATA[task].fields
+    rows = []
+    for place, row in _rows(task, path):
+        for field in fields:
+            _check(place, row, field)
+        rows.append({field.name: row[field.name] for field in fields})
+    if not rows:
+        raise EvaluationError(f"{task}: {path}: has no rows; {TASK_DATA[task].remedy}")
+    return rows
+
+
+def _rows(task: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, row) of a file: CSV with a header, or JSON lines."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EvaluationError(f"{task}: {path}: cannot be read as UTF-8 text: {error}") from error
+    if path.suffix == ".csv":
+        table = csv.DictReader(StringIO(text, newline=""))
+        for row in table:
+            yield f"{task}: {path}:{table.line_num}", row
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield f"{task}: {path}:{number}", _parse(f"{task}: {path}:{number}", line)
+
+
+def _parse(place: str, line: str) -> Row:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise EvaluationError(f"{place}: not JSON ({error.msg}); expected one object a line") from error
+    if not isinstance(row, dict):
+        raise EvaluationError(f"{place}: expected an object, not {json.dumps(row)[:80]}")
+    return row
+
+
+def _check(place: str, row: Row, field: Field) -> None:
+    if field.name not in row:
+        there = ", ".join(map(str, row)) or "none"
+        raise EvaluationError(f"{place}: field {field.name!r} is missing (there: {there}); expected {field.expected}")
+    try:
+        holds = field.holds(row)
+    except TypeError:
+        holds = False
+    if not holds:
+        found = json.dumps(row[field.name], ensure_ascii=False)[:80]
+        raise EvaluationError(f"{place}: field {field.name!r} is {found}; expected {field.expected}")

@@ -1,0 +1,75 @@
+"""Scores on tasks by lm-eval's own code, on local copies of the data.
+
+Prompts, splits and metrics are those of lm-eval's task definitions; only the rows come from
+`<data>/<file>.jsonl` instead of a hub, so nothing here reaches for the network or a cache.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from tinyllama.evaluation.catalogue import CODE, expand_tasks
+from tinyllama.evaluation.scores import MissingTask, Options, TaskScore, TaskScores
+from tinyllama.evaluation.task_data import TASK_DATA
+from tinyllama.evaluation.task_files import find_files, read_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tinyllama.evaluation.scores import Splits
+    from tinyllama.model import Llama
+    from tinyllama.tokenizer.base import Tokenizer
+
+
+def evaluate_tasks(
+    model: Llama, tokenizer: Tokenizer, tasks: Sequence[str], data: Path, options: Options | None = None
+) -> TaskScores:
+    """Score a model.
+
+    Args:
+        model: scored on the device its weights are on.
+        tokenizer: the one it was trained with.
+        tasks: names of tasks or groups, see `expand_tasks`.
+        data: folder with the local copies.
+        options: how to ask; None takes the defaults.
+
+    Raises:
+        EvaluationError: an unknown task, or a file in another layout than lm-eval's definition reads.
+    """
+    options, names = options or Options(), expand_tasks(tasks)
+    if find_spec("lm_eval") is None:
+        return TaskScores({name: MissingTask("install tinyllama[eval]") for name in names})
+    from tinyllama.evaluation.harness import run_task  # noqa: PLC0415  # needs lm-eval
+    from tinyllama.evaluation.humaneval import evaluate_code  # noqa: PLC0415  # as above
+
+    rows = {name: _rows(name, data) for name in names}  # before anything is scored: mistakes are said at once
+    results, answers = dict[str, TaskScore | MissingTask](), dict[str, list[dict[str, Any]]]()
+    for name, found in rows.items():
+        if isinstance(found, MissingTask):
+            results[name] = found
+        elif name == CODE:
+            results[name], answers[name] = evaluate_code(model, tokenizer, found[""]["test"], options)
+        else:
+            results[name], answers[name] = run_task(model, tokenizer, name, found, options)
+    return TaskScores(results, answers)
+
+
+def _rows(name: str, data: Path) -> dict[str, Splits] | MissingTask:
+    """A task's rows by subject (one without a name, for most) and split, or why there are none."""
+    from tinyllama.evaluation.harness import subjects_of  # noqa: PLC0415  # needs lm-eval
+
+    task, files = TASK_DATA[name], find_files(name, data)
+    absent = [subject for subject in subjects_of(name) if subject not in files]
+    if absent:
+        wanted = ", ".join(str(data / task.file.replace("*", subject)) for subject in absent[:3])
+        others = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+        return MissingTask(f"{wanted}{others} {'are' if len(absent) > 1 else 'is'} not there; {task.remedy}")
+    rows = {subject: {task.split: read_rows(name, files[subject])} for subject in subjects_of(name)}
+    if task.examples:
+        path = data / task.examples
+        if not path.is_file():
+            return MissingTask(f"{path} is not there; {task.original}, split train, is needed for the examples")
+        rows[""]["train"] = read_rows(name, path)
+    return rows

@@ -1,0 +1,1 @@
+"""A family: one recipe in one folder, from prepared corpora to the report."""

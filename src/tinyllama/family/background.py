@@ -1,0 +1,113 @@
+"""Task scores while a run goes on: copies of checkpoints, evaluated by a process of their own.
+
+A copy is a folder of hard links: made at once, no space taken, and safe from the pruning of old checkpoints. The
+process takes the lowest priority and one core, so that training never waits for it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinyllama.files import write_json
+
+if TYPE_CHECKING:
+    from tinyllama.recipe import Evaluation
+
+COPIES = "evaluating"
+
+
+class BackgroundEvaluation:
+    """Receives a run's records; from every `tasks_every` tokens on, the next checkpoint is evaluated."""
+
+    def __init__(self, run: Path, evaluation: Evaluation, every: int) -> None:
+        self._run, self._evaluation, self._every = run, evaluation, every
+        self._due = False
+        self._tokens: int | None = None
+        self._taken = set(_steps(run / "checkpoints"))
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Note where the run is, and take the checkpoint that has come since."""
+        if record["kind"] != "step":
+            return
+        self._take()
+        before, self._tokens = self._tokens, record["tokens"]
+        self._due = self._due or (before is not None and before // self._every != record["tokens"] // self._every)
+
+    def flush(self) -> None:
+        """Nothing to do: nothing is kept."""
+
+    def close(self) -> None:
+        """The run's last checkpoint is evaluated whatever its tokens."""
+        self._due = True
+        self._take()
+
+    def _take(self) -> None:
+        """Copy the newest checkpoint if one is due, and start the process that evaluates it."""
+        new = [step for step in _steps(self._run / "checkpoints") if step not in self._taken]
+        if not self._due or not new:
+            return
+        self._due, step = False, max(new)
+        self._taken.update(new)
+        copy = self._run / COPIES / f"step-{step}"
+        copy.mkdir(parents=True, exist_ok=True)
+        for file in sorted(
+            (self._run / "checkpoints" / copy.name).iterdir(), key=lambda path: path.name == "state.json"
+        ):
+            if not (copy / file.name).exists():
+                os.link(file, copy / file.name)
+        self._start()
+
+    def _start(self) -> None:
+        """Start the process that evaluates what is copied; nobody waits for it, and it outlives us."""
+        evaluation, log = self._evaluation, str(self._run / f"{COPIES}.log")
+        program = [
+            sys.executable,
+            "-m",
+            "tinyllama.family.background",
+            str(self._run),
+            evaluation.data,
+            *evaluation.tasks,
+        ]
+        streams = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ]
+        os.posix_spawn(sys.executable, program, os.environ, file_actions=streams, setsid=True)
+
+
+def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
+    """Evaluate and remove every copy of a run, oldest first; waits for another process that does the same.
+
+    Scores go to `<family>/evaluation/by_tokens/<run>/<tokens>.json`.
+    """
+    (run / COPIES).mkdir(exist_ok=True)
+    with (run / COPIES / ".lock").open("w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for step in _steps(run / COPIES):
+            from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model  # noqa: PLC0415  # only once it is our turn
+
+            copy = run / COPIES / f"step-{step}"
+            tokens = json.loads((copy / "state.json").read_text(encoding="utf-8"))["tokens"]
+            record = evaluate_model(str(copy), EvaluateRequest(tasks=tasks, data=data), run / "evaluations" / copy.name)
+            result = {"tokens": tokens, "step": step, "tasks": record["tasks"]}
+            write_json(run.parent / "evaluation" / "by_tokens" / run.name / f"{tokens}.json", result)
+            shutil.rmtree(copy)
+
+
+def _steps(folder: Path) -> list[int]:
+    from tinyllama.checkpoint.format import steps_saved  # noqa: PLC0415  # keeps waiting processes small
+
+    return steps_saved(folder)
+
+
+if __name__ == "__main__":
+    os.nice(19)
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    evaluate_copies(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

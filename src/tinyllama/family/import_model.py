@@ -1,0 +1,87 @@
+"""Import the model that a family starts from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import torch
+
+from tinyllama.errors import ModelError
+from tinyllama.export import check_parity
+from tinyllama.formats.open import Source, open_source
+from tinyllama.model.stored_weights import check_weights
+from tinyllama.tokenizer.opening import open_tokenizer
+from tinyllama.train.import_start import import_start, stated_start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tinyllama.checkpoint.format import Checkpoint
+    from tinyllama.export import ParityResult
+    from tinyllama.family.progress import Progress
+    from tinyllama.layout import FamilyLayout
+    from tinyllama.recipe import Recipe
+    from tinyllama.tokenizer.base import Tokenizer
+
+_PROBES = (
+    "Hello world", " leading space", "  two", "tab\tand\nline", "naïve café", "人工智能是", "🦙 llama",
+    "x = 1_000 + 3.14", "</s><s>[INST]", "▁ and \u0301", "", "don't CAN'T",
+)  # fmt: skip
+"""Texts that tokenizers of different kinds encode differently."""
+
+
+def open_start(recipe: Recipe) -> Source:
+    """The model that a recipe starts from.
+
+    Raises:
+        RecipeError: the recipe states none.
+        ModelError: it cannot be opened.
+    """
+    return open_source(stated_start(recipe).model)
+
+
+def import_model(
+    recipe: Recipe, layout: FamilyLayout, tokenizer: Callable[[], Tokenizer], progress: Progress
+) -> tuple[Checkpoint, ParityResult | None]:
+    """Check the start's model against transformers, and write it as the family's step-0 checkpoint.
+
+    Args:
+        recipe: states the start.
+        layout: of the family.
+        tokenizer: obtains the family's tokenizer, which may be the imported one.
+        progress: receives messages.
+
+    Returns:
+        The checkpoint, and how far transformers' logits are from ours, both reading the source; None for a checkpoint
+        of ours, which transformers does not read.
+
+    Raises:
+        ModelError: the model does not fit the recipe, or its tokenizer is another one.
+        ExportError: the logits differ.
+    """
+    source = open_start(recipe)
+    progress.say(f"importing {source.origin}")
+    if recipe.tokenizer.imported:
+        source.write_tokenizer(layout.imported_tokenizer)
+    elif source.has_tokenizer:
+        _compare_tokenizers(tokenizer(), source)
+    result = None
+    if source.checkpoint is None:
+        check_weights(source.weights, source.shape, source.origin, "its configuration")
+        result = check_parity(source.weights, source.shape, source.path, torch.float32)
+    return import_start(recipe, source, layout.root, tokenizer().sha256), result
+
+
+def _compare_tokenizers(ours: Tokenizer, source: Source) -> None:
+    """Refuse a recipe whose tokenizer is not the one that the model was trained with."""
+    with TemporaryDirectory() as folder:
+        source.write_tokenizer(Path(folder) / "tokenizer")
+        theirs = open_tokenizer(Path(folder) / "tokenizer")
+    differing = [text for text in _PROBES if ours.encode([text]) != theirs.encode([text])]
+    if differing or (ours.bos_id, ours.eos_id) != (theirs.bos_id, theirs.eos_id):
+        raise ModelError(
+            f"{source.origin}: its tokenizer is not the recipe's (they differ on {differing[:1] or 'BOS or EOS'}); "
+            "write tokenizer: {imported: true}"
+        )

@@ -1,0 +1,57 @@
+"""What a family reports while it works. The command line shows it on a terminal; Python users may stay silent."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from tinyllama.plan import Plan
+    from tinyllama.prepare.task import Counts
+    from tinyllama.train.metrics import Logger
+
+
+class Progress(Protocol):
+    """Receives messages, counts and training records."""
+
+    def say(self, text: str) -> None:
+        """Show one line."""
+
+    def counting(self, what: str) -> AbstractContextManager[Callable[[Counts], None]]:
+        """A context that shows the counts of documents, bytes and tokens it is given."""
+
+    def training(self, name: str, plan: Plan) -> Logger:
+        """A receiver of one run's records."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def say(self, text: str) -> None:
+        """Drop one line."""
+
+    @contextmanager
+    def counting(self, what: str) -> Iterator[Callable[[Counts], None]]:  # noqa: ARG002  # as Progress has it
+        """Drop all counts."""
+        yield lambda _counts: None
+
+    def training(self, name: str, plan: Plan) -> Logger:  # noqa: ARG002  # as Progress has it
+        """Drop all records."""
+        return _SilentLogger()
+
+
+class _SilentLogger:
+    def log(self, record: dict[str, Any]) -> None:
+        """Drop one record."""
+
+    def flush(self) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+SILENT = Silent()

@@ -1,0 +1,173 @@
+"""A GGUF file of a Llama model and our `Llama`: names, row order and shape in both directions, and reading it.
+
+llama.cpp rotates neighboring pairs (2i, 2i + 1) of a head where transformers and we rotate (i, i + C/2), so the rows
+of the query and key projections stand in another order in a GGUF file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from tinyllama.errors import ModelError
+from tinyllama.model.stored_weights import EMBEDDING, HEAD, StoredWeights, build_model, check_weights
+from tinyllama.recipe import ModelShape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from tinyllama.formats.gguf.file import GgufFile
+    from tinyllama.model.llama import Llama
+
+_OUTSIDE = {EMBEDDING: "token_embd.weight", "norm.weight": "output_norm.weight", HEAD: "output.weight"}
+_IN_BLOCK = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+def gguf_name(name: str) -> str:
+    """The name that llama.cpp gives one of our parameters."""
+    if name in _OUTSIDE:
+        return _OUTSIDE[name]
+    _, layer, module = name.removesuffix(".weight").split(".", 2)
+    return f"blk.{layer}.{_IN_BLOCK[module]}.weight"
+
+
+def to_gguf_rows(name: str, tensor: Tensor, shape: ModelShape) -> Tensor:
+    """Our rows of a query or key projection in llama.cpp's order; any other tensor as it is."""
+    if (heads := _rotated_heads(name, shape)) is None:
+        return tensor
+    return tensor.reshape(heads, 2, -1, tensor.shape[1]).swapaxes(1, 2).reshape(tensor.shape)
+
+
+def from_gguf_rows(name: str, tensor: Tensor, shape: ModelShape) -> Tensor:
+    """The inverse of `to_gguf_rows`."""
+    if (heads := _rotated_heads(name, shape)) is None:
+        return tensor
+    return tensor.reshape(heads, -1, 2, tensor.shape[1]).swapaxes(1, 2).reshape(tensor.shape)
+
+
+def _rotated_heads(name: str, shape: ModelShape) -> int | None:
+    if name.endswith("q_proj.weight"):
+        return shape.heads
+    return shape.kv_heads if name.endswith("k_proj.weight") else None
+
+
+def shape_of_gguf(file: GgufFile) -> ModelShape:
+    """The shape a GGUF file describes; what it leaves out has llama.cpp's default.
+
+    Raises:
+        ModelError: it describes something else than a plain Llama decoder.
+    """
+    _refuse_other_architectures(file)
+    heads, width = file.require("llama.attention.head_count"), file.require("llama.embedding_length")
+    embedding = file.tensors.get(_OUTSIDE[EMBEDDING])
+    if embedding is None:
+        raise ModelError(f"{file.path}: the tensor {_OUTSIDE[EMBEDDING]} is missing; get the file anew")
+    try:
+        shape = ModelShape(
+            layers=file.require("llama.block_count"),
+            width=width,
+            ffn=file.require("llama.feed_forward_length"),
+            heads=heads,
+            kv_heads=file.get("llama.attention.head_count_kv", heads),
+            context=file.require("llama.context_length"),
+            vocab_size=int(embedding.shape[1]),
+            rope_theta=file.get("llama.rope.freq_base", 10000.0),
+            norm_eps=file.require("llama.attention.layer_norm_rms_epsilon"),
+            tied_embeddings=_OUTSIDE[HEAD] not in file.tensors,
+        )
+    except ValidationError as error:
+        details = "; ".join(f"{detail['loc']}: {detail['msg']}" for detail in error.errors())
+        raise ModelError(f"{file.path}: not a possible Llama shape: {details}") from error
+    for key in ("llama.rope.dimension_count", "llama.attention.key_length", "llama.attention.value_length"):
+        if file.get(key, shape.head_dim) != shape.head_dim:
+            raise ModelError(
+                f"{file.path}: {key} is {file.get(key)}; only width / heads = {shape.head_dim} is supported"
+            )
+    return shape
+
+
+def _refuse_other_architectures(file: GgufFile) -> None:
+    architecture = file.require("general.architecture")
+    if architecture != "llama":
+        raise ModelError(f"{file.path}: the architecture is {architecture!r}; only 'llama' is supported")
+    if file.get("llama.expert_count", 0):
+        raise ModelError(f"{file.path}: is a mixture of experts; only dense models are supported")
+    if file.get("llama.rope.scaling.type", "none") != "none" or "rope_freqs.weight" in file.tensors:
+        raise ModelError(f"{file.path}: RoPE scaling is not supported, but the file asks for it")
+    if biases := sorted(name for name in file.tensors if name.endswith(".bias")):
+        raise ModelError(f"{file.path}: has biases ({biases[0]}, …); only models without are supported")
+
+
+class GgufWeights(StoredWeights):
+    """Tensors of a GGUF file in our row order, dequantized to fp32."""
+
+    def __init__(self, file: GgufFile, shape: ModelShape) -> None:
+        """Map the file's names to ours; those we do not know stay under their own."""
+        ours = {gguf_name(name): name for name in _names(shape)}
+        self._file, self._shape = file, shape
+        self._stored = {ours.get(stored, stored): stored for stored in file.tensors}
+
+    def __getitem__(self, name: str) -> Tensor:
+        stored = self._file.tensors[self._stored[name]]
+        tensor = torch.from_numpy(_dequantize(stored, self._file.path)).reshape(self.size_of(name))
+        return from_gguf_rows(name, tensor, self._shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def size_of(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor; GGUF lists sizes from the fastest on."""
+        return tuple(int(size) for size in reversed(self._file.tensors[self._stored[name]].shape))
+
+    def spelling(self, name: str) -> str:
+        """The name that llama.cpp gives it."""
+        return self._stored.get(name) or gguf_name(name)
+
+
+def load_gguf(file: GgufFile, dtype: torch.dtype = torch.float32) -> Llama:
+    """Load a GGUF file of a Llama model, whatever its tensors are quantized to.
+
+    Raises:
+        ModelError: it holds another architecture, or is damaged.
+    """
+    shape = shape_of_gguf(file)
+    weights = GgufWeights(file, shape)
+    check_weights(weights, shape, str(file.path), "its metadata")
+    return build_model(shape, weights, dtype)
+
+
+def _names(shape: ModelShape) -> list[str]:
+    blocks = [f"layers.{layer}.{module}.weight" for layer in range(shape.layers) for module in _IN_BLOCK]
+    return [*_OUTSIDE, *blocks]
+
+
+def _dequantize(stored: Any, path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:  # noqa: ANN401  # a ReaderTensor
+    from gguf import dequantize  # noqa: PLC0415  # an extra
+
+    try:
+        # A copy: what the file maps is read-only, and its pages would stay.
+        return np.array(dequantize(stored.data, stored.tensor_type), dtype=np.float32)
+    except NotImplementedError as error:
+        kind = stored.tensor_type.name
+        raise ModelError(
+            f"{path}: {stored.name} is of type {kind}, which the gguf package cannot dequantize"
+        ) from error

@@ -1,0 +1,165 @@
+"""The weights of a Hugging Face folder: safetensors or legacy `.bin`, in one file or in parts under an index."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from tinyllama.errors import ModelError
+from tinyllama.model.stored_weights import EMBEDDING, HEAD, StoredWeights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from torch import Tensor
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_LEGACY, _LEGACY_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+_PREFIX = "model."
+# Buffers that releases of transformers before 4.32 stored; the config decides them.
+_DERIVED = "rotary_emb.inv_freq"
+
+
+def hub_name(name: str) -> str:
+    """The name that transformers gives one of our parameters: all but the head live under `model.`."""
+    return name if name == HEAD else _PREFIX + name
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a folder's weights; safetensors before `.bin` where both are there.
+
+    Raises:
+        ModelError: there are none, or one that the index names is missing.
+    """
+    for single, index_name in ((WEIGHTS, INDEX), (_LEGACY, _LEGACY_INDEX)):
+        if (folder / single).is_file():
+            return [folder / single]
+        if (folder / index_name).is_file():
+            index = read_object(folder / index_name, "get the file anew")
+            names = sorted(set(index.get("weight_map", {}).values()))
+            for name in names:
+                if not (folder / name).is_file():
+                    raise ModelError(f"{folder / name}: this part of the weights is missing; {index_name} names it")
+            return [folder / name for name in names]
+    raise ModelError(f"{folder}: holds no weights: none of {WEIGHTS}, {INDEX}, {_LEGACY}, {_LEGACY_INDEX}")
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ModelError: it is not there or something else.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read: {error}; {remedy}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: holds a {type(value).__name__}, not an object; {remedy}")
+    return value
+
+
+class FolderWeights(StoredWeights):
+    """Tensors of a Hugging Face folder."""
+
+    def __init__(self, folder: Path, *, tied: bool) -> None:
+        """Read which tensors there are.
+
+        Args:
+            folder: with the weights.
+            tied: the head is the embedding; a stored head must say the same and is left out.
+
+        Raises:
+            ModelError: a file cannot be read, or a tied head differs.
+        """
+        self._files: dict[str, _SafetensorsFile | _LegacyFile] = {}
+        for path in weight_files(folder):
+            file = _SafetensorsFile(path) if path.suffix == ".safetensors" else _LegacyFile(path)
+            self._files |= {name.removeprefix(_PREFIX): file for name in file.names if not name.endswith(_DERIVED)}
+        if tied and HEAD in self._files:
+            if EMBEDDING in self._files and not torch.equal(self[HEAD], self[EMBEDDING]):
+                raise ModelError(
+                    f"{folder}: tie_word_embeddings is true, but {HEAD} differs from {hub_name(EMBEDDING)}; "
+                    "set tie_word_embeddings to false if the head is meant to be its own"
+                )
+            del self._files[HEAD]
+
+    def __getitem__(self, name: str) -> Tensor:
+        file = self._files[name]
+        return file.read(self._stored_name(name, file))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def size_of(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor, from the file's header."""
+        file = self._files[name]
+        return file.size_of(self._stored_name(name, file))
+
+    def spelling(self, name: str) -> str:
+        """The name that transformers gives it."""
+        return hub_name(name)
+
+    @staticmethod
+    def _stored_name(name: str, file: _SafetensorsFile | _LegacyFile) -> str:
+        """Releases of Llama's base model alone (LlamaModel) leave the prefix out."""
+        return hub_name(name) if hub_name(name) in file.names else name
+
+
+class _SafetensorsFile:
+    """One file, opened for each tensor, so that no page of it stays mapped."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            with safe_open(path, framework="pt") as file:
+                self.names = set(file.keys())
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"{path}: cannot be read as safetensors: {error}; get the file anew") from error
+
+    def read(self, name: str) -> Tensor:
+        with safe_open(self._path, framework="pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+        return tensor
+
+    def size_of(self, name: str) -> tuple[int, ...]:
+        with safe_open(self._path, framework="pt") as file:
+            return tuple(file.get_slice(name).get_shape())
+
+
+class _LegacyFile:
+    """One `.bin`, read as tensors alone: nothing else in the pickle is executed."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            held = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+            # Not torch's own text: it advises to load the file in a way that runs what is in it.
+            raise ModelError(
+                f"{path}: cannot be read as a file of tensors alone, and nothing else in it is opened; get the "
+                "model as safetensors"
+            ) from error
+        if not isinstance(held, dict) or not all(isinstance(value, torch.Tensor) for value in held.values()):
+            raise ModelError(f"{path}: holds something else than named tensors; get the model as safetensors")
+        self._held: dict[str, Tensor] = held
+        self.names = set(held)
+
+    def read(self, name: str) -> Tensor:
+        return self._held[name]
+
+    def size_of(self, name: str) -> tuple[int, ...]:
+        return tuple(self._held[name].shape)
+
+
+def _is_zip(path: Path) -> bool:
+    """Whether torch 1.6 or later wrote it; older files cannot be mapped."""
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"

@@ -1,0 +1,152 @@
+"""Token by token from a model, for one prompt or several side by side, with a cache of keys and values.
+
+Shapes in comments: B prompts, T positions in, S positions in the cache, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from tinyllama.errors import UserError
+from tinyllama.inference.sampling import Sampling, choose, process
+from tinyllama.model import KeyValueCache
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from tinyllama.model import Llama
+
+
+def generate(  # noqa: PLR0913  # a generation has that many facts
+    model: Llama,
+    prompt: Sequence[int],
+    settings: Sampling,
+    *,
+    eos_id: int | None,
+    max_new_tokens: int,
+    seed: int,
+) -> Iterator[int]:
+    """Continue a prompt, yielding each new id as soon as it is chosen.
+
+    It ends at the first of three: EOS is chosen (EOS itself is not yielded); `max_new_tokens` were yielded;
+    prompt and new tokens together fill the model's context. Positions past the context were never trained,
+    so the text stops there instead of sliding the window.
+
+    Args:
+        model: on any device and in any precision; logits are sampled in fp32. On a CPU, `pack` makes it faster.
+        prompt: ids, at least one and fewer than the context.
+        settings: how tokens are chosen.
+        eos_id: id that ends the text; None never ends it.
+        max_new_tokens: upper bound of what is yielded.
+        seed: of the sampling; the same model, prompt, settings, seed and device give the same ids.
+
+    Raises:
+        UserError: the prompt is empty or leaves no room in the context.
+    """
+    steps = generate_batch(model, [prompt], settings, eos_id=eos_id, max_new_tokens=max_new_tokens, seed=seed)
+    return (new for (new,) in steps if new is not None)
+
+
+def generate_batch(  # noqa: PLR0913  # as generate
+    model: Llama,
+    prompts: Sequence[Sequence[int]],
+    settings: Sampling,
+    *,
+    eos_id: int | None,
+    max_new_tokens: int,
+    seed: int,
+) -> Iterator[list[int | None]]:
+    """Continue several prompts side by side, reading the weights once for all of them.
+
+    Each step yields one new id per prompt, None for those whose text has ended, as `generate` ends it. Prompts may
+    differ in length; greedy texts are those that each prompt has alone, up to rounding.
+
+    Args:
+        model: as for `generate`.
+        prompts: ids of each, at least one and fewer than the context.
+        settings: how tokens are chosen.
+        eos_id: id that ends a text; None ends none.
+        max_new_tokens: of every prompt, at most.
+        seed: of the sampling. All prompts draw from one generator, so a text depends on which others stand beside it.
+
+    Raises:
+        UserError: a prompt is empty or leaves no room in the context.
+    """
+    context = model.shape.context
+    for prompt in prompts:
+        if not 0 < len(prompt) < context:
+            raise UserError(
+                f"the prompt has {len(prompt)} tokens; the model continues prompts of 1 to {context - 1} tokens "
+                f"(its context is {context}): shorten the prompt"
+            )
+    rooms = [min(max_new_tokens, context - len(prompt)) for prompt in prompts]
+    return _continue(_Batch(model, prompts, max(rooms, default=0)), rooms, settings, eos_id=eos_id, seed=seed)
+
+
+def _continue(
+    batch: _Batch, rooms: list[int], settings: Sampling, *, eos_id: int | None, seed: int
+) -> Iterator[list[int | None]]:
+    generator = torch.Generator(batch.device).manual_seed(seed)
+    ended = [room == 0 for room in rooms]
+    step = 0
+    while not all(ended):
+        chosen = batch.step(settings, generator)
+        step += 1
+        ended = [end or new == eos_id for end, new in zip(ended, chosen, strict=True)]
+        if all(ended):
+            return
+        yield [None if end else new for end, new in zip(ended, chosen, strict=True)]
+        ended = [end or step == room for end, room in zip(ended, rooms, strict=True)]
+
+
+class _Batch:
+    """Prompts and their texts so far, filled up on the left to one length, and the cache of what was read."""
+
+    def __init__(self, model: Llama, prompts: Sequence[Sequence[int]], room: int) -> None:
+        self.model, self.device = model, model.embed_tokens.weight.device
+        self.length = max(map(len, prompts), default=0)
+        padding = [self.length - len(prompt) for prompt in prompts]
+        # A short prompt is filled up with its own first id, which thereby adds no token to those it has seen.
+        rows = [[prompt[0]] * pad + list(prompt) for prompt, pad in zip(prompts, padding, strict=True)]
+        self.ids = torch.zeros(len(prompts), self.length + room, dtype=torch.long, device=self.device)
+        self.ids[:, : self.length] = torch.tensor(rows, device=self.device)
+        self.cache = KeyValueCache(model.shape.layers, capacity=self.length + room)
+        self.pads = torch.tensor(padding, device=self.device) if any(padding) else None  # [B]
+
+    @torch.inference_mode()
+    def step(self, settings: Sampling, generator: torch.Generator) -> list[int]:
+        """Read what is unread, and choose the next token of each row."""
+        seen = self.ids[:, : self.length]
+        chosen = choose(process(self._next_logits(), seen, settings), settings, generator)
+        self.ids[:, self.length] = chosen
+        self.length += 1
+        new: list[int] = chosen.tolist()
+        return new
+
+    def _next_logits(self) -> Tensor:
+        """Logits after the last position, fp32 [B, V]; the head sees that position alone."""
+        read = self.cache.length
+        unread = self.ids[:, read : self.length]
+        if self.pads is None:
+            hidden = self.model.hidden(unread, cache=self.cache)
+        else:
+            slots = torch.arange(self.length, device=self.device)
+            positions = (slots[read:] - self.pads[:, None]).clamp(min=0)[:, None]  # [B, 1, T]
+            hidden = self.model.hidden(unread, self._mask(slots, read, self.pads), self.cache, positions)
+        logits: Tensor = self.model.lm_head(hidden[:, -1])
+        return logits.float()
+
+    @staticmethod
+    def _mask(slots: Tensor, read: int, pads: Tensor) -> Tensor:
+        """Where the unread positions may look: [B, 1, T, S].
+
+        Nothing looks at the filling but itself, which has to look somewhere.
+        """
+        text = slots[None, None] >= pads[:, None, None]  # [B, 1, S]
+        itself = slots[None] == slots[read:, None]  # [T, S]
+        earlier = slots[None] <= slots[read:, None]
+        return ((text & earlier) | itself)[:, None]

@@ -1,0 +1,124 @@
+"""Where everything lies in a family's folder: the one place that spells its paths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BASE = "base"
+"""The model that the variants fork from; every other model of a family is a variant, by its name."""
+
+
+@dataclass(frozen=True)
+class FamilyLayout:
+    """Paths in the folder of a family: `runs/<recipe>` unless another folder is named."""
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe that the checkpoints were made with, for readers that are given these alone."""
+        return self.root / "recipe.yaml"
+
+    @property
+    def seconds(self) -> Path:
+        """Time spent per phase."""
+        return self.root / "seconds.json"
+
+    @property
+    def summary(self) -> Path:
+        """The figures of the family, for programs."""
+        return self.root / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        """The report, for people."""
+        return self.root / "report.html"
+
+    @property
+    def tokenizer(self) -> Path:
+        """Folder of the family's tokenizer."""
+        return self.root / "tokenizer"
+
+    @property
+    def imported_tokenizer(self) -> Path:
+        """Folder of the tokenizer that came with the model that training starts from."""
+        return self.root / "imported"
+
+    @property
+    def corpora(self) -> Path:
+        """Folder of the prepared corpora."""
+        return self.root / "corpora"
+
+    def corpus(self, name: str) -> Path:
+        """Folder of one prepared corpus."""
+        return self.corpora / name
+
+    def model(self, name: str) -> Path:
+        """Folder of one model's training: metrics, checkpoints, TensorBoard's files."""
+        return self.root / name
+
+    def checkpoints(self, model: str) -> Path:
+        """Folder of one model's checkpoints."""
+        return self.model(model) / "checkpoints"
+
+    def metrics(self, model: str) -> Path:
+        """One model's metrics, a JSON record a line."""
+        return self.model(model) / "metrics.jsonl"
+
+    def tensorboard(self, model: str) -> Path:
+        """Folder of one model's TensorBoard files."""
+        return self.model(model) / "tensorboard"
+
+    def evaluating(self, model: str) -> Path:
+        """Folder of the copies of checkpoints that wait for their task scores."""
+        return self.model(model) / "evaluating"
+
+    @property
+    def evaluation(self) -> Path:
+        """Folder of what the family's models were measured at."""
+        return self.root / "evaluation"
+
+    def record(self, model: str) -> Path:
+        """One model's evaluation record."""
+        return self.evaluation / f"{model}.json"
+
+    @property
+    def samples(self) -> Path:
+        """Continuations of the recipe's prompts."""
+        return self.evaluation / "samples.json"
+
+    def scores_by_tokens(self, model: str) -> Path:
+        """Folder of one model's task scores during training, a file for each number of tokens."""
+        return self.evaluation / "by_tokens" / model
+
+    def export(self, name: str) -> Path:
+        """Folder of one export."""
+        return self.root / "exports" / name
+
+    def export_marker(self, model: str) -> Path:
+        """What one model's export was made of."""
+        return self.root / "exports" / f"{model}.json"
+
+    @property
+    def slurm(self) -> Path:
+        """Folder of batch scripts and job logs."""
+        return self.root / "slurm"
+
+
+def family_of_run(run: Path) -> FamilyLayout:
+    """The family whose folder holds the folder of one model's training."""
+    return FamilyLayout(run.parent)
+
+
+def family_of_checkpoint(checkpoint: Path) -> FamilyLayout:
+    """The family of a checkpoint `<family>/<model>/checkpoints/step-<n>`."""
+    return FamilyLayout(checkpoint.resolve().parents[2])
+
+
+def family_of_corpus(corpus: Path) -> FamilyLayout:
+    """The family of a prepared corpus `<family>/corpora/<name>`."""
+    return FamilyLayout(corpus.resolve().parents[1])

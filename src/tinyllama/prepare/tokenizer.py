@@ -1,0 +1,148 @@
+"""The tokenizer of a family: builtin, from a file or an imported model, or trained on the recipe's corpora."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from tinyllama.errors import CorpusError
+from tinyllama.files import sha256_file, write_atomic, write_json
+from tinyllama.sources.documents import read_documents
+from tinyllama.tokenizer.chat_template import TEMPLATE_FILE, read_chat_template
+from tinyllama.tokenizer.convert import write_tokenizer_json
+from tinyllama.tokenizer.llama2 import obtain_llama2
+from tinyllama.tokenizer.opening import open_tokenizer
+from tinyllama.tokenizer.training import train_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tinyllama.recipe import Recipe, TokenizerTraining
+    from tinyllama.sources.rejected import Rejected
+    from tinyllama.tokenizer.base import Tokenizer
+
+TRAINING_CHARACTERS = 100_000_000
+"""How much of each corpus a tokenizer is trained on at most: the first characters in reading order."""
+
+
+def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[[Rejected], None]) -> Tokenizer:
+    """The recipe's tokenizer, made in `folder` unless it is there already.
+
+    Leaves `tokenizer.model`, `tokenizer.json` and `origin.json` (where it came from, SHA-256 of both); a tokenizer
+    that exists only as tokenizer.json is left with its tokenizer_config.json instead. What is there is kept if it
+    is undamaged and of the same origin: the same builtin, a file of the same content, or training with the same
+    settings on the same corpora as the recipe states them (their text is not read again).
+
+    Args:
+        recipe: the recipe.
+        folder: the family's tokenizer folder.
+        root: folder that the recipe's relative paths start from.
+        reject: receives documents that could not be read for training.
+
+    Raises:
+        CorpusError: the model is unusable, or does not have the recipe's vocab_size (one that comes with an
+            imported model may have fewer ids than that model has embeddings).
+        SourceError: Llama 2's tokenizer, or a builtin source of text, cannot be had.
+    """
+    origin = _origin(recipe, folder, root)
+    if not _is_valid(folder, origin):
+        files, version = _make_files(recipe, folder, root, reject)
+        # Nothing of another kind of tokenizer may stay: a tokenizer.model would be opened before a tokenizer.json.
+        for earlier in [folder / "origin.json", folder / TEMPLATE_FILE, *folder.glob("tokenizer*")]:
+            earlier.unlink(missing_ok=True)
+        for name, data in files.items():
+            write_atomic(folder / name, data)
+        model_file = open_tokenizer(folder).model_file
+        if model_file.name == "tokenizer.model":
+            write_tokenizer_json(model_file, folder / "tokenizer.json")
+        hashes = {path.name: sha256_file(path) for path in folder.glob("tokenizer*")}
+        write_json(folder / "origin.json", {"origin": origin, "version": version, "sha256": hashes})
+    tokenizer = open_tokenizer(folder)
+    fits = tokenizer.vocab_size == recipe.model.vocab_size
+    if not fits and not (recipe.tokenizer.imported and tokenizer.vocab_size < recipe.model.vocab_size):
+        raise CorpusError(
+            f"the tokenizer has {tokenizer.vocab_size} ids but the recipe says model.vocab_size: "
+            f"{recipe.model.vocab_size}; make them equal"
+        )
+    return tokenizer
+
+
+def _origin(recipe: Recipe, folder: Path, root: Path) -> dict[str, Any]:
+    """What decides the tokenizer, to compare with what is there."""
+    settings = recipe.tokenizer
+    if settings.builtin is not None:
+        return {"builtin": settings.builtin}
+    if settings.file is not None:
+        path = root / settings.file
+        if not path.is_file():
+            raise CorpusError(f"tokenizer.file: {path} is not there; correct the path, relative to {root.absolute()}")
+        return {"file": settings.file, "sha256": sha256_file(path)}
+    if settings.imported:
+        return {"imported": open_tokenizer(imported_folder(folder)).sha256}
+    training = _training(recipe)
+    corpora = {name: recipe.corpora[name] for name in training.corpora or recipe.corpora}
+    texts = {name: corpus.model_dump(mode="json", include={"sources"}) for name, corpus in corpora.items()}
+    return {"train": training.model_dump(mode="json"), "corpora": texts}
+
+
+def _is_valid(folder: Path, origin: dict[str, Any]) -> bool:
+    """Whether the folder holds an undamaged tokenizer of this origin."""
+    try:
+        record = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
+        hashes: dict[str, str] = record["sha256"]
+        return record["origin"] == origin and all(hashes[name] == sha256_file(folder / name) for name in hashes)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _make_files(
+    recipe: Recipe, folder: Path, root: Path, reject: Callable[[Rejected], None]
+) -> tuple[dict[str, bytes], str]:
+    """The tokenizer's own files, name → bytes, and where they came from, in words."""
+    settings = recipe.tokenizer
+    if settings.imported:
+        found = open_tokenizer(imported_folder(folder)).model_file
+        return _with_config(found), "the imported model's"
+    if settings.file is not None:
+        return _with_config(root / settings.file), settings.file
+    if settings.builtin is not None:
+        data, version = obtain_llama2()
+        return {"tokenizer.model": data}, version
+    data = train_model(_training_texts(recipe, root, reject), _training(recipe).vocab_size)
+    return {"tokenizer.model": data}, "trained on the recipe's corpora"
+
+
+def imported_folder(folder: Path) -> Path:
+    """Where an import leaves the tokenizer of the model it imports, beside the family's tokenizer folder."""
+    return folder.parent / "imported"
+
+
+def _with_config(path: Path) -> dict[str, bytes]:
+    """A `tokenizer.model`, or a tokenizer.json with the tokenizer_config.json that belongs to it; and its template."""
+    template = read_chat_template(path.parent)
+    beside = {} if template is None else {TEMPLATE_FILE: template.encode()}
+    if path.suffix != ".json":
+        return beside | {"tokenizer.model": path.read_bytes()}
+    config = path.with_name("tokenizer_config.json")
+    if not config.is_file():
+        raise CorpusError(f"{config} is not there; a tokenizer.json needs it, since it names BOS and EOS")
+    return beside | {"tokenizer.json": path.read_bytes(), config.name: config.read_bytes()}
+
+
+def _training(recipe: Recipe) -> TokenizerTraining:
+    training = recipe.tokenizer.train
+    if training is None:
+        raise CorpusError("tokenizer: give exactly one of builtin, file, train or imported")
+    return training
+
+
+def _training_texts(recipe: Recipe, root: Path, reject: Callable[[Rejected], None]) -> Iterator[str]:
+    """Texts of the corpora named for training (all, if none is), held out or not."""
+    for name in _training(recipe).corpora or recipe.corpora:
+        characters = 0
+        for document in read_documents(recipe.corpora[name], root, reject, name=name):
+            yield document.text
+            characters += len(document.text)
+            if characters >= TRAINING_CHARACTERS:
+                break

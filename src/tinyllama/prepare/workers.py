@@ -1,0 +1,167 @@
+"""Tasks of a preparation in this process, or in several at once. Any of them may be killed at any moment."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import threading
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from typing import TYPE_CHECKING, Any
+
+from tinyllama.errors import CorpusError, WorkerLostError
+from tinyllama.prepare.task import Counts
+from tinyllama.tokenizer.bulk import open_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+    from tinyllama.prepare.job import Preparation
+    from tinyllama.tokenizer.bulk import Engine
+
+_SECONDS = 0.5
+"""Between two looks at how far the workers are."""
+
+_worker: _Worker
+"""What this process needs for tasks, if it is a worker."""
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_tasks(preparation: Preparation, engine: Engine, workers: int, progress: Callable[[Counts], None]) -> None:
+    """Do all tasks that are not done.
+
+    Args:
+        preparation: what they belong to.
+        engine: used if no other process works; each worker opens its own.
+        workers: processes at most; with one, or one task to do, it is this process.
+        progress: told what all tasks together have done, from time to time.
+
+    Raises:
+        WorkerLostError: a worker was killed; what was finished is kept.
+        CorpusError, SourceError: see `run_task`.
+    """
+    pending = preparation.pending()
+    workers = min(workers, len(pending))
+    board = get_context("spawn").RawArray("q", len(Counts._fields) * len(preparation.tasks))
+    for index in range(len(preparation.tasks)):
+        _Poster(board, index, lambda _: None)(preparation.counts(index))
+    progress(_total(board))
+    if workers <= 1:
+        for index in pending:
+            preparation.run(index, engine, _Poster(board, index, progress))
+        return
+    with _pool(workers, (preparation, board)) as pool:
+        ready = [pool.submit(_stand_by) for _ in range(workers)]
+        definition = engine.definition  # made while they start
+        runs = [pool.submit(_run, index, definition) for index in pending]
+        _follow([*ready, *runs], lambda: progress(_total(board)))
+
+
+@contextmanager
+def _pool(workers: int, arguments: tuple[Any, ...]) -> Iterator[ProcessPoolExecutor]:
+    context = get_context("spawn")  # a fork of a process with threads may never come back
+    start: Callable[..., None] = _start_worker
+    with ProcessPoolExecutor(workers, context, start, arguments) as pool:
+        try:
+            yield pool
+        except BrokenProcessPool:
+            raise WorkerLostError(
+                "a worker was killed (for its memory?); what was finished is kept: run the same command again, "
+                "with fewer --workers if it was memory"
+            ) from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _follow(futures: list[Future[None]], look: Callable[[], None]) -> None:
+    """Wait for all, looking on now and then; the first failure is raised at once."""
+    pending = set(futures)
+    while pending:
+        done, pending = wait(pending, timeout=_SECONDS, return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+        look()
+
+
+def open_worker_engine(preparation: Preparation, definition: str = "") -> Engine:
+    """The engine of a preparation for a process that is one of many: it uses one core.
+
+    Args:
+        preparation: what it works on.
+        definition: of the engine where the preparation was started, if it is known here.
+
+    Raises:
+        CorpusError: another engine is installed here.
+    """
+    os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"  # of fastokens
+    preparation.tokenizer.limit_threads(1)
+    engine = open_engine(preparation.tokenizer, definition)
+    if engine.name != preparation.engine:
+        raise CorpusError(
+            f"{platform.node()} has {engine.name} to encode with, and {preparation.engine} is used where the "
+            "preparation was started; install the same packages on all machines"
+        )
+    return engine
+
+
+@dataclass
+class _Worker:
+    """What is opened once for all tasks of a process."""
+
+    preparation: Preparation
+    board: Any
+    engine: Engine | None = None
+
+
+def _start_worker(preparation: Preparation, board: Any) -> None:  # noqa: ANN401  # ctypes
+    global _worker  # noqa: PLW0603  # a process pool passes state to its workers in no other way
+    _outlive_nobody()
+    _worker = _Worker(preparation, board)
+
+
+def _stand_by() -> None:
+    """Nothing: a worker that is asked for it starts."""
+
+
+def _run(index: int, definition: str) -> None:
+    if _worker.engine is None:
+        _worker.engine = open_worker_engine(_worker.preparation, definition)
+    _worker.preparation.run(index, _worker.engine, _Poster(_worker.board, index, lambda _: None))
+
+
+def _outlive_nobody() -> None:
+    """End this process as soon as the one that started it is gone; Ctrl-C is for that one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watch parent").start()
+
+
+class _Poster:
+    """Posts a task's counts on the board that all processes share: numbers of its own, so there is nothing to lock."""
+
+    def __init__(self, board: Any, index: int, progress: Callable[[Counts], None]) -> None:  # noqa: ANN401  # ctypes
+        self._board, self._at, self._progress = board, index * len(Counts._fields), progress
+
+    def __call__(self, counts: Counts) -> None:
+        self._board[self._at : self._at + len(counts)] = list(counts)
+        self._progress(_total(self._board))
+
+
+def _total(board: Any) -> Counts:  # noqa: ANN401  # ctypes
+    width = len(Counts._fields)
+    return Counts(*(sum(board[field::width]) for field in range(width)))

@@ -1,0 +1,1 @@
+"""Serving models over an API compatible with OpenAI's."""

@@ -1,0 +1,1 @@
+"""Sources: documents read from files and URLs, and what had to be rejected."""

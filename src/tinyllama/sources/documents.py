@@ -1,0 +1,305 @@
+"""Documents out of text files, directories, JSON Lines, Parquet and builtin sources.
+
+Order is fixed: sources as the recipe lists them, files by path (code points), documents as they stand in
+the file. Text is passed on exactly as it is, but for a byte order mark at the start of a file and for halves of
+surrogate pairs, which are no characters. What cannot be read is handed to `reject`, one record for each document
+or file, never dropped in silence.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tinyllama.errors import CorpusError, SourceError
+from tinyllama.recipe import Filter
+from tinyllama.sources.builtin.registry import read_builtin
+from tinyllama.sources.files import FileFinder, is_url
+from tinyllama.sources.records import BYTE_ORDER_MARK, UTF_16_MARKS, lookup, read_records, record_suffix
+from tinyllama.sources.rejected import Rejected
+from tinyllama.sources.token_files import is_token_file, spell_documents
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from tinyllama.recipe import Corpus, Source
+    from tinyllama.sources.files import SourceFile
+    from tinyllama.sources.records import Record
+    from tinyllama.sources.rejected import Reject
+    from tinyllama.tokenizer.base import Tokenizer
+
+TASK_BYTES = 16_000_000
+"""Files of a source are read as one task until they have so many bytes of text together."""
+
+_EXCERPT = 120
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+_MOST_NULS = 1 / 4
+"""Of a text's characters; English in UTF-16 is half NULs when it is read as UTF-8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text to learn from, or a piece of one that was cut up."""
+
+    text: str
+    origin: str
+    """Where it stands: `path:line` in JSON Lines, `path#row` in Parquet and files of token ids, else `path` or a
+    builtin's name."""
+    group: str
+    """The whole source document it belongs to; pieces of a group are neighbors."""
+    part: int
+    """Index of this piece in its group."""
+
+
+class Task(NamedTuple):
+    """A part of a corpus that can be read by itself."""
+
+    source: int
+    """Index of the source in the recipe."""
+    files: tuple[SourceFile, ...]
+    """Of that source; none for a builtin one, which is one task."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files."""
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def text_bytes(self) -> int:
+        """Of text that is expected in its files."""
+        return sum(file.text_bytes for file in self.files)
+
+
+def read_documents(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") -> Iterator[Document]:
+    """Every document of a corpus, in order: those of its tasks, one task after another.
+
+    Args:
+        corpus: the recipe's corpus.
+        root: folder that relative file patterns start from.
+        reject: receives what could not be used, see `plan_tasks` and `read_task`.
+        name: the corpus's name, for error messages.
+
+    Raises:
+        CorpusError: a pattern matches nothing.
+        SourceError: a builtin or remote source cannot be had.
+    """
+    for task in plan_tasks(corpus, root, reject, name=name):
+        yield from read_task(corpus, task, reject)
+
+
+def plan_tasks(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") -> list[Task]:
+    """Divide a corpus into tasks; what they are depends on its files and their sizes alone.
+
+    Args:
+        corpus: the recipe's corpus.
+        root: folder that relative file patterns start from.
+        reject: receives files that are not read: of another suffix, or that this corpus has already with the
+            same settings.
+        name: the corpus's name, for error messages.
+
+    Raises:
+        CorpusError: a pattern matches nothing.
+        SourceError: a remote source refuses or does not answer.
+    """
+    finder, tasks = FileFinder(root, name, reject), []
+    for index, source in enumerate(corpus.sources):
+        if source.builtin is not None:
+            tasks.append(Task(index, ()))
+            continue
+        files = finder.find(source)
+        # A limit counts over all files of its source, so they are one task.
+        tasks += [Task(index, group) for group in _groups(files, None if source.limit else TASK_BYTES)]
+    return tasks
+
+
+def _groups(files: list[SourceFile], limit: int | None) -> Iterator[tuple[SourceFile, ...]]:
+    group: list[SourceFile] = []
+    size = 0
+    for file in files:
+        group.append(file)
+        size += file.text_bytes
+        if limit is not None and size >= limit:
+            yield tuple(group)
+            group, size = [], 0
+    if group:
+        yield tuple(group)
+
+
+def read_task(corpus: Corpus, task: Task, reject: Reject, tokenizer: Tokenizer | None = None) -> Iterator[Document]:
+    """The documents of a task, in order.
+
+    What `where` does not keep is left out, `limit` stops after the whole document that reaches that many
+    characters, then `cut` divides long documents (see `cut_text`). Pieces of a group are numbered on.
+
+    Args:
+        corpus: the recipe's corpus.
+        task: one of its tasks.
+        reject: receives what could not be used: invalid UTF-8, UTF-16, text that is empty or all white space,
+            lines that are no JSON object, fields that are missing, given twice or no string, and damaged or
+            truncated files; and documents in which lone halves of surrogate pairs were replaced.
+        tokenizer: spells the ids in files of token ids.
+
+    Raises:
+        CorpusError: a file of token ids has another tokenizer's, contradicts itself, or there is no tokenizer.
+        SourceError: a builtin source cannot be had, or a remote file not be read.
+    """
+    source = corpus.sources[task.source]
+    if source.builtin is not None:
+        documents = _read_builtin(source.builtin, reject)
+    else:
+        keep = Filter(source.where) if source.where else None
+        read = partial(_read_file, source=source, keep=keep, reject=reject, tokenizer=tokenizer)
+        documents = chain.from_iterable(map(read, task.files))
+    yield from _cut(_limit(documents, source.limit), corpus.cut)
+
+
+def cut_text(text: str, limit: int) -> Iterator[str]:
+    r"""Pieces of at most `limit` characters whose concatenation is the text.
+
+    Each ends at the last line end within the limit, or else at the limit; a `\r\n` is never divided
+    (with a limit of 1 such a pair is a piece of 2).
+    """
+    start = 0
+    while len(text) - start > limit:
+        end = text.rfind("\n", start, start + limit) + 1
+        if not end:
+            end = start + limit
+            if text[end - 1 : end + 1] == "\r\n":
+                end += -1 if end - 1 > start else 1
+        yield text[start:end]
+        start = end
+    if start < len(text):
+        yield text[start:]
+
+
+def _limit(documents: Iterable[Document], limit: int | None) -> Iterator[Document]:
+    characters = 0
+    for document in documents:
+        yield document
+        characters += len(document.text)
+        if limit is not None and characters >= limit:
+            return
+
+
+def _cut(documents: Iterable[Document], limit: int | None) -> Iterator[Document]:
+    group, part = "", 0
+    for document in documents:
+        if document.group != group:
+            group, part = document.group, 0
+        for piece in cut_text(document.text, limit) if limit else [document.text]:
+            is_whole = part == document.part and len(piece) == len(document.text)
+            yield document if is_whole else replace(document, text=piece, part=part)
+            part += 1
+
+
+def _read_builtin(name: str, reject: Reject) -> Iterator[Document]:
+    for raw in read_builtin(name):
+        if raw.problem:
+            reject(Rejected(raw.origin, raw.problem, ""))
+        else:
+            yield from _accept(raw.data, raw.origin, raw.group, reject)
+
+
+def _read_file(
+    file: SourceFile, *, source: Source, keep: Filter | None, reject: Reject, tokenizer: Tokenizer | None
+) -> Iterator[Document]:
+    suffix = record_suffix(file.origin)
+    try:
+        if is_token_file(file.origin):
+            yield from _read_tokens(file, tokenizer, reject)
+            return
+        with file.open() as opened:
+            if suffix is None:
+                yield from _accept(opened.read(), file.origin, file.origin, reject)
+                return
+            for record in read_records(opened, suffix, {source.text_field, *(keep.fields if keep else ())}):
+                yield from _accept_record(record, file.origin + record.place, source.text_field, keep, reject)
+    except OSError as error:
+        if is_url(file.place):  # a network that fails now may work later: nothing may be lost by it
+            raise SourceError(f"{file.place}: reading failed ({error}); run the same command again") from error
+        reject(Rejected(file.origin, f"the file cannot be read: {error.strerror or error}", ""))
+
+
+def _read_tokens(file: SourceFile, tokenizer: Tokenizer | None, reject: Reject) -> Iterator[Document]:
+    if tokenizer is None:
+        raise CorpusError(
+            f"{file.origin}: holds token ids, which no tokenizer can be trained on; name corpora of text in "
+            "tokenizer.train.corpora, or the tokenizer that they were made with"
+        )
+    for index, text in spell_documents(file, tokenizer):
+        yield from _accept(text, f"{file.origin}#{index}", f"{file.origin}#{index}", reject)
+
+
+def _accept_record(
+    record: Record, origin: str, text_field: str, keep: Filter | None, reject: Reject
+) -> Iterator[Document]:
+    if record.problem:
+        reject(Rejected(origin, record.problem, _excerpt(record.found)))
+        return
+    try:
+        if keep is not None and not keep.keeps(partial(lookup, record.fields)):
+            return
+    except ValueError as error:
+        reject(Rejected(origin, str(error), _spelling(record.fields)))
+        return
+    text = lookup(record.fields, text_field)
+    if isinstance(text, str):
+        yield from _accept(text, origin, origin, reject)
+    else:
+        found = f"is no string but {type(text).__name__}" if text is not None else "is not there or null"
+        reject(Rejected(origin, f"text field {text_field!r} {found}", _spelling(record.fields)))
+
+
+def _accept(data: bytes | str, origin: str, group: str, reject: Reject) -> Iterator[Document]:
+    """The text as a document, unless it is none."""
+    if isinstance(data, str):
+        text, halves = _HALF_PAIR.subn("\ufffd", data) if not _is_encodable(data) else (data, 0)
+        if halves:
+            reason = f"halves of surrogate pairs became U+FFFD: {halves} of them"
+            reject(Rejected(origin, reason, _excerpt(data), "repaired"))
+    else:
+        try:
+            text = data.removeprefix(BYTE_ORDER_MARK).decode()
+        except UnicodeDecodeError as error:
+            found = "UTF-16, not UTF-8: convert it" if data.startswith(UTF_16_MARKS) else "not valid UTF-8"
+            reject(Rejected(origin, f"{found} (byte {error.start})", _excerpt(data)))
+            return
+    if not text or text.isspace():
+        reject(Rejected(origin, "empty: no text but white space", _excerpt(text), "empty"))
+    elif "\0" in text and text.count("\0") > _MOST_NULS * len(text):
+        share = text.count("\0") / len(text)
+        reject(Rejected(origin, f"{share:.0%} of the characters are NUL: UTF-16, or no text at all", _excerpt(text)))
+    else:
+        yield Document(text, origin, group, 0)
+
+
+def utf8_bytes(text: str) -> int:
+    """Size of a text in UTF-8.
+
+    Raises:
+        UnicodeEncodeError: it has halves of surrogate pairs.
+    """
+    return len(text) if text.isascii() else len(text.encode())  # the first is known without looking
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        utf8_bytes(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _spelling(fields: dict[str, Any]) -> str:
+    return _excerpt(json.dumps(fields, default=str, ensure_ascii=False))
+
+
+def _excerpt(data: bytes | str) -> str:
+    if isinstance(data, bytes):
+        data = data[: 4 * _EXCERPT].decode(errors="replace")
+    return data[:_EXCERPT].encode(errors="backslashreplace").decode()

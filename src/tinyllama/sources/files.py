@@ -1,0 +1,229 @@
+"""The files that a source of text names: local paths, globs and directories, or URLs of any fsspec file system."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from tinyllama.errors import CorpusError, SourceError
+from tinyllama.sources.records import record_suffix
+from tinyllama.sources.rejected import Rejected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tinyllama.recipe import Source
+    from tinyllama.sources.rejected import Reject
+
+TEXT_SUFFIXES = frozenset(
+    (  # noqa: SIM905  # a literal would take a line for each
+        ".adoc .asm .bash .bib .c .cc .cfg .clj .cmake .cpp .cs .css .csv .cu .cxx .dart .el .erl .ex .f "
+        ".f90 .fs .go .gradle .h .hh .hpp .hs .html .ini .java .jl .js .json .jsx .kt .lean .lisp .lua .m "
+        ".markdown .md .mk .ml .mli .mm .nim .org .pas .php .pl .pm .proto .ps1 .py .pyi .r .rb .rs .rst "
+        ".s .sass .scala .scm .scss .sh .sql .svg .swift .tcl .tex .thy .toml .ts .tsv .tsx .txt .v .vb "
+        ".vhd .vim .vue .xml .yaml .yml .zig"
+    ).split()
+)
+"""What is read as text in a directory; a file that a pattern names is read as text whatever its suffix."""
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://")
+_SAMPLE = 1 << 20
+_COMPRESSED = (".gz", ".zst", ".parquet")
+_EXPANSION = 3
+"""Bytes of text in a byte of a compressed file, at least."""
+_HUB = "hf://"
+_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file of a source, as it was found."""
+
+    place: str
+    """An absolute path or a URL."""
+    origin: str
+    """How records name it: relative to the recipe's root where it lies below that."""
+    bytes: int
+    version: str
+    """What changes when the file does: its time of change, or what a remote system tells instead."""
+
+    @property
+    def text_bytes(self) -> int:
+        """Of text that is expected in it, at least."""
+        return self.bytes * (_EXPANSION if self.origin.endswith(_COMPRESSED) else 1)
+
+    def open(self) -> BinaryIO:
+        """The file, opened to read bytes; remote ones are read ahead.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        if not is_url(self.place):
+            return Path(self.place).open("rb")
+        import fsspec  # noqa: PLC0415  # takes a while, and most corpora are local
+
+        opened: BinaryIO = fsspec.open(self.place, "rb").open()
+        return opened
+
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of the file's size and of its first and last MiB: cheap at any size, near or far.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        with self.open() as file:
+            digest = hashlib.sha256(f"{self.bytes}\n".encode())
+            digest.update(file.read(_SAMPLE))
+            if self.bytes > _SAMPLE:
+                file.seek(max(_SAMPLE, self.bytes - _SAMPLE))
+                digest.update(file.read(_SAMPLE))
+        return digest.hexdigest()
+
+
+def is_url(pattern: str) -> bool:
+    """Whether a source's `files` is a URL (`s3://…`, `hf://datasets/…`) and no local path."""
+    return _URL.match(pattern) is not None
+
+
+class FileFinder:
+    """Finds the files of one corpus's sources, each once."""
+
+    def __init__(self, root: Path, name: str, reject: Reject) -> None:
+        """Begin a corpus.
+
+        Args:
+            root: folder that relative patterns start from.
+            name: the corpus's name, for messages.
+            reject: receives files that are not read: of another suffix, or found before with the same settings.
+        """
+        self._root, self._name, self._reject = root, name, reject
+        self._seen: set[tuple[str, str]] = set()
+
+    def find(self, source: Source) -> list[SourceFile]:
+        """The readable files of a source in the order of their paths (code points).
+
+        Hidden files and folders are no part of a directory or glob.
+
+        Raises:
+            CorpusError: the pattern matches nothing.
+            SourceError: a remote system refuses or does not answer.
+        """
+        pattern = str(source.files)
+        found = _find_remote(pattern) if is_url(pattern) else _find_local(pattern, self._root)
+        if not found:
+            where = "" if is_url(pattern) else f" (looked in {self._root.absolute()})"
+            raise CorpusError(
+                f"{f'corpus {self._name}: ' if self._name else ''}no file matches {pattern!r}{where}; correct `files`, "
+                "put the data there, or run the command from the folder that holds it"
+            )
+        return list(self._readable(sorted(found, key=lambda file: file.place), source))
+
+    def _readable(self, files: list[SourceFile], source: Source) -> Iterator[SourceFile]:
+        settings = json.dumps([source.text_field, source.where])
+        for file in files:
+            path = PurePosixPath(file.place)
+            key = (file.place if is_url(file.place) else str(Path(file.place).resolve()), settings)
+            if key in self._seen:
+                reason = "this file was already read for this corpus, under another name or source"
+                self._reject(Rejected(file.origin, reason, "", "skipped"))
+            elif not _is_readable(path, str(source.files)):
+                reason = f"a file of suffix {path.suffix!r} is read as text only where `files` spells the suffix"
+                self._reject(Rejected(file.origin, reason, "", "skipped"))
+            else:
+                yield file
+            self._seen.add(key)
+
+
+def _is_readable(path: PurePath, pattern: str) -> bool:
+    suffix = path.suffix.lower()
+    return suffix in TEXT_SUFFIXES or record_suffix(path.name) is not None or suffix == PurePath(pattern).suffix.lower()
+
+
+def _find_local(pattern: str, root: Path) -> list[SourceFile]:
+    literal = root / pattern
+    found = [literal]
+    if not literal.exists():
+        matches = glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207  # Path.glob takes hidden files too
+        found = [root / match for match in matches]
+    files = {path for path in found if path.is_file()}
+    for folder in (path for path in found if path.is_dir()):
+        below = (path for path in folder.rglob("*") if path.is_file())
+        files.update(path for path in below if not _is_hidden(path.relative_to(folder)))
+    return [_local_file(path, root) for path in files]
+
+
+def _local_file(path: Path, root: Path) -> SourceFile:
+    facts = path.stat()
+    origin = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+    return SourceFile(path.absolute().as_posix(), origin, facts.st_size, str(facts.st_mtime_ns))
+
+
+def _find_remote(pattern: str) -> list[SourceFile]:
+    import fsspec  # noqa: PLC0415  # takes a while, and most corpora are local
+
+    try:
+        if pattern.startswith(_HUB):
+            _ask_hub(_hub_name(pattern))
+        system, path = fsspec.url_to_fs(pattern)
+        listed = system.glob(path, detail=True) if "*" in path else {path: system.info(path)}
+        for folder in [name for name, facts in listed.items() if facts["type"] == "directory"]:
+            listed |= {
+                name: facts
+                for name, facts in system.find(folder, detail=True).items()
+                if not _is_hidden(PurePosixPath(name).relative_to(folder))
+            }
+    except FileNotFoundError as error:
+        if pattern.startswith(_HUB):  # a private set of the hub looks like one that is not there
+            raise SourceError(_refusal(pattern, error)) from error
+        return []
+    except Exception as error:  # every file system has errors of its own
+        raise SourceError(_refusal(pattern, error)) from error
+    chained = pattern.rpartition("::")[0]
+    return [
+        _remote_file(f"{chained}::{system.unstrip_protocol(name)}" if chained else system.unstrip_protocol(name), facts)
+        for name, facts in listed.items()
+        if facts["type"] == "file"
+    ]
+
+
+def _remote_file(place: str, facts: dict[str, Any]) -> SourceFile:
+    version = next((str(facts[key]) for key in ("ETag", "etag", "blob_id", "sha256", "mtime") if facts.get(key)), "")
+    return SourceFile(place, place, int(facts.get("size") or 0), version)
+
+
+def _refusal(pattern: str, error: Exception) -> str:
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
+    if not pattern.startswith(_HUB):
+        return f"{pattern}: cannot be read ({reason}); correct `files`, or the access that its file system is given"
+    return (
+        f"{pattern}: the hub refuses it or cannot be reached ({reason}); for a gated or private set accept its terms "
+        f"on the hub's page of {_hub_name(pattern)} and run `hf auth login` (or set HF_TOKEN), or name a local copy "
+        "in `files`"
+    )
+
+
+def _hub_name(pattern: str) -> str:
+    """`OWNER/NAME` out of `hf://datasets/OWNER/NAME@REVISION/…`."""
+    return "/".join(PurePosixPath(pattern.removeprefix(_HUB)).parts[1:3]).partition("@")[0]
+
+
+def _ask_hub(name: str) -> None:
+    """Ask once whether a data set is there and may be read, before the file system's own retries hold anybody up.
+
+    Raises:
+        Exception: it is not, or the hub does not answer; of the hub's own kinds.
+    """
+    from huggingface_hub import HfApi  # noqa: PLC0415  # takes half a second
+
+    api = HfApi()
+    api.dataset_info(name, timeout=_SECONDS)
+    api.auth_check(name, repo_type="dataset")
+
+
+def _is_hidden(path: PurePath) -> bool:
+    return any(part.startswith(".") for part in path.parts)

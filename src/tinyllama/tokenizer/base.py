@@ -1,0 +1,57 @@
+"""What every tokenizer can do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+Library = Literal["sentencepiece", "tokenizers"]
+
+
+class Tokenizer(Protocol):
+    """A tokenizer of any kind. Instances can be pickled: another process opens the file again."""
+
+    model_file: Path
+    """The file that defines it: a SentencePiece model, or a tokenizer.json."""
+    chat_template: str | None
+    """The Jinja template beside it; None for a base model."""
+    library: Library
+    """The library that gives its ids, which are the reference for every other reader."""
+
+    def limit_threads(self, count: int) -> None:
+        """Encode lists of texts with at most `count` threads."""
+
+    def has_piece(self, text: str) -> bool:
+        """Whether the vocabulary has a piece of this spelling."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without BOS and EOS; a text that spells a special token stays text."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; special tokens give none."""
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Ids of a text as tooling gives them to the model: after BOS, where this tokenizer has it so."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+
+    @property
+    def bos_id(self) -> int:
+        """Id that begins a document."""
+
+    @property
+    def eos_id(self) -> int:
+        """Id that ends a document."""
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether tooling puts BOS before a prompt."""
+
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256 of what decides the ids."""

@@ -1,0 +1,133 @@
+"""Byte-level BPE tokenizers of Llama models, as `tokenizers` and as llama.cpp describe them.
+
+Both merge bytes by rank; they differ in how they name the rule that cuts a text into words first. llama.cpp has a word
+for each rule that it knows (`tokenizer.ggml.pre`), tokenizer.json spells it out.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tinyllama.errors import CorpusError
+from tinyllama.tokenizer.sentencepiece_writer import CONTROL, NORMAL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+USER_DEFINED, UNUSED = 4, 5
+"""Further kinds of tokens, as GGUF numbers them."""
+
+_LLAMA3_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def _bytes(*, use_regex: bool) -> dict[str, Any]:
+    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
+
+
+_RULES: dict[str, dict[str, Any]] = {
+    "gpt-2": _bytes(use_regex=True),
+    "smollm": {
+        "type": "Sequence",
+        "pretokenizers": [{"type": "Digits", "individual_digits": True}, _bytes(use_regex=True)],
+    },
+    "llama-bpe": {
+        "type": "Sequence",
+        "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": _LLAMA3_WORDS}, "behavior": "Isolated", "invert": False},
+            _bytes(use_regex=False),
+        ],
+    },
+}
+"""llama.cpp's word for a rule → the rule in tokenizer.json."""
+
+_WHOLE_WORDS_FIRST = {"llama-bpe"}
+"""Rules whose tokenizers take a word that is in the vocabulary as it is (`ignore_merges`)."""
+
+
+class ByteLevel(NamedTuple):
+    """A byte-level BPE: all that decides its ids."""
+
+    rule: str
+    """llama.cpp's word for how words are cut."""
+    tokens: Sequence[str]
+    """In the order of ids, bytes spelled as GPT-2 does."""
+    kinds: Sequence[int]
+    """NORMAL, CONTROL, USER_DEFINED or UNUSED of each token."""
+    merges: Sequence[str]
+    """`left right`, in the order of their ranks."""
+
+
+def tokenizer_json(pieces: ByteLevel, bos: str | None) -> str:
+    """The tokenizer.json of a byte-level BPE.
+
+    Args:
+        pieces: the tokenizer.
+        bos: token that is put before every text, if one is.
+
+    Raises:
+        CorpusError: its rule for words is not one we know.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors  # noqa: PLC0415  # heavy
+
+    if pieces.rule not in _RULES:
+        raise CorpusError(
+            f"the tokenizer cuts words by llama.cpp's rule {pieces.rule!r}; known are {', '.join(_RULES)}: give the "
+            "model as a Hugging Face folder, which spells its rule out"
+        )
+    vocabulary = {text: index for index, text in enumerate(pieces.tokens)}
+    merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in pieces.merges)]
+    model = models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pieces.rule in _WHOLE_WORDS_FIRST)
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    if bos is not None:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, vocabulary[bos])]
+        )
+    for text, kind in zip(pieces.tokens, pieces.kinds, strict=True):
+        if kind == CONTROL:
+            tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True)])
+        elif kind == USER_DEFINED:
+            tokenizer.add_tokens([AddedToken(text, normalized=False)])
+    state = json.loads(tokenizer.to_str())
+    state["pre_tokenizer"] = _RULES[pieces.rule]
+    return json.dumps(state, ensure_ascii=False, indent=2)
+
+
+def read_byte_level(state: dict[str, Any], vocab_size: int, where: str) -> ByteLevel:
+    """The byte-level BPE in a parsed tokenizer.json; ids without a token, up to `vocab_size`, are UNUSED.
+
+    Raises:
+        CorpusError: it is another kind of tokenizer, or cuts words by a rule that llama.cpp has no word for.
+    """
+    rule = next((name for name, rule in _RULES.items() if _same(rule, state.get("pre_tokenizer"))), None)
+    model = state["model"]
+    if model["type"] != "BPE" or model.get("byte_fallback") or rule is None or state.get("normalizer"):
+        raise CorpusError(
+            f"{where}: no byte-level BPE whose rule for words llama.cpp knows ({', '.join(_RULES)}); GGUF cannot "
+            "describe it (put the tokenizer.model of a tokenizer of Llama 2's kind beside it)"
+        )
+    tokens = [f"[PAD{index}]" for index in range(vocab_size)]
+    kinds = [UNUSED] * vocab_size
+    for text, index in model["vocab"].items():
+        tokens[index], kinds[index] = text, NORMAL
+    for added in state["added_tokens"]:
+        tokens[added["id"]] = added["content"]
+        kinds[added["id"]] = CONTROL if added["special"] else USER_DEFINED
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    return ByteLevel(rule, tokens, kinds, merges)
+
+
+def _same(rule: Any, stated: Any) -> bool:  # noqa: ANN401  # JSON values
+    """Whether a stated rule is `rule`; what only moves offsets does not count."""
+    if isinstance(rule, dict) and isinstance(stated, dict):
+        keys = (rule.keys() | stated.keys()) - {"trim_offsets"}
+        return all(_same(rule.get(key), stated.get(key)) for key in keys)
+    if isinstance(rule, list) and isinstance(stated, list):
+        return len(rule) == len(stated) and all(map(_same, rule, stated))
+    return bool(rule == stated)

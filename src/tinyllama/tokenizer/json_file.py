@@ -1,0 +1,145 @@
+"""Tokenizers that are no SentencePiece model: tokenizer.json, as models with byte-level BPE have it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tinyllama.errors import CorpusError
+from tinyllama.files import sha256_file, sha256_json
+from tinyllama.tokenizer.chat_template import read_chat_template
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import tokenizers
+
+    from tinyllama.tokenizer.base import Library
+
+TOKENIZER_JSON, SETTINGS, CONFIG = "tokenizer.json", "tokenizer_config.json", "config.json"
+
+
+class JsonTokenizer:
+    """A `tokenizer.json`, or what transformers makes of a folder's older files; `tokenizers` gives the ids."""
+
+    library: Library = "tokenizers"
+
+    def __init__(self, model_file: Path) -> None:
+        """Load a `tokenizer.json`; BOS and EOS are those of tokenizer_config.json or config.json beside it.
+
+        Args:
+            model_file: the file; if it is not there, its folder's older files (vocab.json, merges.txt) are read.
+
+        Raises:
+            CorpusError: no tokenizer can be read, EOS is not stated, or BOS or EOS is no token of it.
+        """
+        self.model_file, self.chat_template = model_file, read_chat_template(model_file.parent)
+        self._tokenizer = _load(model_file)
+        self._tokenizer.encode_special_tokens = True  # a text that spells a special token stays text
+        self.config = _read(model_file.with_name(CONFIG)) | _read(model_file.with_name(SETTINGS))
+        """The model's settings, and over them the tokenizer's."""
+        eos, bos = self._special("eos"), self._special("bos")
+        if eos is None:
+            raise CorpusError(
+                f"{model_file}: {SETTINGS} beside it names no eos_token; documents could not be told apart"
+            )
+        self._eos, self._bos = eos, eos if bos is None else bos
+
+    def __reduce__(self) -> tuple[type[JsonTokenizer], tuple[Path]]:
+        """Another process opens the file again, wherever it works."""
+        return type(self), (self.model_file.absolute(),)
+
+    def limit_threads(self, count: int) -> None:
+        """Encode lists of texts with at most `count` threads: a setting of the whole process."""
+        os.environ["RAYON_NUM_THREADS"] = str(count)
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Ids of a text as tooling gives them to the model: after BOS, where this tokenizer has it so."""
+        return [self.bos_id] * self.adds_bos + self.encode([text])[0]
+
+    def has_piece(self, text: str) -> bool:
+        """Whether the vocabulary has a token of this spelling."""
+        return self._tokenizer.token_to_id(text) is not None
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without BOS and EOS; a text that spells a special token stays text."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; special tokens give none."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, added tokens included."""
+        return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
+
+    @property
+    def bos_id(self) -> int:
+        """Id that begins a document; EOS where the tokenizer has no BOS."""
+        return self._bos
+
+    @property
+    def eos_id(self) -> int:
+        """Id that ends a document."""
+        return self._eos
+
+    @cached_property
+    def adds_bos(self) -> bool:
+        """Whether the tokenizer begins a text with BOS when asked for special tokens, as tooling asks it."""
+        ids: list[int] = self._tokenizer.encode("a").ids
+        return ids[:1] == [self._bos]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex SHA-256 of the file (or of what transformers made), and of what BOS and EOS are."""
+        if self.model_file.is_file():
+            content = sha256_file(self.model_file)
+        else:
+            content = hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
+        return sha256_json([content, self._bos, self._eos])
+
+    def _special(self, name: str) -> int | None:
+        """Id of BOS or EOS, as the settings spell it or the config numbers it; None if neither does."""
+        key = f"{name}_token"
+        token = self.config.get(key)
+        text = token.get("content") if isinstance(token, dict) else token
+        if isinstance(text, str):
+            index: int | None = self._tokenizer.token_to_id(text)
+            if index is None:
+                raise CorpusError(f"{self.model_file}: {SETTINGS} names {text!r} as {key}, which is no token of it")
+            return index
+        number = self.config.get(f"{name}_token_id")
+        number = number[0] if isinstance(number, list) and number else number
+        return number if isinstance(number, int) else None
+
+
+def _load(model_file: Path) -> tokenizers.Tokenizer:
+    try:
+        if model_file.is_file():
+            from tokenizers import Tokenizer  # noqa: PLC0415  # commands that need none start faster
+
+            return Tokenizer.from_str(model_file.read_text(encoding="utf-8"))
+        from transformers import AutoTokenizer  # noqa: PLC0415  # takes seconds
+
+        made: Any = AutoTokenizer.from_pretrained(model_file.parent, use_fast=True)
+        found: tokenizers.Tokenizer = made.backend_tokenizer
+    except Exception as error:  # the libraries raise nothing narrower
+        raise CorpusError(
+            f"{model_file.parent}: no tokenizer can be read here ({str(error).splitlines()[0]}); "
+            f"put tokenizer.model or {TOKENIZER_JSON} there"
+        ) from error
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

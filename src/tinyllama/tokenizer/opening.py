@@ -1,0 +1,25 @@
+"""Open whatever tokenizer a folder holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tinyllama.tokenizer.json_file import TOKENIZER_JSON, JsonTokenizer
+from tinyllama.tokenizer.sentencepiece_file import TOKENIZER_MODEL, SentencePieceTokenizer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tinyllama.tokenizer.base import Tokenizer
+
+
+def open_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer in a folder: its `tokenizer.model`, or the tokenizer.json of a model that has none.
+
+    Raises:
+        CorpusError: neither is there, or it cannot be read.
+    """
+    model_file = folder / TOKENIZER_MODEL
+    if not model_file.is_file() and (folder / TOKENIZER_JSON).is_file():
+        return JsonTokenizer(folder / TOKENIZER_JSON)
+    return SentencePieceTokenizer(model_file)

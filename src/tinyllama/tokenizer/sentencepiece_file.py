@@ -1,0 +1,97 @@
+"""Tokenizers that are SentencePiece models: `tokenizer.model`, as Llama 2 has it."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from tinyllama.errors import CorpusError
+from tinyllama.files import sha256_file
+from tinyllama.tokenizer.chat_template import read_chat_template
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tinyllama.tokenizer.base import Library
+
+TOKENIZER_MODEL = "tokenizer.model"
+
+
+class SentencePieceTokenizer:
+    """A SentencePiece model."""
+
+    library: Library = "sentencepiece"
+
+    def __init__(self, model_file: Path) -> None:
+        """Load a `tokenizer.model`.
+
+        Raises:
+            CorpusError: it is not there, no SentencePiece model, or one without BOS or EOS.
+        """
+        from sentencepiece import SentencePieceProcessor  # noqa: PLC0415  # commands that need none start faster
+
+        self.model_file = model_file
+        self._threads = os.cpu_count() or 1
+        self.chat_template = read_chat_template(model_file.parent)
+        """The template beside it, in Jinja; None for a base model."""
+        try:
+            self._processor = SentencePieceProcessor(model_proto=model_file.read_bytes())
+        except (OSError, RuntimeError) as error:
+            raise CorpusError(f"{model_file}: no SentencePiece model can be read from it: {error}") from error
+        if min(self.bos_id, self.eos_id) < 0:
+            raise CorpusError(f"{model_file}: the model has no BOS or no EOS; documents could not be told apart")
+
+    def __reduce__(self) -> tuple[type[SentencePieceTokenizer], tuple[Path]]:
+        """Another process opens the file again, wherever it works."""
+        return type(self), (self.model_file.absolute(),)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without BOS and EOS; a text that spells a special token stays text."""
+        if len(texts) == 1:  # threads take longer to start than a text to cut
+            return [self._processor.encode(texts[0], out_type=int)]
+        ids: list[list[int]] = self._processor.encode(list(texts), out_type=int, num_threads=self._threads)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; BOS and EOS give none."""
+        text: str = self._processor.decode(list(ids))
+        return text
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Ids of a text as tooling gives them to the model: after BOS, where this tokenizer has it so."""
+        return [self.bos_id] * self.adds_bos + self.encode([text])[0]
+
+    def limit_threads(self, count: int) -> None:
+        """Encode lists of texts with at most `count` threads."""
+        self._threads = count
+
+    def has_piece(self, text: str) -> bool:
+        """Whether the vocabulary has a piece of this spelling."""
+        return self._processor.piece_to_id(text) != self._processor.unk_id()
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether tooling puts BOS before a prompt: for SentencePiece models of Llama's kind it does."""
+        return True
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+        return self._processor.piece_size()
+
+    @property
+    def bos_id(self) -> int:
+        """Id that begins a document."""
+        return self._processor.bos_id()
+
+    @property
+    def eos_id(self) -> int:
+        """Id that ends a document."""
+        return self._processor.eos_id()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex SHA-256 of the model file."""
+        return sha256_file(self.model_file)

@@ -1,0 +1,72 @@
+"""From the sampler to tensors, one step ahead of the trainer."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from tinyllama.corpus.rows import IGNORED
+from tinyllama.sampler import rank_part
+from tinyllama.train.ranks import Ranks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor
+
+    from tinyllama.corpus.rows import Rows
+    from tinyllama.plan import Plan
+    from tinyllama.sampler import Sampler, StepRows
+
+
+class StepBatch(NamedTuple):
+    """One step's batch: its rows, and the tokens of those that this rank computes."""
+
+    step: int
+    rows: StepRows
+    """Of all ranks."""
+    inputs: Tensor
+    """Ids [B, T]: this rank's."""
+    targets: Tensor
+    """Ids [B, T], IGNORED where nothing is predicted."""
+    predicted: int
+    """Targets that are predicted, in the batch of all ranks."""
+
+    def named_rows(self, plan: Plan) -> list[str]:
+        """Each row of all ranks as `corpus:row`."""
+        names = [plan.corpora[index] for index in self.rows.corpus.tolist()]
+        return [f"{name}:{row}" for name, row in zip(names, self.rows.row.tolist(), strict=True)]
+
+
+_ALONE = Ranks()
+
+
+def read_step(plan: Plan, sampler: Sampler, rows: Mapping[str, Rows], step: int, ranks: Ranks = _ALONE) -> StepBatch:
+    """Read this rank's rows of one step.
+
+    All ranks get equally many: where the batch cannot be divided so, a rank's part ends in a row without targets.
+    """
+    chosen = sampler.step(step)
+    places = [(rows[plan.corpora[c]], r) for c, r in zip(chosen.corpus.tolist(), chosen.row.tolist(), strict=True)]
+    own = places[rank_part(len(places), ranks.rank, ranks.count)]
+    shape = (-(-len(places) // ranks.count), plan.context)
+    inputs, targets = np.zeros(shape, np.int64), np.full(shape, IGNORED, np.int64)
+    for index, (corpus, row) in enumerate(own):
+        inputs[index], targets[index] = corpus.row(row)
+    predicted = sum(corpus.predicted(row) for corpus, row in places)
+    return StepBatch(step, chosen, torch.from_numpy(inputs), torch.from_numpy(targets), predicted)
+
+
+def feed(  # noqa: PLR0913, PLR0917  # what read_step takes, for a range of steps
+    plan: Plan, sampler: Sampler, rows: Mapping[str, Rows], first: int, end: int, ranks: Ranks = _ALONE
+) -> Iterator[StepBatch]:
+    """Batches of the steps from `first` to `end`; the next is read while the trainer works on one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="feeder") as pool:
+        ahead: Future[StepBatch] | None = None
+        for step in range(first, end):
+            batch = ahead.result() if ahead else read_step(plan, sampler, rows, step, ranks)
+            ahead = pool.submit(read_step, plan, sampler, rows, step + 1, ranks) if step + 1 < end else None
+            yield batch

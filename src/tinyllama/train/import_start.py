@@ -1,0 +1,160 @@
+"""A model from elsewhere as the checkpoint that a family's plan starts from: `base/checkpoints/step-0`."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tinyllama.checkpoint.fingerprint import fingerprint, fingerprint_inputs
+from tinyllama.checkpoint.format import (
+    FRESH,
+    WEIGHT,
+    Checkpoint,
+    load_tensors,
+    save_checkpoint,
+    stored_sizes,
+    verify,
+)
+from tinyllama.checkpoint.store import checkpoint_store
+from tinyllama.checkpoint.weights import CheckpointWeights
+from tinyllama.errors import CheckpointError, ModelError, RecipeError
+from tinyllama.layout import BASE
+from tinyllama.model.stored_weights import check_weights, parameter_shapes
+from tinyllama.plan import compile_plan
+from tinyllama.train.optimizer import state_names
+from tinyllama.train.run import keep_recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from tinyllama.formats.open import Source
+    from tinyllama.recipe import Recipe, Start
+
+
+def import_start(recipe: Recipe, source: Source, family: Path, tokenizer_sha256: str) -> Checkpoint:
+    """Write a model as the step-0 checkpoint of a family's base, and check that it reads back bit for bit.
+
+    Args:
+        recipe: has a `start`; its model shape must be the source's.
+        source: the weights.
+        family: the family's folder.
+        tokenizer_sha256: of the family's tokenizer.
+
+    Raises:
+        RecipeError: the recipe has no `start`.
+        ModelError: tensors are missing, unexpected, of another shape than the recipe's model, or not finite; or
+            the recipe keeps moments and the source has none.
+        CheckpointError: something was trained from an earlier start, or the checkpoint cannot be written.
+        StorageError: or cannot be brought to its URL.
+    """
+    start = stated_start(recipe)
+    store = checkpoint_store(recipe, family, BASE)
+    if any(store.steps()):
+        raise CheckpointError(
+            f"{store.name(0)}: training has begun from an earlier start; import into another folder (--run)"
+        )
+    _refuse_other_shape(recipe, source)
+    check_weights(source.weights, recipe.model, source.origin, "the recipe's model")
+    tensors = {f"{WEIGHT}{name}": _finite(source, name) for name in parameter_shapes(recipe.model)}
+    state: dict[str, Any] = {"moments": start.moments, "moment_steps": 0}
+    if start.moments != FRESH:
+        moments = _moments(source, recipe)
+        state["moment_steps"] = _moment_steps(source)
+        tensors |= moments
+    facts = fingerprint_inputs(recipe, compile_plan(recipe), 0, {}, tokenizer_sha256, source.sha256)
+    state |= {
+        "recipe": recipe.name,
+        "run": "base",
+        "step": 0,
+        "tokens": recipe.start_sequences * recipe.model.context,
+        "fingerprint": fingerprint(facts),
+        "facts": facts,
+        "origin": source.origin,
+        "torch": torch.__version__,
+    }
+    checkpoint = verify(save_checkpoint(store.folder, 0, tensors, state))
+    try:
+        _compare(checkpoint, tensors)
+    except CheckpointError:
+        shutil.rmtree(checkpoint.folder)
+        raise
+    keep_recipe(family, recipe, store)
+    store.upload(0)
+    return checkpoint
+
+
+def stated_start(recipe: Recipe) -> Start:
+    """The recipe's start.
+
+    Raises:
+        RecipeError: it has none.
+    """
+    if recipe.start is None:
+        raise RecipeError(
+            f"{recipe.name}: the recipe has no `start` section, which says how training goes on; add e.g. "
+            "start: {model: PATH, tokens: 3T, moments: fresh, rewarm: 2B}"
+        )
+    return recipe.start
+
+
+def imported_sha256(recipe: Recipe, family: Path) -> str | None:
+    """SHA-256 of the weights that a family's start was imported from; None if nothing was."""
+    store = checkpoint_store(recipe, family, BASE)
+    if 0 not in store.steps():
+        return None
+    sha256: str = store.state(0)["facts"]["start.weights"]
+    return sha256
+
+
+def _refuse_other_shape(recipe: Recipe, source: Source) -> None:
+    """A context may be extended or shortened; anything else would be another model."""
+    asked, found = recipe.model.model_dump(), source.shape.model_dump()
+    differing = [key for key in asked if key != "context" and asked[key] != found[key]]
+    if differing:
+        stated = ", ".join(f"{key}: {found[key]}" for key in differing)
+        raise ModelError(f"{source.origin}: differs from the recipe's model; write model: {{{stated}}}")
+
+
+def _finite(source: Source, name: str) -> Tensor:
+    tensor = source.weights[name].float().contiguous()
+    if not torch.isfinite(tensor).all():
+        raise ModelError(f"{source.origin}: {name} holds values that are not finite; get the file anew")
+    return tensor
+
+
+def _moments(source: Source, recipe: Recipe) -> dict[str, Tensor]:
+    checkpoint = source.checkpoint
+    if checkpoint is None or checkpoint.state.get("moments") == FRESH:
+        raise ModelError(
+            f"{source.origin}: holds no optimizer moments, but the recipe says start.moments: kept; say fresh, or "
+            "give a checkpoint of a run"
+        )
+    shapes = parameter_shapes(recipe.model)
+    kind = recipe.optimizer.kind
+    moments = {
+        f"{moment}.{name}": torch.empty(size) for name, size in shapes.items() for moment in state_names(kind, name)
+    }
+    if missing := moments.keys() - stored_sizes(checkpoint).keys():
+        raise ModelError(
+            f"{source.origin}: holds no {min(missing)}, because another kind of optimizer trained it; set "
+            "optimizer.kind to that, or start.moments: fresh"
+        )
+    load_tensors(checkpoint, moments)
+    return moments
+
+
+def _moment_steps(source: Source) -> int:
+    """Updates that the kept moments have seen, for bias correction."""
+    checkpoint = source.checkpoint
+    return 0 if checkpoint is None else checkpoint.step + int(checkpoint.state.get("moment_steps", 0))
+
+
+def _compare(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:
+    weights = CheckpointWeights(checkpoint)
+    for name in weights:
+        if not torch.equal(weights[name], tensors[f"{WEIGHT}{name}"]):
+            raise CheckpointError(f"{checkpoint.folder}: {name} does not read back as it was written")

@@ -1,0 +1,103 @@
+"""The machine: threads, memory that is reused, locks, disk space, and the measured peak of matrix products."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import logging
+import os
+import platform
+import shutil
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tinyllama.errors import TrainingError
+from tinyllama.train.precision import DTYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_log = logging.getLogger(__name__)
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def reuse_memory() -> None:
+    """Tell glibc to keep freed memory: returning it costs a page fault per 4 KiB at every step."""
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        library.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def measure_peak(precision: str, device: torch.device) -> float:
+    """FLOP/s of a large matrix product in this precision on this device: the best of a few."""
+    size = 1024 if device.type == "cpu" else 8192
+    left, right = (torch.randn(size, size, device=device).to(DTYPES[precision]) for _ in range(2))
+    out = torch.empty_like(left)
+    times = []
+    for _ in range(8):
+        start = time.perf_counter()
+        torch.mm(left, right, out=out)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / min(times)
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock; it ends with the process, however that ends.
+
+    Raises:
+        TrainingError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TrainingError(f"{folder}: another process is training here; wait for it or stop it") from None
+        yield
+
+
+def require_space(folder: Path, needed: int, purpose: str) -> None:
+    """Check free disk space.
+
+    Raises:
+        TrainingError: less than `needed` bytes are free.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise TrainingError(
+            f"{folder}: {purpose} need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; make room, "
+            "or lower checkpoints.keep"
+        )
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores, memory and platform, for reports."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "cpu": _cpu_name(),
+        "cores": cores(),
+        "memory_gib": round(pages / 2**30, 1),
+        "platform": platform.platform(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123  # not a file of ours
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

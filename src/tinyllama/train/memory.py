@@ -1,0 +1,158 @@
+"""The memory of one rank of a cluster, measured on a machine that has none of its GPUs.
+
+One step of the recipe's model is run as one of many ranks would run it, on tensors that have shapes and no data
+(FakeTensor) and collectives that send nothing (PyTorch's `fake` process group). The engine's own sharding and
+optimizer are used, so that what is counted is what training would hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, distributed
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.tensor import DTensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from tinyllama.model import HeadLoss, Llama, shifted_exponentials
+from tinyllama.train.optimizer import build_optimizer
+from tinyllama.train.parallel import checkpoint_activations, reduce_over_replicas, shard
+from tinyllama.train.precision import MasterWeights
+from tinyllama.train.ranks import Ranks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from tinyllama.recipe import Recipe
+
+_PASSES = 2
+"""Micro-batches of the step: in the second, gradients of the first are held beside its activations."""
+
+
+@dataclass(frozen=True)
+class RankMemory:
+    """Bytes on one rank at the fullest moment of a step."""
+
+    micro_batch: int
+    """Sequences in a pass."""
+    weights: int
+    """fp32, this rank's part."""
+    gradients: int
+    """fp32, this rank's part."""
+    moments: int
+    """The optimizer's, fp32, this rank's part."""
+    checkpoint: int
+    """The copy of weights and moments that is written while training goes on."""
+    activations: int
+    """All else: activations, gathered weights and what collectives need."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.gradients + self.moments + self.checkpoint + self.activations
+
+
+def measure_memory(recipe: Recipe, ranks: int, per_node: int) -> RankMemory:
+    """Run a step of the recipe's model as rank 0 of `ranks`, without data, and count what it holds.
+
+    Args:
+        recipe: the model, and how it is run.
+        ranks: of the whole cluster.
+        per_node: GPUs of a node.
+
+    Raises:
+        RecipeError: `hardware.shard` does not divide the ranks.
+    """
+    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
+    try:
+        return _measure(recipe, Ranks(0, ranks, per_node))
+    finally:
+        distributed.destroy_process_group()
+
+
+def _measure(recipe: Recipe, ranks: Ranks) -> RankMemory:
+    shapes_only = FakeTensorMode(allow_non_fake_inputs=True)
+    with shapes_only:
+        model = Llama(recipe.model)
+    if recipe.hardware.activation_checkpointing:
+        checkpoint_activations(model)
+    shard(model, recipe, ranks)  # outside: the mesh is real
+    with shapes_only:
+        masters = MasterWeights(model, "fp32").masters
+        optimizer = build_optimizer(recipe.optimizer, masters)
+        loss = HeadLoss(shifted_exponentials)
+        with _Held(_state(masters, optimizer)) as held:
+            for number in range(_PASSES):
+                reduce_over_replicas(model, last=number == _PASSES - 1)
+                _pass(model, loss, recipe, ranks.device)
+        # Clipping and the update change weights, gradients and moments in place.
+        gradients = _bytes(weight.grad for weight in masters.values() if weight.grad is not None)
+    weights = _bytes(masters.values())
+    moments = _bytes(_moments(optimizer))
+    return RankMemory(
+        micro_batch=recipe.micro_batch,
+        weights=weights,
+        gradients=gradients,
+        moments=moments,
+        checkpoint=weights + moments,
+        activations=held.most - weights - gradients - moments,
+    )
+
+
+class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as torch has it
+    """While entered, follows all tensors that come to be, and the most bytes that were alive at once."""
+
+    def __init__(self, held: Iterable[Tensor]) -> None:
+        """Begin with the tensors `held`."""
+        super().__init__()  # type: ignore[no-untyped-call]  # as above
+        self.most = 0
+        self._storages = WeakIdKeyDictionary({tensor.untyped_storage(): None for tensor in held})
+
+    def __torch_dispatch__(  # torch's name
+        self,
+        func: Callable[..., Any],
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401  # as the operation
+        """Run one operation and note its results."""
+        if DTensor in types:
+            return NotImplemented  # comes again, as operations on this rank's parts
+        result = func(*args, **kwargs or {})
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._storages[leaf.untyped_storage()] = None
+        # FSDP frees gathered weights by resizing their storage, so sizes are asked for each time.
+        self.most = max(self.most, sum(storage.nbytes() for storage in self._storages))
+        return result
+
+
+def _state(masters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """This rank's parts of weights and moments."""
+    return [_own(tensor) for tensor in (*masters.values(), *_moments(optimizer))]
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [state[name] for state in optimizer.state.values() for name in state if name != "step"]
+
+
+def _pass(model: Llama, loss: HeadLoss, recipe: Recipe, device: torch.device) -> None:
+    """One micro-batch forward and backward."""
+    tokens = torch.zeros(recipe.micro_batch, recipe.model.context, dtype=torch.int64, device=device)
+    hidden = model.hidden(tokens).flatten(0, 1)
+    loss(hidden, model.lm_head.weight, tokens.flatten(), scale=1.0).backward()  # type: ignore[no-untyped-call]
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """This rank's part."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    """Of this rank's parts."""
+    return sum(part.numel() * part.element_size() for part in map(_own, tensors))

@@ -1,0 +1,162 @@
+"""Optimizers whose state is there from the start and whose learning rate is always given from outside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast, overload
+
+import torch
+from torch.distributed.tensor import DTensor, Replicate
+
+from tinyllama.train.parallel import whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from torch import Tensor, nn
+
+    from tinyllama.recipe import Optimizer
+
+_ADAMW, _MUON = ("exp_avg", "exp_avg_sq"), ("momentum_buffer",)
+_MOMENTUM = 0.95
+_NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315
+"""Coefficients of x, x³ and x⁵ that lift small singular values fastest (Jordan 2024)."""
+_BATCH = 1 << 24
+"""Numbers of matrices that are orthogonalized at a time, which bounds the memory."""
+
+
+def state_names(kind: str, weight: str) -> tuple[str, ...]:
+    """Names of the moments that an optimizer of a kind keeps of a weight; all have the weight's shape."""
+    return _MUON if kind == "muon" and weight.startswith("layers.") and "norm" not in weight else _ADAMW
+
+
+def build_optimizer(settings: Optimizer, masters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
+    """The recipe's optimizer over all weights, with moments allocated, at step 0."""
+    return _adamw(settings, masters.values()) if settings.kind == "adamw" else _Muon(settings, masters)
+
+
+def _adamw(settings: Optimizer, weights: Iterable[nn.Parameter]) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2019)."""
+    optimizer = torch.optim.AdamW(
+        weights,
+        lr=0.0,  # set before every step from the plan
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    for weight in optimizer.param_groups[0]["params"]:
+        moments = {name: torch.zeros_like(weight) for name in _ADAMW}
+        optimizer.state[weight] = {"step": torch.tensor(0.0, device=weight.device), **moments}
+    return optimizer
+
+
+class _Muon(torch.optim.Optimizer):
+    """Muon (Jordan 2024) for the blocks' matrices, AdamW for embeddings, head and norms.
+
+    Updates are scaled to the size of AdamW's (Liu et al. 2025, "Muon is Scalable for LLM Training"), so that one
+    learning rate and weight decay serve both. It computes what `torch.optim.Muon` does, but many matrices at once,
+    and also where ranks hold parts of them: each then orthogonalizes whole matrices and takes its own parts.
+    """
+
+    def __init__(self, settings: Optimizer, masters: dict[str, nn.Parameter]) -> None:
+        named = {name: weight for name, weight in masters.items() if state_names("muon", name) == _MUON}
+        super().__init__(named.values(), {"lr": 0.0, "weight_decay": settings.weight_decay})
+        self._rest = _adamw(settings, [weight for name, weight in masters.items() if name not in named])
+        self._alike = _alike(named.values())
+        for weight in named.values():
+            self.state[weight] = {name: torch.zeros_like(weight) for name in _MUON}
+        self.state.update(self._rest.state)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Update everything at the learning rate of the own group."""
+        loss = None if closure is None else closure()
+        rate, decay = (self.param_groups[0][key] for key in ("lr", "weight_decay"))
+        self._rest.param_groups[0]["lr"] = rate
+        self._rest.step()
+        for weights in self._alike:
+            updates = orthogonal(torch.stack([_lying(whole(self._direction(weight))) for weight in weights]))
+            for weight, update in zip(weights, updates, strict=True):
+                standing = update.T if weight.shape[0] > weight.shape[1] else update
+                weight.mul_(1 - rate * decay)
+                weight.add_(_part(standing.to(weight.dtype), weight), alpha=-rate * 0.2 * max(weight.shape) ** 0.5)
+        return loss
+
+    def _direction(self, weight: nn.Parameter) -> Tensor:
+        """The gradient with Nesterov's momentum."""
+        gradient, momentum = cast("Tensor", weight.grad), self.state[weight][_MUON[0]]
+        momentum.lerp_(gradient, 1 - _MOMENTUM)
+        return gradient.lerp(momentum, _MOMENTUM)
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """About U Vᵀ of matrices U S Vᵀ, by the Newton-Schulz iteration of Jordan 2024, in bf16.
+
+    Args:
+        matrices: [N, A, B], A at most B, of any scale.
+
+    Returns:
+        [N, A, B], whose singular values lie about 1.
+    """
+    x = matrices.bfloat16()
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
+    linear, cubic, quintic = _NEWTON_SCHULZ
+    for _ in range(5):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=cubic, alpha=quintic), x, beta=linear)
+    return x
+
+
+def _alike(weights: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Weights that have one size, lying, in lists of which each makes one batch of products."""
+    by_size: dict[tuple[int, ...], list[nn.Parameter]] = {}
+    for weight in weights:
+        by_size.setdefault(tuple(sorted(weight.shape)), []).append(weight)
+    return [
+        part[start : start + count]
+        for part in by_size.values()
+        for count in [max(1, _BATCH // part[0].numel())]
+        for start in range(0, len(part), count)
+    ]
+
+
+def _lying(matrix: Tensor) -> Tensor:
+    """At most as many rows as columns, which makes the products of the iteration smallest."""
+    return matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+
+
+def _part(update: Tensor, weight: nn.Parameter) -> Tensor:
+    """This rank's part of an update that every rank has."""
+    if not isinstance(weight, DTensor):
+        return update
+    mesh = weight.device_mesh
+    everywhere = DTensor.from_local(update, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    return everywhere.redistribute(mesh, weight.placements)
+
+
+def clip(weights: Iterable[nn.Parameter], most: float) -> float:
+    """Scale all gradients down to a global norm, where theirs is larger; returns what theirs was."""
+    weights = list(weights)
+    norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+    found = float(whole(norm))
+    if found > most:  # multiplying by 1 would take as long
+        torch.nn.utils.clip_grads_with_norm_(weights, most, norm)
+    return found
+
+
+def set_step(optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Tell every moment that corrects its bias how many steps it has seen."""
+    for state in optimizer.state.values():
+        if "step" in state:
+            state["step"].fill_(float(step))
+
+
+def apply(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """One update at a learning rate computed from the recipe."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.step()

@@ -1,0 +1,240 @@
+"""The processes that train together: who they are, what they agree on, and which of them is lost.
+
+One process is the special case in which nothing is sent: every method then returns what it was given.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from uuid import uuid4
+
+import torch
+from torch import distributed
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from tinyllama.errors import RankLostError, TinyLlamaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch._C._distributed_c10d import ProcessGroup, Store
+
+_Result = TypeVar("_Result")
+_ROLL_CALL = 5.0
+"""Seconds that survivors give each other to answer; torchrun kills them 30 s after it saw the first die."""
+_JOINING = timedelta(minutes=10)
+_ASKING = 0.1
+"""Seconds between looks for an answer."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all that train together."""
+
+    rank: int = 0
+    count: int = 1
+    per_node: int = 1
+    store: Store | None = None
+    """Shared by all ranks, beside the collectives; None for one process."""
+    timeout: timedelta | None = None
+    """How long a collective waits for a rank; None for one process."""
+    group: ProcessGroup | None = None
+    """Whose collectives are used; None for those that all share."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that writes files and messages."""
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        """This rank's GPU, or the processor."""
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", self.rank % self.per_node)
+
+    def with_own_group(self) -> Ranks:
+        """The same ranks with collectives of their own, between processors, to be used in another thread."""
+        if self.count == 1:
+            return self
+        return replace(self, group=distributed.new_group(backend="gloo", timeout=self.timeout))
+
+    def mesh(self, size: int) -> DeviceMesh:
+        """Replicas x shards of `size` ranks; torch's own helper would let collectives wait half an hour."""
+        ids = torch.arange(self.count).view(-1, size)
+        groups = [
+            distributed.new_subgroups_by_enumeration(members, timeout=self.timeout)[0]  # type: ignore[no-untyped-call]
+            for members in (ids.T.tolist(), ids.tolist())
+        ]
+        return DeviceMesh.from_group(groups, self.device.type, ids, mesh_dim_names=("replicate", "shard"))
+
+    def sum(self, value: float) -> float:
+        """Sum over ranks, in fp64."""
+        return self._reduced(value, torch.float64, distributed.ReduceOp.SUM)
+
+    def largest(self, value: int) -> int:
+        """Largest over ranks."""
+        return int(self._reduced(value, torch.int64, distributed.ReduceOp.MAX))
+
+    def gather(self, value: Any) -> list[Any]:  # noqa: ANN401  # whatever can be pickled
+        """Every rank's value, in order of ranks."""
+        values = [value] * self.count
+        if self.count > 1:
+            distributed.all_gather_object(values, value, group=self.group)
+        return values
+
+    def run_on_rank0(self, function: Callable[[], _Result]) -> _Result:
+        """What `function` returns on rank 0, which alone calls it; its error ends every rank.
+
+        Raises:
+            Exception: what `function` raises; on the other ranks SystemExit, since one of them has told it.
+        """
+        if self.count == 1:
+            return function()
+        outcome: list[Any] = [None, None]
+        if self.first:
+            try:
+                outcome[0] = function()
+            except Exception as error:
+                distributed.broadcast_object_list([None, _exit_code(error)], group=self.group)
+                raise
+        distributed.broadcast_object_list(outcome, group=self.group)
+        if outcome[1] is not None:
+            raise SystemExit(outcome[1])
+        result: _Result = outcome[0]
+        return result
+
+    def raise_on_rank0(self, error: TinyLlamaError) -> NoReturn:
+        """End all ranks with an error that each of them has found: rank 0 raises it, the others exit in silence.
+
+        Raises:
+            TinyLlamaError: on rank 0, the error.
+            SystemExit: on the others, with its exit code.
+        """
+        raise error if self.first else SystemExit(error.exit_code)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Turn a broken or timed-out collective into an error that names the phase and the lost ranks.
+
+        Raises:
+            RankLostError: a collective failed inside the block.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.store is None or not _is_collective(error):
+                raise
+            missing = self._roll_call(self.store)
+            who = f"lost {missing}" if missing else "a collective failed, though every rank still answers,"
+            raise RankLostError(
+                f"rank {self.rank} of {self.count}: {who} during {name} ({_first_line(error)}); "
+                "the last checkpoint is good, the same command goes on from it"
+            ) from error
+
+    def _reduced(self, value: float, dtype: torch.dtype, operation: distributed.ReduceOp.RedOpType) -> float:
+        if self.count == 1:
+            return value
+        tensor = torch.tensor(value, dtype=dtype)
+        distributed.all_reduce(tensor, operation, group=self.group)
+        return float(tensor.item())
+
+    def _roll_call(self, store: Store) -> str:
+        """Ranks that do not answer; each survivor answers when it meets the same failure."""
+        missing: list[int] = []
+        try:
+            store.set(f"here/{self.rank}", "")
+        except RuntimeError:
+            return "the process that holds the store (rank 0, or torchrun on the first node)"
+        for rank in range(self.count):
+            try:
+                # Whoever met the failure first waits for the others; after that a look is enough.
+                store.wait([f"here/{rank}"], timedelta(seconds=_ROLL_CALL if not missing else 0.1))
+            except RuntimeError:
+                missing.append(rank)
+        return ", ".join(f"rank {rank}" for rank in missing)
+
+
+@contextmanager
+def join_ranks(timeout: int) -> Iterator[Ranks]:
+    """Join the processes that torchrun started (WORLD_SIZE and its companions), or be one alone.
+
+    Collectives between tensors of processors run on gloo, of GPUs on nccl; the former are needed for agreements and
+    checkpoints even where weights are on GPUs.
+
+    Args:
+        timeout: seconds that a collective waits for a rank.
+
+    Raises:
+        RankLostError: the ranks did not all join.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Ranks()
+        return
+    try:
+        ranks = _join(count, timedelta(seconds=timeout))
+    except RuntimeError as error:
+        me = f"rank {os.environ.get('RANK')} of {count}"
+        raise RankLostError(f"{me}: the others did not join in time ({_first_line(error)})") from error
+    try:
+        yield ranks
+    finally:
+        distributed.destroy_process_group()
+
+
+def _join(count: int, timeout: timedelta) -> Ranks:
+    """Meet the other ranks; nodes may come up minutes apart."""
+    shared, rank, _ = next(iter(rendezvous("env://", timeout=_JOINING)))
+    shared.set_timeout(_JOINING)
+    store = _fresh_part(shared, rank, count)
+    ranks = Ranks(rank, count, int(os.environ.get("LOCAL_WORLD_SIZE", count)), PrefixStore("ranks", store), timeout)
+    cuda = ranks.device.type == "cuda"
+    if cuda:
+        torch.cuda.set_device(ranks.device)
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
+    return ranks
+
+
+def _fresh_part(shared: Store, rank: int, count: int) -> Store:
+    """A part of the store of which only ranks that are alive know.
+
+    torchrun may keep its store over a restart, and addresses of the ranks before must not be found in it. Those ranks
+    are gone, but what they wrote is not, and torchrun's count of restarts differs between nodes. So rank 0 forgets who
+    asked, and answers each rank that asks from then on; they ask until it does.
+    """
+    token = uuid4().hex
+    if rank == 0:
+        for other in range(1, count):
+            shared.delete_key(f"asking/{other}")
+        for other in range(1, count):
+            shared.set(f"answer/{shared.get(f'asking/{other}').decode()}", token)
+        return PrefixStore(f"attempt {token}", shared)
+    answer, deadline = f"answer/{token}", time.monotonic() + _JOINING.total_seconds()
+    while not shared.check([answer]):
+        if time.monotonic() > deadline:
+            raise RuntimeError("rank 0 does not answer")
+        shared.set(f"asking/{rank}", token)
+        time.sleep(_ASKING)
+    return PrefixStore(f"attempt {shared.get(answer).decode()}", shared)
+
+
+def _is_collective(error: RuntimeError) -> bool:
+    """Whether communication failed; gloo raises plain RuntimeErrors that name its source files."""
+    return isinstance(error, distributed.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "Gloo"))
+
+
+def _exit_code(error: Exception) -> int:
+    return error.exit_code if isinstance(error, TinyLlamaError) else 1
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

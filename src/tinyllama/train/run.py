@@ -1,0 +1,136 @@
+"""A run: one span of a plan to train, and where it goes on from."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tinyllama.checkpoint.fingerprint import fingerprint_inputs, refuse_change
+from tinyllama.checkpoint.format import Checkpoint
+from tinyllama.checkpoint.store import CheckpointStore, checkpoint_store
+from tinyllama.errors import CheckpointError
+from tinyllama.files import write_atomic
+from tinyllama.layout import BASE, FamilyLayout
+from tinyllama.recipe import dump_recipe
+from tinyllama.train.ranks import Ranks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.model import Llama
+    from tinyllama.plan import Plan
+    from tinyllama.recipe import Recipe
+    from tinyllama.train.metrics import Logger
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One span of a plan to train: the shared base, or one variant from the fork on."""
+
+    recipe: Recipe
+    plan: Plan
+    family: Path
+    """Folder of the whole family."""
+    corpora: Mapping[str, PreparedCorpus]
+    tokenizer_sha256: str
+    held_out_losses: Callable[[Llama], dict[str, float]]
+    """Measures the model on held-out rows; injected, so that training knows no evaluation."""
+    watch: list[Logger] = field(default_factory=list)
+    """Further receivers of every record, e.g. a progress bar."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """The processes that train it together."""
+    start_sha256: str | None = None
+    """Of the imported weights, if the recipe starts from some."""
+
+    @property
+    def name(self) -> str:
+        """`base` or the variant's name."""
+        return self.plan.variant or BASE
+
+    @property
+    def layout(self) -> FamilyLayout:
+        """Paths of the family."""
+        return FamilyLayout(self.family)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's metrics are, and its checkpoints or copies of them."""
+        return self.layout.model(self.name)
+
+    @property
+    def first_step(self) -> int:
+        """Where the run begins: 0, or the fork."""
+        return self.plan.fork_step if self.plan.variant else 0
+
+    @property
+    def store(self) -> CheckpointStore:
+        """Where the run's checkpoints are kept."""
+        return checkpoint_store(self.recipe, self.family, self.name)
+
+    def checkpoint(self, step: int) -> Checkpoint:
+        """The checkpoint of a step, verified: up to the fork, the base's.
+
+        Raises:
+            CheckpointError: it is damaged or not there.
+            StorageError: the URL it is under cannot be reached.
+        """
+        return checkpoint_store(self.recipe, self.family, BASE if step <= self.first_step else self.name).open(step)
+
+    def fingerprint_inputs(self, step: int) -> dict[str, Any]:
+        """What decides the state after `step` steps."""
+        hashes = {name: corpus.sha256 for name, corpus in self.corpora.items()}
+        return fingerprint_inputs(self.recipe, self.plan, step, hashes, self.tokenizer_sha256, self.start_sha256)
+
+
+def keep_recipe(family: Path, recipe: Recipe, store: CheckpointStore) -> None:
+    """Leave a recipe in its family's folder and beside its checkpoints, once they are known to be of it.
+
+    Raises:
+        StorageError: checkpoints cannot be written to their place.
+    """
+    path, text = FamilyLayout(family).recipe, dump_recipe(recipe)
+    store.begin(text)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_atomic(path, text)
+
+
+def find_start(run: Run) -> Checkpoint | None:
+    """The checkpoint a run goes on from: its newest good one, else the fork of the base, else None.
+
+    Raises:
+        CheckpointError: it belongs to another recipe, the base of a variant is not finished, or the model that
+            the recipe starts from is not imported.
+    """
+    for found in run.store.newest():
+        if isinstance(found, Checkpoint):
+            refuse_change(found.state["facts"], run.fingerprint_inputs(found.step), str(found.folder))
+            if found.step > run.plan.steps:
+                raise CheckpointError(f"{found.folder} is past the end of the plan ({run.plan.steps} steps)")
+            return found
+        _log.warning("%s; taking the one before it", found)
+    if run.plan.variant is None:
+        if run.recipe.start is not None:
+            raise CheckpointError(f"{run.folder}: the model to start from is not here; run `tinyllama import` first")
+        return None
+    return _fork(run)
+
+
+def _fork(run: Run) -> Checkpoint:
+    """The base's checkpoint that a variant leaves it at."""
+    base = checkpoint_store(run.recipe, run.family, BASE)
+    name = base.name(run.first_step)
+    if run.first_step not in base.steps():
+        raise CheckpointError(f"{name}: the shared base is not finished; train it first, or copy it here")
+    checkpoint = base.open(run.first_step)
+    refuse_change(checkpoint.state["facts"], run.fingerprint_inputs(run.first_step), name)
+    return checkpoint
+
+
+def is_finished(run: Run) -> bool:
+    """Whether the run's last checkpoint is there (its recipe is compared when it is opened)."""
+    return run.plan.steps in run.store.steps()

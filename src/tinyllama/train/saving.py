@@ -1,0 +1,70 @@
+"""Checkpoints written while training goes on."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from tinyllama.checkpoint.format import save_checkpoint
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tinyllama.checkpoint.store import CheckpointStore
+    from tinyllama.train.ranks import Ranks
+
+
+class CheckpointWriter:
+    """Writes a run's checkpoints in a thread, one at a time.
+
+    Training waits only while the tensors are copied, and for the checkpoint before if that is not there yet. The
+    thread has collectives of its own, so that its messages never mix with those of training.
+    """
+
+    def __init__(self, store: CheckpointStore, keep: int, kept: set[int], ranks: Ranks) -> None:
+        """Bind a store; every rank must do so at the same time.
+
+        Args:
+            store: of the run's checkpoints.
+            keep: how many passing ones stay.
+            kept: steps whose checkpoints always stay.
+            ranks: that write together.
+        """
+        self._store, self._keep, self._kept, self._ranks = store, keep, kept, ranks.with_own_group()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def save(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any], needed: int | None = None) -> None:
+        """Copy the state and begin to write it; a step that is still `needed` stays too.
+
+        Raises:
+            CheckpointError: the checkpoint before could not be written.
+            StorageError: or could not be brought to its URL.
+        """
+        self.wait()
+        copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        self._pending = self._pool.submit(self._write, step, copies, state, needed)
+
+    def wait(self) -> None:
+        """Return when the last checkpoint is complete.
+
+        Raises:
+            CheckpointError: it could not be written.
+            StorageError: or could not be brought to its URL.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """Let the thread end what it does."""
+        self._pool.shutdown(wait=True)
+
+    def _write(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any], needed: int | None) -> None:
+        kept = self._kept if needed in {None, step} else self._kept | {needed}
+        save_checkpoint(self._store.folder, step, tensors, state, self._ranks)
+        self._ranks.run_on_rank0(lambda: self._publish(step, kept))
+
+    def _publish(self, step: int, kept: set[int]) -> None:
+        self._store.upload(step)
+        self._store.prune(self._keep, kept)

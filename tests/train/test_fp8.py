@@ -1,0 +1,53 @@
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from tests.conftest import MakeFamily
+from tests.train.runs import weights
+from tinyllama.errors import TrainingError
+from tinyllama.model import Llama
+from tinyllama.recipe import load_recipe
+from tinyllama.train import train
+from tinyllama.train.fp8 import use_fp8
+from tinyllama.train.metrics import read_metrics
+
+PRECISIONS = ("fp8", "bf16")
+WIDE = "model.ffn=176"
+"""A size that 16 divides, so that all layers of nano's blocks take fp8."""
+
+
+def test_fp8_trains_as_bf16_does(make_family: MakeFamily, caplog: pytest.LogCaptureFixture) -> None:
+    runs = [make_family(precision, WIDE, f"precision={precision}").run("base") for precision in PRECISIONS]
+    for run in runs:
+        train(run)
+    assert "emulated" in caplog.text, "a processor has no such products"
+    losses = [
+        [record["loss"] for record in read_metrics(run.folder / "metrics.jsonl") if record["kind"] == "step"]
+        for run in runs
+    ]
+    assert losses[0] != losses[1], "products were rounded further"
+    assert losses[0] == pytest.approx(losses[1], abs=0.02)
+    assert losses[0][-1] < losses[0][0] - 0.1
+    assert weights(runs[0].folder).keys() == weights(runs[1].folder).keys()
+
+
+def test_only_matrices_of_blocks_whose_sizes_16_divides_multiply_in_fp8() -> None:
+    model = Llama(load_recipe("nano", ["model.ffn=172"]).model)
+    use_fp8(model, torch.device("cpu"))
+    taken = {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and type(module) is not nn.Linear
+    }
+    assert {name.rpartition(".")[2] for name in taken} == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    assert len(taken) == 4 * model.shape.layers
+
+
+def test_without_torchao_fp8_is_refused_with_the_remedy(
+    make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchao.float8", None)
+    with pytest.raises(TrainingError, match=r"pip install 'tinyllama\[fp8\]'"):
+        train(make_family("family", "precision=fp8").run("base"))

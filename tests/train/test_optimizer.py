@@ -1,0 +1,91 @@
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from tests.conftest import MakeFamily
+from tests.train.runs import assert_same_run
+from tests.train.stopping import StopAt
+from tinyllama.checkpoint.format import stored_sizes, verify
+from tinyllama.errors import CheckpointError, Interrupted
+from tinyllama.model import Llama
+from tinyllama.recipe import load_recipe
+from tinyllama.train import train
+from tinyllama.train.metrics import read_metrics
+from tinyllama.train.optimizer import apply, build_optimizer, clip, set_step
+
+MUON = "optimizer.kind=muon"
+
+
+@pytest.mark.parametrize("batch", [1 << 24, 1], ids=["all of a size at once", "one by one"])
+def test_muon_updates_matrices_of_blocks_as_pytorchs_muon_and_the_rest_as_adamw(
+    batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinyllama.train.optimizer._BATCH", batch)
+    recipe = load_recipe("nano", [MUON])
+    model = Llama(recipe.model)
+    model.initialize(0)
+    masters = dict(model.named_parameters())
+    others = {name: nn.Parameter(weight.detach().clone()) for name, weight in masters.items()}
+    matrices = [name for name in masters if name.startswith("layers.") and "norm" not in name]
+    kept = {"lr": 0.01, "weight_decay": recipe.optimizer.weight_decay}
+    muon = torch.optim.Muon([others[name] for name in matrices], momentum=0.95, adjust_lr_fn="match_rms_adamw", **kept)
+    rest = [weight for name, weight in others.items() if name not in matrices]
+    adamw = torch.optim.AdamW(rest, betas=recipe.optimizer.betas, eps=recipe.optimizer.eps, fused=True, **kept)
+    optimizer = build_optimizer(recipe.optimizer, masters)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        for name, weight in masters.items():
+            weight.grad = torch.randn(weight.shape, generator=generator)
+            others[name].grad = weight.grad.clone()
+        apply(optimizer, 0.01)
+        muon.step()
+        adamw.step()
+    for name, weight in masters.items():
+        # Products of several matrices at once may be added up in another order, in bf16.
+        assert torch.allclose(weight, others[name], rtol=0, atol=1e-3 if name in matrices else 0), name
+
+
+def test_an_optimizer_without_bias_correction_has_no_step_to_set() -> None:
+    recipe = load_recipe("nano", [MUON])
+    optimizer = build_optimizer(recipe.optimizer, dict(Llama(recipe.model).named_parameters()))
+    set_step(optimizer, 7)
+    steps = [float(state["step"]) for state in optimizer.state.values() if "step" in state]
+    assert set(steps) == {7.0}
+    assert len(steps) < len(optimizer.state)
+
+
+def test_a_stopped_and_resumed_run_with_muon_equals_one_that_never_stopped(make_family: MakeFamily) -> None:
+    whole, pieces = make_family("whole", MUON), make_family("pieces", MUON)
+    whole.train("base")
+    for step in (2, 5):
+        run = pieces.run("base")
+        run.watch.append(StopAt(step, signal.SIGTERM))
+        with pytest.raises(Interrupted):
+            train(run)
+    pieces.train("base")
+    assert_same_run(whole.folder / "base", pieces.folder / "base")
+    losses = [record["loss"] for record in read_metrics(whole.folder / "base" / "metrics.jsonl") if "loss" in record]
+    assert losses[-1] < losses[0]
+
+
+def test_a_checkpoint_holds_the_moments_of_its_optimizer_and_another_kind_is_refused(make_family: MakeFamily) -> None:
+    family = make_family("family", MUON)
+    family.train("base")
+    newest = max((family.folder / "base" / "checkpoints").glob("step-*"), key=lambda path: int(path.name[5:]))
+    kinds = {name.split(".")[0] for name in stored_sizes(verify(newest))}
+    assert kinds == {"model", "momentum_buffer", "exp_avg", "exp_avg_sq"}
+    with pytest.raises(CheckpointError, match=r"optimizer\.kind"):
+        make_family("family", "stages.0.until=7K", "stages.1.until=13K").train("base")
+
+
+@pytest.mark.parametrize("size", [0.1, 10.0])
+def test_gradients_are_clipped_as_torch_does(size: float) -> None:
+    ours, theirs = ([nn.Parameter(torch.zeros(shape)) for shape in ((3, 5), (7,))] for _ in range(2))
+    for one, other in zip(ours, theirs, strict=True):
+        one.grad = size * torch.rand(one.shape)
+        other.grad = one.grad.clone()
+    assert clip(ours, 1.0) == float(torch.nn.utils.clip_grad_norm_(theirs, 1.0))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=0)

@@ -1,0 +1,68 @@
+"""No collective waits longer than the recipe says, whichever group it belongs to."""
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+import pytest
+import torch
+from torch import distributed
+
+from tinyllama.train.ranks import Ranks, join_ranks
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_TIMEOUT = 2
+"""Seconds that a collective may wait; torch's own default is half an hour."""
+
+
+def _own_group(ranks: Ranks) -> Callable[[], object]:
+    own = ranks.with_own_group()
+    return lambda: own.sum(1.0)
+
+
+def _shards(ranks: Ranks) -> Callable[[], object]:
+    mesh = ranks.mesh(2)
+    return lambda: distributed.all_reduce(torch.ones(1), group=mesh.get_group("shard"))
+
+
+def _replicas(ranks: Ranks) -> Callable[[], object]:
+    mesh = ranks.mesh(1)
+    return lambda: distributed.all_reduce(torch.ones(1), group=mesh.get_group("replicate"))
+
+
+def _wait_for_the_other(
+    rank: int, port: int, group: Callable[[Ranks], Callable[[], object]], said: Connection, end: Connection
+) -> None:
+    """Rank 0 begins a collective to which rank 1, though alive, never comes."""
+    os.environ.update(
+        RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+    with join_ranks(_TIMEOUT) as ranks:
+        collective = group(ranks)
+        if rank == 1:
+            end.recv()
+            return
+        try:
+            collective()
+        except RuntimeError as error:
+            said.send(str(error))
+
+
+@pytest.mark.parametrize("group", [_own_group, _shards, _replicas])
+def test_every_group_waits_as_long_as_the_recipe_says(group: Callable[[Ranks], Callable[[], object]]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (heard, said), (end, ends) = _CONTEXT.Pipe(duplex=False), _CONTEXT.Pipe(duplex=False)
+    processes = [_CONTEXT.Process(target=_wait_for_the_other, args=(r, port, group, said, end)) for r in range(2)]
+    for process in processes:
+        process.start()
+    try:
+        assert heard.poll(60), "rank 0 still waits"
+        assert "imed out" in heard.recv()
+    finally:
+        ends.send(None)
+        for process in processes:
+            process.join(60)

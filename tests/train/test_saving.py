@@ -1,0 +1,62 @@
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import MakeFamily
+from tinyllama.checkpoint.format import load_tensors, save_checkpoint, steps_saved, verify
+from tinyllama.checkpoint.store import CheckpointStore
+from tinyllama.errors import CheckpointError
+from tinyllama.train import saving
+from tinyllama.train.metrics import read_metrics
+from tinyllama.train.ranks import Ranks
+from tinyllama.train.saving import CheckpointWriter
+
+
+def test_training_goes_on_while_the_state_of_its_step_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk_is_free = threading.Event()
+
+    def slow(*arguments: object) -> Path:
+        assert disk_is_free.wait(60)
+        return save_checkpoint(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(saving, "save_checkpoint", slow)
+    writer, weight = CheckpointWriter(CheckpointStore(tmp_path), 2, set(), Ranks()), torch.ones(3)
+    writer.save(1, {"model.a": weight}, {})
+    weight.fill_(2.0)  # the next update
+    assert steps_saved(tmp_path) == []
+    disk_is_free.set()
+    writer.wait()
+    writer.close()
+    loaded = {"model.a": torch.zeros(3)}
+    load_tensors(verify(tmp_path / "step-1"), loaded)
+    assert loaded["model.a"].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_checkpoints_are_written_in_order_and_pruned(tmp_path: Path) -> None:
+    writer = CheckpointWriter(CheckpointStore(tmp_path), 1, {2}, Ranks())
+    for step in range(1, 6):
+        writer.save(step, {"model.a": torch.full((2,), float(step))}, {})
+    writer.wait()
+    writer.close()
+    assert steps_saved(tmp_path) == [2, 5]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_at_the_next(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    writer = CheckpointWriter(CheckpointStore(tmp_path / "file"), 1, set(), Ranks())
+    writer.save(1, {"model.a": torch.ones(1)}, {})
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        writer.save(2, {"model.a": torch.ones(1)}, {})
+    writer.close()
+
+
+def test_time_lost_to_checkpoints_is_in_the_metrics(make_family: MakeFamily) -> None:
+    family = make_family("family", "checkpoints.every=2K")
+    family.train("base")
+    steps = [record for record in read_metrics(family.folder / "base/metrics.jsonl") if record["kind"] == "step"]
+    # Steps of 1,024 tokens: saved after 2 and 4, so steps 3 and 5 tell what it took.
+    assert [record["step"] for record in steps if record["checkpoint_seconds"] > 0] == [3, 5]
