@@ -154,8 +154,8 @@ def _evaluate(family: Family, checkpoint: Checkpoint, data: Path) -> dict[str, A
         "bits_per_byte": bits,
         "bits_per_byte_settings": {"window": window, "stride": window, "precision": recipe.precision},
         "tasks": scores.to_json(),
-        "tokens": checkpoint.state["tokens"],
-        "fingerprint": checkpoint.state["fingerprint"],
+        "tokens": checkpoint.state.tokens,
+        "fingerprint": checkpoint.state.fingerprint,
     }
 
 
