@@ -23,7 +23,6 @@ from tinyllama.errors import CheckpointError, ModelError, RecipeError
 from tinyllama.layout import BASE
 from tinyllama.model.stored_weights import check_weights, parameter_shapes
 from tinyllama.plan import compile_plan
-from tinyllama.train.optimizer import state_names
 from tinyllama.train.run import keep_recipe
 
 if TYPE_CHECKING:
@@ -132,9 +131,10 @@ def _moments(source: Source, recipe: Recipe) -> dict[str, Tensor]:
             "give a checkpoint of a run"
         )
     shapes = parameter_shapes(recipe.model)
-    kind = recipe.optimizer.kind
     moments = {
-        f"{moment}.{name}": torch.empty(size) for name, size in shapes.items() for moment in state_names(kind, name)
+        f"{moment}.{name}": torch.empty(size)
+        for name, size in shapes.items()
+        for moment in recipe.optimizer.state_names(name)
     }
     if missing := moments.keys() - stored_sizes(checkpoint).keys():
         raise ModelError(

@@ -16,7 +16,7 @@ from tinyllama.errors import Interrupted, TrainingError
 from tinyllama.sampler import Sampler
 from tinyllama.train.feeder import StepBatch, feed
 from tinyllama.train.forward_backward import Gradients
-from tinyllama.train.machine import cores, exclusive, measure_peak, require_space, reuse_memory
+from tinyllama.train.machine import checkpoint_bytes, cores, exclusive, measure_peak, require_space, reuse_memory
 from tinyllama.train.metrics import JsonlLogger, Logger, Record, TensorBoardLogger, WandbLogger
 from tinyllama.train.optimizer import clip
 from tinyllama.train.run import Run, find_start, keep_recipe
@@ -108,8 +108,7 @@ class _Trainer:
     def run_to_end(self) -> Checkpoint:
         """Execute the plan from the current step on."""
         run, plan = self.run, self.run.plan
-        size = 3 * 4 * run.recipe.model.parameters
-        size *= self.store.on_disk(run.recipe.checkpoints.keep, len(self.stage_ends))
+        size = checkpoint_bytes(run.recipe) * self.store.on_disk(run.recipe.checkpoints.keep, len(self.stage_ends))
         self.ranks.run_on_rank0(lambda: require_space(run.folder, size, "checkpoints"))
         rows = {name: run.corpora[name].rows("train", plan.context) for name in plan.corpora}
         sampler = Sampler(plan, run.recipe.seed, {name: len(part) for name, part in rows.items()})
