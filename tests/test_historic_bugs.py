@@ -104,7 +104,7 @@ def test_a_dropped_tail_of_files_that_depends_on_the_number_of_ranks(tmp_path: P
     writer.close()
     assert len(writer.shards) == 7
     files = [tmp_path / shard.file for shard in writer.shards]
-    rows = Rows(TokenStream(files, [s["tokens"] for s in writer.shards], token_dtype(1000)), 8, "it")
+    rows = Rows(TokenStream(files, [s.tokens for s in writer.shards], token_dtype(1000)), 8, "it")
     predicted = sorted(t for i in range(len(rows)) for t in rows.row(i)[1].tolist() if t != IGNORED)
     assert predicted == list(range(1, 7 * 13 - 4))
 
