@@ -82,7 +82,7 @@ def save_checkpoint(
     Raises:
         CheckpointError: the disk is full or the folder cannot be written.
     """
-    from torch.distributed import checkpoint as dcp  # noqa: PLC0415  # slow to import
+    from torch.distributed import checkpoint as dcp  # slow to import
 
     target = folder / f"step-{step}"
     try:
@@ -113,7 +113,7 @@ def load_tensors(checkpoint: Checkpoint, tensors: dict[str, Tensor], ranks: Rank
     Raises:
         CheckpointError: the checkpoint does not hold them all.
     """
-    from torch.distributed import checkpoint as dcp  # noqa: PLC0415  # slow to import
+    from torch.distributed import checkpoint as dcp  # slow to import
 
     try:
         with _quiet():
@@ -130,9 +130,9 @@ def stored_sizes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     Raises:
         CheckpointError: the index cannot be read.
     """
-    from torch.distributed.checkpoint.api import CheckpointException  # noqa: PLC0415  # slow to import
-    from torch.distributed.checkpoint.filesystem import FileSystemReader  # noqa: PLC0415  # as above
-    from torch.distributed.checkpoint.metadata import TensorStorageMetadata  # noqa: PLC0415  # as above
+    from torch.distributed.checkpoint.api import CheckpointException  # slow to import
+    from torch.distributed.checkpoint.filesystem import FileSystemReader  # as above
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata  # as above
 
     try:
         index = FileSystemReader(checkpoint.folder).read_metadata()

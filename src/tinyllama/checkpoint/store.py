@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tinyllama.checkpoint.format import MANIFEST, STATE, Checkpoint, passing, prune, step_of, steps_saved, verify
 from tinyllama.errors import CheckpointError, StorageError, TinyLlamaError
 from tinyllama.files import new_directory
+from tinyllama.installation import install_hint
 from tinyllama.layout import FamilyLayout
 
 if TYPE_CHECKING:
@@ -101,15 +102,15 @@ class RemoteCheckpointStore(CheckpointStore):
         Raises:
             StorageError: its file system is not known or not installed.
         """
-        import fsspec  # noqa: PLC0415  # takes a while, and most checkpoints are local
-        from fsspec.asyn import AsyncFileSystem  # noqa: PLC0415  # as above
+        import fsspec  # takes a while, and most checkpoints are local
+        from fsspec.asyn import AsyncFileSystem  # as above
 
         super().__init__(folder)
         self._url = url
         try:
             self._system, self._root = fsspec.url_to_fs(url, use_listings_cache=False)
         except ImportError as error:
-            hint = "pip install 'tinyllama[s3]'" if url.startswith("s3") else "install what it names"
+            hint = install_hint("s3") if url.startswith("s3") else "install what it names"
             raise StorageError(f"checkpoints.url: {url}: {error}; {hint}") from error
         except ValueError as error:
             raise StorageError(f"checkpoints.url: {url}: {error}") from error

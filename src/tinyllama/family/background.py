@@ -91,7 +91,7 @@ def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
     with (run / COPIES / ".lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for step in _steps(run / COPIES):
-            from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model  # noqa: PLC0415  # only once it is our turn
+            from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model  # only once it is our turn
 
             copy = run / COPIES / f"step-{step}"
             tokens = json.loads((copy / "state.json").read_text(encoding="utf-8"))["tokens"]
@@ -102,7 +102,7 @@ def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
 
 
 def _steps(folder: Path) -> list[int]:
-    from tinyllama.checkpoint.format import steps_saved  # noqa: PLC0415  # keeps waiting processes small
+    from tinyllama.checkpoint.format import steps_saved  # keeps waiting processes small
 
     return steps_saved(folder)
 
