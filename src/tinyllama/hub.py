@@ -33,7 +33,7 @@ def fetch_model(name: str) -> Path:
         ModelError: the hub cannot be reached or has no such model, and the cache has none.
     """
     from huggingface_hub import snapshot_download  # takes half a second
-    from huggingface_hub.errors import LocalEntryNotFoundError  # as above
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     revision, reason = _ask(name)
     if revision is not None:

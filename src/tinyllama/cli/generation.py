@@ -51,8 +51,8 @@ def generate(  # a command's options
     """Continue prompts. The defaults are the model card's sampling options; a single text appears as it is made."""
     from tinyllama.errors import UserError
     from tinyllama.formats.models import find_model  # imports torch
-    from tinyllama.inference import Sampling, generate_batch, pack  # as above
-    from tinyllama.train.precision import DTYPES  # as above
+    from tinyllama.inference import Sampling, generate_batch, pack
+    from tinyllama.train.precision import DTYPES
 
     settings = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty)
     stops = stop or []

@@ -59,7 +59,7 @@ def import_model(
 ) -> None:
     """Make any Llama model the checkpoint that a recipe starts from, after a check against transformers."""
     from tinyllama.recipe import load_recipe  # imports pydantic
-    from tinyllama.train.import_start import stated_start  # as above
+    from tinyllama.train.import_start import stated_start
 
     stated_start(load_recipe(recipe, overrides or ()))
     named = [] if model is None else [f"start.model={model}"]
@@ -69,8 +69,8 @@ def import_model(
         print_json(
             {
                 "checkpoint": str(checkpoint.folder),
-                "tokens": checkpoint.state["tokens"],
-                "sha256": checkpoint.state["facts"]["start.weights"],
+                "tokens": checkpoint.state.tokens,
+                "sha256": checkpoint.state.fingerprint_inputs.start_weights,
                 "largest_difference": None if result is None else result.largest_difference,
             }
         )
@@ -143,7 +143,7 @@ def publish(
 ) -> None:
     """Upload an export to the Hugging Face hub in one commit. Log in first: `hf auth login`, or set HF_TOKEN."""
     from tinyllama.export import files_to_send  # imports torch
-    from tinyllama.export import publish as send  # as above
+    from tinyllama.export import publish as send
 
     files = files_to_send(folder, repo)
     url = None if dry_run else send(folder, repo, private=private)

@@ -43,7 +43,7 @@ def evaluate_tasks(
     if find_spec("lm_eval") is None:
         return TaskScores({name: MissingTask(f"lm-eval is not installed: {install_hint('eval')}") for name in names})
     from tinyllama.evaluation.harness import run_task  # needs lm-eval
-    from tinyllama.evaluation.humaneval import evaluate_code  # as above
+    from tinyllama.evaluation.humaneval import evaluate_code
 
     rows = {name: _rows(name, data) for name in names}  # before anything is scored: mistakes are said at once
     results, answers = dict[str, TaskScore | MissingTask](), dict[str, list[dict[str, Any]]]()

@@ -142,7 +142,7 @@ def _without_progress_bar() -> Iterator[None]:
 
     Its switch does not reach the bar for GGUF, which goes to stderr all the same.
     """
-    from transformers.utils import logging  # as above
+    from transformers.utils import logging
 
     was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # not typed there
@@ -151,4 +151,4 @@ def _without_progress_bar() -> Iterator[None]:
             yield
     finally:
         if was_enabled:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # as above
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -39,7 +39,7 @@ def stream_gguf(path: Path) -> Any:  # noqa: ANN401  # a model of transformers
     """The model that transformers builds from a GGUF file's metadata, with its own names and row order."""
     from gguf import GGUFReader, dequantize  # an extra
     from transformers import AutoConfig  # takes seconds
-    from transformers.modeling_gguf_pytorch_utils import (  # as above
+    from transformers.modeling_gguf_pytorch_utils import (
         LlamaTensorProcessor,
         get_gguf_hf_weights_map,
     )
@@ -63,7 +63,7 @@ def _streamed(config: Any, read: Callable[[str], Tensor]) -> Any:  # noqa: ANN40
     from transformers import AutoModelForCausalLM  # takes seconds
 
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]  # as above
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
         model.eval()
     # Its one buffer is computed from the config, not stored; on the meta device it was not.
     model.model.rotary_emb = type(model.model.rotary_emb)(config)

@@ -162,8 +162,8 @@ def _evaluate(work: Workspace, prepared: Prepared, checkpoint: Checkpoint, data:
         "bits_per_byte": bits,
         "bits_per_byte_settings": {"window": window, "stride": window, "precision": recipe.precision},
         "tasks": scores.to_json(),
-        "tokens": checkpoint.state["tokens"],
-        "fingerprint": checkpoint.state["fingerprint"],
+        "tokens": checkpoint.state.tokens,
+        "fingerprint": checkpoint.state.fingerprint,
     }
 
 

@@ -186,7 +186,7 @@ def assemble(
 
 def _write_index(work: Path, parts: Sequence[dict[str, Any]], split: str, target: Path) -> None:
     """The tasks' indices as one, in groups of `_INDEX_ROWS` rows whatever the tasks' sizes."""
-    import pyarrow as pa  # slow to import
+    import pyarrow as pa
     from pyarrow import compute, parquet
 
     start = 0

@@ -121,7 +121,7 @@ class _Split:
 
     def finish(self) -> dict[str, Any]:
         """Close the tokens, write the index, and tell the counts."""
-        import pyarrow as pa  # slow to import
+        import pyarrow as pa
         from pyarrow import parquet
 
         self.writer.close()

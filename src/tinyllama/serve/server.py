@@ -74,10 +74,10 @@ def _engine() -> tuple[Any, Any, dict[str, Any]]:
     """Uvicorn, what makes llama.cpp's application of GGUF files and their contexts, and its types of requests."""
     try:
         import uvicorn  # an extra
-        from llama_cpp import llama_supports_gpu_offload  # as above
-        from llama_cpp.server.app import create_app  # as above
-        from llama_cpp.server.settings import ModelSettings, ServerSettings  # as above
-        from llama_cpp.server.types import (  # as above
+        from llama_cpp import llama_supports_gpu_offload
+        from llama_cpp.server.app import create_app
+        from llama_cpp.server.settings import ModelSettings, ServerSettings
+        from llama_cpp.server.types import (
             CreateChatCompletionRequest,
             CreateCompletionRequest,
         )
@@ -108,7 +108,7 @@ def _engine() -> tuple[Any, Any, dict[str, Any]]:
 def _as_gguf(given: str, workspace: Path) -> Path:
     """A model's GGUF file: its own, or one made in `workspace`."""
     from tinyllama.export.converting import convert_to_gguf  # imports torch
-    from tinyllama.formats.gguf.file import is_gguf  # as above
+    from tinyllama.formats.gguf.file import is_gguf
 
     path = Path(given)
     if is_gguf(path):
@@ -123,10 +123,10 @@ def _as_gguf(given: str, workspace: Path) -> Path:
 
 
 def _served(path: Path) -> ServedModel:
-    from tinyllama.formats.gguf.file import GgufFile  # as above
-    from tinyllama.formats.gguf.tensors import shape_of_gguf  # as above
+    from tinyllama.formats.gguf.file import GgufFile
+    from tinyllama.formats.gguf.tensors import shape_of_gguf
     from tinyllama.formats.models import find_model  # imports torch
-    from tinyllama.serve.guard import ServedModel  # with what follows
+    from tinyllama.serve.guard import ServedModel
 
     file, tokenizer = GgufFile(path), find_model(path).tokenizer()
     return ServedModel(

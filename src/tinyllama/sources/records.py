@@ -130,7 +130,7 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _read_parquet(file: BinaryIO, names: set[str]) -> Iterator[Record]:
     from pyarrow import ArrowException  # heavy, and most corpora have no Parquet
-    from pyarrow.parquet import ParquetFile  # as above
+    from pyarrow.parquet import ParquetFile
 
     try:
         parquet = ParquetFile(file)

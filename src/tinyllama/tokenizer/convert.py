@@ -51,7 +51,7 @@ def tokenizer_json(model_file: Path) -> dict[str, Any]:
     Raises:
         CorpusError: the model is of another kind, whose ids would differ.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors  # heavy
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
     pieces = _read_pieces(model_file)
     vocabulary = {text: index for index, text in enumerate(pieces.texts)}

@@ -63,7 +63,7 @@ class TensorBoardLogger:
     """Scalars by tokens seen."""
 
     def __init__(self, folder: Path, tokens: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import
+        from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(folder), purge_step=tokens + 1)
 

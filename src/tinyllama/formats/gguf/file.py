@@ -50,7 +50,7 @@ class GgufFile:
 
         Numbers of 32 bits come back as they were written: 1e-05, not 9.999999747378752e-06.
         """
-        from gguf import GGUFValueType  # as above
+        from gguf import GGUFValueType
 
         field = self._reader.get_field(key)
         if field is None:
@@ -60,7 +60,7 @@ class GgufFile:
             return float(str(field.parts[-1][0]))
         return value
 
-    def require(self, key: str) -> Any:  # noqa: ANN401  # as above
+    def require(self, key: str) -> Any:  # noqa: ANN401
         """The value under a metadata key that must be there.
 
         Raises:
