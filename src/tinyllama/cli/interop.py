@@ -79,7 +79,7 @@ def export(  # noqa: PLR0913  # a command's options
         str,
         typer.Argument(
             metavar="RECIPE|MODEL",
-            help="Recipe (its whole family); for GGUF also a Hugging Face folder or hub id, or a GGUF file.",
+            help="Recipe (its whole family); for GGUF also a single model: a folder, checkpoint, GGUF file or hub id.",
         ),
     ],
     *,
@@ -93,7 +93,7 @@ def export(  # noqa: PLR0913  # a command's options
 ) -> None:
     """Write every trained model of a family as a Hugging Face folder, or as GGUF with an Ollama Modelfile.
 
-    A model that is no family's, such as a tuned one, becomes GGUF in the folder <its name>-<type>-gguf beside it.
+    A single model becomes GGUF in the folder <its name>-<type>-gguf: beside it, or in its family's exports.
     """
     if not is_recipe(name):
         typer.echo(_export_single(name, form, kind))
@@ -112,17 +112,22 @@ def export(  # noqa: PLR0913  # a command's options
 
 
 def _export_single(name: str, form: Format, kind: Kind) -> Path:
-    from tinyllama.errors import UserError  # noqa: PLC0415
-    from tinyllama.export.converting import convert_to_gguf  # noqa: PLC0415  # imports torch
-    from tinyllama.recipe import shipped_recipes  # noqa: PLC0415
+    from tinyllama.errors import UserError
+    from tinyllama.export import convert_to_gguf
+    from tinyllama.formats.model_source import CheckpointModel
+    from tinyllama.formats.open import open_model
+    from tinyllama.recipe import shipped_recipes
 
     if form == Format.hf:
         recipes = ", ".join(shipped_recipes())
         raise UserError(f"{name} is no recipe ({recipes} or a YAML file); a single model needs --format gguf")
-    path = Path(name)
-    beside = path.parent if path.exists() else Path()  # a hub id has no place here
-    folder = beside / f"{path.stem if path.suffix == '.gguf' else path.name}-{kind}-gguf"
-    convert_to_gguf(name, folder, kind)
+    source = open_model(name)
+    if isinstance(source, CheckpointModel):
+        folder = source.family.export(f"{source.model}-{kind}-gguf")
+    else:
+        beside = source.path.parent if Path(name).exists() else Path()  # a hub id is downloaded to the hub's cache
+        folder = beside / f"{source.title}-{kind}-gguf"
+    convert_to_gguf(source, folder, kind)
     return folder
 
 

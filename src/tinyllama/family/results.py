@@ -16,7 +16,7 @@ from tinyllama.evaluation.scores import Options
 from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.export import ModelInfo, export_gguf, export_model, model_card
 from tinyllama.files import sha256_file, sha256_json, write_json
-from tinyllama.inference import Sampling, generate, stream_text
+from tinyllama.inference import Sampling, continue_prompts
 from tinyllama.plan import compile_plan, summarize
 from tinyllama.plan.tables import plan_markdown
 from tinyllama.train.machine import cores
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from tinyllama.checkpoint.format import Checkpoint
     from tinyllama.family.family import Family
+    from tinyllama.model import Llama
 
 _log = logging.getLogger(__name__)
 _SAMPLE_TOKENS = 48
@@ -80,20 +81,12 @@ def sample_family(family: Family, checkpoints: dict[str, Checkpoint]) -> dict[st
     return samples
 
 
-def continue_prompt(model: Any, family: Family, prompt: str) -> str:  # noqa: ANN401  # Llama
+def continue_prompt(model: Llama, family: Family, prompt: str) -> str:
     """A short continuation with the model card's sampling options."""
-    tokenizer = family.tokenizer
-    ids = tokenizer.encode_prompt(prompt)
-    settings = Sampling(temperature=1.0, top_k=10, repetition_penalty=1.5)
-    new = generate(
-        model,
-        ids,
-        settings,
-        eos_id=tokenizer.eos_id,
-        max_new_tokens=_SAMPLE_TOKENS,
-        seed=family.recipe.seed,
+    pieces = continue_prompts(
+        model, family.tokenizer, [prompt], Sampling(), max_new_tokens=_SAMPLE_TOKENS, seed=family.recipe.seed
     )
-    return "".join(stream_text(tokenizer, ids, new))
+    return "".join(piece for (piece,) in pieces)
 
 
 def export_family(
