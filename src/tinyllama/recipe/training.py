@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from tinyllama.recipe.classification import DECIDES_NOTHING, RepresentedBy
 from tinyllama.recipe.quantities import BatchSize, Count, Number
 from tinyllama.recipe.section import Name, PositiveCount, Section
 
@@ -87,11 +88,11 @@ class Optimizer(Section):
 class Stage(Section):
     """A span of tokens with one batch size."""
 
-    name: Name
+    name: Annotated[Name, DECIDES_NOTHING]
     until: PositiveCount
     """Total tokens seen at which the stage ends (with the first step that reaches it)."""
     batch: BatchSize
-    fork: bool = False
+    fork: Annotated[bool, RepresentedBy("the shares that were in force")] = False
     """Variants leave the shared base at the start of this stage."""
     ramp: Count = 0
     """Tokens over which shares move linearly from the base's to the variant's, from the fork on."""
@@ -106,7 +107,7 @@ class Stage(Section):
 class Start(Section):
     """A model that training goes on from, instead of random weights."""
 
-    model: str
+    model: Annotated[str, RepresentedBy("the hash of its weights")]
     """A Hugging Face folder or hub id, a GGUF file, or a checkpoint `…/checkpoints/step-<n>` of another run."""
     tokens: Annotated[Count, Field(ge=0)]
     """Tokens that the model is taken to have seen: where the plan and its learning rate begin."""
