@@ -83,7 +83,7 @@ def test_checkpoints_sorted_by_name_past_999999(tmp_path: Path) -> None:
 
 
 def test_a_resume_that_replays_every_batch(make_family: MakeFamily) -> None:
-    run = make_family().run("math_code")
+    run = make_family().training_run("math_code")
     rows = {name: run.corpora[name].rows("train", run.plan.context) for name in run.plan.corpora}
     asked: list[int] = []
 

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.test_app import SET, run
 from tests.train.test_import_start import STAGES, foreign_folder, with_tokenizer
 from tinyllama.formats.gguf.file import GgufFile, is_gguf
-from tinyllama.formats.models import find_model
+from tinyllama.formats.open import open_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def test_a_model_goes_in_and_comes_out_as_gguf_and_in_again(prepared: Path, tmp_
     assert told["checkpoint"] == "family/base/checkpoints/step-0"
     assert (told["tokens"], told["largest_difference"] < 1e-5) == (1_000_000, True)
 
-    out = ["--format", "gguf", "--type", "f32"]
+    out = ["--format", "gguf", "--precision", "f32"]
     done = run("export", "nano", "--run", "family", *out, *overrides, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["family/exports/base-F32-gguf"]
@@ -47,9 +47,9 @@ def test_a_model_goes_in_and_comes_out_as_gguf_and_in_again(prepared: Path, tmp_
     }
     assert len(texts) == 1
     assert texts.pop().startswith("the")
-    facts = find_model(file).facts()
-    assert (facts["kind"], facts["bos"], facts["stored_dtype"]) == ("gguf", True, "F32")
-    tokenizers = [find_model(place).tokenizer() for place in (file, tmp_path / "family/base")]
+    identity = open_model(file).identity()
+    assert (identity.kind, identity.adds_bos, identity.stored_dtype) == ("gguf", True, "F32")
+    tokenizers = [open_model(place).tokenizer() for place in (file, tmp_path / "family/base")]
     assert tokenizers[0].encode(["the cat"]) == tokenizers[1].encode(["the cat"])
 
     again = [word.replace("model: foreign", f"model: {file}") for word in overrides]
@@ -63,8 +63,8 @@ def test_a_model_goes_in_and_comes_out_as_gguf_and_in_again(prepared: Path, tmp_
     [
         (["import", "nowhere", "--recipe", "nano"], "no `start` section"),
         (["import", "nowhere", "--recipe", "continue"], "no model is here"),
-        (["export", "nano", "--type", "Q3"], "Q3"),
-        (["export", "nanno"], "nanno is no recipe"),
+        (["export", "nano", "--precision", "Q3"], "Q3"),
+        (["export", "nanno"], "nanno is not a recipe"),
         (["export", "nowhere", "--format", "gguf"], "no model is here"),
     ],
 )

@@ -102,7 +102,7 @@ def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
 
 
 def _steps(folder: Path) -> list[int]:
-    from tinyllama.checkpoint.format import steps_saved  # noqa: PLC0415  # keeps waiting processes small
+    from tinyllama.checkpoint.format import steps_saved  # keeps waiting processes small
 
     return steps_saved(folder)
 

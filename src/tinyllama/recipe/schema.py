@@ -28,29 +28,46 @@ class Recipe(Section):
     """A whole family."""
 
     name: Annotated[Name, DECIDES_NOTHING]
+    """Name of the family, and of its folder below `runs/`."""
     description: Annotated[str, DECIDES_NOTHING]
+    """One line about the family, for `tinyllama recipes` and the model cards."""
     license: Annotated[str, DECIDES_NOTHING]
-    """Of the trained models, as an SPDX-like identifier of the hub."""
+    """License of the trained models, as the hub's identifier (`apache-2.0`); model cards name it."""
     seed: int = 0
+    """Seed of the initial weights and of every permutation of rows."""
     model: ModelShape
+    """Shape of the model."""
     tokenizer: Tokenizer
+    """Where the tokenizer comes from: exactly one of `builtin`, `file`, `train` and `imported`."""
     corpora: Annotated[
         dict[Name, Corpus], Field(min_length=1), RepresentedBy("the manifest's hash of each corpus in use")
     ]
+    """Corpora by name."""
     document_masking: bool = False
-    """Keep attention inside each document."""
+    """Whether attention stays inside each document."""
     precision: Literal["fp32", "bf16", "fp8"] = "bf16"
-    """Of matrix products, fp8 only of the blocks'; weights, moments and reductions stay fp32."""
+    """Number format of matrix products; `fp8` applies to the blocks only, by torchao (extra `fp8`), the rest is bf16.
+    Weights, moments and reductions are always fp32. A GPU without 8-bit products emulates them."""
     optimizer: Optimizer
+    """Optimizer and learning rate."""
     start: Annotated[Start | None, Absent(None)] = None
+    """Model to start from, instead of random weights."""
     base: Annotated[Shares, RepresentedBy("the shares that were in force")]
+    """Share of each corpus before the fork; shares add up to 100%."""
     stages: Annotated[list[Stage], Field(min_length=1)]
+    """Stages of training, in order."""
     variants: Annotated[dict[Name, Shares], Field(min_length=1), RepresentedBy("the shares that were in force")]
+    """Shares of each variant, by its name, from the fork on; they add up to 100%."""
     evaluation: Annotated[Evaluation, DECIDES_NOTHING]
+    """What is measured, and when."""
     hardware: Annotated[Hardware, DECIDES_NOTHING] = Hardware()
+    """How training runs."""
     checkpoints: Annotated[Checkpoints, DECIDES_NOTHING]
+    """When checkpoints are saved, and how many are kept."""
     spikes: Annotated[Spikes, RepresentedBy("the steps that were skipped")] = Spikes()
+    """What happens at loss spikes."""
     logging: Annotated[Logging, DECIDES_NOTHING] = Logging()
+    """Where metrics go, beside metrics.jsonl."""
 
     def batch_sequences(self, stage: Stage) -> int:
         """Sequences in one step of a stage."""
