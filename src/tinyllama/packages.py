@@ -1,6 +1,6 @@
 """Archives from package registries, fetched with the registries' own clients into a cache.
 
-An archive is in the cache complete or not at all, beside a record of its version and SHA-256.
+The cache holds complete archives only, each beside a record of its version and SHA-256.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from tinyllama.record_files import FileRecord, read_record, write_record
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_LOG = logging.getLogger("tinyllama")
+_log = logging.getLogger(__name__)
 _RECORD = "origin.json"
 _TIMEOUT = 300
-"""Seconds a client may take."""
+"""Seconds after which a client is given up."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package of a registry, and the archive that our figures were measured with."""
+    """A package of a registry, and the archive that the project's figures were measured with."""
 
     registry: str
     """`PyPI`, `npm` or `Debian`."""
     name: str
     version: str
-    """What is asked for; Debian gives what the release has."""
+    """The version to fetch; Debian gives the one of its release."""
     sha256: str
-    """Of the archive."""
+    """SHA-256 of the archive."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """What was fetched."""
+    """A fetched archive."""
 
     path: Path
     version: str
@@ -69,18 +69,18 @@ def cache_folder() -> Path:
 
 
 def by_hand_folder(name: str) -> Path:
-    """Where a source's text may be put by hand; what lies there is read instead of fetching."""
+    """Where a user may put the text of a source by hand; files there are read instead of fetching any."""
     return cache_folder() / "by-hand" / name
 
 
 def fetch(package: Package, remedy: str) -> Archive:
     """The package's archive, from the cache or from its registry.
 
-    Logs a warning where it is not the one that the project's figures were measured with.
+    Logs a warning if the archive is not the one that the project's figures were measured with.
 
     Args:
         package: what to fetch.
-        remedy: how to do without, for the error's text.
+        remedy: how to do without the package, for the error's text.
 
     Raises:
         SourceError: the client is missing, fails or takes longer than five minutes.
@@ -96,8 +96,8 @@ def fetch(package: Package, remedy: str) -> Archive:
             write_record(beside / _RECORD, record)
         archive = record.archive(folder)
     if archive.sha256 != package.sha256:
-        _LOG.warning(
-            "%s %s (SHA-256 %s…) is not the archive that our figures were measured with: %s (%s…)",
+        _log.warning(
+            "%s %s (SHA-256 %s…) is not the archive that the project's figures were measured with: %s (%s…)",
             package.name, archive.version, archive.sha256[:12], package.version, package.sha256[:12],
         )  # fmt: skip
     return archive
@@ -132,12 +132,12 @@ def _cached(folder: Path) -> Archive | None:
         return None
     except (OSError, SourceError):
         pass
-    _LOG.warning("%s is damaged and is fetched again", folder)
+    _log.warning("%s is damaged and is fetched again", folder)
     return None
 
 
 def _download(package: Package, folder: Path, remedy: str) -> None:
-    _LOG.info("fetching %s from %s", package.name, package.registry)
+    _log.info("fetching %s from %s", package.name, package.registry)
     match package.registry:
         case "PyPI":
             options = ["--no-deps", "--no-input", "--disable-pip-version-check", "--only-binary", ":all:"]
@@ -150,7 +150,7 @@ def _download(package: Package, folder: Path, remedy: str) -> None:
 
 
 def _run(command: Sequence[str], folder: Path, remedy: str) -> bytes:
-    """Run a client, without a shell, and give its standard output."""
+    """Run a client without a shell and return its standard output."""
     client = "pip" if command[0] == sys.executable else command[0]
     try:
         done = subprocess.run(  # fixed commands, no shell
@@ -161,9 +161,9 @@ def _run(command: Sequence[str], folder: Path, remedy: str) -> bytes:
     except subprocess.TimeoutExpired:
         raise SourceError(f"{client} did not finish in {_TIMEOUT} seconds; try again, or {remedy}") from None
     if done.returncode:
-        said = " ".join(done.stderr.decode(errors="replace").split())[-400:] or f"exit code {done.returncode}"
+        reason = " ".join(done.stderr.decode(errors="replace").split())[-400:] or f"exit code {done.returncode}"
         hint = "if the package lists are empty run `apt-get update`, " if client == "apt-get" else ""
-        raise SourceError(f"{client} failed on {command[-1]} ({said}); {hint}try again, or {remedy}")
+        raise SourceError(f"{client} failed on {command[-1]} ({reason}); {hint}try again, or {remedy}")
     return done.stdout
 
 

@@ -33,7 +33,7 @@ def test_verify_finds_nothing_wrong_with_a_good_corpus_and_the_place_in_a_damage
     shard.write_bytes(data)
     done = run("corpus", "verify", corpus, "--json")
     assert done.returncode == 2
-    assert json.loads(done.stdout)["findings"][0]["place"] == "train-00000.bin"
+    assert json.loads(done.stdout)["findings"][0]["location"] == "train-00000.bin"
     assert "Traceback" not in done.stderr
 
 

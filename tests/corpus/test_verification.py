@@ -105,7 +105,7 @@ def test_wrong_ids_are_found_and_their_document_named(
 ) -> None:
     findings = list(find_damage(damage(corpus, change), tokenizer, samples))
     assert problem in findings[0].problem
-    assert findings[0].place.startswith("train: texts/a.jsonl:")
+    assert findings[0].location.startswith("train: texts/a.jsonl:")
 
 
 def test_a_foreign_tokenizer_is_found(corpus: PreparedCorpus, root: Path, tmp_path: Path) -> None:

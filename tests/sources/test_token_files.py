@@ -147,7 +147,7 @@ def test_what_datatrove_itself_writes_is_read(tokenizer: SentencePieceTokenizer,
 def test_ids_of_another_tokenizer_are_refused(tokenizer: SentencePieceTokenizer, tmp_path: Path) -> None:
     shifted = [[(token * 7 + 300) % tokenizer.vocab_size for token in ids] for ids in tokenizer.encode(TEXTS)]
     write_datatrove(tmp_path / "foreign.ds", shifted)
-    with pytest.raises(CorpusError, match=r"foreign\.ds: its ids are not those that the family's tokenizer gives"):
+    with pytest.raises(CorpusError, match=r"foreign\.ds: its ids are not those of the family's tokenizer"):
         prepare(tokenizer, tmp_path, "*.ds", "corpus")
     write_datatrove(tmp_path / "large.ds", [[tokenizer.vocab_size, 5]])
     with pytest.raises(CorpusError, match=r"large\.ds: its ids"):
@@ -157,7 +157,7 @@ def test_ids_of_another_tokenizer_are_refused(tokenizer: SentencePieceTokenizer,
 def test_files_that_are_cut_off_or_have_no_index_are_named(tokenizer: SentencePieceTokenizer, tmp_path: Path) -> None:
     write_datatrove(tmp_path / "a.ds", documents(tokenizer, bos=False, eos=True))
     (tmp_path / "a.ds").write_bytes((tmp_path / "a.ds").read_bytes()[:-2])
-    with pytest.raises(CorpusError, match=r"a\.ds: has \d+ bytes, but its index tells of"):
+    with pytest.raises(CorpusError, match=r"a\.ds: has \d+ bytes, but its index counts"):
         prepare(tokenizer, tmp_path, "a.ds", "corpus")
     (tmp_path / "b.bin").write_bytes(b"\1\0" * 9)
     with pytest.raises(CorpusError, match=r"b\.idx is not there"):

@@ -129,7 +129,7 @@ def verify(
         typer.echo(f"{folder}: no problems found")
     else:
         for finding in findings:
-            typer.echo(f"{finding.place}: {finding.problem}")
+            typer.echo(f"{finding.location}: {finding.problem}")
     if findings:
         raise CorpusError(f"{folder}: {len(findings)} problems found; delete the folder and prepare the corpus again")
 

@@ -165,7 +165,7 @@ def is_prepared(folder: Path) -> bool:
 
 
 def open_corpus(folder: Path) -> PreparedCorpus:
-    """Open a prepared corpus and check its manifest and the sizes of its files, in no time at any size.
+    """Open a prepared corpus and check its manifest and the sizes of its files; takes milliseconds at any size.
 
     Raises:
         CorpusError: there is no complete corpus, its manifest cannot be used, or a file has another size.

@@ -1,6 +1,6 @@
-"""From the folders of finished tasks to one corpus: shards, document index, quarantine, fingerprints.
+"""Assembles the folders of finished tasks to one corpus: shards, document index, quarantine, file fingerprints.
 
-What comes out depends on the tasks' order alone, never on which worker did them, or when.
+The result depends only on the order of the tasks, never on which worker did them, or when.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _INDEX_ROWS = 1 << 16
 
 
 class Piece(NamedTuple):
-    """A run of bytes in a task's file of tokens."""
+    """A range of bytes in a task's file of tokens."""
 
     file: Path
     offset: int
     bytes: int
     sha256: str
-    """Of the whole file."""
+    """SHA-256 of the whole file."""
 
 
 class Shard(NamedTuple):
-    """A shard of the corpus that is put together from pieces."""
+    """A shard of the corpus, made of pieces."""
 
     file: str
     pieces: tuple[Piece, ...]
@@ -50,7 +50,7 @@ class Shard(NamedTuple):
 def plan_shards(
     work: Path, results: Sequence[TaskResult], dtype: np.dtype[Any], shard_tokens: int = SHARD_TOKENS
 ) -> dict[str, list[Shard]]:
-    """The shards of each split: the tasks' tokens one after another, cut every `shard_tokens`."""
+    """The shards of each split: the tokens of all tasks in order, divided every `shard_tokens`."""
     return {split: list(_shards(work, results, split, dtype.itemsize, shard_tokens)) for split in SPLITS}
 
 
@@ -73,12 +73,12 @@ def _shards(work: Path, results: Sequence[TaskResult], split: str, item: int, sh
 
 
 def write_shard(work: Path, shard: Shard, item: int) -> None:
-    """Put a shard together in the work folder, unless that is done.
+    """Write a shard into the work folder, unless it is finished.
 
-    What is written is read back and compared with the hashes that the tasks took of what they wrote.
+    The shard is read back and compared with the hashes that the tasks computed of what they wrote.
 
     Raises:
-        CorpusError: a task's file is not what was written to it, or the disk gives back something else.
+        CorpusError: the file of a task differs from what the task wrote, or the disk returns other bytes.
     """
     if finished_shard(work, shard) is not None:
         return
@@ -99,9 +99,9 @@ def write_shard(work: Path, shard: Shard, item: int) -> None:
 
 
 def _check_pieces(path: Path, shard: Shard, work: Path) -> None:
-    """Compare each part of a written shard with the hash of what its task wrote.
+    """Compare each piece of a written shard with the hash of what its task wrote.
 
-    Of a task's file that goes on in another shard, the file is compared with its hash, and the part with the file.
+    Where a shard holds only a part of a task's file, the file is compared with its hash, and the part with the file.
     """
     with path.open("rb") as written:
         for piece in shard.pieces:
@@ -128,7 +128,7 @@ def _hash(file: BinaryIO, size: int) -> str:
 
 
 def _chunks(size: int) -> Iterator[int]:
-    """How many bytes to read at a time."""
+    """Sizes of the reads that make up `size` bytes."""
     return (min(_CHUNK, size - start) for start in range(0, size, _CHUNK))
 
 
@@ -154,14 +154,14 @@ def assemble(
     """Write the shards, the index of each split and the quarantine of all tasks into a folder.
 
     Args:
-        work: where the tasks' folders are; shards are made there first, so that a finished one is kept.
-        results: of the tasks.
-        dtype: of a token.
-        folder: being made.
-        workers: threads; hashing and copying leave others free to run.
+        work: folder of the tasks' folders; shards are written there first, so that a finished one is kept.
+        results: results of the tasks.
+        dtype: type of a token.
+        folder: folder of the corpus.
+        workers: number of threads; hashing and copying release the interpreter lock.
 
     Returns:
-        the manifest's entry of each split.
+        The manifest's entry of each split.
 
     Raises:
         CorpusError: see `write_shard`.
@@ -196,7 +196,7 @@ def assemble(
 
 
 def _write_index(work: Path, parts: Sequence[SplitEntry], split: str, target: Path) -> None:
-    """The tasks' indices as one, in groups of `_INDEX_ROWS` rows whatever the tasks' sizes."""
+    """Write the indices of all tasks as one, in groups of `_INDEX_ROWS` rows whatever the sizes of the tasks."""
     import pyarrow as pa
     from pyarrow import compute, parquet
 

@@ -1,4 +1,4 @@
-"""Prepare a corpus: documents → token ids → shards, an index of documents, and the manifest, written last."""
+"""Prepares a corpus: documents → token ids → shards and an index of documents, and last the manifest."""
 
 from __future__ import annotations
 
@@ -39,51 +39,54 @@ Executor = Literal["local", "slurm", "ray"]
 
 
 class PrepareOptions(NamedTuple):
-    """How to prepare; nothing here changes what comes out."""
+    """How to prepare; nothing here changes the result."""
 
     workers: int | None = None
-    """Processes, or jobs at a time; None: as many as there are cores, or as the cluster has room for, if there is
-    text for them."""
+    """Number of processes, or of jobs at a time; None for as many as there are cores, or as the cluster has room for,
+    if there is enough text."""
     exact_all: bool = False
-    """Have every document encoded by the tokenizer's own library too, not a sample."""
+    """Compare every document with the tokenizer's own library, not a sample."""
     executor: Executor = "local"
-    """Who does it: processes here, or jobs on a cluster whose machines share the folder."""
+    """Where it runs: in processes here, or in jobs on a cluster whose machines share the folder."""
     sbatch: Mapping[str, str] = MappingProxyType({})
     """Options for sbatch: long names without dashes → value ("" for a flag)."""
     say: Callable[[str], None] = lambda _text: None
-    """Told what a person should know meanwhile."""
+    """Receives messages for people."""
 
 
-def prepare_corpus(  # noqa: PLR0913, PLR0917  # each is named where it is called
+_DEFAULT = PrepareOptions()
+
+
+def prepare_corpus(  # noqa: PLR0913, PLR0917  # what to prepare (5), and how
     recipe: Recipe,
     name: str,
     tokenizer: Tokenizer,
     folder: Path,
     root: Path,
     progress: Callable[[Counts], None] = lambda _counts: None,
-    options: PrepareOptions = PrepareOptions(),  # noqa: B008  # a constant
+    options: PrepareOptions = _DEFAULT,
 ) -> PreparedCorpus:
-    """Prepare one corpus of a recipe into `folder`, unless exactly that is there already.
+    """Prepare one corpus of a recipe into `folder`, unless the folder holds it already.
 
-    The work is divided into tasks of some files each, which are kept in `.<name>.work` beside the folder until
-    all are done: a preparation that was killed goes on where it was. The result is the same to the byte for any
-    number of processes, on one machine or on many that share the folder.
+    The work is divided into tasks of some files each. Their results stay in `.<name>.work` beside the folder until the
+    corpus is complete, so that a preparation that was killed resumes where it was. The result is the same to the byte
+    for any number of processes, on one machine or on many that share the folder.
 
     Args:
         recipe: the recipe.
         name: the corpus's name in it.
         tokenizer: the family's tokenizer.
-        folder: where the corpus goes; complete or not there.
+        folder: folder of the corpus; it holds the complete corpus, or does not exist.
         root: folder that the recipe's relative paths start from.
-        progress: told what was done so far.
-        options: workers, executor and checks; they change nothing in the result.
+        progress: called with what was done so far.
+        options: workers, executor and checks.
 
     Raises:
-        CorpusError: no document could be read or too many are damaged, a pattern matches nothing, there is no room
-            on the disk, or the engine's ids are not the tokenizer's.
-        SourceError: a builtin or remote source cannot be had.
-        WorkerLostError: a worker was killed, or jobs ended before all was done.
-        UserError: a cluster or what its executor needs is not there, or other jobs prepare the corpus.
+        CorpusError: no document could be read or too many are damaged, a pattern matches nothing, the disk is full, or
+            the engine's ids differ from the tokenizer's.
+        SourceError: a builtin or remote source is unavailable.
+        WorkerLostError: a worker was killed, or jobs ended before the corpus was complete.
+        UserError: the cluster or a package of its executor is missing, or other jobs prepare the corpus.
     """
     corpus = recipe.corpora[name]
     request = corpus_request(recipe, name, tokenizer.sha256)
@@ -101,8 +104,10 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # each is named where it is calle
         sha256_json([request.model_dump(mode="json"), engine.name, options.exact_all, *tasks_identity(tasks)]),
         options.executor,
     )
-    settings = TaskSettings(corpus, name, recipe.tokenizer.bos, recipe.tokenizer.eos, work, options.exact_all)
-    preparation = Preparation(settings, tasks, tokenizer, engine.name, folder.absolute(), request, skipped)
+    settings = TaskSettings(
+        corpus, name, tokenizer, recipe.tokenizer.bos, recipe.tokenizer.eos, work, options.exact_all
+    )
+    preparation = Preparation(settings, tasks, engine.name, folder.absolute(), request, skipped)
     if options.executor == "local":
         _prepare_here(preparation, engine, options.workers or _workers_worth(tasks), progress)
     else:
@@ -124,7 +129,7 @@ def _prepare_here(preparation: Preparation, engine: Engine, workers: int, progre
 
 
 def _prepare_on_cluster(preparation: Preparation, options: PrepareOptions, progress: Callable[[Counts], None]) -> None:
-    """Start jobs for what is missing and wait for them."""
+    """Start jobs for the missing parts and wait for them."""
     if options.executor == "ray":
         from tinyllama.prepare.cluster.on_ray import prepare_on_ray  # an extra
 
@@ -136,20 +141,20 @@ def _prepare_on_cluster(preparation: Preparation, options: PrepareOptions, progr
 
 
 def tasks_identity(tasks: Sequence[ReadTask]) -> list[JsonValue]:
-    """What makes the results of tasks worth keeping: the same files, unchanged, in the same tasks."""
+    """What has to be equal for results of tasks to be kept: the same files, unchanged, in the same tasks."""
     return [[task.source, [[file.location, file.bytes, file.version] for file in task.files]] for task in tasks]
 
 
 def _workers_worth(tasks: Sequence[ReadTask]) -> int:
-    """As many processes as there are cores, but none that would take longer to start than to do its part."""
+    """As many processes as there are cores, but none that takes longer to start than to do its part."""
     return min(available_cores(), 1 + sum(task.text_bytes for task in tasks) // TASK_BYTES)
 
 
 def _claim(work: Path, identity: str, executor: Executor) -> None:
-    """Make the work folder this preparation's: what another one left there goes, and what a killed worker had open.
+    """Take over the work folder: remove what another preparation or a killed worker left there.
 
     Raises:
-        UserError: Slurm jobs work there, and it is not these that the executor would wait for.
+        UserError: Slurm jobs work there, and the executor would not wait for them.
     """
     path = work / _IDENTITY
     ours = path.is_file() and path.read_text(encoding="utf-8") == identity
@@ -157,7 +162,7 @@ def _claim(work: Path, identity: str, executor: Executor) -> None:
         if ours and executor == "slurm":
             return
         raise UserError(
-            f"{work}: Slurm jobs {', '.join(jobs)} are preparing this corpus{'' if ours else ' of other text'}; "
+            f"{work}: Slurm jobs {', '.join(jobs)} are preparing this corpus{'' if ours else ' from other text'}; "
             f"wait for them, or end them: scancel --me --name={job_name(work)}"
         )
     if not ours:

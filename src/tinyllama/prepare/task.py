@@ -1,4 +1,4 @@
-"""One task of a preparation: its documents → token ids in a folder of their own, complete or not there."""
+"""One task of a preparation: its documents → token ids in a folder of its own, which is complete or not there."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ RESULT, REJECTED, FILES = "task.json", "rejected.jsonl", "files.jsonl"
 
 _TASK = "task-"
 _BATCH_CHARACTERS = 1_000_000
-"""Text tokenized at a time: little enough to stay in a processor's cache on its way, enough for all cores."""
+"""Characters that are tokenized at a time: few enough for a processor's cache, enough for all cores."""
 
 
 class Counts(NamedTuple):
-    """What a task, or several, have done so far."""
+    """What one or several tasks have done so far."""
 
     documents: int = 0
     bytes: int = 0
-    """Of text, in UTF-8."""
+    """UTF-8 bytes of the text."""
     tokens: int = 0
     read: int = 0
-    """Bytes of source files, whose tasks are done."""
+    """Bytes of source files whose tasks are finished."""
     unread: int = 0
-    """Bytes of source files, whose tasks are not."""
+    """Bytes of source files whose tasks are not finished."""
 
     def __add__(self, other: object) -> Counts:
-        """What both have done."""
+        """What both have done together."""
         if not isinstance(other, Counts):
             return NotImplemented
         return Counts(*(mine + its for mine, its in zip(self, other, strict=True)))
@@ -90,20 +90,23 @@ class TaskSettings:
 
     corpus: Corpus
     name: str
+    """Name of the corpus."""
+    tokenizer: Tokenizer
     bos: bool
     eos: bool
     work: Path
-    """Where the tasks' folders are."""
+    """Folder of the tasks' folders."""
     exact_all: bool
+    """Compare every document with the tokenizer's own library."""
 
 
 def task_folder(work: Path, index: int) -> Path:
-    """Where a task leaves what it made."""
+    """The folder of a task's result."""
     return work / f"{_TASK}{index:06d}"
 
 
 def finished_task(work: Path, index: int) -> TaskResult | None:
-    """The result of a task, or None if it is not done.
+    """The result of a task, or None if it is not finished.
 
     Raises:
         CorpusError: the result cannot be used; the message names the file and the key.
@@ -119,12 +122,12 @@ def finished_task(work: Path, index: int) -> TaskResult | None:
 
 
 def finished_tasks(work: Path) -> set[int]:
-    """Which tasks are done; one look, however many there are."""
+    """Indices of the finished tasks, by one listing of the work folder."""
     return {int(folder.name.removeprefix(_TASK)) for folder in work.glob(f"{_TASK}*")}
 
 
 class _Split:
-    """Tokens and document index of one half of a task, while they are being written."""
+    """Tokens and document index of one split of a task, while they are written."""
 
     def __init__(self, folder: Path, name: str, vocab_size: int, head: list[int], tail: list[int]) -> None:
         self._folder, self._name = folder, name
@@ -133,10 +136,10 @@ class _Split:
         self.writer = ShardWriter(folder, name, self._dtype)
         self._bytes = 0
         self._rows: list[tuple[int, int, int, str, str, int]] = []
-        """Of the index: values of `INDEX_COLUMNS`."""
+        """Rows of the index: values of `INDEX_COLUMNS`."""
 
     def add(self, documents: Sequence[tuple[Document, int, NDArray[np.uint32]]]) -> None:
-        """Append documents: each with its bytes of text and its ids without BOS and EOS."""
+        """Append documents, each with the bytes of its text and its ids without BOS and EOS."""
         head, around = len(self._head), len(self._head) + len(self._tail)
         stream = np.empty(sum(len(ids) + around for _, _, ids in documents), self._dtype)
         at = 0
@@ -163,30 +166,25 @@ class _Split:
         )
 
 
-def run_task(  # noqa: PLR0913, PLR0917  # the stations of a task
-    settings: TaskSettings,
-    task: ReadTask,
-    index: int,
-    tokenizer: Tokenizer,
-    engine: Engine,
-    progress: Callable[[Counts], None],
+def run_task(
+    settings: TaskSettings, task: ReadTask, index: int, engine: Engine, progress: Callable[[Counts], None]
 ) -> None:
-    """Read, tokenize and write the documents of a task, unless that is done.
+    """Read, tokenize and write the documents of a task, unless it is finished.
 
-    Leaves a folder with the tokens and the index of both splits, what was rejected, fingerprints of the files that
-    were read, and the counts, written last.
+    The task's folder then has the tokens and the index of both splits, the quarantine, fingerprints of the files that
+    were read, and the result, written last.
 
     Raises:
-        CorpusError: the engine's ids are not the tokenizer's.
-        SourceError: a source cannot be had.
+        CorpusError: the engine's ids differ from the tokenizer's.
+        SourceError: a source is unavailable.
     """
-    folder = task_folder(settings.work, index)
+    folder, tokenizer = task_folder(settings.work, index), settings.tokenizer
     if folder.is_dir():
         return
     head = [tokenizer.bos_id] if settings.bos else []
     tail = [tokenizer.eos_id] if settings.eos else []
     encoder = CheckedEncoder(tokenizer, engine, every=settings.exact_all)
-    # Tokens do not wait for the disk: they are compared with their hashes when they become shards.
+    # Tokens are not flushed to the disk: they are compared with their hashes when they become shards.
     partial = new_directory(folder, unique_mark(), keep=True, unflushed=SHARD_SUFFIX)
     with partial as beside, ExitStack() as stack:
         splits = {split: _Split(beside, split, tokenizer.vocab_size, head, tail) for split in SPLITS}
@@ -213,7 +211,7 @@ def run_task(  # noqa: PLR0913, PLR0917  # the stations of a task
 
 
 def _within(encoded: Encoded, tokenizer: Tokenizer) -> Encoded:
-    """The ids, if all are in the vocabulary; else they would be cut to 16 bits unseen."""
+    """The ids, if all are in the vocabulary; others would be truncated to 16 bits unnoticed."""
     if len(encoded.ids) and int(encoded.ids.max()) >= tokenizer.vocab_size:
         raise CorpusError(f"id {encoded.ids.max()} is outside a vocabulary of {tokenizer.vocab_size}; report this")
     return encoded
@@ -222,7 +220,7 @@ def _within(encoded: Encoded, tokenizer: Tokenizer) -> Encoded:
 def _add_batch(
     settings: TaskSettings, batch: list[Document], encoded: Encoded, splits: dict[str, _Split], counts: Counts
 ) -> Counts:
-    """Append a batch to its splits, and count it on."""
+    """Append a batch to its splits, and add it to the counts."""
     added: dict[str, list[tuple[Document, int, NDArray[np.uint32]]]] = {split: [] for split in splits}
     size = 0
     for index, document in enumerate(batch):
@@ -237,7 +235,7 @@ def _add_batch(
 
 
 def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    """Group documents so that each batch holds about `_BATCH_CHARACTERS`."""
+    """Group documents into batches of about `_BATCH_CHARACTERS`."""
     batch: list[Document] = []
     characters = 0
     for document in documents:

@@ -1,4 +1,4 @@
-"""The tokenizer of a family: builtin, from a file or an imported model, or trained on the recipe's corpora."""
+"""Obtains the tokenizer of a family: builtin, from a file or an imported model, or trained on the recipe's corpora."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tinyllama.tokenizer.base import Tokenizer
 
 TRAINING_CHARACTERS = 100_000_000
-"""How much of each corpus a tokenizer is trained on at most: the first characters in reading order."""
+"""Characters of each corpus that a tokenizer is trained on at most, from the beginning."""
 
 
 _ORIGIN = "origin.json"
@@ -45,12 +45,12 @@ class TokenizerOrigin(FileRecord):
 
 
 def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[[Rejected], None]) -> Tokenizer:
-    """The recipe's tokenizer, made in `folder` unless it is there already.
+    """The recipe's tokenizer, made in `folder` unless the folder holds it already.
 
-    Leaves `tokenizer.model`, `tokenizer.json` and `origin.json` (where it came from, SHA-256 of both); a tokenizer
-    that exists only as tokenizer.json is left with its tokenizer_config.json instead. What is there is kept if it
-    is undamaged and of the same origin: the same builtin, a file of the same content, or training with the same
-    settings on the same corpora as the recipe states them (their text is not read again).
+    The folder then has `tokenizer.model`, `tokenizer.json` and `origin.json`, or, for a tokenizer that exists only as
+    tokenizer.json, that file and its tokenizer_config.json. A tokenizer in the folder is kept if it is undamaged and of
+    the same origin: the same builtin, a file of the same content, or training with the same settings on the same
+    corpora as the recipe states them (their text is not read again).
 
     Args:
         recipe: the recipe.
@@ -59,14 +59,14 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
         reject: receives documents that could not be read for training.
 
     Raises:
-        CorpusError: the model is unusable, or does not have the recipe's vocab_size (one that comes with an
-            imported model may have fewer ids than that model has embeddings).
-        SourceError: Llama 2's tokenizer, or a builtin source of text, cannot be had.
+        CorpusError: the tokenizer is unusable, or does not have the recipe's vocab_size (the one of an imported model
+            may have fewer ids than the model has embeddings).
+        SourceError: Llama 2's tokenizer, or a builtin source of text, is unavailable.
     """
     origin = _origin(recipe, folder, root)
     if not _is_valid(folder, origin):
         files, version = _make_files(recipe, folder, root, reject)
-        # Nothing of another kind of tokenizer may stay: a tokenizer.model would be opened before a tokenizer.json.
+        # Files of another kind of tokenizer have to go: a tokenizer.model is opened before a tokenizer.json.
         for earlier in [folder / _ORIGIN, folder / TEMPLATE_FILE, *folder.glob("tokenizer*")]:
             earlier.unlink(missing_ok=True)
         for name, data in files.items():
@@ -87,14 +87,14 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
 
 
 def _origin(recipe: Recipe, folder: Path, root: Path) -> dict[str, JsonValue]:
-    """What decides the tokenizer, to compare with what is there."""
+    """What decides the tokenizer, for comparison with the origin of the one in the folder."""
     settings = recipe.tokenizer
     if settings.builtin is not None:
         return {"builtin": settings.builtin}
     if settings.file is not None:
         path = root / settings.file
         if not path.is_file():
-            raise CorpusError(f"tokenizer.file: {path} is not there; correct the path, relative to {root.absolute()}")
+            raise CorpusError(f"tokenizer.file: {path} does not exist; correct the path, relative to {root.absolute()}")
         return {"file": settings.file, "sha256": sha256_file(path)}
     if settings.imported:
         return {"imported": open_tokenizer(imported_folder(folder)).sha256}
@@ -120,7 +120,7 @@ def _is_valid(folder: Path, origin: dict[str, JsonValue]) -> bool:
 def _make_files(
     recipe: Recipe, folder: Path, root: Path, reject: Callable[[Rejected], None]
 ) -> tuple[dict[str, bytes], str]:
-    """The tokenizer's own files, name → bytes, and where they came from, in words."""
+    """The tokenizer's own files, name → content, and where they came from, in words."""
     settings = recipe.tokenizer
     if settings.imported:
         found = open_tokenizer(imported_folder(folder)).model_file
@@ -135,19 +135,19 @@ def _make_files(
 
 
 def imported_folder(folder: Path) -> Path:
-    """Where an import leaves the tokenizer of the model it imports, beside the family's tokenizer folder."""
+    """Folder of an imported model's tokenizer, beside the family's tokenizer folder."""
     return folder.parent / "imported"
 
 
 def _with_config(path: Path) -> dict[str, bytes]:
-    """A `tokenizer.model`, or a tokenizer.json with the tokenizer_config.json that belongs to it; and its template."""
+    """The content of a tokenizer.model, or of a tokenizer.json and its tokenizer_config.json; and the chat template."""
     template = read_chat_template(path.parent)
     beside = {} if template is None else {TEMPLATE_FILE: template.encode()}
     if path.suffix != ".json":
         return beside | {"tokenizer.model": path.read_bytes()}
     config = path.with_name("tokenizer_config.json")
     if not config.is_file():
-        raise CorpusError(f"{config} is not there; a tokenizer.json needs it, since it names BOS and EOS")
+        raise CorpusError(f"{config} does not exist; a tokenizer.json needs it, since it names BOS and EOS")
     return beside | {"tokenizer.json": path.read_bytes(), config.name: config.read_bytes()}
 
 
@@ -159,7 +159,7 @@ def _training(recipe: Recipe) -> TokenizerTraining:
 
 
 def _training_texts(recipe: Recipe, root: Path, reject: Callable[[Rejected], None]) -> Iterator[str]:
-    """Texts of the corpora named for training (all, if none is), held out or not."""
+    """Texts of the corpora that are named for training (of all, if none is), the held-out ones included."""
     for name in _training(recipe).corpora or recipe.corpora:
         characters = 0
         for document in read_documents(recipe.corpora[name], root, reject, name=name):

@@ -15,7 +15,7 @@ from tinyllama.recipe.classification import DECIDES_NOTHING, Absent, Represented
 from tinyllama.recipe.quantities import Share
 from tinyllama.recipe.running import Checkpoints, Evaluation, Hardware, Logging
 from tinyllama.recipe.section import Name, Section
-from tinyllama.recipe.text import Corpus, Tokenizer
+from tinyllama.recipe.text import Corpus, TokenizerSettings
 from tinyllama.recipe.training import ModelShape, Optimizer, Spikes, Stage, Start
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Recipe(Section):
     """Seed of the initial weights and of every permutation of rows."""
     model: ModelShape
     """Shape of the model."""
-    tokenizer: Tokenizer
+    tokenizer: TokenizerSettings
     """Where the tokenizer comes from: exactly one of `builtin`, `file`, `train` and `imported`."""
     corpora: Annotated[
         dict[Name, Corpus], Field(min_length=1), RepresentedBy("the manifest's hash of each corpus in use")

