@@ -11,7 +11,7 @@ from tinyllama.cli import app as commands
 from tinyllama.cli.app import AsJson, EvaluationData, Overrides, Precision, RunFolder, app
 
 if TYPE_CHECKING:
-    from tinyllama.family.evaluate_model import EvaluateRequest
+    from tinyllama.family.evaluate_model import Evaluated
 
 
 @app.command(epilog="Example: tinyllama evaluate runs/mini/exports/v1.1 --tasks commonsense --data data/eval")
@@ -50,7 +50,8 @@ def evaluate(  # noqa: PLR0913  # a command's options
 ) -> None:
     """Score models on tasks and text; what was answered already is kept, so that a stopped command goes on."""
     from tinyllama.cli.progress import TerminalProgress  # noqa: PLC0415
-    from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model  # noqa: PLC0415  # imports torch
+    from tinyllama.evaluation.record import record_to_json
+    from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model
 
     families = [name for name in models if commands.is_recipe(name)]
     found: dict[str, Any] = {
@@ -63,9 +64,13 @@ def evaluate(  # noqa: PLR0913  # a command's options
     progress = TerminalProgress()
     singles = {name: evaluate_model(name, asked, progress=progress) for name in models if name not in families}
     if as_json:
-        commands.print_json(found[families[0]] if len(models) == len(families) == 1 else found | singles)
+        told = {
+            name: record_to_json(evaluated.record) | {"folder": str(evaluated.folder)}
+            for name, evaluated in singles.items()
+        }
+        commands.print_json(found[families[0]] if len(models) == len(families) == 1 else found | told)
     elif singles:
-        _print(singles, asked)
+        _print(singles, asked.texts)
 
 
 def _rows(batch: str) -> int | None:
@@ -81,27 +86,31 @@ def _rows(batch: str) -> int | None:
 def _evaluate_family(
     name: str, overrides: list[str] | None, run: Path | None, data: Path | None, *, print_it: bool
 ) -> dict[str, Any]:
-    from tinyllama.family.results import evaluate_family, finished  # noqa: PLC0415  # imports torch
+    from tinyllama.family.results import bits_per_byte_of, evaluate_family, finished
 
     family = commands.open_family(name, overrides, run)
     records = evaluate_family(family, finished(family), commands.data_folder(family.recipe, data))
-    scores = {key: {model: record[key] for model, record in records.items()} for key in ("bits_per_byte", "tasks")}
+    scores = {
+        "bits_per_byte": {model: bits_per_byte_of(record) for model, record in records.items()},
+        "tasks": {model: record.scores.to_json() for model, record in records.items()},
+    }
     if print_it:
         commands.print_scores(family, scores)
     return scores
 
 
-def _print(records: dict[str, dict[str, Any]], asked: EvaluateRequest) -> None:
-    from tinyllama.cli.tables import output, print_matrix, print_tasks  # noqa: PLC0415
-    from tinyllama.evaluation.record import against_fp32  # noqa: PLC0415
+def _print(found: dict[str, Evaluated], texts: list[Path]) -> None:
+    from tinyllama.cli.tables import output, print_matrix, print_tasks
+    from tinyllama.evaluation.record import EXACT
+    from tinyllama.evaluation.record_tables import agreement_with_fp32
 
-    console = output()
-    bits = {name: record["bits_per_byte"]["values"] for name, record in records.items() if record["bits_per_byte"]}
+    console, records = output(), {name: evaluated.record for name, evaluated in found.items()}
+    bits = {name: record.bits_per_byte.values for name, record in records.items() if record.bits_per_byte}
     if bits:
-        print_matrix(console, bits, [str(path) for path in asked.texts])
-    print_tasks(console, {name: record["tasks"] for name, record in records.items()})
+        print_matrix(console, bits, [str(path) for path in texts])
+    print_tasks(console, {name: record.scores.to_json() for name, record in records.items()})
     for name, record in records.items():
-        if record["dtype"] != "fp32":
-            console.print(f"{name}: {against_fp32(record)}", markup=False, soft_wrap=True)
-    for record in records.values():
-        typer.echo(record["folder"])
+        if record.conditions and record.conditions.dtype != EXACT:
+            console.print(f"{name}: {agreement_with_fp32(record)}", markup=False, soft_wrap=True)
+    for evaluated in found.values():
+        typer.echo(evaluated.folder)

@@ -11,6 +11,7 @@ from tinyllama.train.machine import describe_machine
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tinyllama.evaluation.record import EvaluationRecord
     from tinyllama.family.family import Family
 
 _LIBRARIES = ("tinyllama", "torch", "transformers", "sentencepiece", "lm_eval", "numpy", "safetensors")
@@ -53,8 +54,10 @@ def conclude(family: Family, data: Path) -> dict[str, Any]:
     return summary
 
 
-def summarize_family(family: Family, records: dict[str, dict[str, Any]], exports: dict[str, Path]) -> dict[str, Any]:
+def summarize_family(family: Family, records: dict[str, EvaluationRecord], exports: dict[str, Path]) -> dict[str, Any]:
     """The figures of a family for programs."""
+    from tinyllama.family.results import bits_per_byte_of
+
     return {
         "recipe": family.recipe.name,
         "description": family.recipe.description,
@@ -62,10 +65,10 @@ def summarize_family(family: Family, records: dict[str, dict[str, Any]], exports
         "models": list(records),
         "corpora": list(family.corpora),
         "missing": family.missing,
-        "bits_per_byte": {model: record["bits_per_byte"] for model, record in records.items()},
-        "tasks": {model: record["tasks"] for model, record in records.items()},
-        "tokens": {model: record["tokens"] for model, record in records.items()},
-        "fingerprints": {model: record["fingerprint"] for model, record in records.items()},
+        "bits_per_byte": {model: bits_per_byte_of(record) for model, record in records.items()},
+        "tasks": {model: record.scores.to_json() for model, record in records.items()},
+        "tokens": {model: record.source.tokens for model, record in records.items()},
+        "fingerprints": {model: record.source.fingerprint for model, record in records.items()},
         "seconds": family.seconds,
         "exports": {model: str(folder.relative_to(family.folder)) for model, folder in exports.items()},
         "versions": {name: _version(name) for name in _LIBRARIES},

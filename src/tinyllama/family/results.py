@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,15 +12,22 @@ import torch
 from tinyllama.checkpoint.store import checkpoint_store
 from tinyllama.checkpoint.weights import CheckpointWeights, load_model, newest_checkpoint
 from tinyllama.errors import CorpusError, ModelError
+from tinyllama.evaluation import legacy
 from tinyllama.evaluation.bits import bits_per_byte
-from tinyllama.evaluation.scores import Options
+from tinyllama.evaluation.catalogue import expand_tasks
+from tinyllama.evaluation.record import EXACT, BitsPerByte, Conditions, EvaluationRecord, library_versions
+from tinyllama.evaluation.record_files import read_current_record, write_record
+from tinyllama.evaluation.scores import EvaluationOptions
+from tinyllama.evaluation.task_files import data_hashes
 from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.export import ModelInfo, export_gguf, export_model, model_card
 from tinyllama.files import sha256_file, sha256_json, write_json
+from tinyllama.formats.model_source import CheckpointModel
 from tinyllama.inference import Sampling, continue_prompts
+from tinyllama.layout import FamilyLayout
 from tinyllama.plan import compile_plan, summarize
 from tinyllama.plan.tables import plan_markdown
-from tinyllama.train.machine import cores
+from tinyllama.train.machine import cores, describe_machine
 from tinyllama.train.precision import DTYPES
 
 if TYPE_CHECKING:
@@ -47,18 +55,18 @@ def finished(family: Family) -> dict[str, Checkpoint]:
     return {model: newest_checkpoint(stores[model]) for model in trained}
 
 
-def evaluate_family(family: Family, checkpoints: dict[str, Checkpoint], data: Path) -> dict[str, dict[str, Any]]:
+def evaluate_family(family: Family, checkpoints: dict[str, Checkpoint], data: Path) -> dict[str, EvaluationRecord]:
     """Bits per byte on every corpus, and task scores, of every model: model → record."""
     torch.set_num_threads(cores())
     records = {}
     for model, checkpoint in checkpoints.items():
-        path = family.folder / "evaluation" / f"{model}.json"
+        folder = FamilyLayout(family.folder).record(model)
         inputs = _evaluation_inputs(family, checkpoint, data)
-        record = _recorded(path, inputs)
+        record = read_current_record(folder, inputs)
         if record is None:
             family.progress.say(f"evaluating {model}")
-            record = {"model": model, "inputs": inputs, **_evaluate(family, checkpoint, data)}
-            write_json(path, record)
+            record = _evaluate(family, model, checkpoint, data, inputs[0])
+            write_record(folder, record)
         records[model] = record
     return records
 
@@ -90,7 +98,7 @@ def continue_prompt(model: Llama, family: Family, prompt: str) -> str:
 
 
 def export_family(
-    family: Family, checkpoints: dict[str, Checkpoint], records: dict[str, dict[str, Any]]
+    family: Family, checkpoints: dict[str, Checkpoint], records: dict[str, EvaluationRecord]
 ) -> dict[str, Path]:
     """Every model as a Hugging Face folder: model → folder."""
     folders = {}
@@ -135,21 +143,34 @@ def export_family_gguf(family: Family, checkpoints: dict[str, Checkpoint], kind:
     return folders
 
 
-def _evaluate(family: Family, checkpoint: Checkpoint, data: Path) -> dict[str, Any]:
-    recipe = family.recipe
-    rounded = load_model(checkpoint, recipe.model, DTYPES[recipe.precision])
-    bits = bits_per_byte(rounded, _measurable(family), document_masking=recipe.document_masking)
-    exact = load_model(checkpoint, recipe.model)
-    options = Options(bos=recipe.tokenizer.bos)
-    scores = evaluate_tasks(exact, family.tokenizer, recipe.evaluation.tasks, data, options)
-    window = recipe.model.context
-    return {
-        "bits_per_byte": bits,
-        "bits_per_byte_settings": {"window": window, "stride": window, "precision": recipe.precision},
-        "tasks": scores.to_json(),
-        "tokens": checkpoint.state["tokens"],
-        "fingerprint": checkpoint.state["fingerprint"],
-    }
+def _evaluate(family: Family, model: str, checkpoint: Checkpoint, data: Path, inputs: str) -> EvaluationRecord:
+    began, recipe = time.monotonic(), family.recipe
+    source = CheckpointModel(checkpoint, recipe, model, FamilyLayout(family.folder), model)
+    window, masking = recipe.model.context, recipe.document_masking
+    bits = bits_per_byte(source.load(DTYPES[recipe.precision]), _measurable(family), document_masking=masking)
+    options = EvaluationOptions(bos=source.adds_bos)
+    scores = evaluate_tasks(source.load(), family.tokenizer, recipe.evaluation.tasks, data, options)
+    return EvaluationRecord(
+        model=model,
+        source=source.identity(),
+        scores=scores,
+        bits_per_byte=BitsPerByte(bits, window, window, recipe.precision),
+        conditions=Conditions(
+            tokenizer_sha256=family.tokenizer.sha256,
+            dtype=EXACT,
+            device="cpu",
+            threads=cores(),
+            machine=describe_machine(),
+            versions=library_versions(),
+            seconds=round(time.monotonic() - began, 1),
+        ),
+        inputs=inputs,
+    )
+
+
+def bits_per_byte_of(record: EvaluationRecord) -> dict[str, float]:
+    """Corpus → bits per byte."""
+    return record.bits_per_byte.values if record.bits_per_byte else {}
 
 
 def _measurable(family: Family) -> dict[str, Any]:
@@ -165,30 +186,38 @@ def _measurable(family: Family) -> dict[str, Any]:
     return kept
 
 
-def _card(family: Family, model: str, records: dict[str, dict[str, Any]]) -> str:
+def _card(family: Family, model: str, records: dict[str, EvaluationRecord]) -> str:
     plan = compile_plan(family.recipe, model if model in family.recipe.variants else None)
     sizes = {name: corpus.tokens("train") for name, corpus in family.corpora.items()}
     return model_card(
         family.recipe,
         model,
         plan_summary=plan_markdown(summarize(plan, family.recipe, sizes)),
-        bits_per_byte={name: record["bits_per_byte"] for name, record in records.items()},
-        tasks={name: record["tasks"] for name, record in records.items()},
+        bits_per_byte={name: bits_per_byte_of(record) for name, record in records.items()},
+        tasks={name: record.scores.to_json() for name, record in records.items()},
         tokens=plan.tokens_after(plan.steps),
     )
 
 
-def _evaluation_inputs(family: Family, checkpoint: Checkpoint, data: Path) -> str:
-    """Hash of everything an evaluation depends on."""
-    files = sorted(data.glob("*.jsonl")) if data.is_dir() else []
-    return sha256_json(
-        {
-            "weights": _weights(checkpoint),
-            "corpora": {name: corpus.sha256 for name, corpus in family.corpora.items()},
-            "tasks": family.recipe.evaluation.tasks,
-            "data": {path.name: sha256_file(path) for path in files},
-        }
-    )
+def _evaluation_inputs(family: Family, checkpoint: Checkpoint, data: Path) -> list[str]:
+    """Hashes of everything an evaluation depends on: today's first, then what 4bd9be0 wrote for the same.
+
+    That version covered all `*.jsonl` in the folder of data, and no other file, so its hash counts while the tasks
+    have no other.
+    """
+    tasks = family.recipe.evaluation.tasks
+    current, before = data_hashes(expand_tasks(tasks), data), legacy.data_hashes(data)
+    return [
+        sha256_json(
+            {
+                "weights": _weights(checkpoint),
+                "corpora": {name: corpus.sha256 for name, corpus in family.corpora.items()},
+                "tasks": tasks,
+                "data": hashes,
+            }
+        )
+        for hashes in ([current, before] if current.keys() <= before.keys() else [current])
+    ]
 
 
 def _weights(checkpoint: Checkpoint) -> str:

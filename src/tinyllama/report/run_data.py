@@ -8,8 +8,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tinyllama.errors import ModelError
-from tinyllama.layout import BASE
+from tinyllama.errors import EvaluationError, ModelError
+from tinyllama.evaluation.record_files import read_records_by_tokens
+from tinyllama.layout import BASE, FamilyLayout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -165,11 +166,14 @@ def _read_json(run: Path, name: str, missing: dict[str, str]) -> dict[str, Any]:
 def _read_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[str, list[tuple[int, dict[str, Any]]]]:
     found = {}
     for model in [BASE, *recipe.variants]:
-        files = (run / "evaluation" / "by_tokens" / model).glob("*.json")
-        results = [_read_json(run, file.relative_to(run).as_posix(), missing) for file in files]
-        points = [(int(result["tokens"]), result["tasks"]) for result in results if "tasks" in result]
-        if points:
-            found[model] = sorted(points, key=lambda point: point[0])
+        folder = FamilyLayout(run).scores_by_tokens(model)
+        try:
+            records = read_records_by_tokens(folder)
+        except EvaluationError as error:
+            missing[folder.relative_to(run).as_posix()] = str(error)
+            continue
+        if records:
+            found[model] = [(record.source.tokens or 0, record.scores.to_json()) for record in records]
     return found
 
 
