@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.checkpoint.states import made_up_state
 from tests.conftest import MakeFamily
 from tests.train.runs import deterministic_metrics
 from tinyllama.checkpoint.format import Checkpoint, save_checkpoint, steps_saved
@@ -74,7 +75,7 @@ def test_checkpoints_sorted_by_name_past_999999(tmp_path: Path) -> None:
     import torch
 
     for step in (1_000_000, 999_999, 200_000):
-        save_checkpoint(tmp_path, step, {"model.a": torch.zeros(1)}, {})
+        save_checkpoint(tmp_path, {"model.a": torch.zeros(1)}, made_up_state(step))
     assert steps_saved(tmp_path) == [200_000, 999_999, 1_000_000]
     newest = next(CheckpointStore(tmp_path).newest())
     assert isinstance(newest, Checkpoint)

@@ -37,7 +37,7 @@ def test_a_trained_models_folder_is_its_newest_checkpoint(trained: Path, monkeyp
     assert isinstance(by_folder, CheckpointModel)
     identity = by_folder.identity()
     assert (identity.kind, identity.recipe, identity.model) == ("checkpoint", "nano", "base")
-    assert identity.tokens == by_folder.checkpoint.state["tokens"]
+    assert identity.tokens == by_folder.checkpoint.state.tokens
     by_step = open_model(by_folder.path)
     assert (by_step.name, by_step.identity()) == (by_folder.name, identity)
     assert by_folder.name == f"family/base/step-{by_folder.checkpoint.step}"

@@ -88,9 +88,8 @@ def _move(family: Family, step: int) -> None:
     first, run = verify(family.folder / "base/checkpoints/step-1"), family.run("math_code")
     tensors = {name: torch.empty(size) for name, size in stored_sizes(first).items()}
     load_tensors(first, tensors)
-    save_checkpoint(
-        run.folder / "checkpoints", step, tensors, {**first.state, "step": step, "facts": run.fingerprint_inputs(step)}
-    )
+    state = first.state.model_copy(update={"step": step, "fingerprint_inputs": run.fingerprint_inputs(step)})
+    save_checkpoint(run.folder / "checkpoints", tensors, state)
     with (run.folder / "metrics.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(f'{{"kind": "step", "step": {n}}}\n' for n in range(1, step + 50))
 

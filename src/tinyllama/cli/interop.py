@@ -64,8 +64,8 @@ def import_model(  # a command's options
         print_json(
             {
                 "checkpoint": str(checkpoint.folder),
-                "tokens": checkpoint.state["tokens"],
-                "sha256": checkpoint.state["facts"]["start.weights"],
+                "tokens": checkpoint.state.tokens,
+                "sha256": checkpoint.state.fingerprint_inputs.start_weights,
                 "largest_difference": None if result is None else result.largest_difference,
             }
         )

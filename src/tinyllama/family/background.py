@@ -7,7 +7,6 @@ process takes the lowest priority and one core, so that training never waits for
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import sys
@@ -91,10 +90,11 @@ def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
     with (run / COPIES / ".lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for step in _steps(run / COPIES):
-            from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model  # noqa: PLC0415  # only once it is our turn
+            from tinyllama.checkpoint.format import read_state
+            from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model  # only once it is our turn
 
             copy = run / COPIES / f"step-{step}"
-            tokens = json.loads((copy / "state.json").read_text(encoding="utf-8"))["tokens"]
+            tokens = read_state(copy).tokens
             folder = family_of_run(run).scores_by_tokens(run.name) / str(tokens)
             evaluate_model(copy, EvaluateRequest(tasks=tasks, data=data), folder)
             shutil.rmtree(copy)

@@ -308,10 +308,10 @@ class CheckpointModel(OpenModel):
             adds_bos=self.adds_bos,
             stored_dtype="float32",
             recipe=self.recipe.name,
-            model=state["run"],
+            model=state.run,
             step=self.checkpoint.step,
-            tokens=state["tokens"],
-            fingerprint=state["fingerprint"],
+            tokens=state.tokens,
+            fingerprint=state.fingerprint,
         )
 
     def tokenizer(self) -> Tokenizer:

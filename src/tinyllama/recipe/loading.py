@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from tinyllama.errors import RecipeError
 from tinyllama.recipe.schema import Recipe
+from tinyllama.recipe.section import section_of
 from tinyllama.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -189,16 +190,8 @@ def _is_type_tag(part: str | int) -> bool:
 
 def _keys_beside(key: Key) -> list[str]:
     """The known keys of the section that holds `key`."""
-    section: Any = Recipe
+    section: type[BaseModel] | None = Recipe
     for part in key[:-1]:
-        if isinstance(section, type) and issubclass(section, BaseModel) and part in section.model_fields:
-            section = _section_of(section.model_fields[str(part)].annotation)
-    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
-
-
-def _section_of(annotation: Any) -> Any:  # noqa: ANN401  # a type expression
-    """The section class inside `Stage`, `list[Stage]`, `dict[str, Corpus]` or `X | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    found = (_section_of(argument) for argument in getattr(annotation, "__args__", ()))
-    return next((section for section in found if section is not None), None)
+        if section is not None and part in section.model_fields:
+            section = section_of(section.model_fields[str(part)].annotation)
+    return list(section.model_fields) if section is not None else []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from tinyllama.recipe.classification import DECIDES_NOTHING, Absent, RepresentedBy
 from tinyllama.recipe.quantities import Share
 from tinyllama.recipe.running import Checkpoints, Evaluation, Hardware, Logging
 from tinyllama.recipe.section import Name, Section
@@ -26,28 +27,30 @@ Shares = dict[Name, Share]
 class Recipe(Section):
     """A whole family."""
 
-    name: Name
-    description: str
-    license: str
+    name: Annotated[Name, DECIDES_NOTHING]
+    description: Annotated[str, DECIDES_NOTHING]
+    license: Annotated[str, DECIDES_NOTHING]
     """Of the trained models, as an SPDX-like identifier of the hub."""
     seed: int = 0
     model: ModelShape
     tokenizer: Tokenizer
-    corpora: Annotated[dict[Name, Corpus], Field(min_length=1)]
+    corpora: Annotated[
+        dict[Name, Corpus], Field(min_length=1), RepresentedBy("the manifest's hash of each corpus in use")
+    ]
     document_masking: bool = False
     """Keep attention inside each document."""
     precision: Literal["fp32", "bf16", "fp8"] = "bf16"
     """Of matrix products, fp8 only of the blocks'; weights, moments and reductions stay fp32."""
     optimizer: Optimizer
-    start: Start | None = None
-    base: Shares
+    start: Annotated[Start | None, Absent(None)] = None
+    base: Annotated[Shares, RepresentedBy("the shares that were in force")]
     stages: Annotated[list[Stage], Field(min_length=1)]
-    variants: Annotated[dict[Name, Shares], Field(min_length=1)]
-    evaluation: Evaluation
-    hardware: Hardware = Hardware()
-    checkpoints: Checkpoints
-    spikes: Spikes = Spikes()
-    logging: Logging = Logging()
+    variants: Annotated[dict[Name, Shares], Field(min_length=1), RepresentedBy("the shares that were in force")]
+    evaluation: Annotated[Evaluation, DECIDES_NOTHING]
+    hardware: Annotated[Hardware, DECIDES_NOTHING] = Hardware()
+    checkpoints: Annotated[Checkpoints, DECIDES_NOTHING]
+    spikes: Annotated[Spikes, RepresentedBy("the steps that were skipped")] = Spikes()
+    logging: Annotated[Logging, DECIDES_NOTHING] = Logging()
 
     def batch_sequences(self, stage: Stage) -> int:
         """Sequences in one step of a stage."""

@@ -16,3 +16,11 @@ class Section(BaseModel):
     """Keys that are known, all of which the code reads."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def section_of(annotation: object) -> type[BaseModel] | None:
+    """The section class inside a key's type: `Stage`, `list[Stage]`, `dict[str, Corpus]` or `X | None`; else None."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = (section_of(argument) for argument in getattr(annotation, "__args__", ()))
+    return next((section for section in found if section is not None), None)

@@ -7,9 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from tinyllama.recipe.classification import DECIDES_NOTHING, RepresentedBy
 from tinyllama.recipe.filters import Filter
 from tinyllama.recipe.quantities import Share
 from tinyllama.recipe.section import Name, PositiveCount, Section
+
+_BY_HASH = RepresentedBy("the tokenizer's hash")
 
 
 class TokenizerTraining(Section):
@@ -23,11 +26,11 @@ class TokenizerTraining(Section):
 class Tokenizer(Section):
     """Where the tokenizer comes from; exactly one of the four."""
 
-    builtin: Literal["llama2"] | None = None
-    file: str | None = None
+    builtin: Annotated[Literal["llama2"] | None, _BY_HASH] = None
+    file: Annotated[str | None, _BY_HASH] = None
     """A SentencePiece `tokenizer.model`, or a tokenizer.json with its tokenizer_config.json beside it."""
-    train: TokenizerTraining | None = None
-    imported: bool = False
+    train: Annotated[TokenizerTraining | None, _BY_HASH] = None
+    imported: Annotated[bool, _BY_HASH] = False
     """The one that comes with the model of `start`."""
     bos: bool = True
     """Begin each document with BOS, as Llama tooling does at inference."""
@@ -90,11 +93,11 @@ class Corpus(Section):
     """Text under one name, tokenized into one stream."""
 
     sources: Annotated[list[Source], Field(min_length=1)]
-    size: PositiveCount
+    size: Annotated[PositiveCount, DECIDES_NOTHING]
     """Tokens to train on: an estimate until the corpus is prepared."""
     cut: PositiveCount | None = None
     """Cut longer documents into pieces of at most this many characters, at line ends where possible."""
-    max_damaged: Share = Fraction(1, 10)
+    max_damaged: Annotated[Share, DECIDES_NOTHING] = Fraction(1, 10)
     """Preparation stops where a larger share of the documents is damaged."""
     held_out: HeldOut
-    license: str
+    license: Annotated[str, DECIDES_NOTHING]
