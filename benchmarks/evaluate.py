@@ -20,7 +20,7 @@ from lm_eval.models.huggingface import HFLM
 from runner import Result, Table, calls_in_turns, publish, standard_arguments
 
 from tinyllama.evaluation.language_model import LlamaLM
-from tinyllama.evaluation.scores import Options
+from tinyllama.evaluation.scores import EvaluationOptions
 from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.formats.open import open_model
 
@@ -46,10 +46,10 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     source = open_model(asked.folder)
     model, tokenizer, bos = source.load(), source.tokenizer(), source.adds_bos
-    answers = evaluate_tasks(model, tokenizer, ["commonsense"], asked.data, Options(limit=asked.limit, bos=bos)).answers
-    asks = [
-        (task, answer["question"], *ask) for task in answers for answer in answers[task] for ask in answer["requests"]
-    ]
+    answers = evaluate_tasks(
+        model, tokenizer, ["commonsense"], asked.data, EvaluationOptions(limit=asked.limit, bos=bos)
+    ).answers
+    asks = [(task, answer.question, *ask) for task in answers for answer in answers[task] for ask in answer.requests]
     requests = [Instance("loglikelihood", {}, (context, end), 0) for _, _, context, end in asks]
     ours = LlamaLM(model, tokenizer, bos=bos)
     theirs = HFLM(pretrained=str(asked.folder), device="cpu", dtype="float32", batch_size=1)

@@ -105,7 +105,7 @@ def score_figure(run: RunData) -> Figure | None:
     for model, points in run.by_tokens.items():
         means = []
         for tokens, tasks in points:
-            scores = [result["score"] for result in tasks.values() if isinstance(result, dict) and "score" in result]
+            scores = [result.score for result in tasks.measured.values()]
             if scores:
                 means.append((tokens, 100 * sum(scores) / len(scores)))
         if means:
