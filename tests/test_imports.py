@@ -16,6 +16,7 @@ PACKAGE = Path(tinyllama.__file__).parent
 ORDER = (
     ("errors", "text"),
     ("files", "installation", "layout"),
+    ("record_files",),
     ("hub", "packages"),
     ("recipe",),
     ("plan",),

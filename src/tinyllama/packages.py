@@ -5,7 +5,6 @@ An archive is in the cache complete or not at all, beside a record of its versio
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -17,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import SourceError
-from tinyllama.files import new_directory, sha256_file, write_json
+from tinyllama.files import new_directory, sha256_file
+from tinyllama.record_files import FileRecord, read_record, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _LOG = logging.getLogger("tinyllama")
+_RECORD = "origin.json"
 _TIMEOUT = 300
 """Seconds a client may take."""
 
@@ -47,6 +48,19 @@ class Archive:
     path: Path
     version: str
     sha256: str
+
+
+class ArchiveRecord(FileRecord):
+    """`origin.json` beside an archive in the cache."""
+
+    format: int = 1
+    file: str
+    version: str
+    sha256: str
+
+    def archive(self, folder: Path) -> Archive:
+        """The archive in the folder of this record."""
+        return Archive(folder / self.file, self.version, self.sha256)
 
 
 def cache_folder() -> Path:
@@ -78,9 +92,9 @@ def fetch(package: Package, remedy: str) -> Archive:
             _download(package, beside, remedy)
             found = _only_file(beside, package, remedy)
             version = _version(found, package, remedy)
-            record = {"file": found.name, "version": version, "sha256": sha256_file(found)}
-            write_json(beside / "origin.json", record)
-        archive = Archive(folder / record["file"], record["version"], record["sha256"])
+            record = ArchiveRecord(file=found.name, version=version, sha256=sha256_file(found))
+            write_record(beside / _RECORD, record)
+        archive = record.archive(folder)
     if archive.sha256 != package.sha256:
         _LOG.warning(
             "%s %s (SHA-256 %s…) is not the archive that our figures were measured with: %s (%s…)",
@@ -111,13 +125,12 @@ def debian_files(archive: Archive, folder: str, remedy: str) -> Iterator[tuple[s
 
 def _cached(folder: Path) -> Archive | None:
     try:
-        record = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
-        archive = Archive(folder / record["file"], record["version"], record["sha256"])
+        archive = read_record(ArchiveRecord, folder / _RECORD, SourceError, "it is fetched again").archive(folder)
         if sha256_file(archive.path) == archive.sha256:
             return archive
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, SourceError):
         pass
     _LOG.warning("%s is damaged and is fetched again", folder)
     return None

@@ -74,7 +74,7 @@ def test_datatrove_tokens_are_read_as_the_documents_that_they_were(
     write_datatrove(tmp_path / "00000_unshuffled.ds", documents(tokenizer, bos=False, eos=True), dtype)
     corpus = prepare(tokenizer, tmp_path, "*.ds", "corpus")
     assert sorted(texts_of(corpus, tokenizer)) == sorted(TEXTS)
-    assert corpus.manifest["rejected"] == 0
+    assert corpus.manifest.rejected == 0
 
 
 @pytest.mark.parametrize("chunk", [7, 100, 100_000])
@@ -86,7 +86,7 @@ def test_packed_documents_are_whole_across_files_and_filling_is_no_document(
     write_packed(tmp_path, documents(tokenizer, bos=bos, eos=eos), chunk, fill)
     corpus = prepare(tokenizer, tmp_path, "*.bin", "corpus")
     assert sorted(texts_of(corpus, tokenizer)) == sorted(TEXTS)
-    assert corpus.manifest["kept_aside"] == {}
+    assert corpus.manifest.quarantined == {}
 
 
 def test_megatron_documents_may_be_several_sequences(tokenizer: SentencePieceTokenizer, tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_an_export_is_what_megatron_itself_reads(prepared: Path, tmp_path: Path)
     corpus = open_corpus(prepared / "corpora" / "prose")
     train, _ = write_megatron(corpus, tmp_path / "out")
     found = datasets.IndexedDataset(str(train))
-    stream, facts = corpus.stream("train"), corpus.manifest["splits"]["train"]
-    assert len(found) == len(found.document_indices) - 1 == facts["documents"]
+    stream, split = corpus.stream("train"), corpus.manifest.splits["train"]
+    assert len(found) == len(found.document_indices) - 1 == split.documents
     assert np.concatenate([found[n] for n in range(len(found))]).tolist() == stream.read(0, stream.tokens).tolist()
 
 

@@ -83,9 +83,8 @@ def prepare(  # a command's options
 
 def _facts(corpus: PreparedCorpus) -> dict[str, Any]:
     manifest = corpus.manifest
-    return {"rejected": manifest["rejected"], "kept_aside": manifest["kept_aside"], "sha256": corpus.sha256} | {
-        split: {key: facts[key] for key in ("documents", "tokens", "bytes")}
-        for split, facts in manifest["splits"].items()
+    return {"rejected": manifest.rejected, "quarantined": manifest.quarantined, "sha256": corpus.sha256} | {
+        split: entry.model_dump(exclude={"shards"}) for split, entry in manifest.splits.items()
     }
 
 
@@ -150,7 +149,9 @@ def inspect(
 
     corpus = open_corpus(folder)
     if origin is None:
-        facts = _facts(corpus) | {key: corpus.manifest[key] for key in ("engine", "dtype", "license", "sources")}
+        facts = _facts(corpus) | corpus.manifest.model_dump(
+            mode="json", include={"engine", "dtype", "license", "sources"}
+        )
         print_json(facts) if as_json else _print_table({corpus.name: facts})
         return
     from tinyllama.corpus.reading import find_texts

@@ -62,9 +62,9 @@ def _copy_all(folder: Path, streams: Sequence[tuple[PreparedCorpus, TokenStream]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for corpus, stream in streams:
-            for index, shard in enumerate(corpus.manifest["splits"][TRAIN]["shards"]):
-                copy = folder / f"{shard['sha256']}{SHARD_SUFFIX}"
-                _copy(corpus.folder / shard["file"], copy, shard["sha256"], ended)
+            for index, shard in enumerate(corpus.manifest.splits[TRAIN].shards):
+                copy = folder / f"{shard.sha256}{SHARD_SUFFIX}"
+                _copy(corpus.folder / shard.file, copy, shard.sha256, ended)
                 if ended.is_set():
                     return
                 stream.move(index, copy)

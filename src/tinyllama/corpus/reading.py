@@ -44,14 +44,14 @@ def read_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, split: str, origin:
     """
     from pyarrow import compute, parquet
 
-    made_with = corpus.manifest["request"]["tokenizer"]
+    made_with = corpus.manifest.request.tokenizer
     if tokenizer.sha256 != made_with:
         raise CorpusError(
             f"{corpus.folder}: was tokenized with the tokenizer {made_with[:12]}…, not {tokenizer.sha256[:12]}…; "
             "give the family that it belongs to"
         )
     stream = corpus.stream(split)
-    special = {corpus.manifest["bos_id"], corpus.manifest["eos_id"]}
+    special = {corpus.manifest.bos_id, corpus.manifest.eos_id}
     with parquet.ParquetFile(corpus.folder / index_file(split)) as index:
         for batch in index.iter_batches(columns=["start", "tokens", "bytes", "origin", "part"]):
             for row in batch.filter(compute.match_substring(batch["origin"], origin)).to_pylist():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from tinyllama.errors import CorpusError
+from tinyllama.record_files import FileRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,14 @@ def shard_name(split: str, number: int) -> str:
     return f"{split}-{number:05d}{SHARD_SUFFIX}"
 
 
+class ShardEntry(FileRecord):
+    """A shard: its file, which holds nothing but token ids."""
+
+    file: str
+    tokens: int
+    sha256: str
+
+
 class ShardWriter:
     """Appends token ids to a split's shards and hashes them on the way."""
 
@@ -45,9 +54,12 @@ class ShardWriter:
         self._folder, self._split, self._dtype, self._limit = folder, split, dtype, shard_tokens
         self._file: BinaryIO | None = None
         self._digest = hashlib.sha256()
-        self.shards: list[dict[str, Any]] = []
-        """One entry per shard: file, tokens, sha256."""
+        self._tokens = 0
+        """Tokens in the open shard."""
+        self.shards: list[ShardEntry] = []
+        """Shards that are finished."""
         self.tokens = 0
+        """Tokens in all shards together."""
 
     def append(self, ids: Sequence[int] | NDArray[np.uint32]) -> None:
         """Append ids; a document may continue in the next shard."""
@@ -55,32 +67,34 @@ class ShardWriter:
         while len(values):
             if self._file is None:
                 self._open()
-            room = self._limit - self.shards[-1]["tokens"]
+            room = self._limit - self._tokens
             part, values = values[:room], values[room:]
             self._write(part)
-            if self.shards[-1]["tokens"] == self._limit:
+            if self._tokens == self._limit:
                 self.close()
 
     def _open(self) -> None:
-        name = shard_name(self._split, len(self.shards))
-        self._file = (self._folder / name).open("wb")
-        self._digest = hashlib.sha256()
-        self.shards.append({"file": name, "tokens": 0, "sha256": ""})
+        self._file = (self._folder / self._name).open("wb")
+        self._digest, self._tokens = hashlib.sha256(), 0
 
     def _write(self, part: NDArray[Any]) -> None:
         data = np.ascontiguousarray(part).data
         assert self._file is not None  # noqa: S101  # opened by `append`
         self._file.write(data)
         self._digest.update(data)
-        self.shards[-1]["tokens"] += len(part)
+        self._tokens += len(part)
         self.tokens += len(part)
+
+    @property
+    def _name(self) -> str:
+        return shard_name(self._split, len(self.shards))
 
     def close(self) -> None:
         """Finish the open shard, if any."""
         if self._file is not None:
             self._file.close()
             self._file = None
-            self.shards[-1]["sha256"] = self._digest.hexdigest()
+            self.shards.append(ShardEntry(file=self._name, tokens=self._tokens, sha256=self._digest.hexdigest()))
 
 
 class TokenStream:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.corpus.manifest import CorpusRequest, PreparedCorpus
     from tinyllama.corpus.shards import TokenStream
     from tinyllama.tokenizer.base import Tokenizer
 
@@ -50,26 +50,26 @@ def find_damage(corpus: PreparedCorpus, tokenizer: Tokenizer, samples: int | Non
         tokenizer: the family's.
         samples: look at so many parts of 4,096 documents in each split, and hash small files only; None: at all.
     """
-    if tokenizer.sha256 != corpus.manifest["request"]["tokenizer"]:
+    if tokenizer.sha256 != corpus.manifest.request.tokenizer:
         yield Finding("manifest.json", "the corpus was tokenized with another tokenizer than the family's")
-    for name, facts in corpus.manifest["files"].items():
-        wanted = samples is None or facts["bytes"] <= _SMALL
-        if wanted and sha256_file(corpus.folder / name) != facts["sha256"]:
+    for name, entry in corpus.manifest.files.items():
+        wanted = samples is None or entry.bytes <= _SMALL
+        if wanted and sha256_file(corpus.folder / name) != entry.sha256:
             yield Finding(name, "its SHA-256 differs from the manifest's")
     for split in SPLITS:
-        if corpus.manifest["splits"][split]["documents"]:
+        if corpus.manifest.splits[split].documents:
             yield from _find_in_split(corpus, tokenizer, split, samples)
 
 
 def _find_in_split(corpus: PreparedCorpus, tokenizer: Tokenizer, split: str, samples: int | None) -> Iterator[Finding]:
     from pyarrow import ArrowException, parquet
 
-    facts, stream = corpus.manifest["splits"][split], corpus.stream(split)
+    documents, stream = corpus.manifest.splits[split].documents, corpus.stream(split)
     try:
         with parquet.ParquetFile(corpus.folder / index_file(split)) as index:
             rows = index.metadata.num_rows
-            if rows != facts["documents"]:
-                yield Finding(index_file(split), f"{rows} documents, the manifest has {facts['documents']}")
+            if rows != documents:
+                yield Finding(index_file(split), f"{rows} documents, the manifest has {documents}")
             at = 0
             for batch in _batches(index, samples):
                 expected = at if samples is None else None
@@ -120,19 +120,18 @@ def _find_in_batch(  # noqa: PLR0913, PLR0917  # a batch and all that it is comp
         )
         yield Finding(place(int(outside[0])), problem)
         return
-    request = corpus.manifest["request"]
-    for name, wanted, ends_of in (
-        ("BOS", request["bos"], starts - first),
-        ("EOS", request["eos"], ends - first - 1),
+    manifest, request = corpus.manifest, corpus.manifest.request
+    for name, index, wanted, ends_of in (
+        ("BOS", manifest.bos_id, request.bos, starts - first),
+        ("EOS", manifest.eos_id, request.eos, ends - first - 1),
     ):
-        index = corpus.manifest[f"{name.lower()}_id"]
-        if corpus.manifest["bos_id"] == corpus.manifest["eos_id"]:
+        if manifest.bos_id == manifest.eos_id:
             continue  # one id for both: it stands at either end
         stray = _difference(np.flatnonzero(ids == index), ends_of if wanted else ends_of[:0])
         if len(stray):
             problem = f"{name} is missing at an end of a document, or stands inside one, {len(stray)} times"
             yield Finding(place(int(stray[0])), problem)
-    overhead = request["bos"] + request["eos"]
+    overhead = request.bos + request.eos
     for row in np.flatnonzero(tokens <= overhead).tolist():
         yield Finding(f"{split}: {batch['origin'][row]}", "the document is empty")
     for row in np.linspace(0, len(starts) - 1, _DECODED).astype(int).tolist():
@@ -150,9 +149,9 @@ def _find_in_text(  # noqa: PLR0913, PLR0917  # a document and what it is compar
     batch: dict[str, list[Any]],
     row: int,
     ids: NDArray[np.int64],
-    request: dict[str, Any],
+    request: CorpusRequest,
 ) -> Iterator[Finding]:
-    plain = ids[int(request["bos"]) : len(ids) - int(request["eos"])].tolist()
+    plain = ids[int(request.bos) : len(ids) - int(request.eos)].tolist()
     text = tokenizer.decode(plain)
     if not can_spell(text, batch["bytes"][row]):
         problem = f"its ids spell {len(text.encode())} bytes of text, the record has {batch['bytes'][row]}"

@@ -6,23 +6,25 @@ What comes out depends on the tasks' order alone, never on which worker did them
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from tinyllama.corpus.index import index_file, index_schema
-from tinyllama.corpus.manifest import SPLITS
-from tinyllama.corpus.shards import SHARD_TOKENS, shard_name
+from tinyllama.corpus.manifest import SPLITS, SplitEntry
+from tinyllama.corpus.shards import SHARD_TOKENS, ShardEntry, shard_name
 from tinyllama.errors import CorpusError
-from tinyllama.files import fsync_path, sha256_file, unique_mark, write_json
+from tinyllama.files import fsync_path, sha256_file, unique_mark
 from tinyllama.prepare.task import FILES, REJECTED, task_folder
+from tinyllama.record_files import read_record, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
+
+    from tinyllama.prepare.task import TaskResult
 
 _CHUNK = 1 << 20
 _INDEX_ROWS = 1 << 16
@@ -46,22 +48,22 @@ class Shard(NamedTuple):
 
 
 def plan_shards(
-    work: Path, results: Sequence[dict[str, Any]], dtype: np.dtype[Any], shard_tokens: int = SHARD_TOKENS
+    work: Path, results: Sequence[TaskResult], dtype: np.dtype[Any], shard_tokens: int = SHARD_TOKENS
 ) -> dict[str, list[Shard]]:
     """The shards of each split: the tasks' tokens one after another, cut every `shard_tokens`."""
     return {split: list(_shards(work, results, split, dtype.itemsize, shard_tokens)) for split in SPLITS}
 
 
-def _shards(work: Path, results: Sequence[dict[str, Any]], split: str, item: int, shard_tokens: int) -> Iterator[Shard]:
+def _shards(work: Path, results: Sequence[TaskResult], split: str, item: int, shard_tokens: int) -> Iterator[Shard]:
     pieces: list[Piece] = []
     room, number = shard_tokens, 0
     for index, result in enumerate(results):
-        for shard in result["splits"][split]["shards"]:
+        for shard in result.splits[split].shards:
             done = 0
-            while done < shard["tokens"]:
-                here = min(room, shard["tokens"] - done)
-                file = task_folder(work, index) / shard["file"]
-                pieces.append(Piece(file, done * item, here * item, shard["sha256"]))
+            while done < shard.tokens:
+                here = min(room, shard.tokens - done)
+                file = task_folder(work, index) / shard.file
+                pieces.append(Piece(file, done * item, here * item, shard.sha256))
                 done, room = done + here, room - here
                 if not room:
                     yield Shard(shard_name(split, number), tuple(pieces))
@@ -93,7 +95,7 @@ def write_shard(work: Path, shard: Shard, item: int) -> None:
         flushed.result()
     tokens = sum(piece.bytes for piece in shard.pieces) // item
     beside.replace(work / shard.file)
-    write_json(_facts(work, shard), {"file": shard.file, "tokens": tokens, "sha256": hashed.result()})
+    write_record(_entry_file(work, shard), ShardEntry(file=shard.file, tokens=tokens, sha256=hashed.result()))
 
 
 def _check_pieces(path: Path, shard: Shard, work: Path) -> None:
@@ -130,22 +132,26 @@ def _chunks(size: int) -> Iterator[int]:
     return (min(_CHUNK, size - start) for start in range(0, size, _CHUNK))
 
 
-def finished_shard(work: Path, shard: Shard) -> dict[str, Any] | None:
-    """File, tokens and SHA-256 of a shard, or None if it is not done."""
-    if not (work / shard.file).is_file() or not _facts(work, shard).is_file():
+def finished_shard(work: Path, shard: Shard) -> ShardEntry | None:
+    """The manifest's entry of a shard in the work folder, or None if it is not done.
+
+    Raises:
+        CorpusError: the entry cannot be used; the message names the file and the key.
+    """
+    entry = _entry_file(work, shard)
+    if not (work / shard.file).is_file() or not entry.is_file():
         return None
-    facts: dict[str, Any] = json.loads(_facts(work, shard).read_text(encoding="utf-8"))
-    return facts
+    return read_record(ShardEntry, entry, CorpusError, f"delete {work} and prepare the corpus again")
 
 
-def _facts(work: Path, shard: Shard) -> Path:
+def _entry_file(work: Path, shard: Shard) -> Path:
     return work / f"{shard.file}.json"
 
 
 def assemble(
-    work: Path, results: Sequence[dict[str, Any]], dtype: np.dtype[Any], folder: Path, workers: int
-) -> dict[str, dict[str, Any]]:
-    """Write shards, the index of each split and what the tasks kept aside into a folder.
+    work: Path, results: Sequence[TaskResult], dtype: np.dtype[Any], folder: Path, workers: int
+) -> dict[str, SplitEntry]:
+    """Write the shards, the index of each split and the quarantine of all tasks into a folder.
 
     Args:
         work: where the tasks' folders are; shards are made there first, so that a finished one is kept.
@@ -161,7 +167,7 @@ def assemble(
         CorpusError: see `write_shard`.
     """
     shards = plan_shards(work, results, dtype)
-    parts = {split: [result["splits"][split] for result in results] for split in SPLITS}
+    parts = {split: [result.splits[split] for result in results] for split in SPLITS}
     with ThreadPoolExecutor(workers) as threads:
         writing = [
             threads.submit(write_shard, work, shard, dtype.itemsize) for split in SPLITS for shard in shards[split]
@@ -170,10 +176,15 @@ def assemble(
             _write_index(work, parts[split], split, folder / index_file(split))
         for written in writing:
             written.result()
-    entries: dict[str, dict[str, Any]] = {}
+    entries: dict[str, SplitEntry] = {}
     for split in SPLITS:
-        entries[split] = {key: sum(part[key] for part in parts[split]) for key in ("documents", "tokens", "bytes")}
-        entries[split]["shards"] = [finished_shard(work, shard) for shard in shards[split]]
+        finished = [finished_shard(work, shard) for shard in shards[split]]
+        entries[split] = SplitEntry(
+            documents=sum(part.documents for part in parts[split]),
+            tokens=sum(part.tokens for part in parts[split]),
+            bytes=sum(part.bytes for part in parts[split]),
+            shards=tuple(entry for entry in finished if entry is not None),
+        )
         for shard in shards[split]:
             (work / shard.file).replace(folder / shard.file)
     for name in (REJECTED, FILES):
@@ -184,7 +195,7 @@ def assemble(
     return entries
 
 
-def _write_index(work: Path, parts: Sequence[dict[str, Any]], split: str, target: Path) -> None:
+def _write_index(work: Path, parts: Sequence[SplitEntry], split: str, target: Path) -> None:
     """The tasks' indices as one, in groups of `_INDEX_ROWS` rows whatever the tasks' sizes."""
     import pyarrow as pa
     from pyarrow import compute, parquet
@@ -196,7 +207,7 @@ def _write_index(work: Path, parts: Sequence[dict[str, Any]], split: str, target
             table = parquet.read_table(task_folder(work, index) / index_file(split), partitioning=None)
             table = table.set_column(0, "start", compute.add(table["start"], start))
             pending = pa.concat_tables([pending, table]).combine_chunks()
-            start += part["tokens"]
+            start += part.tokens
             while len(pending) >= _INDEX_ROWS:
                 writer.write_table(pending.slice(0, _INDEX_ROWS), row_group_size=_INDEX_ROWS)
                 pending = pending.slice(_INDEX_ROWS).combine_chunks()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tinyllama.recipe import Corpus
-    from tinyllama.sources.documents import Task
+    from tinyllama.sources.documents import ReadTask
 
 _log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ _COPIES = 2
 """Tokens are on the disk twice while tasks become shards."""
 
 
-def check_space(corpus: Corpus, name: str, tasks: Sequence[Task], folder: Path) -> None:
+def check_space(corpus: Corpus, name: str, tasks: Sequence[ReadTask], folder: Path) -> None:
     """Refuse a corpus that the disk surely has no room for.
 
     Args:
@@ -50,7 +50,7 @@ def check_space(corpus: Corpus, name: str, tasks: Sequence[Task], folder: Path) 
         raise CorpusError(text)
 
 
-def _needed(corpus: Corpus, task: Task) -> float:
+def _needed(corpus: Corpus, task: ReadTask) -> float:
     text = task.text_bytes
     if (limit := corpus.sources[task.source].limit) is not None:
         text = min(text, limit)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import shutil
 from importlib.util import find_spec
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from tinyllama.corpus.manifest import open_corpus
+from tinyllama.corpus.manifest import CorpusRequest, open_corpus
 from tinyllama.errors import UserError
 from tinyllama.files import sha256_json, write_atomic
 from tinyllama.installation import install_hint
 from tinyllama.prepare.cluster.queue import job_name, running_jobs
 from tinyllama.prepare.disk_space import check_space
 from tinyllama.prepare.job import Preparation, present_corpus, remove_leftovers, work_folder
-from tinyllama.prepare.task import Counts, Settings
+from tinyllama.prepare.task import Counts, TaskSettings
 from tinyllama.prepare.workers import available_cores, run_tasks
+from tinyllama.recipe.classification import without_absent
 from tinyllama.sources.documents import TASK_BYTES, plan_tasks
 from tinyllama.tokenizer.bulk import open_engine
 
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from pydantic import JsonValue
+
     from tinyllama.corpus.manifest import PreparedCorpus
-    from tinyllama.recipe import Corpus, Recipe
-    from tinyllama.sources.documents import Task
+    from tinyllama.recipe import Recipe
+    from tinyllama.sources.documents import ReadTask
     from tinyllama.sources.rejected import Rejected
     from tinyllama.tokenizer.base import Tokenizer
     from tinyllama.tokenizer.bulk import Engine
@@ -83,7 +86,7 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # each is named where it is calle
         UserError: a cluster or what its executor needs is not there, or other jobs prepare the corpus.
     """
     corpus = recipe.corpora[name]
-    request = _request(recipe, corpus, tokenizer)
+    request = corpus_request(recipe, name, tokenizer.sha256)
     remove_leftovers(folder)
     present = present_corpus(folder, request)
     if present is not None:
@@ -93,8 +96,12 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # each is named where it is calle
     tasks = plan_tasks(corpus, root, skipped.append, name=name)
     engine, work = open_engine(tokenizer), work_folder(folder)
     check_space(corpus, name, tasks, folder)
-    _claim(work, sha256_json([request, engine.name, options.exact_all, *tasks_identity(tasks)]), options.executor)
-    settings = Settings(corpus, name, recipe.tokenizer.bos, recipe.tokenizer.eos, work, options.exact_all)
+    _claim(
+        work,
+        sha256_json([request.model_dump(mode="json"), engine.name, options.exact_all, *tasks_identity(tasks)]),
+        options.executor,
+    )
+    settings = TaskSettings(corpus, name, recipe.tokenizer.bos, recipe.tokenizer.eos, work, options.exact_all)
     preparation = Preparation(settings, tasks, tokenizer, engine.name, folder.absolute(), request, skipped)
     if options.executor == "local":
         _prepare_here(preparation, engine, options.workers or _workers_worth(tasks), progress)
@@ -128,12 +135,12 @@ def _prepare_on_cluster(preparation: Preparation, options: PrepareOptions, progr
         prepare_on_slurm(preparation, options.workers, progress, dict(options.sbatch), options.say)
 
 
-def tasks_identity(tasks: Sequence[Task]) -> list[Any]:
+def tasks_identity(tasks: Sequence[ReadTask]) -> list[JsonValue]:
     """What makes the results of tasks worth keeping: the same files, unchanged, in the same tasks."""
-    return [[task.source, [[file.place, file.bytes, file.version] for file in task.files]] for task in tasks]
+    return [[task.source, [[file.location, file.bytes, file.version] for file in task.files]] for task in tasks]
 
 
-def _workers_worth(tasks: Sequence[Task]) -> int:
+def _workers_worth(tasks: Sequence[ReadTask]) -> int:
     """As many processes as there are cores, but none that would take longer to start than to do its part."""
     return min(available_cores(), 1 + sum(task.text_bytes for task in tasks) // TASK_BYTES)
 
@@ -163,13 +170,16 @@ def _claim(work: Path, identity: str, executor: Executor) -> None:
             partial.unlink(missing_ok=True)
 
 
-def _request(recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer) -> dict[str, Any]:
-    """What decides a prepared corpus: another request makes another corpus."""
-    return {
-        "sources": [source.model_dump(mode="json") for source in corpus.sources],
-        "cut": corpus.cut,
-        "held_out": corpus.held_out.model_dump(mode="json"),
-        "tokenizer": tokenizer.sha256,
-        "bos": recipe.tokenizer.bos,
-        "eos": recipe.tokenizer.eos,
-    }
+def corpus_request(recipe: Recipe, name: str, tokenizer: str) -> CorpusRequest:
+    """What decides the content of a recipe's corpus.
+
+    A key of the recipe that has the value which its absence means is left out, so that a corpus which was prepared
+    before there was such a key stays valid.
+
+    Args:
+        recipe: the recipe.
+        name: the corpus's name in it.
+        tokenizer: SHA-256 of the family's tokenizer.
+    """
+    keys = without_absent(recipe.corpora[name]) | without_absent(recipe.tokenizer) | {"tokenizer": tokenizer}
+    return CorpusRequest.model_validate(keys)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
 from tinyllama.corpus.index import INDEX_COLUMNS, index_file, index_schema
-from tinyllama.corpus.manifest import HELD_OUT, SPLITS, TRAIN
+from tinyllama.corpus.manifest import HELD_OUT, SPLITS, TRAIN, SplitEntry
 from tinyllama.corpus.shards import SHARD_SUFFIX, ShardWriter, token_dtype
 from tinyllama.errors import CorpusError
-from tinyllama.files import new_directory, unique_mark, write_json
+from tinyllama.files import new_directory, unique_mark
 from tinyllama.prepare.held_out import is_held_out
+from tinyllama.prepare.legacy import TASK_FORMAT_0, upgraded_result
+from tinyllama.record_files import FileRecord, parse_record, read_object, write_record
 from tinyllama.sources.documents import read_task, utf8_bytes
 from tinyllama.sources.rejected import Quarantine
 from tinyllama.tokenizer.bulk import CheckedEncoder
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tinyllama.recipe import Corpus
-    from tinyllama.sources.documents import Document, Task
+    from tinyllama.sources.documents import Document, ReadTask
     from tinyllama.tokenizer.base import Tokenizer
     from tinyllama.tokenizer.bulk import Encoded, Engine
 
@@ -56,8 +58,34 @@ class Counts(NamedTuple):
         return Counts(*(mine + its for mine, its in zip(self, other, strict=True)))
 
 
+class TaskResult(FileRecord):
+    """`task.json`: what a finished task wrote."""
+
+    FORMAT: ClassVar[int] = 1
+
+    format: int = FORMAT
+    splits: dict[str, SplitEntry]
+    quarantined: dict[str, int]
+    """Entries in the task's `rejected.jsonl`, by kind."""
+    checked: int
+    """Documents whose ids were compared with those of the tokenizer's own library."""
+    input_bytes: int
+    """Size of the source files."""
+
+    @property
+    def counts(self) -> Counts:
+        """What the task did."""
+        parts = self.splits.values()
+        return Counts(
+            documents=sum(part.documents for part in parts),
+            bytes=sum(part.bytes for part in parts),
+            tokens=sum(part.tokens for part in parts),
+            read=self.input_bytes,
+        )
+
+
 @dataclass(frozen=True)
-class Settings:
+class TaskSettings:
     """What all tasks of a preparation share."""
 
     corpus: Corpus
@@ -74,23 +102,25 @@ def task_folder(work: Path, index: int) -> Path:
     return work / f"{_TASK}{index:06d}"
 
 
-def finished_task(work: Path, index: int) -> dict[str, Any] | None:
-    """The result of a task, or None if it is not done."""
-    path = task_folder(work, index) / RESULT
-    result: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return result
+def finished_task(work: Path, index: int) -> TaskResult | None:
+    """The result of a task, or None if it is not done.
+
+    Raises:
+        CorpusError: the result cannot be used; the message names the file and the key.
+    """
+    path, remedy = task_folder(work, index) / RESULT, f"delete {work} and prepare the corpus again"
+    try:
+        value = read_object(path, CorpusError, remedy)
+    except FileNotFoundError:
+        return None
+    if value.get("format", TASK_FORMAT_0) == TASK_FORMAT_0:
+        value = upgraded_result(value, TaskResult.FORMAT)
+    return parse_record(TaskResult, value, path, CorpusError, remedy)
 
 
 def finished_tasks(work: Path) -> set[int]:
     """Which tasks are done; one look, however many there are."""
     return {int(folder.name.removeprefix(_TASK)) for folder in work.glob(f"{_TASK}*")}
-
-
-def task_counts(result: dict[str, Any]) -> Counts:
-    """What a task that is done has done."""
-    parts = result["splits"].values()
-    documents, size, tokens = (sum(part[key] for part in parts) for key in ("documents", "bytes", "tokens"))
-    return Counts(documents, size, tokens, result["input_bytes"])
 
 
 class _Split:
@@ -119,8 +149,8 @@ class _Split:
             at, self._bytes = end, self._bytes + size
         self.writer.append(stream)
 
-    def finish(self) -> dict[str, Any]:
-        """Close the tokens, write the index, and tell the counts."""
+    def finish(self) -> SplitEntry:
+        """Close the tokens, write the index, and return the counts."""
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -128,17 +158,14 @@ class _Split:
         columns = list(zip(*self._rows, strict=True)) or [()] * len(INDEX_COLUMNS)
         table = pa.table(dict(zip(INDEX_COLUMNS, columns, strict=True)), schema=index_schema())
         parquet.write_table(table, self._folder / index_file(self._name), compression="zstd")
-        return {
-            "documents": len(self._rows),
-            "tokens": self.writer.tokens,
-            "bytes": self._bytes,
-            "shards": self.writer.shards,
-        }
+        return SplitEntry(
+            documents=len(self._rows), tokens=self.writer.tokens, bytes=self._bytes, shards=tuple(self.writer.shards)
+        )
 
 
 def run_task(  # noqa: PLR0913, PLR0917  # the stations of a task
-    settings: Settings,
-    task: Task,
+    settings: TaskSettings,
+    task: ReadTask,
     index: int,
     tokenizer: Tokenizer,
     engine: Engine,
@@ -173,16 +200,16 @@ def run_task(  # noqa: PLR0913, PLR0917  # the stations of a task
             progress(counts)
         with (beside / FILES).open("w", encoding="utf-8") as files:
             for file in task.files:
-                facts = {"file": file.origin, "bytes": file.bytes, "fingerprint": file.fingerprint()}
-                files.write(json.dumps(facts, ensure_ascii=False) + "\n")
-        result = {
-            "splits": {name: split.finish() for name, split in splits.items()},
-            "kept_aside": dict(quarantine.counts),
-            "checked": encoder.checked,
-            "input_bytes": task.size,
-        }
-        write_json(beside / RESULT, result)
-    progress(task_counts(result))
+                line = {"file": file.origin, "bytes": file.bytes, "fingerprint": file.fingerprint()}
+                files.write(json.dumps(line, ensure_ascii=False) + "\n")
+        result = TaskResult(
+            splits={name: split.finish() for name, split in splits.items()},
+            quarantined=dict(quarantine.counts),
+            checked=encoder.checked,
+            input_bytes=task.size,
+        )
+        write_record(beside / RESULT, result)
+    progress(result.counts)
 
 
 def _within(encoded: Encoded, tokenizer: Tokenizer) -> Encoded:
@@ -193,7 +220,7 @@ def _within(encoded: Encoded, tokenizer: Tokenizer) -> Encoded:
 
 
 def _add_batch(
-    settings: Settings, batch: list[Document], encoded: Encoded, splits: dict[str, _Split], counts: Counts
+    settings: TaskSettings, batch: list[Document], encoded: Encoded, splits: dict[str, _Split], counts: Counts
 ) -> Counts:
     """Append a batch to its splits, and count it on."""
     added: dict[str, list[tuple[Document, int, NDArray[np.uint32]]]] = {split: [] for split in splits}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
 
 from tinyllama.errors import CorpusError
-from tinyllama.files import sha256_file, write_atomic, write_json
+from tinyllama.files import sha256_file, write_atomic
+from tinyllama.recipe.classification import without_absent
+from tinyllama.record_files import FileRecord, read_record, write_record
 from tinyllama.sources.documents import read_documents
 from tinyllama.tokenizer.chat_template import TEMPLATE_FILE, read_chat_template
 from tinyllama.tokenizer.convert import write_tokenizer_json
@@ -24,6 +27,21 @@ if TYPE_CHECKING:
 
 TRAINING_CHARACTERS = 100_000_000
 """How much of each corpus a tokenizer is trained on at most: the first characters in reading order."""
+
+
+_ORIGIN = "origin.json"
+
+
+class TokenizerOrigin(FileRecord):
+    """`origin.json`: where a family's tokenizer came from, and its files."""
+
+    format: int = 1
+    origin: dict[str, JsonValue]
+    """What decides the tokenizer, as the recipe states it."""
+    version: str
+    """Where it came from, in words."""
+    sha256: dict[str, str]
+    """SHA-256 of each of its files, by name."""
 
 
 def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[[Rejected], None]) -> Tokenizer:
@@ -49,7 +67,7 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
     if not _is_valid(folder, origin):
         files, version = _make_files(recipe, folder, root, reject)
         # Nothing of another kind of tokenizer may stay: a tokenizer.model would be opened before a tokenizer.json.
-        for earlier in [folder / "origin.json", folder / TEMPLATE_FILE, *folder.glob("tokenizer*")]:
+        for earlier in [folder / _ORIGIN, folder / TEMPLATE_FILE, *folder.glob("tokenizer*")]:
             earlier.unlink(missing_ok=True)
         for name, data in files.items():
             write_atomic(folder / name, data)
@@ -57,7 +75,7 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
         if model_file.name == "tokenizer.model":
             write_tokenizer_json(model_file, folder / "tokenizer.json")
         hashes = {path.name: sha256_file(path) for path in folder.glob("tokenizer*")}
-        write_json(folder / "origin.json", {"origin": origin, "version": version, "sha256": hashes})
+        write_record(folder / _ORIGIN, TokenizerOrigin(origin=origin, version=version, sha256=hashes))
     tokenizer = open_tokenizer(folder)
     fits = tokenizer.vocab_size == recipe.model.vocab_size
     if not fits and not (recipe.tokenizer.imported and tokenizer.vocab_size < recipe.model.vocab_size):
@@ -68,7 +86,7 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
     return tokenizer
 
 
-def _origin(recipe: Recipe, folder: Path, root: Path) -> dict[str, Any]:
+def _origin(recipe: Recipe, folder: Path, root: Path) -> dict[str, JsonValue]:
     """What decides the tokenizer, to compare with what is there."""
     settings = recipe.tokenizer
     if settings.builtin is not None:
@@ -82,17 +100,20 @@ def _origin(recipe: Recipe, folder: Path, root: Path) -> dict[str, Any]:
         return {"imported": open_tokenizer(imported_folder(folder)).sha256}
     training = _training(recipe)
     corpora = {name: recipe.corpora[name] for name in training.corpora or recipe.corpora}
-    texts = {name: corpus.model_dump(mode="json", include={"sources"}) for name, corpus in corpora.items()}
-    return {"train": training.model_dump(mode="json"), "corpora": texts}
+    texts: dict[str, JsonValue] = {
+        name: {"sources": [without_absent(source) for source in corpus.sources]} for name, corpus in corpora.items()
+    }
+    return {"train": without_absent(training), "corpora": texts}
 
 
-def _is_valid(folder: Path, origin: dict[str, Any]) -> bool:
+def _is_valid(folder: Path, origin: dict[str, JsonValue]) -> bool:
     """Whether the folder holds an undamaged tokenizer of this origin."""
     try:
-        record = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
-        hashes: dict[str, str] = record["sha256"]
-        return record["origin"] == origin and all(hashes[name] == sha256_file(folder / name) for name in hashes)
-    except (OSError, ValueError, KeyError, TypeError):
+        record = read_record(TokenizerOrigin, folder / _ORIGIN, CorpusError, "the tokenizer is made again")
+        return record.origin == origin and all(
+            sha256 == sha256_file(folder / name) for name, sha256 in record.sha256.items()
+        )
+    except (OSError, CorpusError):
         return False
 
 

@@ -56,7 +56,7 @@ class Document:
     """Index of this piece in its group."""
 
 
-class Task(NamedTuple):
+class ReadTask(NamedTuple):
     """A part of a corpus that can be read by itself."""
 
     source: int
@@ -92,7 +92,7 @@ def read_documents(corpus: Corpus, root: Path, reject: Reject, *, name: str = ""
         yield from read_task(corpus, task, reject)
 
 
-def plan_tasks(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") -> list[Task]:
+def plan_tasks(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") -> list[ReadTask]:
     """Divide a corpus into tasks; what they are depends on its files and their sizes alone.
 
     Args:
@@ -109,11 +109,11 @@ def plan_tasks(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") ->
     finder, tasks = FileFinder(root, name, reject), []
     for index, source in enumerate(corpus.sources):
         if source.builtin is not None:
-            tasks.append(Task(index, ()))
+            tasks.append(ReadTask(index, ()))
             continue
         files = finder.find(source)
         # A limit counts over all files of its source, so they are one task.
-        tasks += [Task(index, group) for group in _groups(files, None if source.limit else TASK_BYTES)]
+        tasks += [ReadTask(index, group) for group in _groups(files, None if source.limit else TASK_BYTES)]
     return tasks
 
 
@@ -130,7 +130,7 @@ def _groups(files: list[SourceFile], limit: int | None) -> Iterator[tuple[Source
         yield tuple(group)
 
 
-def read_task(corpus: Corpus, task: Task, reject: Reject, tokenizer: Tokenizer | None = None) -> Iterator[Document]:
+def read_task(corpus: Corpus, task: ReadTask, reject: Reject, tokenizer: Tokenizer | None = None) -> Iterator[Document]:
     """The documents of a task, in order.
 
     What `where` does not keep is left out, `limit` stops after the whole document that reaches that many
@@ -218,10 +218,10 @@ def _read_file(
                 yield from _accept(opened.read(), file.origin, file.origin, reject)
                 return
             for record in read_records(opened, suffix, {source.text_field, *(keep.fields if keep else ())}):
-                yield from _accept_record(record, file.origin + record.place, source.text_field, keep, reject)
+                yield from _accept_record(record, file.origin + record.location, source.text_field, keep, reject)
     except OSError as error:
-        if is_url(file.place):  # a network that fails now may work later: nothing may be lost by it
-            raise SourceError(f"{file.place}: reading failed ({error}); run the same command again") from error
+        if is_url(file.location):  # a network that fails now may work later: nothing may be lost by it
+            raise SourceError(f"{file.location}: reading failed ({error}); run the same command again") from error
         reject(Rejected(file.origin, f"the file cannot be read: {error.strerror or error}", ""))
 
 

@@ -44,7 +44,7 @@ _SECONDS = 5
 class SourceFile:
     """A file of a source, as it was found."""
 
-    place: str
+    location: str
     """An absolute path or a URL."""
     origin: str
     """How records name it: relative to the recipe's root where it lies below that."""
@@ -63,11 +63,11 @@ class SourceFile:
         Raises:
             OSError: it cannot be opened.
         """
-        if not is_url(self.place):
-            return Path(self.place).open("rb")
+        if not is_url(self.location):
+            return Path(self.location).open("rb")
         import fsspec  # takes a while, and most corpora are local
 
-        opened: BinaryIO = fsspec.open(self.place, "rb").open()
+        opened: BinaryIO = fsspec.open(self.location, "rb").open()
         return opened
 
     def fingerprint(self) -> str:
@@ -121,13 +121,13 @@ class FileFinder:
                 f"{f'corpus {self._name}: ' if self._name else ''}no file matches {pattern!r}{where}; correct `files`, "
                 "put the data there, or run the command from the folder that holds it"
             )
-        return list(self._readable(sorted(found, key=lambda file: file.place), source))
+        return list(self._readable(sorted(found, key=lambda file: file.location), source))
 
     def _readable(self, files: list[SourceFile], source: Source) -> Iterator[SourceFile]:
         settings = json.dumps([source.text_field, source.where])
         for file in files:
-            path = PurePosixPath(file.place)
-            key = (file.place if is_url(file.place) else str(Path(file.place).resolve()), settings)
+            path = PurePosixPath(file.location)
+            key = (file.location if is_url(file.location) else str(Path(file.location).resolve()), settings)
             if key in self._seen:
                 reason = "this file was already read for this corpus, under another name or source"
                 self._reject(Rejected(file.origin, reason, "", "skipped"))
@@ -191,9 +191,9 @@ def _find_remote(pattern: str) -> list[SourceFile]:
     ]
 
 
-def _remote_file(place: str, facts: dict[str, Any]) -> SourceFile:
+def _remote_file(location: str, facts: dict[str, Any]) -> SourceFile:
     version = next((str(facts[key]) for key in ("ETag", "etag", "blob_id", "sha256", "mtime") if facts.get(key)), "")
-    return SourceFile(place, place, int(facts.get("size") or 0), version)
+    return SourceFile(location, location, int(facts.get("size") or 0), version)
 
 
 def _refusal(pattern: str, error: Exception) -> str:

@@ -27,7 +27,7 @@ _ROWS = 256
 class Record(NamedTuple):
     """One record of a file, or what was found in its place."""
 
-    place: str
+    location: str
     """Inside the file: `:line`, `#row`, or nothing where the whole file is meant."""
     fields: dict[str, Any]
     problem: str = ""
@@ -85,16 +85,16 @@ def _read_json_lines(chunks: Iterator[bytes]) -> Iterator[Record]:
         yield Record("", {}, f"damaged or cut off; what follows line {number} is lost: {error}")
 
 
-def _parse(line: bytes, place: str) -> Record:
+def _parse(line: bytes, location: str) -> Record:
     try:
         fields = _JSON.decode(line.decode())
     except UnicodeDecodeError as error:
-        return Record(place, {}, f"not valid UTF-8 at byte {error.start} of the line", line)
+        return Record(location, {}, f"not valid UTF-8 at byte {error.start} of the line", line)
     except (ValueError, RecursionError) as error:
-        return Record(place, {}, f"not usable JSON: {error}", line)
+        return Record(location, {}, f"not usable JSON: {error}", line)
     if not isinstance(fields, dict):
-        return Record(place, {}, f"a JSON {type(fields).__name__} where an object with a text field belongs", line)
-    return Record(place, fields)
+        return Record(location, {}, f"a JSON {type(fields).__name__} where an object with a text field belongs", line)
+    return Record(location, fields)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -178,8 +178,8 @@ def _columns(present: Iterable[str], names: set[str]) -> list[str]:
 def _rows(batch: RecordBatch, first: int) -> Iterator[Record]:
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     for row in range(batch.num_rows):
-        place = f"#{first + row}"
+        location = f"#{first + row}"
         try:
-            yield Record(place, {name: column[row].as_py() for name, column in columns.items()})
+            yield Record(location, {name: column[row].as_py() for name, column in columns.items()})
         except UnicodeDecodeError as error:
-            yield Record(place, {}, f"not valid UTF-8 at byte {error.start}", error.object)
+            yield Record(location, {}, f"not valid UTF-8 at byte {error.start}", error.object)

@@ -134,7 +134,7 @@ def _read_indexed(file: SourceFile, ends: NDArray[np.int64], dtype: np.dtype[Any
 
 def _datatrove_index(file: SourceFile) -> tuple[NDArray[np.int64], np.dtype[Any]]:
     """Ends of the documents; the width of an id follows from the size of the file."""
-    index = _beside(file, f"{file.place}.index")
+    index = _beside(file, f"{file.location}.index")
     ends = np.frombuffer(_read_index(index, file), "<u8").astype(np.int64)
     width = file.bytes // int(ends[-1]) if len(ends) and ends[-1] else 2
     return ends, np.dtype("<u4" if width == 4 else "<u2")
@@ -142,7 +142,7 @@ def _datatrove_index(file: SourceFile) -> tuple[NDArray[np.int64], np.dtype[Any]
 
 def _megatron_index(file: SourceFile) -> tuple[NDArray[np.int64], np.dtype[Any]]:
     """Ends of the documents, each of which may be several sequences."""
-    index = _beside(file, f"{file.place.removesuffix('.bin')}.idx")
+    index = _beside(file, f"{file.location.removesuffix('.bin')}.idx")
     data = _read_index(index, file)
     fixed = struct.calcsize("<9sQBQQ")
     if len(data) < fixed or data[:9] != MEGATRON_HEADER:
@@ -213,7 +213,7 @@ def _packed_ids(file: SourceFile) -> NDArray[np.int64]:
 
 def _neighbor(file: SourceFile, step: int) -> SourceFile | None:
     """The packed file before or after one, if it is there: its name has the next number."""
-    name = _PACKED_NAME.fullmatch(file.place)
+    name = _PACKED_NAME.fullmatch(file.location)
     number = int(name[2]) + step if name else -1
     if name is None or number < 0:
         return None
@@ -225,9 +225,13 @@ def _neighbor(file: SourceFile, step: int) -> SourceFile | None:
     return found
 
 
-def _beside(file: SourceFile, place: str) -> SourceFile:
+def _beside(file: SourceFile, location: str) -> SourceFile:
     """A file in the same folder."""
-    return replace(file, place=place, origin=PurePosixPath(file.origin).with_name(PurePosixPath(place).name).as_posix())
+    return replace(
+        file,
+        location=location,
+        origin=PurePosixPath(file.origin).with_name(PurePosixPath(location).name).as_posix(),
+    )
 
 
 def _read_index(index: SourceFile, file: SourceFile) -> bytes:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tinyllama import errors
-from tinyllama.files import write_json
 from tinyllama.prepare.task import Counts, finished_tasks
+from tinyllama.record_files import FileRecord, read_record, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,6 +18,14 @@ if TYPE_CHECKING:
 
 _SECONDS = 2.0
 """Between two looks; a listing of a large shared folder is not free."""
+
+
+class JobError(FileRecord):
+    """An error of ours that ended a job."""
+
+    kind: str
+    """Name of its class in `tinyllama.errors`."""
+    text: str
 
 
 class FinishedTasks:
@@ -76,15 +83,15 @@ def recorded(logs: Path, job: str) -> Iterator[None]:
     try:
         yield
     except errors.TinyLlamaError as error:
-        write_json(_errors(logs) / f"{job}.json", {"kind": type(error).__name__, "text": str(error)})
+        write_record(_errors(logs) / f"{job}.json", JobError(kind=type(error).__name__, text=str(error)))
         raise
 
 
 def raise_recorded(logs: Path) -> None:
     """Raise the first error of ours that a job of a launch failed of, if there is one."""
     for path in sorted(_errors(logs).glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        raise getattr(errors, record["kind"])(record["text"])
+        record = read_record(JobError, path, errors.WorkerLostError, "see the jobs' logs beside it")
+        raise getattr(errors, record.kind)(record.text)
 
 
 def _errors(logs: Path) -> Path:

@@ -29,6 +29,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+class BuiltinVersion(NamedTuple):
+    """Which edition of a builtin source's text is read, for a manifest."""
+
+    version: str
+    sha256: str
+    license: str
+
+
 class RawText(NamedTuple):
     """A text as it was found, before anyone has checked it."""
 
@@ -76,7 +84,7 @@ def read_builtin(name: str) -> Iterator[RawText]:
     return source.read()
 
 
-def builtin_facts(name: str) -> dict[str, str]:
+def builtin_version(name: str) -> BuiltinVersion:
     """Version, SHA-256 and license of what `read_builtin` reads, for a manifest; ask after reading.
 
     The SHA-256 is the fetched archive's; for text that is on the machine, or made here, it is that of a JSON
@@ -88,22 +96,19 @@ def builtin_facts(name: str) -> dict[str, str]:
     source = _find(name)
     by_hand = _by_hand_files(name)
     if by_hand:
-        return {
-            "version": "by hand",
-            "sha256": sha256_json([sha256_file(path) for path in by_hand]),
-            "license": "that of the text put there by hand",
-        }
+        digest = sha256_json([sha256_file(path) for path in by_hand])
+        return BuiltinVersion("by hand", digest, "that of the text put there by hand")
     if source.package is not None:
         archive = cached_archive(source.package)
         version, sha256 = (archive.version, archive.sha256) if archive else ("not fetched", "")
-        return {"version": version, "sha256": sha256, "license": source.license}
+        return BuiltinVersion(version, sha256, source.license)
     if source.read in {read_stdlib, read_docstrings}:
         version = f"Python {platform.python_version()}"
         digests = [sha256_file(path) for _, path in _library_files()]
     else:
         version = "1"
         digests = [hashlib.sha256(str(raw.data).encode()).hexdigest() for raw in source.read()]
-    return {"version": version, "sha256": sha256_json(digests), "license": source.license}
+    return BuiltinVersion(version, sha256_json(digests), source.license)
 
 
 def read_sotu() -> Iterator[RawText]:
