@@ -48,7 +48,7 @@ def main() -> None:
 def _run(name: str, out: Path, *, quick: bool) -> bool:
     sys.stderr.write(f"== {name}\n")
     command = [sys.executable, str(HERE / f"{name}.py"), "--out", str(out), *(["--quick"] if quick else [])]
-    return subprocess.run(command, check=False).returncode == 0  # noqa: S603  # our own script
+    return subprocess.run(command, check=False).returncode == 0  # our own script
 
 
 def _write_page(names: Sequence[str], out: Path, page: Path) -> None:

@@ -7,16 +7,14 @@ import signal
 import statistics
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from runner import Claim, Result, Table, publish, speed_family, standard_arguments
 from runner.inputs import RECIPE
 from runner.shapes import TINY, mini
 
-from tinyllama.cli.progress import TerminalProgress
 from tinyllama.errors import Interrupted
-from tinyllama.family.family import Family
+from tinyllama.family import Family
 from tinyllama.layout import BASE
 from tinyllama.recipe import load_recipe
 from tinyllama.train import train
@@ -66,7 +64,7 @@ def main() -> None:
     twice = 2 * half
     overrides = [*shape.overrides, f"checkpoints.every={twice * shape.tokens}"]
     folder = speed_family(asked.out / "work", f"checkpoint-{shape.name}", overrides)
-    run = Family(load_recipe(str(RECIPE), overrides), folder, Path(), TerminalProgress(quiet=True)).run(BASE)
+    run = Family(load_recipe(str(RECIPE), overrides), folder).training_run(BASE)
     clock = Clock((pairs + 1) * twice)  # the first pair is skipped, since blocks compile in it
     run.watch.append(clock)
     with suppress(Interrupted):

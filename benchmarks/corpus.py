@@ -107,7 +107,7 @@ def _run(name: str, job: dict[str, Any]) -> dict[str, Any]:
     """
     shutil.rmtree(job["out"], ignore_errors=True)
     command = [sys.executable, str(WORKERS / f"{_SCRIPTS[name]}.py"), json.dumps(job, default=str)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own script
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # our own script
     shutil.rmtree(job["out"], ignore_errors=True)
     if done.returncode:
         raise RuntimeError(f"{name} failed:\n{done.stderr[-4000:]}")

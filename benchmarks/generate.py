@@ -168,7 +168,7 @@ def _llama_cpp(model: Llama, prompt: list[int], asked: argparse.Namespace) -> It
         sys.stderr.write("llama.cpp: skipped, because it is not installed: pip install 'tinyllama[serve]'\n")
         yield {}
         return
-    from llama_cpp import Llama as LlamaCpp  # noqa: PLC0415  # an extra
+    from llama_cpp import Llama as LlamaCpp  # an extra
 
     asked.out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=asked.out) as folder:

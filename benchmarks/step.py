@@ -19,7 +19,7 @@ from tinyllama.train.feeder import read_step
 from tinyllama.train.forward_backward import Gradients
 from tinyllama.train.machine import cores, measure_peak, reuse_memory
 from tinyllama.train.optimizer import clip
-from tinyllama.train.state import TrainingState
+from tinyllama.train.training_state import TrainingState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.checkpoint.states import made_up_state
 from tests.conftest import MakeFamily
 from tests.train.runs import deterministic_metrics
 from tinyllama.checkpoint.format import Checkpoint, save_checkpoint, steps_saved
@@ -74,7 +75,7 @@ def test_checkpoints_sorted_by_name_past_999999(tmp_path: Path) -> None:
     import torch
 
     for step in (1_000_000, 999_999, 200_000):
-        save_checkpoint(tmp_path, step, {"model.a": torch.zeros(1)}, {})
+        save_checkpoint(tmp_path, {"model.a": torch.zeros(1)}, made_up_state(step))
     assert steps_saved(tmp_path) == [200_000, 999_999, 1_000_000]
     newest = next(CheckpointStore(tmp_path).newest())
     assert isinstance(newest, Checkpoint)
@@ -82,7 +83,7 @@ def test_checkpoints_sorted_by_name_past_999999(tmp_path: Path) -> None:
 
 
 def test_a_resume_that_replays_every_batch(make_family: MakeFamily) -> None:
-    run = make_family().run("math_code")
+    run = make_family().training_run("math_code")
     rows = {name: run.corpora[name].rows("train", run.plan.context) for name in run.plan.corpora}
     asked: list[int] = []
 

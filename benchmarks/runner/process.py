@@ -70,7 +70,7 @@ class Process:
         """The start, then one per look that found records."""
         self._read, self._ran = 0, 0.0
         with (engine.folder / "log.txt").open("w", encoding="utf-8") as log:
-            self._process = subprocess.Popen(  # noqa: S603  # commands are ours
+            self._process = subprocess.Popen(  # commands are ours
                 engine.command,
                 env=(dict(os.environ) if environment is None else environment) | engine.environment,
                 stdout=log,

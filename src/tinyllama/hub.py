@@ -32,8 +32,8 @@ def fetch_model(name: str) -> Path:
     Raises:
         ModelError: the hub cannot be reached or has no such model, and the cache has none.
     """
-    from huggingface_hub import snapshot_download  # noqa: PLC0415  # takes half a second
-    from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415  # as above
+    from huggingface_hub import snapshot_download  # takes half a second
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     revision, reason = _ask(name)
     if revision is not None:
@@ -55,7 +55,7 @@ def _ask(name: str) -> tuple[str | None, str]:
     if os.environ.get("HF_HUB_OFFLINE", "0") not in {"", "0"}:
         return None, "HF_HUB_OFFLINE is set, and it is not in the cache"
     try:
-        done = subprocess.run(  # noqa: S603  # our own program
+        done = subprocess.run(  # our own program
             [sys.executable, "-c", _ASK, name],
             env=os.environ | {"HF_HUB_DISABLE_TELEMETRY": "1"},
             capture_output=True, text=True, timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL,

@@ -140,7 +140,7 @@ def _run(command: Sequence[str], folder: Path, remedy: str) -> bytes:
     """Run a client, without a shell, and give its standard output."""
     client = "pip" if command[0] == sys.executable else command[0]
     try:
-        done = subprocess.run(  # noqa: S603  # fixed commands, no shell
+        done = subprocess.run(  # fixed commands, no shell
             command, cwd=folder, capture_output=True, timeout=_TIMEOUT, check=False, stdin=subprocess.DEVNULL
         )
     except FileNotFoundError:

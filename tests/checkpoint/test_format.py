@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.checkpoint.states import made_up_state
 from tinyllama.checkpoint.format import (
     Checkpoint,
     load_tensors,
@@ -22,17 +23,17 @@ def _tensors(value: float) -> dict[str, torch.Tensor]:
 
 def test_what_is_saved_is_loaded_bit_for_bit(tmp_path: Path) -> None:
     saved = {"model.a": torch.randn(50, 7), "model.b": torch.randn(3)}
-    path = save_checkpoint(tmp_path, 7, saved, {"tokens": 70})
+    path = save_checkpoint(tmp_path, saved, made_up_state(7))
     checkpoint = verify(path)
     loaded = {name: torch.empty_like(tensor) for name, tensor in saved.items()}
     load_tensors(checkpoint, loaded)
     assert all(torch.equal(saved[name], loaded[name]) for name in saved)
-    assert (checkpoint.step, checkpoint.state) == (7, {"tokens": 70})
+    assert (checkpoint.step, checkpoint.state) == (7, made_up_state(7))
 
 
 @pytest.mark.parametrize("name", ["state.json", ".metadata", "__0_0.distcp"])
 def test_every_file_is_verified_before_anything_is_opened(tmp_path: Path, name: str) -> None:
-    path = save_checkpoint(tmp_path, 1, _tensors(1.0), {"tokens": 1})
+    path = save_checkpoint(tmp_path, _tensors(1.0), made_up_state(1))
     data = bytearray((path / name).read_bytes())
     data[len(data) // 2] ^= 1
     (path / name).write_bytes(data)
@@ -44,8 +45,8 @@ def test_every_file_is_verified_before_anything_is_opened(tmp_path: Path, name: 
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, 9, _tensors(1.0), {})
-    newest = save_checkpoint(tmp_path, 10, _tensors(2.0), {})
+    save_checkpoint(tmp_path, _tensors(1.0), made_up_state(9))
+    newest = save_checkpoint(tmp_path, _tensors(2.0), made_up_state(10))
     (newest / "manifest.json").unlink()
     first, second = CheckpointStore(tmp_path).newest()
     assert isinstance(first, CheckpointError)
@@ -56,7 +57,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_it(tmp_path: Pat
 def test_a_failed_write_leaves_no_checkpoint_and_keeps_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_checkpoint(tmp_path, 1, _tensors(1.0), {})
+    save_checkpoint(tmp_path, _tensors(1.0), made_up_state(1))
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -64,13 +65,13 @@ def test_a_failed_write_leaves_no_checkpoint_and_keeps_the_others(
     with monkeypatch.context() as patch:
         patch.setattr("tinyllama.checkpoint.format.write_json", full)
         with pytest.raises(CheckpointError, match=r"No space left on device.*earlier ones are kept"):
-            save_checkpoint(tmp_path, 2, _tensors(2.0), {})
+            save_checkpoint(tmp_path, _tensors(2.0), made_up_state(2))
     assert [path.name for path in tmp_path.iterdir()] == ["step-1"]
 
 
 def test_passing_checkpoints_are_pruned_and_permanent_ones_kept(tmp_path: Path) -> None:
     for step in (5, 10, 15, 20):
-        save_checkpoint(tmp_path, step, _tensors(step), {})
+        save_checkpoint(tmp_path, _tensors(step), made_up_state(step))
     prune(tmp_path, 1, {5})
     assert steps_saved(tmp_path) == [5, 20]
     prune(tmp_path, 0, {5})
@@ -78,6 +79,6 @@ def test_passing_checkpoints_are_pruned_and_permanent_ones_kept(tmp_path: Path) 
 
 
 def test_a_checkpoint_of_other_tensors_is_refused(tmp_path: Path) -> None:
-    checkpoint = verify(save_checkpoint(tmp_path, 1, _tensors(1.0), {}))
+    checkpoint = verify(save_checkpoint(tmp_path, _tensors(1.0), made_up_state(1)))
     with pytest.raises(CheckpointError, match="cannot be loaded"):
         load_tensors(checkpoint, {"model.other": torch.zeros(3)})

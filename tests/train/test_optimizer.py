@@ -12,6 +12,7 @@ from tinyllama.errors import CheckpointError, Interrupted
 from tinyllama.model import Llama
 from tinyllama.recipe import load_recipe
 from tinyllama.train import train
+from tinyllama.train.machine import checkpoint_bytes
 from tinyllama.train.metrics import read_metrics
 from tinyllama.train.optimizer import apply, build_optimizer, clip, set_step
 
@@ -60,7 +61,7 @@ def test_a_stopped_and_resumed_run_with_muon_equals_one_that_never_stopped(make_
     whole, pieces = make_family("whole", MUON), make_family("pieces", MUON)
     whole.train("base")
     for step in (2, 5):
-        run = pieces.run("base")
+        run = pieces.training_run("base")
         run.watch.append(StopAt(step, signal.SIGTERM))
         with pytest.raises(Interrupted):
             train(run)
@@ -89,3 +90,12 @@ def test_gradients_are_clipped_as_torch_does(size: float) -> None:
     assert clip(ours, 1.0) == float(torch.nn.utils.clip_grad_norm_(theirs, 1.0))
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_the_disk_check_asks_for_what_a_checkpoint_of_this_optimizer_takes(make_family: MakeFamily, kind: str) -> None:
+    family = make_family("family", f"optimizer.kind={kind}", "model.width=256", "model.ffn=512")
+    family.train("base")
+    folder = max((family.folder / "base/checkpoints").glob("step-*"), key=lambda path: int(path.name[5:]))
+    expected = checkpoint_bytes(family.recipe)
+    assert expected <= sum(path.stat().st_size for path in folder.glob("*.distcp")) < 1.05 * expected

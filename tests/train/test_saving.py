@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.checkpoint.states import made_up_state
 from tests.conftest import MakeFamily
 from tinyllama.checkpoint.format import load_tensors, save_checkpoint, steps_saved, verify
 from tinyllama.checkpoint.store import CheckpointStore
@@ -25,7 +26,7 @@ def test_training_goes_on_while_the_state_of_its_step_is_written(
 
     monkeypatch.setattr(saving, "save_checkpoint", slow)
     writer, weight = CheckpointWriter(CheckpointStore(tmp_path), 2, set(), Ranks()), torch.ones(3)
-    writer.save(1, {"model.a": weight}, {})
+    writer.save({"model.a": weight}, made_up_state(1))
     weight.fill_(2.0)  # the next update
     assert steps_saved(tmp_path) == []
     disk_is_free.set()
@@ -39,7 +40,7 @@ def test_training_goes_on_while_the_state_of_its_step_is_written(
 def test_checkpoints_are_written_in_order_and_pruned(tmp_path: Path) -> None:
     writer = CheckpointWriter(CheckpointStore(tmp_path), 1, {2}, Ranks())
     for step in range(1, 6):
-        writer.save(step, {"model.a": torch.full((2,), float(step))}, {})
+        writer.save({"model.a": torch.full((2,), float(step))}, made_up_state(step))
     writer.wait()
     writer.close()
     assert steps_saved(tmp_path) == [2, 5]
@@ -48,9 +49,9 @@ def test_checkpoints_are_written_in_order_and_pruned(tmp_path: Path) -> None:
 def test_a_checkpoint_that_cannot_be_written_is_told_at_the_next(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     writer = CheckpointWriter(CheckpointStore(tmp_path / "file"), 1, set(), Ranks())
-    writer.save(1, {"model.a": torch.ones(1)}, {})
+    writer.save({"model.a": torch.ones(1)}, made_up_state(1))
     with pytest.raises(CheckpointError, match="cannot be written"):
-        writer.save(2, {"model.a": torch.ones(1)}, {})
+        writer.save({"model.a": torch.ones(1)}, made_up_state(2))
     writer.close()
 
 

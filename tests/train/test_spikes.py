@@ -16,8 +16,9 @@ from tests.train.processes import train_on
 from tests.train.runs import assert_same_run, deterministic_metrics, weights
 from tests.train.stopping import stop_at
 from tinyllama.checkpoint.format import steps_saved
+from tinyllama.checkpoint.state import SpikeState
 from tinyllama.errors import CheckpointError, TrainingError
-from tinyllama.family.family import Family
+from tinyllama.family import Family
 from tinyllama.recipe import Spikes
 from tinyllama.train import optimizer
 from tinyllama.train.feeder import StepBatch
@@ -49,7 +50,7 @@ def _poison(monkeypatch: pytest.MonkeyPatch, steps: dict[int, float]) -> Iterato
 
 def _without_updates(monkeypatch: pytest.MonkeyPatch, family: Family, model: str, steps: set[int]) -> None:
     """Train with some updates left out by hand."""
-    original, plan = optimizer.apply, family.run(model).plan
+    original, plan = optimizer.apply, family.training_run(model).plan
     rates = {float(plan.lr[step - 1]) for step in steps}
     with monkeypatch.context() as patch:
         patch.setattr(optimizer, "apply", lambda o, lr: None if lr in rates else original(o, lr))
@@ -66,7 +67,7 @@ def _spikes(family: Family, model: str = "base") -> list[dict[str, Any]]:
 
 
 def test_a_loss_far_above_the_last_ones_is_a_spike_and_enters_no_mean() -> None:
-    watch = SpikeWatch(Spikes(policy="skip", sigmas=2, window=3), {})
+    watch = SpikeWatch(Spikes(policy="skip", sigmas=2, window=3), None)
     for loss in (3.0, 4.0):
         assert not watch.is_spike(loss + 50, 1.0), "the window is not full"
         assert watch.is_spike(math.nan, 1.0)
@@ -75,26 +76,28 @@ def test_a_loss_far_above_the_last_ones_is_a_spike_and_enters_no_mean() -> None:
     watch.updated(5.0)
     assert watch.threshold == 6.0  # mean 4, deviation 1
     assert [watch.is_spike(loss, 1e9) for loss in (6.0, 6.01)] == [False, True]
-    watch.left_out()
+    watch.skipped()
     assert watch.threshold == 6.0
-    again = SpikeWatch(Spikes(policy="skip", sigmas=2, window=3), json.loads(json.dumps(watch.state())))
-    assert (again.threshold, again.state()) == (6.0, watch.state())
+    again = SpikeWatch(
+        Spikes(policy="skip", sigmas=2, window=3), SpikeState.model_validate_json(watch.state(2).model_dump_json())
+    )
+    assert (again.threshold, again.state(2)) == (6.0, watch.state(2))
     again.begin_stage()
     assert again.threshold is None
 
 
 def test_spikes_in_a_row_are_counted_until_an_update() -> None:
-    watch = SpikeWatch(Spikes(policy="skip"), {})
+    watch = SpikeWatch(Spikes(policy="skip"), None)
     for _ in range(2):
-        assert [watch.left_out() for _ in range(MOST_IN_A_ROW - 1)] == [True] * (MOST_IN_A_ROW - 1)
+        assert [watch.skipped() for _ in range(MOST_IN_A_ROW - 1)] == [True] * (MOST_IN_A_ROW - 1)
         watch.updated(1.0)
-    assert [watch.left_out() for _ in range(MOST_IN_A_ROW)][-1] is False
+    assert [watch.skipped() for _ in range(MOST_IN_A_ROW)][-1] is False
 
 
 def test_spans_that_touch_are_one() -> None:
-    assert add_span([], [3, 3]) == [[3, 3]]
-    assert add_span([[1, 3]], [4, 6]) == [[1, 6]]
-    assert add_span([[1, 3]], [5, 6]) == [[1, 3], [5, 6]]
+    assert add_span((), (3, 3)) == ((3, 3),)
+    assert add_span(((1, 3),), (4, 6)) == ((1, 6),)
+    assert add_span(((1, 3),), (5, 6)) == ((1, 3), (5, 6))
 
 
 def test_a_watched_run_without_spikes_equals_an_unwatched_one(make_family: MakeFamily) -> None:
@@ -145,7 +148,7 @@ def test_rollback_leaves_out_all_since_the_last_planned_checkpoint(
     _without_updates(monkeypatch, expected, "math_code", {10, 11, 12})
     assert _same_weights(family.folder / "math_code", expected.folder / "math_code")
     state = json.loads((family.folder / "math_code/checkpoints/step-14/state.json").read_text())
-    assert state["left_out"] == [[4, 5], [10, 12]]
+    assert state["skipped"] == [[4, 5], [10, 12]]
 
 
 def test_a_variant_goes_back_to_the_fork(make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,29 +1,70 @@
-"""What decides a training state, key by key, so that a change is refused by name."""
+"""What decides a training state, key by key, so that a change is refused by name.
+
+Which keys of a recipe these are is stated in its schema, beside each key: see `recipe/classification.py`. This module
+adds what represents the other keys (hashes, shares in force) and leaves out what was not in force yet.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pydantic import ConfigDict, JsonValue, RootModel
+from pydantic_core import to_jsonable_python
+
+from tinyllama.checkpoint.legacy import SKIPPED_IN_FINGERPRINTS
 from tinyllama.errors import CheckpointError
 from tinyllama.files import sha256_json
+from tinyllama.recipe import Recipe
+from tinyllama.recipe.classification import absent_value, without_absent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tinyllama.plan import Plan
-    from tinyllama.recipe import Recipe
 
-Facts = dict[str, Any]
-"""Recipe key → value that decides the result."""
+_WEIGHTS = "start.weights"
+_NOT_IMPORTED = {"tokenizer.bos", "tokenizer.eos", "start.rewarm"}
+"""Keys that act from the first step on, so that an imported model does not depend on them."""
+
+
+class FingerprintInputs(RootModel[dict[str, JsonValue]]):
+    """Dotted recipe key → value, for everything that decides the weights."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @property
+    def start_weights(self) -> str | None:
+        """SHA-256 of the imported weights that training started from; None if it started from random ones."""
+        value = self.root.get(_WEIGHTS)
+        return None if value is None else str(value)
+
+    def fingerprint(self, skipped: Sequence[tuple[int, int]] = ()) -> str:
+        """Hex SHA-256 of the inputs, and of the spans of steps whose updates were skipped as spikes."""
+        return sha256_json(self.root | ({SKIPPED_IN_FINGERPRINTS: list(map(list, skipped))} if skipped else {}))
+
+    def refuse_change(self, current: FingerprintInputs, where: str) -> None:
+        """Compare these inputs, recorded at `where`, with those of the recipe as it is now.
+
+        Raises:
+            CheckpointError: they differ; names the first key and both values.
+        """
+        for key in sorted(self.root.keys() | current.root.keys()):
+            absent = to_jsonable_python(absent_value(Recipe, key), fallback=str)
+            old, new = self.root.get(key, absent), current.root.get(key, absent)
+            if old != new:
+                raise CheckpointError(
+                    f"{where} was made with {key} = {_short(old)}, the recipe now says {_short(new)}: the weights "
+                    "would differ. Set the key back, or train into another folder with --run"
+                )
 
 
 def fingerprint_inputs(  # noqa: PLR0913, PLR0917  # a state is decided by that much
     recipe: Recipe, plan: Plan, step: int, corpora: Mapping[str, str], tokenizer: str, start: str | None = None
-) -> Facts:
+) -> FingerprintInputs:
     """Everything that decides the weights after `step` steps of a plan.
 
-    Only what was in force so far counts: a stage's batch and ramp once it has begun, its end once it was passed, a
-    variant's shares from the fork on. Later stages, other variants, hardware, logging and evaluation do not.
+    Only what was in force so far counts: a stage's keys once it has begun, its end once it was passed, a variant's
+    shares from the fork on. Later stages and other variants do not.
     Before the first step of a recipe with a start, that is the imported model alone.
 
     Args:
@@ -34,87 +75,53 @@ def fingerprint_inputs(  # noqa: PLR0913, PLR0917  # a state is decided by that 
         tokenizer: SHA-256 of the tokenizer's model.
         start: SHA-256 of the imported weights that the plan starts from, if it does.
     """
-    imported: Facts = {
-        "tokenizer": tokenizer,
-        **_flat("model", recipe.model.model_dump(mode="json")),
-        **_start(recipe, start),
-    }
+    values = _flat(without_absent(recipe)) | {"tokenizer": tokenizer}
+    del values["stages"]
+    if recipe.start is not None:
+        values[_WEIGHTS] = start
     if start is not None and step == 0:
-        return imported
+        return FingerprintInputs({key: value for key, value in values.items() if _of_the_import(key)})
     stage = int(plan.stage[max(step - 1, 0)])
-    forked = step > plan.fork_step
-    shares = {"base": _shares(recipe.base)}
-    if forked and plan.variant is not None:
-        shares[f"variants.{plan.variant}"] = _shares(recipe.variants[plan.variant])
-    facts: Facts = {
-        **imported,
-        **({"start.rewarm": recipe.start.rewarm} if recipe.start is not None else {}),
-        "seed": recipe.seed,
-        "tokenizer.bos": recipe.tokenizer.bos,
-        "tokenizer.eos": recipe.tokenizer.eos,
-        "document_masking": recipe.document_masking,
-        "precision": recipe.precision,
-        **_flat("optimizer", recipe.optimizer.model_dump(mode="json")),
-        **shares,
-    }
     for index, item in enumerate(recipe.stages[: stage + 1]):
-        facts[f"stages.{index}.batch"] = recipe.batch_sequences(item)
-        facts[f"stages.{index}.ramp"] = item.ramp
-        if index < stage:
-            facts[f"stages.{index}.until"] = item.until
+        keys = without_absent(item) | {"batch": recipe.batch_sequences(item)}
+        if index == stage:
+            del keys["until"]
+        values |= _flat(keys, f"stages.{index}.")
+    shares = {"base": _shares(recipe.base)}
+    if plan.variant is not None and step > plan.fork_step:
+        shares[f"variants.{plan.variant}"] = _shares(recipe.variants[plan.variant])
     used = {name for group in shares.values() for name in group}
-    return facts | {f"corpora.{name}": corpora[name] for name in sorted(used)}
+    return FingerprintInputs(values | shares | {f"corpora.{name}": corpora[name] for name in used})
 
 
-def fingerprint(facts: Facts, left_out: Sequence[Sequence[int]] = ()) -> str:
-    """Hex SHA-256 of facts, and of the spans of steps whose updates were left out as spikes."""
-    return sha256_json({**facts, **({"left_out": left_out} if left_out else {})})
-
-
-def refuse_change(recorded: Facts, current: Facts, where: str) -> None:
-    """Compare a checkpoint's facts with the recipe's.
-
-    Raises:
-        CheckpointError: they differ; names the first key and both values.
-    """
-    for key in sorted(recorded.keys() | current.keys()):
-        old, new = recorded.get(key), current.get(key)
-        if old != new:
-            raise CheckpointError(
-                f"{where} was made with {key} = {_short(old)}, the recipe now says {_short(new)}: the result would "
-                "differ. Set the key back, or train into another folder with --run"
-            )
-
-
-def difference(by_rank: list[Facts]) -> str | None:
+def difference(by_rank: Sequence[Mapping[str, JsonValue]]) -> str | None:
     """What the ranks of a run disagree on, naming rank and key; None if they are about to do the same."""
     first = by_rank[0]
-    for rank, facts in enumerate(by_rank):
-        for key in sorted(first.keys() | facts.keys()):
-            if first.get(key) != facts.get(key):
+    for rank, inputs in enumerate(by_rank):
+        for key in sorted(first.keys() | inputs.keys()):
+            if first.get(key) != inputs.get(key):
                 return (
-                    f"rank {rank} would train with {key} = {_short(facts.get(key))}, rank 0 with "
+                    f"rank {rank} would train with {key} = {_short(inputs.get(key))}, rank 0 with "
                     f"{_short(first.get(key))}: give all nodes the same recipe, options and prepared corpora"
                 )
     return None
 
 
-def _start(recipe: Recipe, weights: str | None) -> Facts:
-    """What is imported, not where it was read from."""
-    if recipe.start is None:
-        return {}
-    return {"start.weights": weights, "start.tokens": recipe.start.tokens, "start.moments": recipe.start.moments}
+def _of_the_import(key: str) -> bool:
+    """Whether a key decides what an imported model is before its first step."""
+    return key.partition(".")[0] in {"model", "start", "tokenizer"} and key not in _NOT_IMPORTED
 
 
-def _shares(shares: Mapping[str, object]) -> dict[str, str]:
+def _shares(shares: Mapping[str, object]) -> dict[str, JsonValue]:
     return {name: str(share) for name, share in sorted(shares.items()) if share}
 
 
-def _flat(prefix: str, section: dict[str, Any]) -> Facts:
-    flat: Facts = {}
+def _flat(section: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:
+    """Nested keys as dotted ones."""
+    flat: dict[str, JsonValue] = {}
     for key, value in section.items():
-        name = f"{prefix}.{key}"
-        flat |= _flat(name, value) if isinstance(value, dict) else {name: value}
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
     return flat
 
 

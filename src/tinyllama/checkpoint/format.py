@@ -1,22 +1,25 @@
 """Checkpoints in PyTorch's distributed format: complete or not there, verified before they are opened.
 
-A checkpoint `step-<n>` holds tensors only (weights and moments); all other state is `state.json`. Its manifest
-lists every file with size and SHA-256. The distributed format reads a pickled index, so checkpoints are private,
-trusted files: nothing is opened before its hash was compared.
+The distributed files of a checkpoint `step-<n>` hold tensors only (weights and moments); all other state is in
+`state.json`. Its manifest lists every file with size and SHA-256. The distributed format reads a pickled index, so
+checkpoints are private, trusted files: nothing is opened before its hash was compared.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
+from pydantic import BaseModel, ConfigDict
+
+from tinyllama.checkpoint.records import parse_object, parse_record
+from tinyllama.checkpoint.state import CheckpointState, parse_state
 from tinyllama.errors import CheckpointError
-from tinyllama.files import new_directory, sha256_file, write_json
+from tinyllama.files import new_directory, sha256_file, write_atomic, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +32,29 @@ if TYPE_CHECKING:
 MANIFEST, STATE = "manifest.json", "state.json"
 WEIGHT = "model."
 """What names of weights begin with; those of moments begin with the moment's."""
-FRESH = "fresh"
-"""State `moments` of a checkpoint without any: they begin at zero."""
 _Result = TypeVar("_Result")
 _NAME = re.compile(r"step-(\d+)")
+
+
+class FileEntry(BaseModel):
+    """What a manifest says of one file."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """`manifest.json`: the files of a complete checkpoint."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    FORMAT: ClassVar[int] = 1
+
+    format: int
+    step: int
+    files: dict[str, FileEntry]
 
 
 @dataclass(frozen=True)
@@ -41,8 +63,8 @@ class Checkpoint:
 
     folder: Path
     step: int
-    state: dict[str, Any]
-    """Everything but tensors: tokens seen, fingerprint facts, threads, micro-batch, versions."""
+    state: CheckpointState
+    """Everything but tensors."""
 
 
 class RankGroup(Protocol):
@@ -73,18 +95,18 @@ _ALONE = _OneProcess()
 
 
 def save_checkpoint(
-    folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any], ranks: RankGroup = _ALONE
+    folder: Path, tensors: dict[str, Tensor], state: CheckpointState, ranks: RankGroup = _ALONE
 ) -> Path:
-    """Write `folder/step-<step>` beside its place, fsync it, and rename it into place.
+    """Write `folder/step-<state.step>` under another name, fsync it, and rename it.
 
-    Every rank writes its parts of the tensors; the folder must be the same place for all.
+    Every rank writes its parts of the tensors; all must see the same folder.
 
     Raises:
         CheckpointError: the disk is full or the folder cannot be written.
     """
-    from torch.distributed import checkpoint as dcp  # noqa: PLC0415  # slow to import
+    from torch.distributed import checkpoint as dcp
 
-    target = folder / f"step-{step}"
+    target = folder / f"step-{state.step}"
     try:
         with ExitStack() as writing:
             beside = ranks.run_on_rank0(lambda: writing.enter_context(new_directory(target)))
@@ -92,18 +114,21 @@ def save_checkpoint(
                 dcp.save(  # type: ignore[attr-defined]  # exported, but not in its __all__
                     tensors, checkpoint_id=beside, no_dist=ranks.count == 1, process_group=ranks.group
                 )
-            ranks.run_on_rank0(lambda: _complete(beside, step, state, writing))
+            ranks.run_on_rank0(lambda: _complete(beside, state, writing))
     except (OSError, dcp.api.CheckpointException) as error:
         raise CheckpointError(f"{target}: the checkpoint cannot be written ({error}); earlier ones are kept") from error
     return target
 
 
-def _complete(beside: Path, step: int, state: dict[str, Any], writing: ExitStack) -> None:
-    """Add what is not tensors and the manifest, and rename the whole into place."""
-    write_json(beside / STATE, state)
-    names = sorted(path.name for path in beside.iterdir())
-    facts = {n: {"bytes": (beside / n).stat().st_size, "sha256": sha256_file(beside / n)} for n in names}
-    write_json(beside / MANIFEST, {"format": 1, "step": step, "files": facts})
+def _complete(beside: Path, state: CheckpointState, writing: ExitStack) -> None:
+    """Add the state and the manifest, and rename the whole."""
+    write_atomic(beside / STATE, state.to_json())
+    files = {
+        path.name: FileEntry(bytes=path.stat().st_size, sha256=sha256_file(path)) for path in sorted(beside.iterdir())
+    }
+    write_json(
+        beside / MANIFEST, Manifest(format=Manifest.FORMAT, step=state.step, files=files).model_dump(mode="json")
+    )
     writing.close()
 
 
@@ -113,11 +138,11 @@ def load_tensors(checkpoint: Checkpoint, tensors: dict[str, Tensor], ranks: Rank
     Raises:
         CheckpointError: the checkpoint does not hold them all.
     """
-    from torch.distributed import checkpoint as dcp  # noqa: PLC0415  # slow to import
+    from torch.distributed import checkpoint as dcp
 
     try:
         with _quiet():
-            dcp.load(  # type: ignore[attr-defined]  # as above
+            dcp.load(  # type: ignore[attr-defined]  # exported, but not in its __all__
                 tensors, checkpoint_id=checkpoint.folder, no_dist=ranks.count == 1
             )
     except dcp.api.CheckpointException as error:
@@ -130,16 +155,16 @@ def stored_sizes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     Raises:
         CheckpointError: the index cannot be read.
     """
-    from torch.distributed.checkpoint.api import CheckpointException  # noqa: PLC0415  # slow to import
-    from torch.distributed.checkpoint.filesystem import FileSystemReader  # noqa: PLC0415  # as above
-    from torch.distributed.checkpoint.metadata import TensorStorageMetadata  # noqa: PLC0415  # as above
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
     try:
         index = FileSystemReader(checkpoint.folder).read_metadata()
     except (OSError, CheckpointException) as error:
         raise CheckpointError(f"{checkpoint.folder}: its index cannot be read ({error})") from error
     tensors = index.state_dict_metadata.items()
-    return {name: tuple(facts.size) for name, facts in tensors if isinstance(facts, TensorStorageMetadata)}
+    return {name: tuple(entry.size) for name, entry in tensors if isinstance(entry, TensorStorageMetadata)}
 
 
 def step_of(name: str) -> int | None:
@@ -165,15 +190,37 @@ def verify(folder: Path, called: str = "") -> Checkpoint:
     """
     name = called or str(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        for file, facts in manifest["files"].items():
+        manifest = parse_manifest((folder / MANIFEST).read_bytes(), f"{name}/{MANIFEST}")
+        for file, entry in manifest.files.items():
             path = folder / file
-            if path.stat().st_size != facts["bytes"] or sha256_file(path) != facts["sha256"]:
+            if path.stat().st_size != entry.bytes or sha256_file(path) != entry.sha256:
                 raise CheckpointError(f"{name}/{file}: differs from its manifest; the checkpoint is damaged")
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError) as error:
+        state = parse_state((folder / STATE).read_bytes(), f"{name}/{STATE}")
+    except OSError as error:
         raise CheckpointError(f"{name}: the checkpoint is not complete ({error})") from error
-    return Checkpoint(folder, int(manifest["step"]), state)
+    return Checkpoint(folder, manifest.step, state)
+
+
+def parse_manifest(text: str | bytes, file: str) -> Manifest:
+    """A checkpoint's manifest from the text of its file, which messages call `file`.
+
+    Raises:
+        CheckpointError: a key is missing or of another type, or a later version wrote it; names file and key.
+    """
+    return parse_record(Manifest, parse_object(text, file), file, Manifest.FORMAT)
+
+
+def read_state(folder: Path) -> CheckpointState:
+    """The state of a checkpoint's folder, without its tensors; not verified.
+
+    Raises:
+        CheckpointError: it is not there or damaged.
+    """
+    try:
+        text = (folder / STATE).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{folder}: the checkpoint is not complete ({error})") from error
+    return parse_state(text, str(folder / STATE))
 
 
 def passing(steps: list[int], keep: int, permanent: set[int]) -> list[int]:
@@ -190,7 +237,7 @@ def prune(folder: Path, keep: int, permanent: set[int]) -> None:
 
 def stored_tensors(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Those of `tensors` that the checkpoint holds: an imported one with fresh moments holds weights alone."""
-    if checkpoint.state.get("moments") != FRESH:
+    if checkpoint.state.has_moments:
         return tensors
     return {name: tensor for name, tensor in tensors.items() if name.startswith(WEIGHT)}
 

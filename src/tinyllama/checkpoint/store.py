@@ -1,39 +1,52 @@
-"""Where a run's checkpoints are kept: in its folder, or under a URL of any fsspec file system.
+"""Where a model's checkpoints are kept: in its folder, or under a URL of any fsspec file system.
 
 Object stores rename nothing, so a checkpoint under a URL is complete once its manifest is there: that is written last,
 and removed first. PyTorch's own writer for fsspec is not used: it lives in a private module, flushes all disks of the
-machine for every object, and leaves no hashes. Instead a checkpoint is written to the run's folder as ever, and its
+machine for every object, and leaves no hashes. Instead a checkpoint is written to the local folder first, and its
 files are uploaded from there; one that is read is downloaded and verified before anything in it is opened.
 """
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tinyllama.checkpoint.format import MANIFEST, STATE, Checkpoint, passing, prune, step_of, steps_saved, verify
+from tinyllama.checkpoint.format import (
+    MANIFEST,
+    STATE,
+    Checkpoint,
+    parse_manifest,
+    passing,
+    prune,
+    read_state,
+    step_of,
+    steps_saved,
+    verify,
+)
+from tinyllama.checkpoint.state import CheckpointState, parse_state
 from tinyllama.errors import CheckpointError, StorageError, TinyLlamaError
 from tinyllama.files import new_directory
+from tinyllama.installation import install_hint
 from tinyllama.layout import FamilyLayout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tinyllama.checkpoint.format import FileEntry
     from tinyllama.recipe import Recipe
 
 _COPIES = 2
-"""Newest checkpoints that stay in the folder beside those under a URL, for whoever reads them next."""
+"""Newest checkpoints that stay in the folder beside those under a URL, for fast reading."""
 
 
 class CheckpointStore:
-    """A run's folder of checkpoints."""
+    """A model's folder of checkpoints."""
 
     def __init__(self, folder: Path) -> None:
-        """Bind a folder, which need not be there yet."""
+        """Bind a folder, which need not exist yet."""
         self.folder = folder
 
     def begin(self, recipe: str) -> None:
@@ -44,14 +57,14 @@ class CheckpointStore:
         """
 
     def name(self, step: int) -> str:
-        """What a person would call the checkpoint of a step: its path or URL."""
+        """Path or URL of the checkpoint of a step, for messages."""
         return str(self.folder / f"step-{step}")
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, in order.
 
         Raises:
-            StorageError: the place cannot be reached.
+            StorageError: the URL cannot be reached.
         """
         return steps_saved(self.folder)
 
@@ -60,27 +73,32 @@ class CheckpointStore:
 
         Raises:
             CheckpointError: it is damaged; names the file.
-            StorageError: the place cannot be reached.
+            StorageError: the URL cannot be reached.
         """
         return verify(self.folder / f"step-{step}")
 
     def newest(self) -> Iterator[Checkpoint | CheckpointError]:
-        """Checkpoints from the newest on; a damaged one is given as the error that names it."""
+        """Checkpoints, newest first; in place of a damaged one, the error that names it."""
         for step in reversed(self.steps()):
             try:
                 yield self.open(step)
             except CheckpointError as error:
                 yield error
 
-    def state(self, step: int) -> dict[str, Any]:
-        """A checkpoint's state without its tensors, not verified."""
-        return _object((self.folder / f"step-{step}" / STATE).read_bytes())
-
-    def upload(self, step: int) -> None:
-        """Bring a checkpoint that was written to the folder to where it is kept.
+    def state(self, step: int) -> CheckpointState:
+        """A checkpoint's state without its tensors, not verified.
 
         Raises:
-            StorageError: that does not work; earlier checkpoints are kept.
+            CheckpointError: it is not there or damaged.
+            StorageError: the URL cannot be reached.
+        """
+        return read_state(self.folder / f"step-{step}")
+
+    def upload(self, step: int) -> None:
+        """Copy a checkpoint that was written to the folder to where it is kept.
+
+        Raises:
+            StorageError: the copy fails; earlier checkpoints are kept.
         """
 
     def prune(self, keep: int, permanent: set[int]) -> None:
@@ -88,28 +106,28 @@ class CheckpointStore:
         prune(self.folder, keep, permanent)
 
     def on_disk(self, keep: int, permanent: int) -> int:
-        """Most checkpoints that are in the folder at once."""
+        """The largest number of checkpoints that are in the folder at once."""
         return keep + permanent + 1
 
 
 class RemoteCheckpointStore(CheckpointStore):
-    """A run's checkpoints under a URL; the folder holds copies of the newest, and of those that were asked for."""
+    """Checkpoints under a URL; the folder holds copies of the newest, and of those that were opened."""
 
     def __init__(self, folder: Path, url: str) -> None:
-        """Bind a URL.
+        """Bind a folder and a URL.
 
         Raises:
             StorageError: its file system is not known or not installed.
         """
-        import fsspec  # noqa: PLC0415  # takes a while, and most checkpoints are local
-        from fsspec.asyn import AsyncFileSystem  # noqa: PLC0415  # as above
+        import fsspec  # slow to import, and most checkpoints are local
+        from fsspec.asyn import AsyncFileSystem
 
         super().__init__(folder)
         self._url = url
         try:
             self._system, self._root = fsspec.url_to_fs(url, use_listings_cache=False)
         except ImportError as error:
-            hint = "pip install 'tinyllama[s3]'" if url.startswith("s3") else "install what it names"
+            hint = install_hint("s3") if url.startswith("s3") else "install what it names"
             raise StorageError(f"checkpoints.url: {url}: {error}; {hint}") from error
         except ValueError as error:
             raise StorageError(f"checkpoints.url: {url}: {error}") from error
@@ -118,7 +136,7 @@ class RemoteCheckpointStore(CheckpointStore):
 
     def begin(self, recipe: str) -> None:
         """Write the recipe under the URL."""
-        with self._told("cannot be written"):
+        with self._explained("cannot be written"):
             self._make_folder(self._root)
             self._system.pipe_file(f"{self._root}/recipe.yaml", recipe.encode())
 
@@ -127,11 +145,11 @@ class RemoteCheckpointStore(CheckpointStore):
         return f"{self._url}/step-{step}"
 
     def steps(self) -> list[int]:
-        """Steps whose manifest is there."""
+        """Steps whose manifest is under the URL."""
         return [step for step, names in self._objects().items() if MANIFEST in names]
 
     def open(self, step: int) -> Checkpoint:
-        """The checkpoint of a step: the folder's copy if it is one and good, else downloaded."""
+        """The folder's copy if it is good and the same, else the checkpoint is downloaded."""
         manifest = self._read(step, MANIFEST)
         copy = self.folder / f"step-{step}"
         with suppress(OSError, CheckpointError):
@@ -143,41 +161,41 @@ class RemoteCheckpointStore(CheckpointStore):
             checkpoint = verify(beside, self.name(step))
         return replace(checkpoint, folder=copy)
 
-    def state(self, step: int) -> dict[str, Any]:
-        """As for a folder."""
-        return _object(self._read(step, STATE))
+    def state(self, step: int) -> CheckpointState:
+        """Downloads the state alone."""
+        return parse_state(self._read(step, STATE), f"{self.name(step)}/{STATE}")
 
     def upload(self, step: int) -> None:
-        """Upload a checkpoint, manifest last; what was there of that step goes first."""
+        """Upload a checkpoint, manifest last; what was there of that step is removed before."""
         copy, there = self.folder / f"step-{step}", self._path(step)
         manifest = (copy / MANIFEST).read_bytes()
         files = self._listed(step, manifest)
-        with self._told("cannot be written; earlier checkpoints are kept"):
+        with self._explained("cannot be written; earlier checkpoints are kept"):
             self._remove(step, self._objects().get(step, {}))
             self._make_folder(there)
             self._system.put([str(copy / name) for name in files], [f"{there}/{name}" for name in files])
             arrived = self._objects().get(step, {})
-            for name, facts in files.items():
-                if arrived.get(name) != facts["bytes"]:
-                    raise OSError(f"{name} has {arrived.get(name)} bytes there, {facts['bytes']} here")
+            for name, entry in files.items():
+                if arrived.get(name) != entry.bytes:
+                    raise OSError(f"{name} has {arrived.get(name)} bytes there, {entry.bytes} here")
             self._system.pipe_file(f"{there}/{MANIFEST}", manifest)
 
     def prune(self, keep: int, permanent: set[int]) -> None:
-        """As for a folder; what a killed upload left goes too."""
+        """Prunes the URL and the folder; removes what a killed upload left, too."""
         objects = self._objects()
         complete = [step for step, names in objects.items() if MANIFEST in names]
-        with self._told("cannot be pruned"):
+        with self._explained("cannot be pruned"):
             for step in [*passing(complete, keep, permanent), *(objects.keys() - complete)]:
                 self._remove(step, objects[step])
         prune(self.folder, _COPIES, set())
 
-    def on_disk(self, keep: int, permanent: int) -> int:  # noqa: ARG002  # those are under the URL
-        """The copies, and the one that is being written."""
+    def on_disk(self, keep: int, permanent: int) -> int:  # noqa: ARG002  # the URL holds those
+        """The copies, and the checkpoint that is being written."""
         return _COPIES + 1
 
     def _objects(self) -> dict[int, dict[str, int]]:
-        """Step → name → bytes of everything that is there, by steps."""
-        with self._told("cannot be listed"):
+        """Step → name → bytes of every object under the URL, in order of steps."""
+        with self._explained("cannot be listed"):
             self._system.invalidate_cache()
             found = self._system.find(self._root, detail=True)
         objects: dict[int, dict[str, int]] = {}
@@ -188,26 +206,22 @@ class RemoteCheckpointStore(CheckpointStore):
         return dict(sorted(objects.items()))
 
     def _remove(self, step: int, names: dict[str, int]) -> None:
-        """Remove what is there of a step, manifest first."""
+        """Remove the objects of a step, manifest first."""
         for name in sorted(names, key=lambda name: name != MANIFEST):
             self._system.rm_file(f"{self._path(step)}/{name}")
 
     def _read(self, step: int, name: str) -> bytes:
-        with self._told("cannot be read"), self._found(step):
+        with self._explained("cannot be read"), self._must_exist(step):
             data: bytes = self._system.cat_file(f"{self._path(step)}/{name}")
         return data
 
     def _download(self, step: int, names: list[str], to: Path) -> None:
-        with self._told("cannot be read"), self._found(step):
+        with self._explained("cannot be read"), self._must_exist(step):
             self._system.get([f"{self._path(step)}/{name}" for name in names], [str(to / name) for name in names])
 
-    def _listed(self, step: int, manifest: bytes) -> dict[str, dict[str, Any]]:
-        """Files that a manifest lists, with bytes and hashes."""
-        try:
-            files: dict[str, dict[str, Any]] = _object(manifest)["files"]
-        except (ValueError, KeyError) as error:
-            raise CheckpointError(f"{self.name(step)}/{MANIFEST}: is no manifest ({error})") from error
-        return files
+    def _listed(self, step: int, manifest: bytes) -> dict[str, FileEntry]:
+        """Files that a manifest lists."""
+        return parse_manifest(manifest, f"{self.name(step)}/{MANIFEST}").files
 
     def _make_folder(self, path: str) -> None:
         if self._has_folders:
@@ -217,15 +231,15 @@ class RemoteCheckpointStore(CheckpointStore):
         return f"{self._root}/step-{step}"
 
     @contextmanager
-    def _found(self, step: int) -> Iterator[None]:
-        """An object that is missing is the checkpoint's fault, not the place's."""
+    def _must_exist(self, step: int) -> Iterator[None]:
+        """A missing object means a damaged checkpoint, not a storage that fails."""
         try:
             yield
         except FileNotFoundError as error:
             raise CheckpointError(f"{self.name(step)}: the checkpoint is not complete ({error})") from error
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def _explained(self, what: str) -> Iterator[None]:
         try:
             yield
         except TinyLlamaError:
@@ -233,21 +247,16 @@ class RemoteCheckpointStore(CheckpointStore):
         except Exception as error:  # every file system has errors of its own
             reason = str(error).strip().split("\n")[0] or type(error).__name__
             raise StorageError(
-                f"checkpoints.url: {self._url}: {what} ({reason}); correct it, or the access that its file system "
-                "is given"
+                f"checkpoints.url: {self._url}: {what} ({reason}); correct the URL, or the "
+                "credentials of its file system"
             ) from error
 
 
 def checkpoint_store(recipe: Recipe, family: Path, run: str) -> CheckpointStore:
-    """Where the checkpoints of one of a family's runs are kept.
+    """Where the checkpoints of one of a family's models are kept.
 
     Raises:
         StorageError: the file system of `checkpoints.url` is not known or not installed.
     """
     folder, url = FamilyLayout(family).checkpoints(run), recipe.checkpoints.url
     return CheckpointStore(folder) if url is None else RemoteCheckpointStore(folder, f"{url.rstrip('/')}/{run}")
-
-
-def _object(text: bytes) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(text)
-    return value

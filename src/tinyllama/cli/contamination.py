@@ -7,40 +7,43 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tinyllama.cli import app as commands
-from tinyllama.cli.app import AsJson, RunFolder, app
+from tinyllama.cli.app import AsJson, RunFolder, app, print_json
 
 if TYPE_CHECKING:
     from tinyllama.corpus.manifest import PreparedCorpus
 
 
-@app.command(epilog="Example: tinyllama contaminated mini --tasks commonsense --data data/eval")
+@app.command(
+    short_help="Find evaluation questions in prepared corpora.",
+    epilog="Example: tinyllama contaminated mini --tasks commonsense --data data/eval",
+)
 def contaminated(
     where: Annotated[str, typer.Argument(metavar="RECIPE_OR_CORPUS", help="A recipe, or a prepared corpus's folder.")],
     *,
-    tasks: Annotated[str, typer.Option(help="Groups or names of tasks, by commas.")] = "commonsense",
-    data: Annotated[Path, typer.Option(help="Local copies of the tasks' data.")] = Path("data/eval"),
+    tasks: Annotated[str, typer.Option(metavar="NAMES", help="Tasks and groups, separated by commas.")] = "commonsense",
+    data: Annotated[Path, typer.Option(metavar="FOLDER", help="Local copies of the tasks' data.")] = Path("data/eval"),
     run: RunFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Report evaluation questions that share 13 words in a row with a document of the prepared corpora."""
-    from tinyllama.cli.progress import TerminalProgress  # noqa: PLC0415
-    from tinyllama.corpus.manifest import HELD_OUT, TRAIN  # noqa: PLC0415
-    from tinyllama.corpus.reading import read_texts  # noqa: PLC0415
-    from tinyllama.evaluation.contamination import METHOD, Index  # noqa: PLC0415
-    from tinyllama.tokenizer.opening import open_tokenizer  # noqa: PLC0415
+    from tinyllama.cli.progress import TerminalProgress
+    from tinyllama.corpus.manifest import HELD_OUT, TRAIN
+    from tinyllama.corpus.reading import read_texts
+    from tinyllama.evaluation.contamination import METHOD, Index
+    from tinyllama.layout import family_of_corpus
+    from tinyllama.tokenizer.opening import open_tokenizer
 
-    corpora, screen = _corpora(where, run), TerminalProgress()
+    corpora, progress = _corpora(where, run), TerminalProgress()
     questions, missing = _questions(tasks.split(","), data)
     index = Index(questions)
     for corpus in corpora:
-        screen.say(f"corpus {corpus.name}: {corpus.tokens(TRAIN):,} tokens")
-        tokenizer = open_tokenizer(corpus.folder.parent.parent / "tokenizer")
+        progress.say(f"corpus {corpus.name}: {corpus.tokens(TRAIN):,} tokens")
+        tokenizer = open_tokenizer(family_of_corpus(corpus.folder).tokenizer)
         for split in (TRAIN, HELD_OUT):
             index.check(corpus.name, read_texts(corpus, tokenizer, split))
     found = {task: overlap.to_json() for task, overlap in index.overlaps.items()} | missing
     if as_json:
-        commands.print_json({"method": METHOD, "corpora": [corpus.name for corpus in corpora], "tasks": found})
+        print_json({"method": METHOD, "corpora": [corpus.name for corpus in corpora], "tasks": found})
     else:
         typer.echo(METHOD)
         for task, result in found.items():
@@ -52,25 +55,26 @@ def contaminated(
 
 def _corpora(where: str, run: Path | None) -> list[PreparedCorpus]:
     """The corpora of a folder or of a recipe's family, as far as they are prepared."""
-    from tinyllama.corpus.manifest import MANIFEST, open_corpus  # noqa: PLC0415
-    from tinyllama.errors import CorpusError  # noqa: PLC0415
-    from tinyllama.recipe import load_recipe  # noqa: PLC0415
+    from tinyllama.corpus.manifest import is_prepared, open_corpus
+    from tinyllama.errors import CorpusError
+    from tinyllama.layout import FamilyLayout
+    from tinyllama.recipe import load_recipe
 
     if Path(where).is_dir():
         return [open_corpus(Path(where))]
     recipe = load_recipe(where)
-    folder = (run or Path("runs") / recipe.name) / "corpora"
-    prepared = [folder / name for name in recipe.corpora if (folder / name / MANIFEST).is_file()]
+    layout = FamilyLayout(run or Path("runs") / recipe.name)
+    prepared = [layout.corpus(name) for name in recipe.corpora if is_prepared(layout.corpus(name))]
     if not prepared:
-        raise CorpusError(f"{folder}: no corpus is prepared; run `tinyllama prepare {where}`")
+        raise CorpusError(f"{layout.corpora}: no corpus is prepared; run `tinyllama prepare {where}`")
     return [open_corpus(path) for path in prepared]
 
 
 def _questions(names: list[str], data: Path) -> tuple[dict[str, list[str]], dict[str, Any]]:
     """Texts of the questions by task, and the tasks whose data is not there, with the reason."""
-    from tinyllama.evaluation.catalogue import expand_tasks  # noqa: PLC0415
-    from tinyllama.evaluation.task_data import TASK_DATA  # noqa: PLC0415
-    from tinyllama.evaluation.task_files import find_files, read_rows  # noqa: PLC0415
+    from tinyllama.evaluation.catalogue import expand_tasks
+    from tinyllama.evaluation.task_data import TASK_DATA
+    from tinyllama.evaluation.task_files import find_files, read_rows
 
     questions: dict[str, list[str]] = {}
     missing: dict[str, Any] = {}
@@ -86,5 +90,5 @@ def _questions(names: list[str], data: Path) -> tuple[dict[str, list[str]], dict
 def _line(result: dict[str, Any]) -> str:
     if "reason" in result:
         return f"— {result['reason']}"
-    share = "" if result["share"] is None else f" ({result['share']:.1%} of those that can be told)"
+    share = "" if result["share"] is None else f" ({result['share']:.1%} of those long enough)"
     return f"{result['contaminated']} of {result['questions']} questions{share}, {result['too_short']} too short"

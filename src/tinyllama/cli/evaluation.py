@@ -1,4 +1,4 @@
-"""`tinyllama evaluate`: whole families as `reproduce` measures them, and single models of any origin."""
+"""The command `evaluate`: whole families as `reproduce` measures them, and single models of any origin."""
 
 from __future__ import annotations
 
@@ -7,19 +7,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tinyllama.cli import app as commands
-from tinyllama.cli.app import AsJson, EvaluationData, Overrides, Precision, RunFolder, app
+from tinyllama.cli.app import (
+    AsJson,
+    EvaluationData,
+    Overrides,
+    Precision,
+    RunFolder,
+    app,
+    is_recipe,
+    open_family,
+    print_json,
+)
+from tinyllama.cli.training import print_scores
 
 if TYPE_CHECKING:
     from tinyllama.family.evaluate_model import EvaluateRequest
 
 
-@app.command(epilog="Example: tinyllama evaluate runs/mini/exports/v1.1 --tasks commonsense --data data/eval")
-def evaluate(  # noqa: PLR0913  # a command's options
+@app.command(
+    short_help="Score models on tasks and text; resumes.",
+    epilog="Example: tinyllama evaluate runs/mini/exports/v1.1 --tasks commonsense --data data/eval",
+)
+def evaluate(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL…", help="Recipe (its whole family), run, checkpoint, model folder, GGUF file or hub id."
+            metavar="MODEL...",
+            help="A recipe (a whole family), a model's folder or checkpoint, a Hugging Face folder or hub id, or GGUF.",
         ),
     ],
     *,
@@ -27,49 +41,63 @@ def evaluate(  # noqa: PLR0913  # a command's options
         str,
         typer.Option(
             metavar="NAMES",
-            help="Of single models, by commas: groups (commonsense, code, math, arithmetic, chinese, all) or tasks.",
+            help="Tasks and groups (commonsense, code, math, arithmetic, chinese, all), separated by commas.",
         ),
     ] = "commonsense",
     data: EvaluationData = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many questions of each task or subject.")] = None,
-    batch: Annotated[str, typer.Option(help="Rows of a forward pass, or auto.")] = "auto",
-    dtype: Annotated[
-        Precision, typer.Option(help="Of a single model; a bf16 record states how it differs from fp32's.")
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Maximum number of questions per task or subject.")
+    ] = None,
+    batch: Annotated[str, typer.Option(metavar="N|auto", help="Rows per forward pass.")] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="Number format of single models; a bf16 record compares itself with fp32's.")
     ] = Precision.FP32,
     text: Annotated[
-        list[Path] | None, typer.Option(help="Bits per byte of a prepared corpus's held-out part, or of a text file.")
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Measure bits per byte of a text file, or of a corpus's held-out part."),
     ] = None,
     run_code: Annotated[
-        bool, typer.Option("--run-code", help="Run programs that the model writes, in a sandbox.")
+        bool, typer.Option("--run-code", help="Run programs that the model writes, in a sandbox (humaneval).")
     ] = False,
-    samples: Annotated[int, typer.Option(min=1, help="Programs for each question of humaneval; 10 give pass@10.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder for the records of single models.")] = Path("evaluations"),
+    samples: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Programs per question of humaneval; 10 give pass@10.")
+    ] = 1,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the records of single models.")] = Path(
+        "evaluations"
+    ),
     overrides: Overrides = None,
     run: RunFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score models on tasks and text; what was answered already is kept, so that a stopped command goes on."""
-    from tinyllama.cli.progress import TerminalProgress  # noqa: PLC0415
-    from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model  # noqa: PLC0415  # imports torch
+    """Score models on tasks and text. Answers are kept, so that a command that was stopped resumes."""
+    from tinyllama.cli.progress import TerminalProgress
+    from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model  # imports torch
 
-    families = [name for name in models if commands.is_recipe(name)]
+    families = [name for name in models if is_recipe(name)]
     found: dict[str, Any] = {
         name: _evaluate_family(name, overrides, run, data, print_it=not as_json) for name in families
     }
-    asked = EvaluateRequest(
-        tasks=tasks.split(","), data=data or Path("data/eval"), limit=limit, rows=_rows(batch), dtype=dtype.value,
-        texts=text or [], run_code=run_code, samples=samples, out=out,
-    )  # fmt: skip
+    request = EvaluateRequest(
+        tasks=tasks.split(","),
+        data=data or Path("data/eval"),
+        limit=limit,
+        rows=_rows(batch),
+        dtype=precision.value,
+        texts=text or [],
+        run_code=run_code,
+        samples=samples,
+        out=out,
+    )
     progress = TerminalProgress()
-    singles = {name: evaluate_model(name, asked, progress=progress) for name in models if name not in families}
+    singles = {name: evaluate_model(name, request, progress=progress) for name in models if name not in families}
     if as_json:
-        commands.print_json(found[families[0]] if len(models) == len(families) == 1 else found | singles)
+        print_json(found[families[0]] if len(models) == len(families) == 1 else found | singles)
     elif singles:
-        _print(singles, asked)
+        _print(singles, request)
 
 
 def _rows(batch: str) -> int | None:
-    from tinyllama.errors import EvaluationError  # noqa: PLC0415
+    from tinyllama.errors import EvaluationError
 
     if batch == "auto":
         return None
@@ -81,24 +109,22 @@ def _rows(batch: str) -> int | None:
 def _evaluate_family(
     name: str, overrides: list[str] | None, run: Path | None, data: Path | None, *, print_it: bool
 ) -> dict[str, Any]:
-    from tinyllama.family.results import evaluate_family, finished  # noqa: PLC0415  # imports torch
-
-    family = commands.open_family(name, overrides, run)
-    records = evaluate_family(family, finished(family), commands.data_folder(family.recipe, data))
+    family = open_family(name, overrides, run)
+    records = family.evaluate(data)
     scores = {key: {model: record[key] for model, record in records.items()} for key in ("bits_per_byte", "tasks")}
     if print_it:
-        commands.print_scores(family, scores)
+        print_scores(family, scores)
     return scores
 
 
-def _print(records: dict[str, dict[str, Any]], asked: EvaluateRequest) -> None:
-    from tinyllama.cli.tables import output, print_matrix, print_tasks  # noqa: PLC0415
-    from tinyllama.evaluation.record import against_fp32  # noqa: PLC0415
+def _print(records: dict[str, dict[str, Any]], request: EvaluateRequest) -> None:
+    from tinyllama.cli.tables import output, print_matrix, print_tasks
+    from tinyllama.evaluation.record import against_fp32
 
     console = output()
     bits = {name: record["bits_per_byte"]["values"] for name, record in records.items() if record["bits_per_byte"]}
     if bits:
-        print_matrix(console, bits, [str(path) for path in asked.texts])
+        print_matrix(console, bits, [str(path) for path in request.texts])
     print_tasks(console, {name: record["tasks"] for name, record in records.items()})
     for name, record in records.items():
         if record["dtype"] != "fp32":

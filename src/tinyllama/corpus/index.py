@@ -14,7 +14,7 @@ def index_file(split: str) -> str:
 
 def index_schema() -> Any:  # noqa: ANN401  # pyarrow ships no types
     """Columns of a document index: where its tokens start, how many they are, bytes of its text, and its origin."""
-    import pyarrow as pa  # noqa: PLC0415  # slow to import
+    import pyarrow as pa
 
     types = (pa.int64(), pa.int64(), pa.int64(), pa.string(), pa.string(), pa.int64())
     return pa.schema(list(zip(INDEX_COLUMNS, types, strict=True)))

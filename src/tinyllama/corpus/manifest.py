@@ -64,6 +64,11 @@ class PreparedCorpus:
         )
 
 
+def is_prepared(folder: Path) -> bool:
+    """Whether a complete corpus is in a folder: its manifest is written last."""
+    return (folder / MANIFEST).is_file()
+
+
 def open_corpus(folder: Path) -> PreparedCorpus:
     """Open a prepared corpus and check its manifest and the sizes of its files, in no time at any size.
 

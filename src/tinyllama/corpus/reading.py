@@ -42,7 +42,7 @@ def read_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, split: str, origin:
     Raises:
         CorpusError: the tokenizer is another one, or a document's text does not have the bytes on record.
     """
-    from pyarrow import compute, parquet  # noqa: PLC0415  # slow to import
+    from pyarrow import compute, parquet
 
     made_with = corpus.manifest["request"]["tokenizer"]
     if tokenizer.sha256 != made_with:

@@ -62,7 +62,7 @@ def find_damage(corpus: PreparedCorpus, tokenizer: Tokenizer, samples: int | Non
 
 
 def _find_in_split(corpus: PreparedCorpus, tokenizer: Tokenizer, split: str, samples: int | None) -> Iterator[Finding]:
-    from pyarrow import ArrowException, parquet  # noqa: PLC0415  # slow to import
+    from pyarrow import ArrowException, parquet
 
     facts, stream = corpus.manifest["splits"][split], corpus.stream(split)
     try:

@@ -13,6 +13,7 @@ from tinyllama.evaluation.catalogue import CODE, expand_tasks
 from tinyllama.evaluation.scores import MissingTask, Options, TaskScore, TaskScores
 from tinyllama.evaluation.task_data import TASK_DATA
 from tinyllama.evaluation.task_files import find_files, read_rows
+from tinyllama.installation import install_hint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,9 +41,9 @@ def evaluate_tasks(
     """
     options, names = options or Options(), expand_tasks(tasks)
     if find_spec("lm_eval") is None:
-        return TaskScores({name: MissingTask("install tinyllama[eval]") for name in names})
-    from tinyllama.evaluation.harness import run_task  # noqa: PLC0415  # needs lm-eval
-    from tinyllama.evaluation.humaneval import evaluate_code  # noqa: PLC0415  # as above
+        return TaskScores({name: MissingTask(f"lm-eval is not installed: {install_hint('eval')}") for name in names})
+    from tinyllama.evaluation.harness import run_task  # needs lm-eval
+    from tinyllama.evaluation.humaneval import evaluate_code
 
     rows = {name: _rows(name, data) for name in names}  # before anything is scored: mistakes are said at once
     results, answers = dict[str, TaskScore | MissingTask](), dict[str, list[dict[str, Any]]]()
@@ -58,7 +59,7 @@ def evaluate_tasks(
 
 def _rows(name: str, data: Path) -> dict[str, Splits] | MissingTask:
     """A task's rows by subject (one without a name, for most) and split, or why there are none."""
-    from tinyllama.evaluation.harness import subjects_of  # noqa: PLC0415  # needs lm-eval
+    from tinyllama.evaluation.harness import subjects_of  # needs lm-eval
 
     task, files = TASK_DATA[name], find_files(name, data)
     absent = [subject for subject in subjects_of(name) if subject not in files]

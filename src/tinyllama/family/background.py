@@ -7,7 +7,6 @@ process takes the lowest priority and one core, so that training never waits for
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import sys
@@ -91,10 +90,11 @@ def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
     with (run / COPIES / ".lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for step in _steps(run / COPIES):
-            from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model  # noqa: PLC0415  # only once it is our turn
+            from tinyllama.checkpoint.format import read_state
+            from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model  # only once it is our turn
 
             copy = run / COPIES / f"step-{step}"
-            tokens = json.loads((copy / "state.json").read_text(encoding="utf-8"))["tokens"]
+            tokens = read_state(copy).tokens
             record = evaluate_model(str(copy), EvaluateRequest(tasks=tasks, data=data), run / "evaluations" / copy.name)
             result = {"tokens": tokens, "step": step, "tasks": record["tasks"]}
             write_json(run.parent / "evaluation" / "by_tokens" / run.name / f"{tokens}.json", result)
@@ -102,7 +102,7 @@ def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
 
 
 def _steps(folder: Path) -> list[int]:
-    from tinyllama.checkpoint.format import steps_saved  # noqa: PLC0415  # keeps waiting processes small
+    from tinyllama.checkpoint.format import steps_saved  # keeps waiting processes small
 
     return steps_saved(folder)
 

@@ -26,63 +26,69 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tinyllama.checkpoint.format import Checkpoint
-    from tinyllama.family.family import Family
+    from tinyllama.family.prepare import Prepared
+    from tinyllama.family.workspace import Workspace
+    from tinyllama.model import Llama
+    from tinyllama.tokenizer.base import Tokenizer
 
 _log = logging.getLogger(__name__)
 _SAMPLE_TOKENS = 48
 
 
-def finished(family: Family) -> dict[str, Checkpoint]:
+def finished(work: Workspace) -> dict[str, Checkpoint]:
     """The last checkpoint of every model that has one.
 
     Raises:
         ModelError: none has.
     """
-    stores = {model: checkpoint_store(family.recipe, family.folder, model) for model in family.models}
-    trained = [model for model in family.models if stores[model].steps()]
+    stores = {model: checkpoint_store(work.recipe, work.layout.root, model) for model in work.models}
+    trained = [model for model in work.models if stores[model].steps()]
     if not trained:
-        name = family.recipe.name
-        raise ModelError(f"no model of {name} is trained in {family.folder}; run `tinyllama train {name}`")
+        name = work.recipe.name
+        raise ModelError(f"no model of {name} is trained in {work.layout.root}; run `tinyllama train {name}`")
     return {model: newest_checkpoint(stores[model]) for model in trained}
 
 
-def evaluate_family(family: Family, checkpoints: dict[str, Checkpoint], data: Path) -> dict[str, dict[str, Any]]:
+def evaluate_family(
+    work: Workspace, prepared: Prepared, checkpoints: dict[str, Checkpoint], data: Path
+) -> dict[str, dict[str, Any]]:
     """Bits per byte on every corpus, and task scores, of every model: model → record."""
     torch.set_num_threads(cores())
     records = {}
     for model, checkpoint in checkpoints.items():
-        path = family.folder / "evaluation" / f"{model}.json"
-        inputs = _evaluation_inputs(family, checkpoint, data)
+        path = work.layout.record(model)
+        inputs = _evaluation_inputs(work, prepared, checkpoint, data)
         record = _recorded(path, inputs)
         if record is None:
-            family.progress.say(f"evaluating {model}")
-            record = {"model": model, "inputs": inputs, **_evaluate(family, checkpoint, data)}
+            work.progress.say(f"evaluating {model}")
+            record = {"model": model, "inputs": inputs, **_evaluate(work, prepared, checkpoint, data)}
             write_json(path, record)
         records[model] = record
     return records
 
 
-def sample_family(family: Family, checkpoints: dict[str, Checkpoint]) -> dict[str, dict[str, str]]:
+def sample_family(
+    work: Workspace, tokenizer: Tokenizer, checkpoints: dict[str, Checkpoint]
+) -> dict[str, dict[str, str]]:
     """Continuations of the recipe's prompts: prompt → model → text."""
-    path = family.folder / "evaluation" / "samples.json"
-    prompts = family.recipe.evaluation.prompts
+    path = work.layout.samples
+    prompts = work.recipe.evaluation.prompts
     inputs = sha256_json([prompts, {name: _weights(checkpoint) for name, checkpoint in checkpoints.items()}])
     recorded = _recorded(path, inputs)
     if recorded is None:
         texts: dict[str, dict[str, str]] = {prompt: {} for prompt in prompts}
         for model, checkpoint in checkpoints.items():
-            weights = load_model(checkpoint, family.recipe.model)
+            weights = load_model(checkpoint, work.recipe.model)
             for prompt in prompts:
-                texts[prompt][model] = continue_prompt(weights, family, prompt)
+                texts[prompt][model] = continue_prompt(weights, tokenizer, prompt, work.recipe.seed)
         recorded = {"inputs": inputs, "samples": texts}
         write_json(path, recorded)
     samples: dict[str, dict[str, str]] = recorded["samples"]
     return samples
 
 
-def continue_prompt(model: Any, family: Family, prompt: str) -> str:  # noqa: ANN401  # Llama
+def continue_prompt(model: Llama, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
     """A short continuation with the model card's sampling options."""
-    tokenizer = family.tokenizer
     ids = tokenizer.encode_prompt(prompt)
     settings = Sampling(temperature=1.0, top_k=10, repetition_penalty=1.5)
     new = generate(
@@ -91,31 +97,31 @@ def continue_prompt(model: Any, family: Family, prompt: str) -> str:  # noqa: AN
         settings,
         eos_id=tokenizer.eos_id,
         max_new_tokens=_SAMPLE_TOKENS,
-        seed=family.recipe.seed,
+        seed=seed,
     )
     return "".join(stream_text(tokenizer, ids, new))
 
 
 def export_family(
-    family: Family, checkpoints: dict[str, Checkpoint], records: dict[str, dict[str, Any]]
+    work: Workspace, prepared: Prepared, checkpoints: dict[str, Checkpoint], records: dict[str, dict[str, Any]]
 ) -> dict[str, Path]:
     """Every model as a Hugging Face folder: model → folder."""
     folders = {}
     for model, checkpoint in checkpoints.items():
-        folder = family.folder / "exports" / model
-        card = _card(family, model, records)
-        marker = family.folder / "exports" / f"{model}.json"
-        inputs = sha256_json([_weights(checkpoint), card, family.tokenizer.sha256])
+        folder = work.layout.export(model)
+        card = _card(work, prepared, model, records)
+        marker = work.layout.export_marker(model)
+        inputs = sha256_json([_weights(checkpoint), card, prepared.tokenizer.sha256])
         recorded = _recorded(marker, inputs)
         if recorded is None or not folder.is_dir():
-            family.progress.say(f"exporting {model}")
+            work.progress.say(f"exporting {model}")
             marker.unlink(missing_ok=True)
             result = export_model(
                 CheckpointWeights(checkpoint),
                 folder=folder,
-                recipe=family.recipe,
+                recipe=work.recipe,
                 name=model,
-                tokenizer=family.tokenizer,
+                tokenizer=prepared.tokenizer,
                 card=card,
                 dtype=torch.float32,
             )
@@ -124,47 +130,49 @@ def export_family(
     return folders
 
 
-def export_family_gguf(family: Family, checkpoints: dict[str, Checkpoint], kind: str) -> dict[str, Path]:
+def export_family_gguf(
+    work: Workspace, tokenizer: Tokenizer, checkpoints: dict[str, Checkpoint], kind: str
+) -> dict[str, Path]:
     """Every model as a GGUF file with its Modelfile: model → folder."""
     folders = {}
     for model, checkpoint in checkpoints.items():
-        folder = family.folder / "exports" / f"{model}-{kind}-gguf"
-        family.progress.say(f"exporting {model}")
+        folder = work.layout.export(f"{model}-{kind}-gguf")
+        work.progress.say(f"exporting {model}")
         export_gguf(
             CheckpointWeights(checkpoint),
-            shape=family.recipe.model,
-            tokenizer=family.tokenizer,
+            shape=work.recipe.model,
+            tokenizer=tokenizer,
             folder=folder,
             kind=kind,
-            about=ModelInfo(f"{family.recipe.name}-{model}", family.recipe.license),
+            about=ModelInfo(f"{work.recipe.name}-{model}", work.recipe.license),
         )
         folders[model] = folder
     return folders
 
 
-def _evaluate(family: Family, checkpoint: Checkpoint, data: Path) -> dict[str, Any]:
-    recipe = family.recipe
+def _evaluate(work: Workspace, prepared: Prepared, checkpoint: Checkpoint, data: Path) -> dict[str, Any]:
+    recipe = work.recipe
     rounded = load_model(checkpoint, recipe.model, DTYPES[recipe.precision])
-    bits = bits_per_byte(rounded, _measurable(family), document_masking=recipe.document_masking)
+    bits = bits_per_byte(rounded, _measurable(work, prepared), document_masking=recipe.document_masking)
     exact = load_model(checkpoint, recipe.model)
     options = Options(bos=recipe.tokenizer.bos)
-    scores = evaluate_tasks(exact, family.tokenizer, recipe.evaluation.tasks, data, options)
+    scores = evaluate_tasks(exact, prepared.tokenizer, recipe.evaluation.tasks, data, options)
     window = recipe.model.context
     return {
         "bits_per_byte": bits,
         "bits_per_byte_settings": {"window": window, "stride": window, "precision": recipe.precision},
         "tasks": scores.to_json(),
-        "tokens": checkpoint.state["tokens"],
-        "fingerprint": checkpoint.state["fingerprint"],
+        "tokens": checkpoint.state.tokens,
+        "fingerprint": checkpoint.state.fingerprint,
     }
 
 
-def _measurable(family: Family) -> dict[str, Any]:
+def _measurable(work: Workspace, prepared: Prepared) -> dict[str, Any]:
     """Corpora whose held-out part has at least a row."""
     kept = {}
-    for name, corpus in family.corpora.items():
+    for name, corpus in prepared.corpora.items():
         try:
-            corpus.rows("held_out", family.recipe.model.context)
+            corpus.rows("held_out", work.recipe.model.context)
         except CorpusError as error:
             _log.warning("%s", error)
             continue
@@ -172,27 +180,27 @@ def _measurable(family: Family) -> dict[str, Any]:
     return kept
 
 
-def _card(family: Family, model: str, records: dict[str, dict[str, Any]]) -> str:
-    plan = compile_plan(family.recipe, model if model in family.recipe.variants else None)
-    sizes = {name: corpus.tokens("train") for name, corpus in family.corpora.items()}
+def _card(work: Workspace, prepared: Prepared, model: str, records: dict[str, dict[str, Any]]) -> str:
+    plan = compile_plan(work.recipe, model if model in work.recipe.variants else None)
+    sizes = {name: corpus.tokens("train") for name, corpus in prepared.corpora.items()}
     return model_card(
-        family.recipe,
+        work.recipe,
         model,
-        plan_summary=plan_markdown(summarize(plan, family.recipe, sizes)),
+        plan_summary=plan_markdown(summarize(plan, work.recipe, sizes)),
         bits_per_byte={name: record["bits_per_byte"] for name, record in records.items()},
         tasks={name: record["tasks"] for name, record in records.items()},
         tokens=plan.tokens_after(plan.steps),
     )
 
 
-def _evaluation_inputs(family: Family, checkpoint: Checkpoint, data: Path) -> str:
+def _evaluation_inputs(work: Workspace, prepared: Prepared, checkpoint: Checkpoint, data: Path) -> str:
     """Hash of everything an evaluation depends on."""
     files = sorted(data.glob("*.jsonl")) if data.is_dir() else []
     return sha256_json(
         {
             "weights": _weights(checkpoint),
-            "corpora": {name: corpus.sha256 for name, corpus in family.corpora.items()},
-            "tasks": family.recipe.evaluation.tasks,
+            "corpora": {name: corpus.sha256 for name, corpus in prepared.corpora.items()},
+            "tasks": work.recipe.evaluation.tasks,
             "data": {path.name: sha256_file(path) for path in files},
         }
     )

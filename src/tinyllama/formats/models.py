@@ -175,7 +175,7 @@ class _Saved:
             "bos": self._recipe.tokenizer.bos,
             "stored_dtype": "float32",
             "recipe": self._recipe.name,
-            "run": state["run"],
-            "tokens": state["tokens"],
-            "fingerprint": state["fingerprint"],
+            "run": state.run,
+            "tokens": state.tokens,
+            "fingerprint": state.fingerprint,
         }

@@ -7,7 +7,7 @@ the input embedding, L layers, width D, context T:
     6(N - E) + 12·L·D·T    attention as if it were not causal
     6N                     weights alone (Kaplan et al. 2020)
 
-A utilisation (MFU) is tokens/s times one of these over the peak of the card, so it means nothing without its
+Model FLOPs utilization (MFU) is tokens/s times one of these over the peak of the card, so it means nothing without its
 formula: TinyLlama's 24,000 tokens/s on an A100 are 52% by the first, 56% (the published figure) by the second, and
 51% by the third.
 """
@@ -72,7 +72,7 @@ class Memory:
     gradients: int
     """fp32, this rank's part."""
     moments: int
-    """AdamW's two, fp32, this rank's part."""
+    """The optimizer's, fp32, this rank's part."""
     checkpoint: int
     """The copy of weights and moments that is being written."""
     working: int
@@ -150,7 +150,7 @@ def predict(  # noqa: PLR0913  # one assumption each
         plans: of the variants, compiled from it.
         card_name: of GPUS.
         gpus: how many.
-        mfu: assumed utilisation, by the first formula of this module.
+        mfu: assumed MFU, by the first formula of this module.
         price: of a GPU-hour, in whatever currency.
 
     Raises:
@@ -174,9 +174,7 @@ def predict(  # noqa: PLR0913  # one assumption each
         gpus=gpus,
         sharded_over=sharded_over,
         micro_batch=recipe.micro_batch,
-        memory=memory_per_gpu(
-            recipe.model, sharded_over, recipe.micro_batch, checkpointing=recipe.hardware.activation_checkpointing
-        ),
+        memory=memory_per_gpu(recipe, sharded_over),
         memory_limit=card.usable,
         mfu=mfu,
         flops_per_token=flops,
@@ -201,19 +199,29 @@ def flops_formulas(shape: ModelShape) -> dict[str, int]:
     }
 
 
-def memory_per_gpu(shape: ModelShape, sharded_over: int, micro_batch: int, *, checkpointing: bool) -> Memory:
-    """Bytes on each GPU when the state is sharded over so many.
+def memory_per_gpu(recipe: Recipe, sharded_over: int) -> Memory:
+    """Bytes on each GPU when the state is sharded over so many ranks.
 
     A block keeps, for each token of the backward pass and in bf16: the inputs of the two norms, of the two groups of
     products, of the output projection and of attention (query, key, value), and gate, up and their product in the
     feed-forward. Checkpointing keeps only the input of each block, and one block's whole set at a time.
     """
-    own = -(-shape.parameters // sharded_over)
+    shape = recipe.model
+    own = 4 * -(-shape.parameters // sharded_over)
+    moments = -(-recipe.optimizer.state_bytes(shape) // sharded_over)
     tables = (1 if shape.tied_embeddings else 2) * shape.vocab_size * shape.width
     block = (shape.parameters - tables) // shape.layers
     # A gathered weight takes 2 bytes; the gradients of the block being reduced 2 in bf16 and 4 as they are summed.
     working = 2 * (tables + 2 * block) + 6 * max(block, tables)
-    tokens = micro_batch * shape.context
+    tokens = recipe.micro_batch * shape.context
     kept = 2 * (6 * shape.width + 2 * shape.kv_heads * shape.head_dim + 3 * shape.ffn)
+    checkpointing = recipe.hardware.activation_checkpointing
     per_token = shape.layers * 2 * shape.width + kept if checkpointing else shape.layers * kept
-    return Memory(4 * own, 4 * own, 8 * own, 12 * own, working, tokens * (per_token + 2 * 2 * shape.width))
+    return Memory(
+        weights=own,
+        gradients=own,
+        moments=moments,
+        checkpoint=own + moments,
+        working=working,
+        activations=tokens * (per_token + 2 * 2 * shape.width),
+    )

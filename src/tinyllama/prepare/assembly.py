@@ -186,8 +186,8 @@ def assemble(
 
 def _write_index(work: Path, parts: Sequence[dict[str, Any]], split: str, target: Path) -> None:
     """The tasks' indices as one, in groups of `_INDEX_ROWS` rows whatever the tasks' sizes."""
-    import pyarrow as pa  # noqa: PLC0415  # slow to import
-    from pyarrow import compute, parquet  # noqa: PLC0415
+    import pyarrow as pa
+    from pyarrow import compute, parquet
 
     start = 0
     with parquet.ParquetWriter(target, index_schema(), compression="zstd") as writer:

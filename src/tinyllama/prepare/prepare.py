@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from tinyllama.corpus.manifest import open_corpus
 from tinyllama.errors import UserError
 from tinyllama.files import sha256_json, write_atomic
+from tinyllama.installation import install_hint
 from tinyllama.prepare.cluster.queue import job_name, running_jobs
 from tinyllama.prepare.disk_space import check_space
 from tinyllama.prepare.job import Preparation, present_corpus, remove_leftovers, work_folder
@@ -107,7 +108,7 @@ def _check_installed(executor: Executor) -> None:
     needed = {"local": (), "slurm": ("datatrove",), "ray": ("datatrove", "ray")}[executor]
     if missing := [name for name in needed if find_spec(name) is None]:
         extra = "ray" if executor == "ray" else "cluster"
-        raise UserError(f"--executor {executor} needs {' and '.join(missing)}: pip install 'tinyllama[{extra}]'")
+        raise UserError(f"--executor {executor} needs {' and '.join(missing)}: {install_hint(extra)}")
 
 
 def _prepare_here(preparation: Preparation, engine: Engine, workers: int, progress: Callable[[Counts], None]) -> None:
@@ -118,11 +119,11 @@ def _prepare_here(preparation: Preparation, engine: Engine, workers: int, progre
 def _prepare_on_cluster(preparation: Preparation, options: PrepareOptions, progress: Callable[[Counts], None]) -> None:
     """Start jobs for what is missing and wait for them."""
     if options.executor == "ray":
-        from tinyllama.prepare.cluster.on_ray import prepare_on_ray  # noqa: PLC0415  # an extra
+        from tinyllama.prepare.cluster.on_ray import prepare_on_ray  # an extra
 
         prepare_on_ray(preparation, options.workers, progress)
     else:
-        from tinyllama.prepare.cluster.on_slurm import prepare_on_slurm  # noqa: PLC0415  # an extra
+        from tinyllama.prepare.cluster.on_slurm import prepare_on_slurm  # an extra
 
         prepare_on_slurm(preparation, options.workers, progress, dict(options.sbatch), options.say)
 

@@ -121,8 +121,8 @@ class _Split:
 
     def finish(self) -> dict[str, Any]:
         """Close the tokens, write the index, and tell the counts."""
-        import pyarrow as pa  # noqa: PLC0415  # slow to import
-        from pyarrow import parquet  # noqa: PLC0415
+        import pyarrow as pa
+        from pyarrow import parquet
 
         self.writer.close()
         columns = list(zip(*self._rows, strict=True)) or [()] * len(INDEX_COLUMNS)

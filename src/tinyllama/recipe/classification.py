@@ -83,7 +83,8 @@ def absent_value(schema: type[BaseModel], key: str) -> object:
             continue  # the index of a list, or the name of a corpus or variant
         field = section.model_fields[part]
         found = marker(field, Absent)
-        value, section = None if found is None else found.value, section_of(field.annotation)
+        inherited = getattr(value, part, None) if isinstance(value, BaseModel) else None
+        value, section = inherited if found is None else found.value, section_of(field.annotation)
     return value
 
 

@@ -10,6 +10,13 @@ from tinyllama.recipe.classification import DECIDES_NOTHING, RepresentedBy
 from tinyllama.recipe.quantities import BatchSize, Count, Number
 from tinyllama.recipe.section import Name, PositiveCount, Section
 
+ADAMW_STATE, MUON_STATE = ("exp_avg", "exp_avg_sq"), ("momentum_buffer",)
+"""Names of the moments that an optimizer keeps of a weight."""
+MUON_MOMENTUM = 0.95
+"""Nesterov momentum of Muon (Jordan 2024)."""
+_STATE_BYTES = 4
+"""Of a number in a moment: fp32."""
+
 
 class ModelShape(Section):
     """A Llama 2 decoder: RMSNorm, RoPE, grouped-query attention, SwiGLU, no biases."""
@@ -41,12 +48,17 @@ class ModelShape(Section):
         return self.width // self.heads
 
     @property
+    def block_matrices(self) -> int:
+        """Number of weights in the matrices of all blocks: attention and feed-forward, without norms."""
+        attention = 2 * self.width * self.width + 2 * self.width * self.kv_heads * self.head_dim
+        return self.layers * (attention + 3 * self.width * self.ffn)
+
+    @property
     def parameters(self) -> int:
         """Number of weights: embeddings, blocks, final norm and (untied) head."""
-        attention = 2 * self.width * self.width + 2 * self.width * self.kv_heads * self.head_dim
-        block = attention + 3 * self.width * self.ffn + 2 * self.width
         tables = 1 if self.tied_embeddings else 2
-        return self.layers * block + tables * self.vocab_size * self.width + self.width
+        norms = (2 * self.layers + 1) * self.width
+        return self.block_matrices + norms + tables * self.vocab_size * self.width
 
     @property
     def flops_per_token(self) -> int:
@@ -100,6 +112,25 @@ class Optimizer(Section):
     """Decoupled weight decay of every parameter."""
     clip: Annotated[Number, Field(gt=0)] = 1.0
     """Global norm that gradients are clipped to."""
+
+    def describe(self) -> str:
+        """The optimizer and its constants in one line, for people."""
+        adamw = f"betas {self.betas[0]:g}/{self.betas[1]:g}, eps {self.eps:g}"
+        both = f"weight decay {self.weight_decay:g}, clip {self.clip:g}"
+        if self.kind == "adamw":
+            return f"AdamW, {adamw}, {both}"
+        return f"Muon for the blocks' matrices (momentum {MUON_MOMENTUM:g}), AdamW for the rest ({adamw}), {both}"
+
+    def state_names(self, weight: str) -> tuple[str, ...]:
+        """Names of the moments that are kept of a weight; each has the weight's shape, in fp32."""
+        by_muon = self.kind == "muon" and weight.startswith("layers.") and "norm" not in weight
+        return MUON_STATE if by_muon else ADAMW_STATE
+
+    def state_bytes(self, shape: ModelShape) -> int:
+        """Bytes of the moments of all weights of a model."""
+        by_muon = shape.block_matrices if self.kind == "muon" else 0
+        numbers = len(MUON_STATE) * by_muon + len(ADAMW_STATE) * (shape.parameters - by_muon)
+        return _STATE_BYTES * numbers
 
 
 class Stage(Section):

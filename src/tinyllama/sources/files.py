@@ -65,7 +65,7 @@ class SourceFile:
         """
         if not is_url(self.place):
             return Path(self.place).open("rb")
-        import fsspec  # noqa: PLC0415  # takes a while, and most corpora are local
+        import fsspec  # takes a while, and most corpora are local
 
         opened: BinaryIO = fsspec.open(self.place, "rb").open()
         return opened
@@ -164,7 +164,7 @@ def _local_file(path: Path, root: Path) -> SourceFile:
 
 
 def _find_remote(pattern: str) -> list[SourceFile]:
-    import fsspec  # noqa: PLC0415  # takes a while, and most corpora are local
+    import fsspec  # takes a while, and most corpora are local
 
     try:
         if pattern.startswith(_HUB):
@@ -218,7 +218,7 @@ def _ask_hub(name: str) -> None:
     Raises:
         Exception: it is not, or the hub does not answer; of the hub's own kinds.
     """
-    from huggingface_hub import HfApi  # noqa: PLC0415  # takes half a second
+    from huggingface_hub import HfApi  # takes half a second
 
     api = HfApi()
     api.dataset_info(name, timeout=_SECONDS)

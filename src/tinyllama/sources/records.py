@@ -129,8 +129,8 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _read_parquet(file: BinaryIO, names: set[str]) -> Iterator[Record]:
-    from pyarrow import ArrowException  # noqa: PLC0415  # heavy, and most corpora have no Parquet
-    from pyarrow.parquet import ParquetFile  # noqa: PLC0415  # as above
+    from pyarrow import ArrowException  # heavy, and most corpora have no Parquet
+    from pyarrow.parquet import ParquetFile
 
     try:
         parquet = ParquetFile(file)
@@ -152,7 +152,7 @@ def _read_parquet(file: BinaryIO, names: set[str]) -> Iterator[Record]:
 
 def _read_arrow(file: BinaryIO, names: set[str]) -> Iterator[Record]:
     """Arrow's own formats: the file, or the stream that `datasets` writes."""
-    from pyarrow import ArrowException, ipc  # noqa: PLC0415  # heavy, and most corpora have none
+    from pyarrow import ArrowException, ipc  # heavy, and most corpora have none
 
     row = 0
     try:

@@ -130,7 +130,7 @@ class FastEngine:
     @cached_property
     def _engine(self) -> Any:  # noqa: ANN401  # it ships no types
         """Built by the process that encodes, which the one that only divides the work is not."""
-        from fastokens import Tokenizer  # noqa: PLC0415  # an extra
+        from fastokens import Tokenizer  # an extra
 
         return Tokenizer.from_json_str(self.definition)
 

@@ -71,7 +71,7 @@ def tokenizer_json(pieces: ByteLevel, bos: str | None) -> str:
     Raises:
         CorpusError: its rule for words is not one we know.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors  # noqa: PLC0415  # heavy
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
     if pieces.rule not in _RULES:
         raise CorpusError(

@@ -51,7 +51,7 @@ def tokenizer_json(model_file: Path) -> dict[str, Any]:
     Raises:
         CorpusError: the model is of another kind, whose ids would differ.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors  # noqa: PLC0415  # heavy
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
     pieces = _read_pieces(model_file)
     vocabulary = {text: index for index, text in enumerate(pieces.texts)}
@@ -126,7 +126,7 @@ def _chat_template(model_file: Path) -> dict[str, str]:
 
 
 def _read_pieces(model_file: Path) -> _Pieces:
-    from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2  # noqa: PLC0415  # loads protobuf
+    from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2  # loads protobuf
 
     proto: Any = sentencepiece_model_pb2  # its classes are made at run time
     data = model_file.read_bytes()

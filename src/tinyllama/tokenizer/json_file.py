@@ -122,10 +122,10 @@ class JsonTokenizer:
 def _load(model_file: Path) -> tokenizers.Tokenizer:
     try:
         if model_file.is_file():
-            from tokenizers import Tokenizer  # noqa: PLC0415  # commands that need none start faster
+            from tokenizers import Tokenizer  # commands that need none start faster
 
             return Tokenizer.from_str(model_file.read_text(encoding="utf-8"))
-        from transformers import AutoTokenizer  # noqa: PLC0415  # takes seconds
+        from transformers import AutoTokenizer  # takes seconds
 
         made: Any = AutoTokenizer.from_pretrained(model_file.parent, use_fast=True)
         found: tokenizers.Tokenizer = made.backend_tokenizer

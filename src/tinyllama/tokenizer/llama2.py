@@ -138,7 +138,7 @@ def _ask_hub() -> Path | None:
     """The hub's file, or None; a process of its own, so that nothing it waits for can hold us up."""
     environment = os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     try:
-        done = subprocess.run(  # noqa: S603  # our own program
+        done = subprocess.run(  # our own program
             [sys.executable, "-c", _HUB_PROGRAM, _HUB_REPOSITORY],
             env=environment, capture_output=True, timeout=_HUB_SECONDS, check=False, stdin=subprocess.DEVNULL,
             text=True,
@@ -150,7 +150,7 @@ def _ask_hub() -> Path | None:
 
 
 def _check(data: bytes, origin: str) -> None:
-    from sentencepiece import SentencePieceProcessor  # noqa: PLC0415  # commands that need none start faster
+    from sentencepiece import SentencePieceProcessor  # commands that need none start faster
 
     try:
         processor = SentencePieceProcessor(model_proto=data)

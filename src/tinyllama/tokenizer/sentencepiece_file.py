@@ -30,7 +30,7 @@ class SentencePieceTokenizer:
         Raises:
             CorpusError: it is not there, no SentencePiece model, or one without BOS or EOS.
         """
-        from sentencepiece import SentencePieceProcessor  # noqa: PLC0415  # commands that need none start faster
+        from sentencepiece import SentencePieceProcessor  # commands that need none start faster
 
         self.model_file = model_file
         self._threads = os.cpu_count() or 1

@@ -31,7 +31,7 @@ def serialize_model(
         eos_id: id of EOS.
         space_prefix: a space is put before every text.
     """
-    from sentencepiece import sentencepiece_model_pb2  # noqa: PLC0415  # loads protobuf
+    from sentencepiece import sentencepiece_model_pb2  # loads protobuf
 
     proto: Any = sentencepiece_model_pb2  # its classes are made at run time
     model = proto.ModelProto()

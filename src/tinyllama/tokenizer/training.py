@@ -31,7 +31,7 @@ def train_model(texts: Iterable[str], vocab_size: int) -> bytes:
     Raises:
         CorpusError: there is no text, or not enough to fill the vocabulary.
     """
-    from sentencepiece import SentencePieceTrainer  # noqa: PLC0415  # only needed to train
+    from sentencepiece import SentencePieceTrainer  # only needed to train
 
     lines = [line for text in texts for line in text.split("\n") if line]
     room = vocab_size - _BYTES_AND_CONTROLS

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from tinyllama.checkpoint.fingerprint import fingerprint, fingerprint_inputs
+from tinyllama.checkpoint.fingerprint import fingerprint_inputs
 from tinyllama.checkpoint.format import (
-    FRESH,
     WEIGHT,
     Checkpoint,
     load_tensors,
@@ -17,13 +16,13 @@ from tinyllama.checkpoint.format import (
     stored_sizes,
     verify,
 )
+from tinyllama.checkpoint.state import CheckpointState
 from tinyllama.checkpoint.store import checkpoint_store
 from tinyllama.checkpoint.weights import CheckpointWeights
 from tinyllama.errors import CheckpointError, ModelError, RecipeError
 from tinyllama.layout import BASE
 from tinyllama.model.stored_weights import check_weights, parameter_shapes
 from tinyllama.plan import compile_plan
-from tinyllama.train.optimizer import state_names
 from tinyllama.train.run import keep_recipe
 
 if TYPE_CHECKING:
@@ -60,23 +59,24 @@ def import_start(recipe: Recipe, source: Source, family: Path, tokenizer_sha256:
     _refuse_other_shape(recipe, source)
     check_weights(source.weights, recipe.model, source.origin, "the recipe's model")
     tensors = {f"{WEIGHT}{name}": _finite(source, name) for name in parameter_shapes(recipe.model)}
-    state: dict[str, Any] = {"moments": start.moments, "moment_steps": 0}
-    if start.moments != FRESH:
-        moments = _moments(source, recipe)
-        state["moment_steps"] = _moment_steps(source)
-        tensors |= moments
-    facts = fingerprint_inputs(recipe, compile_plan(recipe), 0, {}, tokenizer_sha256, source.sha256)
-    state |= {
-        "recipe": recipe.name,
-        "run": "base",
-        "step": 0,
-        "tokens": recipe.start_sequences * recipe.model.context,
-        "fingerprint": fingerprint(facts),
-        "facts": facts,
-        "origin": source.origin,
-        "torch": torch.__version__,
-    }
-    checkpoint = verify(save_checkpoint(store.folder, 0, tensors, state))
+    moment_steps = 0
+    if start.moments == "kept":
+        tensors |= _moments(source, recipe)
+        moment_steps = _moment_steps(source)
+    inputs = fingerprint_inputs(recipe, compile_plan(recipe), 0, {}, tokenizer_sha256, source.sha256)
+    state = CheckpointState(
+        recipe=recipe.name,
+        run=BASE,
+        step=0,
+        tokens=recipe.start_sequences * recipe.model.context,
+        fingerprint=inputs.fingerprint(),
+        fingerprint_inputs=inputs,
+        torch_version=torch.__version__,
+        moments=start.moments,
+        moment_steps=moment_steps,
+        origin=source.origin,
+    )
+    checkpoint = verify(save_checkpoint(store.folder, tensors, state))
     try:
         _compare(checkpoint, tensors)
     except CheckpointError:
@@ -104,10 +104,7 @@ def stated_start(recipe: Recipe) -> Start:
 def imported_sha256(recipe: Recipe, family: Path) -> str | None:
     """SHA-256 of the weights that a family's start was imported from; None if nothing was."""
     store = checkpoint_store(recipe, family, BASE)
-    if 0 not in store.steps():
-        return None
-    sha256: str = store.state(0)["facts"]["start.weights"]
-    return sha256
+    return store.state(0).fingerprint_inputs.start_weights if 0 in store.steps() else None
 
 
 def _refuse_other_shape(recipe: Recipe, source: Source) -> None:
@@ -128,15 +125,16 @@ def _finite(source: Source, name: str) -> Tensor:
 
 def _moments(source: Source, recipe: Recipe) -> dict[str, Tensor]:
     checkpoint = source.checkpoint
-    if checkpoint is None or checkpoint.state.get("moments") == FRESH:
+    if checkpoint is None or not checkpoint.state.has_moments:
         raise ModelError(
             f"{source.origin}: holds no optimizer moments, but the recipe says start.moments: kept; say fresh, or "
             "give a checkpoint of a run"
         )
     shapes = parameter_shapes(recipe.model)
-    kind = recipe.optimizer.kind
     moments = {
-        f"{moment}.{name}": torch.empty(size) for name, size in shapes.items() for moment in state_names(kind, name)
+        f"{moment}.{name}": torch.empty(size)
+        for name, size in shapes.items()
+        for moment in recipe.optimizer.state_names(name)
     }
     if missing := moments.keys() - stored_sizes(checkpoint).keys():
         raise ModelError(
@@ -150,7 +148,7 @@ def _moments(source: Source, recipe: Recipe) -> dict[str, Tensor]:
 def _moment_steps(source: Source) -> int:
     """Updates that the kept moments have seen, for bias correction."""
     checkpoint = source.checkpoint
-    return 0 if checkpoint is None else checkpoint.step + int(checkpoint.state.get("moment_steps", 0))
+    return 0 if checkpoint is None else checkpoint.step + checkpoint.state.moment_steps
 
 
 def _compare(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:

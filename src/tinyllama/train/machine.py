@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tinyllama.recipe import Recipe
+
 _log = logging.getLogger(__name__)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -67,6 +69,11 @@ def exclusive(folder: Path) -> Iterator[None]:
         except OSError:
             raise TrainingError(f"{folder}: another process is training here; wait for it or stop it") from None
         yield
+
+
+def checkpoint_bytes(recipe: Recipe) -> int:
+    """Size of one checkpoint: fp32 weights and the optimizer's moments."""
+    return 4 * recipe.model.parameters + recipe.optimizer.state_bytes(recipe.model)
 
 
 def require_space(folder: Path, needed: int, purpose: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast, overload
 import torch
 from torch.distributed.tensor import DTensor, Replicate
 
+from tinyllama.recipe.training import ADAMW_STATE, MUON_MOMENTUM, MUON_STATE
 from tinyllama.train.parallel import whole
 
 if TYPE_CHECKING:
@@ -16,17 +17,10 @@ if TYPE_CHECKING:
 
     from tinyllama.recipe import Optimizer
 
-_ADAMW, _MUON = ("exp_avg", "exp_avg_sq"), ("momentum_buffer",)
-_MOMENTUM = 0.95
 _NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315
 """Coefficients of x, x³ and x⁵ that lift small singular values fastest (Jordan 2024)."""
 _BATCH = 1 << 24
 """Numbers of matrices that are orthogonalized at a time, which bounds the memory."""
-
-
-def state_names(kind: str, weight: str) -> tuple[str, ...]:
-    """Names of the moments that an optimizer of a kind keeps of a weight; all have the weight's shape."""
-    return _MUON if kind == "muon" and weight.startswith("layers.") and "norm" not in weight else _ADAMW
 
 
 def build_optimizer(settings: Optimizer, masters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
@@ -45,7 +39,7 @@ def _adamw(settings: Optimizer, weights: Iterable[nn.Parameter]) -> torch.optim.
         fused=True,
     )
     for weight in optimizer.param_groups[0]["params"]:
-        moments = {name: torch.zeros_like(weight) for name in _ADAMW}
+        moments = {name: torch.zeros_like(weight) for name in ADAMW_STATE}
         optimizer.state[weight] = {"step": torch.tensor(0.0, device=weight.device), **moments}
     return optimizer
 
@@ -59,12 +53,12 @@ class _Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, settings: Optimizer, masters: dict[str, nn.Parameter]) -> None:
-        named = {name: weight for name, weight in masters.items() if state_names("muon", name) == _MUON}
+        named = {name: weight for name, weight in masters.items() if settings.state_names(name) == MUON_STATE}
         super().__init__(named.values(), {"lr": 0.0, "weight_decay": settings.weight_decay})
         self._rest = _adamw(settings, [weight for name, weight in masters.items() if name not in named])
         self._alike = _alike(named.values())
         for weight in named.values():
-            self.state[weight] = {name: torch.zeros_like(weight) for name in _MUON}
+            self.state[weight] = {name: torch.zeros_like(weight) for name in MUON_STATE}
         self.state.update(self._rest.state)
 
     @overload
@@ -88,9 +82,9 @@ class _Muon(torch.optim.Optimizer):
 
     def _direction(self, weight: nn.Parameter) -> Tensor:
         """The gradient with Nesterov's momentum."""
-        gradient, momentum = cast("Tensor", weight.grad), self.state[weight][_MUON[0]]
-        momentum.lerp_(gradient, 1 - _MOMENTUM)
-        return gradient.lerp(momentum, _MOMENTUM)
+        gradient, momentum = cast("Tensor", weight.grad), self.state[weight][MUON_STATE[0]]
+        momentum.lerp_(gradient, 1 - MUON_MOMENTUM)
+        return gradient.lerp(momentum, MUON_MOMENTUM)
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

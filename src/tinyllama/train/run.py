@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tinyllama.checkpoint.fingerprint import fingerprint_inputs, refuse_change
+from tinyllama.checkpoint.fingerprint import FingerprintInputs, fingerprint_inputs
 from tinyllama.checkpoint.format import Checkpoint
 from tinyllama.checkpoint.store import CheckpointStore, checkpoint_store
 from tinyllama.errors import CheckpointError
@@ -81,7 +81,7 @@ class Run:
         """
         return checkpoint_store(self.recipe, self.family, BASE if step <= self.first_step else self.name).open(step)
 
-    def fingerprint_inputs(self, step: int) -> dict[str, Any]:
+    def fingerprint_inputs(self, step: int) -> FingerprintInputs:
         """What decides the state after `step` steps."""
         hashes = {name: corpus.sha256 for name, corpus in self.corpora.items()}
         return fingerprint_inputs(self.recipe, self.plan, step, hashes, self.tokenizer_sha256, self.start_sha256)
@@ -108,7 +108,7 @@ def find_start(run: Run) -> Checkpoint | None:
     """
     for found in run.store.newest():
         if isinstance(found, Checkpoint):
-            refuse_change(found.state["facts"], run.fingerprint_inputs(found.step), str(found.folder))
+            found.state.fingerprint_inputs.refuse_change(run.fingerprint_inputs(found.step), str(found.folder))
             if found.step > run.plan.steps:
                 raise CheckpointError(f"{found.folder} is past the end of the plan ({run.plan.steps} steps)")
             return found
@@ -127,7 +127,7 @@ def _fork(run: Run) -> Checkpoint:
     if run.first_step not in base.steps():
         raise CheckpointError(f"{name}: the shared base is not finished; train it first, or copy it here")
     checkpoint = base.open(run.first_step)
-    refuse_change(checkpoint.state["facts"], run.fingerprint_inputs(run.first_step), name)
+    checkpoint.state.fingerprint_inputs.refuse_change(run.fingerprint_inputs(run.first_step), name)
     return checkpoint
 
 

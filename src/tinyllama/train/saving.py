@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinyllama.checkpoint.format import save_checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tinyllama.checkpoint.state import CheckpointState
     from tinyllama.checkpoint.store import CheckpointStore
     from tinyllama.train.ranks import Ranks
 
@@ -34,8 +35,8 @@ class CheckpointWriter:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
 
-    def save(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any], needed: int | None = None) -> None:
-        """Copy the state and begin to write it; a step that is still `needed` stays too.
+    def save(self, tensors: dict[str, Tensor], state: CheckpointState, needed: int | None = None) -> None:
+        """Copy the tensors and begin to write them with the state; a step that is still `needed` stays too.
 
         Raises:
             CheckpointError: the checkpoint before could not be written.
@@ -43,7 +44,7 @@ class CheckpointWriter:
         """
         self.wait()
         copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
-        self._pending = self._pool.submit(self._write, step, copies, state, needed)
+        self._pending = self._pool.submit(self._write, copies, state, needed)
 
     def wait(self) -> None:
         """Return when the last checkpoint is complete.
@@ -60,10 +61,10 @@ class CheckpointWriter:
         """Let the thread end what it does."""
         self._pool.shutdown(wait=True)
 
-    def _write(self, step: int, tensors: dict[str, Tensor], state: dict[str, Any], needed: int | None) -> None:
-        kept = self._kept if needed in {None, step} else self._kept | {needed}
-        save_checkpoint(self._store.folder, step, tensors, state, self._ranks)
-        self._ranks.run_on_rank0(lambda: self._publish(step, kept))
+    def _write(self, tensors: dict[str, Tensor], state: CheckpointState, needed: int | None) -> None:
+        kept = self._kept if needed in {None, state.step} else self._kept | {needed}
+        save_checkpoint(self._store.folder, tensors, state, self._ranks)
+        self._ranks.run_on_rank0(lambda: self._publish(state.step, kept))
 
     def _publish(self, step: int, kept: set[int]) -> None:
         self._store.upload(step)

@@ -1,9 +1,9 @@
-"""Loss spikes: which steps are one, and which steps were left out for it.
+"""Loss spikes: which steps are one, and which steps were skipped for it.
 
-A spike's batch is met again by no step: whatever the policy, training goes on with the next step of the plan. So a
-step that is left out keeps its place in the plan (its tokens count as seen, its rows are not read later, and the
-learning rate of the steps after it is what it would have been), and which rows a step sees stays a pure function of
-plan, seed and step.
+No later step sees a spike's batch again: whatever the policy, training continues with the next step of the plan. So a
+skipped step keeps its place in the plan (its tokens count as seen, its rows are not read later, and the learning rate
+of the steps after it is what it would have been), and which rows a step sees stays a pure function of plan, seed and
+step.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from __future__ import annotations
 import math
 from collections import deque
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tinyllama.checkpoint.state import SpikeState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tinyllama.checkpoint.state import Span
     from tinyllama.recipe import Spikes
 
-Span = list[int]
-"""The first and the last of some steps, counted from 1."""
 MOST_IN_A_ROW = 10
 """Spikes after which training stops: by then the weights or the threshold are at fault."""
 
@@ -32,16 +35,16 @@ class SpikeWatch:
     counts.
     """
 
-    def __init__(self, settings: Spikes, recorded: dict[str, Any]) -> None:
-        """Begin where a checkpoint left off.
+    def __init__(self, settings: Spikes, recorded: SpikeState | None) -> None:
+        """Resume from a checkpoint.
 
         Args:
             settings: the recipe's.
-            recorded: what `state` gave for that checkpoint; empty for none.
+            recorded: what `state` gave for that checkpoint; None to begin anew.
         """
         self._sigmas = settings.sigmas
-        self._losses = deque[float](recorded.get("losses", ()), maxlen=settings.window)
-        self._in_a_row = int(recorded.get("in_a_row", 0))
+        self._losses = deque[float](recorded.losses if recorded else (), maxlen=settings.window)
+        self._in_a_row = recorded.in_a_row if recorded else 0
 
     @property
     def threshold(self) -> float | None:
@@ -66,23 +69,23 @@ class SpikeWatch:
         self._losses.append(loss)
         self._in_a_row = 0
 
-    def left_out(self) -> bool:
-        """Note a spike; whether rows may still be what causes it."""
+    def skipped(self) -> bool:
+        """Note a spike; returns whether its rows may still be the cause."""
         self._in_a_row += 1
         return self._in_a_row < MOST_IN_A_ROW
 
-    def go_back(self, recorded: dict[str, Any]) -> None:
-        """Take the losses of the checkpoint that the weights were taken from; spikes in a row stay counted."""
+    def roll_back(self, losses: Iterable[float]) -> None:
+        """Take the losses of the checkpoint that the weights roll back to; spikes in a row stay counted."""
         self._losses.clear()
-        self._losses.extend(recorded.get("losses", ()))
+        self._losses.extend(losses)
 
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold to go on exactly."""
-        return {"losses": list(self._losses), "in_a_row": self._in_a_row}
+    def state(self, planned: int | None) -> SpikeState:
+        """What a checkpoint must hold to resume exactly; `planned` is the step to roll back to."""
+        return SpikeState(losses=tuple(self._losses), in_a_row=self._in_a_row, planned=planned)
 
 
-def add_span(spans: list[Span], following: Span) -> list[Span]:
+def add_span(spans: tuple[Span, ...], following: Span) -> tuple[Span, ...]:
     """Spans of steps and a later one, joined where they touch."""
     if spans and spans[-1][1] == following[0] - 1:
-        return [*spans[:-1], [spans[-1][0], following[1]]]
-    return [*spans, following]
+        return (*spans[:-1], (spans[-1][0], following[1]))
+    return (*spans, following)

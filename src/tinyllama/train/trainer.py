@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tinyllama.checkpoint.fingerprint import difference, fingerprint
+from tinyllama.checkpoint.fingerprint import difference
+from tinyllama.checkpoint.state import CheckpointState
 from tinyllama.corpus.local_copies import local_copies
 from tinyllama.errors import Interrupted, TrainingError
 from tinyllama.sampler import Sampler
 from tinyllama.train.feeder import StepBatch, feed
 from tinyllama.train.forward_backward import Gradients
-from tinyllama.train.machine import cores, exclusive, measure_peak, require_space, reuse_memory
+from tinyllama.train.machine import checkpoint_bytes, cores, exclusive, measure_peak, require_space, reuse_memory
 from tinyllama.train.metrics import JsonlLogger, Logger, Record, TensorBoardLogger, WandbLogger
 from tinyllama.train.optimizer import clip
 from tinyllama.train.run import Run, find_start, keep_recipe
 from tinyllama.train.saving import CheckpointWriter
 from tinyllama.train.signals import StopRequest
 from tinyllama.train.spikes import MOST_IN_A_ROW, SpikeWatch
-from tinyllama.train.state import TrainingState
+from tinyllama.train.training_state import TrainingState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +51,7 @@ def train(run: Run) -> Checkpoint:
             start = ranks.run_on_rank0(lambda: find_start(run))
             step = start.step if start is not None else run.first_step
             differing = difference(
-                ranks.gather({"steps": run.plan.steps, "from step": step, **run.fingerprint_inputs(step)})
+                ranks.gather({"steps": run.plan.steps, "from step": step, **run.fingerprint_inputs(step).root})
             )
         if differing is not None:
             ranks.raise_on_rank0(TrainingError(differing))
@@ -66,20 +67,24 @@ class _Trainer:
 
     def __init__(self, run: Run, start: Checkpoint | None, stop: StopRequest) -> None:
         recipe = run.recipe
-        recorded = start.state if start is not None else {}
+        recorded = start.state if start is not None else None
         self.run, self.stop, self.ranks = run, stop, run.ranks
-        same_ranks = recorded.get("ranks") == self.ranks.count
+        same_ranks = recorded is not None and recorded.ranks == self.ranks.count
         threads = max(1, cores() // self.ranks.per_node)
-        self.threads = _or_auto(recipe.hardware.threads, recorded.get("threads") if same_ranks else None, threads)
-        self.micro_batch = _or_auto(recipe.hardware.micro_batch, recorded.get("micro_batch"), recipe.micro_batch)
+        self.threads = _or_auto(
+            recipe.hardware.threads, recorded.threads if recorded is not None and same_ranks else None, threads
+        )
+        self.micro_batch = _or_auto(
+            recipe.hardware.micro_batch, None if recorded is None else recorded.micro_batch, recipe.micro_batch
+        )
         torch.set_num_threads(self.threads)
         reuse_memory()
         self.state = TrainingState(recipe, self.ranks)
         if start is not None:
             self.state.restore(start)
-        watched = recorded.get("spikes", {})
+        watched = None if recorded is None else recorded.spikes
         self.spikes = SpikeWatch(recipe.spikes, watched) if recipe.spikes.policy != "none" else None
-        self.planned: int | None = watched.get("planned", start.step) if start is not None else None
+        self.planned = watched.planned if watched is not None else start.step if start is not None else None
         """Step of the last checkpoint that was planned, not asked for by a signal; None before the first."""
         masked = recipe.document_masking
         self.gradients = Gradients(
@@ -103,8 +108,7 @@ class _Trainer:
     def run_to_end(self) -> Checkpoint:
         """Execute the plan from the current step on."""
         run, plan = self.run, self.run.plan
-        size = 3 * 4 * run.recipe.model.parameters
-        size *= self.store.on_disk(run.recipe.checkpoints.keep, len(self.stage_ends))
+        size = checkpoint_bytes(run.recipe) * self.store.on_disk(run.recipe.checkpoints.keep, len(self.stage_ends))
         self.ranks.run_on_rank0(lambda: require_space(run.folder, size, "checkpoints"))
         rows = {name: run.corpora[name].rows("train", plan.context) for name in plan.corpora}
         sampler = Sampler(plan, run.recipe.seed, {name: len(part) for name, part in rows.items()})
@@ -212,7 +216,7 @@ class _Trainer:
     def _leave_out(self, spikes: SpikeWatch, batch: StepBatch, loss: float, norm: float) -> Record:
         """Go on after a spike without its update; by policy, without those since the last planned checkpoint."""
         threshold, policy = spikes.threshold, self.run.recipe.spikes.policy
-        if not spikes.left_out():
+        if not spikes.skipped():
             self.ranks.raise_on_rank0(TrainingError(self._hopeless(batch, loss, norm)))
         if policy == "rollback-and-skip" and self.planned is not None:
             self._go_back(spikes, self.planned)
@@ -221,7 +225,7 @@ class _Trainer:
             "grad_norm": norm if math.isfinite(norm) else None,
             "threshold": threshold,
             "policy": policy,
-            "left_out": self.state.leave_out(batch.step + 1),
+            "left_out": self.state.skip(batch.step + 1),
             "rows": batch.named_rows(self.run.plan),
         }
 
@@ -231,7 +235,8 @@ class _Trainer:
             self.writer.wait()
             checkpoint = self.ranks.run_on_rank0(lambda: self.run.checkpoint(planned))
         self.state.restore(checkpoint)
-        spikes.go_back({} if planned in self.stage_ends else checkpoint.state.get("spikes", {}))
+        recorded = checkpoint.state.spikes
+        spikes.roll_back(() if planned in self.stage_ends or recorded is None else recorded.losses)
 
     def _due(self, every: int) -> bool:
         """Whether the step just done crossed a multiple of `every` tokens or ended a stage."""
@@ -256,24 +261,24 @@ class _Trainer:
 
     def _save(self) -> None:
         began = time.perf_counter()
-        run, facts = self.run, self.run.fingerprint_inputs(self.state.step)
-        state = {
-            "recipe": run.recipe.name,
-            "run": run.name,
-            "step": self.state.step,
-            "tokens": run.plan.tokens_after(self.state.step),
-            "fingerprint": fingerprint(facts, self.state.left_out),
-            "facts": facts,
-            "ranks": self.ranks.count,
-            "threads": self.threads,
-            "micro_batch": self.micro_batch,
-            **self.state.recorded(),
-            "torch": torch.__version__,
-        }
-        if self.spikes is not None:
-            state["spikes"] = {**self.spikes.state(), "planned": self.planned}
+        run, inputs = self.run, self.run.fingerprint_inputs(self.state.step)
+        state = CheckpointState(
+            recipe=run.recipe.name,
+            run=run.name,
+            step=self.state.step,
+            tokens=run.plan.tokens_after(self.state.step),
+            fingerprint=inputs.fingerprint(self.state.skipped),
+            fingerprint_inputs=inputs,
+            torch_version=torch.__version__,
+            ranks=self.ranks.count,
+            threads=self.threads,
+            micro_batch=self.micro_batch,
+            moment_steps=self.state.moment_steps,
+            skipped=self.state.skipped,
+            spikes=None if self.spikes is None else self.spikes.state(self.planned),
+        )
         needed = self.planned if run.recipe.spikes.policy == "rollback-and-skip" else None
-        self.writer.save(self.state.step, self.state.tensors, state, needed)
+        self.writer.save(self.state.tensors, state, needed)
         self.stalled += time.perf_counter() - began
 
     def _not_finite(self, batch: StepBatch, loss: float, norm: float) -> str:

@@ -30,7 +30,7 @@ def running_jobs(work: Path) -> list[str]:
         return []
     command = ["squeue", "--noheader", "--me", f"--name={job_name(work)}", "--format=%i"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # a fixed command
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # a fixed command
     except FileNotFoundError:
         return []  # on a machine that does not know Slurm nobody can tell; to do a task twice at once harms nothing
     except subprocess.CalledProcessError as error:

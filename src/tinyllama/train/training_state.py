@@ -1,8 +1,8 @@
-"""State of a run in this process: the model's weights, the optimizer's moments, and the steps done."""
+"""State of training in this process: the model's weights, the optimizer's moments, and the steps done."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinyllama.checkpoint.format import load_tensors, stored_tensors, tensors_of
 from tinyllama.model import Llama
@@ -12,10 +12,11 @@ from tinyllama.train.forward_backward import compile_blocks
 from tinyllama.train.fp8 import use_fp8
 from tinyllama.train.parallel import checkpoint_activations, shard
 from tinyllama.train.precision import MasterWeights
-from tinyllama.train.spikes import Span, add_span
+from tinyllama.train.spikes import add_span
 
 if TYPE_CHECKING:
     from tinyllama.checkpoint.format import Checkpoint
+    from tinyllama.checkpoint.state import Span
     from tinyllama.recipe import Recipe
     from tinyllama.train.ranks import Ranks
 
@@ -24,24 +25,24 @@ class TrainingState:
     """What a checkpoint holds, and what a step changes."""
 
     def __init__(self, recipe: Recipe, ranks: Ranks) -> None:
-        """The initial state: whole in one process, this rank's parts on several."""
+        """Build the initial state: whole in one process, this rank's parts on several."""
         self._ranks = ranks
-        with ranks.phase("the division of the model"):
+        with ranks.phase("sharding the model"):
             self.model, self.weights = _build_model(recipe, ranks)
         self.optimizer = optimizer.build_optimizer(recipe.optimizer, self.weights.masters)
         self.tensors = tensors_of(self.weights.masters, self.optimizer)
         """Weights and moments by the names that they have in a checkpoint."""
         self.step = 0
         """Steps of the plan that are done."""
-        self._moment_steps = 0
+        self.moment_steps = 0
         """Updates that the moments have seen, less the steps done: imported moments saw some before step 0, and a
-        step that was left out is none."""
-        self.left_out: list[Span] = []
-        """Steps whose updates were left out as spikes."""
+        skipped step is none."""
+        self.skipped: tuple[Span, ...] = ()
+        """Steps whose updates were skipped as spikes."""
         self.weights.sync_working_copy()
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Become what a checkpoint holds.
+        """Take the state of a checkpoint.
 
         Raises:
             CheckpointError: it does not hold every tensor.
@@ -49,12 +50,12 @@ class TrainingState:
         stored = stored_tensors(checkpoint, self.tensors)
         for name in self.tensors.keys() - stored.keys():
             self.tensors[name].zero_()
-        with self._ranks.phase("the loading of a checkpoint"):
+        with self._ranks.phase("loading a checkpoint"):
             load_tensors(checkpoint, stored, self._ranks)
         self.step = checkpoint.step
-        self._moment_steps = checkpoint.state.get("moment_steps", 0)
-        self.left_out = checkpoint.state.get("left_out", [])
-        optimizer.set_step(self.optimizer, self._moment_steps + self.step)
+        self.moment_steps = checkpoint.state.moment_steps
+        self.skipped = checkpoint.state.skipped
+        optimizer.set_step(self.optimizer, self.moment_steps + self.step)
         self.weights.sync_working_copy()
 
     def update(self, learning_rate: float) -> None:
@@ -63,19 +64,14 @@ class TrainingState:
         self.weights.sync_working_copy()
         self.step += 1
 
-    def leave_out(self, last: int) -> Span:
+    def skip(self, last: int) -> Span:
         """Count the steps up to `last` as done without their updates; returns them."""
-        span = [self.step + 1, last]
-        self.left_out = add_span(self.left_out, span)
-        self._moment_steps -= last - self.step
+        span = self.step + 1, last
+        self.skipped = add_span(self.skipped, span)
+        self.moment_steps -= last - self.step
         self.step = last
         self.weights.sync_working_copy()
         return span
-
-    def recorded(self) -> dict[str, Any]:
-        """What a checkpoint must hold beside the tensors and the step."""
-        left_out = {"left_out": self.left_out} if self.left_out else {}
-        return {"moment_steps": self._moment_steps, **left_out}
 
 
 def _build_model(recipe: Recipe, ranks: Ranks) -> tuple[Llama, MasterWeights]:

@@ -1,0 +1,95 @@
+"""`state.json` of a checkpoint: everything but tensors, with one reader and one writer."""
+
+from __future__ import annotations
+
+import json
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from tinyllama.checkpoint.fingerprint import FingerprintInputs
+from tinyllama.checkpoint.legacy import upgraded_state
+from tinyllama.checkpoint.records import parse_object, parse_record
+
+Span = tuple[int, int]
+"""The first and the last of some consecutive steps, counted from 1."""
+
+
+class SpikeState(BaseModel):
+    """What the watch for loss spikes needs to resume exactly."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    losses: tuple[float, ...]
+    """Of the last updates of the stage, in nats, oldest first."""
+    in_a_row: int
+    """Spikes since the last update."""
+    planned: int | None = None
+    """Step of the last checkpoint that was planned, to which the weights roll back; None before the first."""
+
+
+class CheckpointState(BaseModel):
+    """All state of a training run but the tensors; keys with a default are absent where they do not apply."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    FORMAT: ClassVar[int] = 2
+
+    format: int = FORMAT
+    """Number of the file's format; 4bd9be0 wrote none."""
+    recipe: str
+    """The recipe's name."""
+    run: str
+    """The model: `base` or a variant's name."""
+    step: int
+    """Steps of the plan that are done."""
+    tokens: int
+    """Tokens seen."""
+    fingerprint: str
+    """Of the inputs and the skipped steps."""
+    fingerprint_inputs: FingerprintInputs
+    """What decides these weights."""
+    torch_version: str
+    """The torch that wrote it."""
+    ranks: int | None = None
+    """Processes that trained it."""
+    threads: int | None = None
+    """Of each process."""
+    micro_batch: int | None = None
+    """Sequences in one pass."""
+    moments: Literal["fresh", "kept"] | None = None
+    """Of an imported model: `fresh` ones are not in the checkpoint and begin at zero; None for a trained one."""
+    moment_steps: int = 0
+    """Updates that the moments have seen, less the steps done."""
+    skipped: tuple[Span, ...] = ()
+    """Steps whose updates were skipped as loss spikes."""
+    spikes: SpikeState | None = None
+    """None if spikes were not watched."""
+    origin: str | None = None
+    """Of an imported model: what the user named."""
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether the checkpoint holds the optimizer's moments."""
+        return self.moments != "fresh"
+
+    def to_json(self) -> str:
+        """The file's text."""
+        value = self.model_dump(mode="json", exclude_none=True)
+        return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def parse_state(text: str | bytes, file: str) -> CheckpointState:
+    """A checkpoint's state from the text of its file, of this or an older format.
+
+    Args:
+        text: of the file.
+        file: what messages call it.
+
+    Raises:
+        CheckpointError: a key is missing or of another type, or a later version wrote the file; names file and key.
+    """
+    value = parse_object(text, file)
+    if "format" not in value:
+        value = upgraded_state(value, CheckpointState.FORMAT)
+    return parse_record(CheckpointState, value, file, CheckpointState.FORMAT)
