@@ -1,4 +1,4 @@
-"""Task scores while a run goes on: copies of checkpoints, evaluated by a process of their own.
+"""Task scores during training: copies of checkpoints, evaluated by a process of their own.
 
 A copy is a folder of hard links: made at once, no space taken, and safe from the pruning of old checkpoints. The
 process takes the lowest priority and one core, so that training never waits for it.

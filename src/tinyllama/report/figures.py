@@ -147,7 +147,7 @@ def _line(model: str, x: Sequence[float], y: Sequence[float], **extra: object) -
 
 
 def _continued(run: RunData, model: str, bins: list[Bin]) -> list[Bin]:
-    """A variant's bins, after the base's last: the curve goes on from the fork."""
+    """A variant's bins after the base's last one, so that its curve begins at the fork."""
     before = run.histories[BASE].bins if model != BASE and BASE in run.histories else []
     return before[-1:] + bins
 

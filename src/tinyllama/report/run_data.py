@@ -1,4 +1,4 @@
-"""What a family's folder holds, read for the report; what is missing is said, not raised."""
+"""What a family's folder holds, read for the report; what is missing is shown on the page, not raised."""
 
 from __future__ import annotations
 
