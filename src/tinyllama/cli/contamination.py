@@ -13,6 +13,7 @@ from tinyllama.text import MISSING
 if TYPE_CHECKING:
     from tinyllama.corpus.manifest import PreparedCorpus
     from tinyllama.evaluation.contamination import Overlap
+    from tinyllama.files import Json
 
 
 @app.command(
@@ -76,7 +77,7 @@ def _corpora(where: str, run: Path | None) -> list[PreparedCorpus]:
     return [open_corpus(path) for path in prepared]
 
 
-def _json(overlap: Overlap) -> dict[str, object]:  # JSON for the terminal
+def _json(overlap: Overlap) -> dict[str, Json]:
     return {
         "questions": overlap.questions,
         "too_short": overlap.too_short,

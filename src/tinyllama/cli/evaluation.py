@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ from tinyllama.cli.training import print_scores
 
 if TYPE_CHECKING:
     from tinyllama.family.evaluate_model import Evaluated
+    from tinyllama.files import Json
 
 
 @app.command(
@@ -75,7 +76,7 @@ def evaluate(
     from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model
 
     families = [name for name in models if is_recipe(name)]
-    found: dict[str, Any] = {
+    found: dict[str, Json] = {
         name: _evaluate_family(name, overrides, run, data, print_it=not as_json) for name in families
     }
     request = EvaluateRequest(
@@ -113,7 +114,7 @@ def _rows(batch: str) -> int | None:
 
 def _evaluate_family(
     name: str, overrides: list[str] | None, run: Path | None, data: Path | None, *, print_it: bool
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     family = open_family(name, overrides, run)
     records = family.evaluate(data)
     bits = {model: record.bits_by_text for model, record in records.items()}

@@ -8,11 +8,13 @@ import torch
 
 from tinyllama.checkpoint.weights import CheckpointWeights
 from tinyllama.corpus.manifest import TRAIN
+from tinyllama.errors import ExportError
 from tinyllama.export import ModelInfo, export_gguf, export_model, model_card
-from tinyllama.family.trained import identity, read_if_current
-from tinyllama.files import sha256_json, write_json
+from tinyllama.family.trained import identity
+from tinyllama.files import sha256_json
 from tinyllama.plan import compile_plan, summarize
 from tinyllama.plan.tables import plan_markdown
+from tinyllama.record_files import FileRecord, read_record, write_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
     from tinyllama.family.prepare import Prepared
     from tinyllama.family.workspace import Workspace
     from tinyllama.tokenizer.base import Tokenizer
+
+
+class ExportMarker(FileRecord):
+    """What stands beside an export: what it was made of, and how its check went."""
+
+    format: int = 1
+    inputs: str
+    """Hash of weights, card and tokenizer: the export is kept while it does not change."""
+    largest_difference: float
+    """Between a logit of ours and of transformers."""
 
 
 def export_family(
@@ -34,8 +46,7 @@ def export_family(
         card = _card(work, prepared, model, records)
         marker = work.layout.export_marker(model)
         inputs = sha256_json([identity(checkpoint), card, prepared.tokenizer.sha256])
-        recorded = read_if_current(marker, inputs)
-        if recorded is None or not folder.is_dir():
+        if not (_is_current(marker, inputs) and folder.is_dir()):
             work.progress.say(f"exporting {model}")
             marker.unlink(missing_ok=True)
             result = export_model(
@@ -47,7 +58,7 @@ def export_family(
                 card=card,
                 dtype=torch.float32,
             )
-            write_json(marker, {"inputs": inputs, "largest_difference": result.largest_difference})
+            write_record(marker, ExportMarker(inputs=inputs, largest_difference=result.largest_difference))
         folders[model] = folder
     return folders
 
@@ -83,3 +94,11 @@ def _card(work: Workspace, prepared: Prepared, model: str, records: dict[str, Ev
         tasks={name: record.scores.to_json() for name, record in records.items()},
         tokens=plan.tokens_after(plan.steps),
     )
+
+
+def _is_current(marker: Path, inputs: str) -> bool:
+    """Whether an export was made of these; one whose marker cannot be read is made again."""
+    try:
+        return read_record(ExportMarker, marker, ExportError, "export again").inputs == inputs
+    except (FileNotFoundError, ExportError):
+        return False

@@ -1,9 +1,8 @@
-"""The trained models of a family, and whether what was made of them is still true."""
+"""The trained models of a family."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinyllama.checkpoint.format import MANIFEST
 from tinyllama.checkpoint.store import checkpoint_store
@@ -12,8 +11,6 @@ from tinyllama.errors import ModelError
 from tinyllama.files import sha256_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tinyllama.checkpoint.format import Checkpoint
     from tinyllama.family.workspace import Workspace
 
@@ -35,12 +32,3 @@ def finished(work: Workspace) -> dict[str, Checkpoint]:
 def identity(checkpoint: Checkpoint) -> str:
     """SHA-256 of a checkpoint's manifest, which holds those of its files."""
     return sha256_file(checkpoint.folder / MANIFEST)
-
-
-def read_if_current(path: Path, inputs: str) -> dict[str, Any] | None:  # JSON of the caller's own
-    """A JSON file of the family, if its key `inputs` says that it was made from these."""
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if record.get("inputs") == inputs else None

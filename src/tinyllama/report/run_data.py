@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from tinyllama.errors import EvaluationError, ModelError
 from tinyllama.evaluation.record_files import read_records_by_tokens
 from tinyllama.layout import BASE, FamilyLayout
+from tinyllama.record_files import read_record
+from tinyllama.report.samples import SamplesFile
 from tinyllama.report.summary import FamilySummary, read_summary
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from tinyllama.evaluation.scores import TaskScores
     from tinyllama.recipe import Recipe
+    from tinyllama.report.samples import Samples
 
 POINTS = 300
 """At least so many points a stage are kept of a longer series (at most twice as many)."""
@@ -107,8 +110,7 @@ class RunData:
     """Empty where it cannot be read; `missing` then says why."""
     histories: dict[str, History]
     """Of the models that have metrics."""
-    samples: dict[str, dict[str, str]]
-    """Prompt → model → continuation."""
+    samples: Samples
     missing: dict[str, str]
     """File → why nothing could be read from it."""
     by_tokens: dict[str, list[tuple[int, TaskScores]]] = field(default_factory=dict)
@@ -139,7 +141,7 @@ def read_run(run: Path, recipe: Recipe) -> RunData:
         if history := _read_history(run, f"{model}/metrics.jsonl", recipe.model.context, missing):
             histories[model] = history
     summary = _read_summary(run, missing)
-    samples = _read_json(run, "evaluation/samples.json", missing).get("samples", {})
+    samples = _read_samples(run, missing)
     return RunData(recipe, summary, histories, samples, missing, _read_by_tokens(run, recipe, missing))
 
 
@@ -162,19 +164,16 @@ def _read_summary(run: Path, missing: dict[str, str]) -> FamilySummary:
     return FamilySummary()
 
 
-def _read_json(run: Path, name: str, missing: dict[str, str]) -> dict[str, Any]:
+def _read_samples(run: Path, missing: dict[str, str]) -> Samples:
+    path = FamilyLayout(run).samples
+    name = path.relative_to(run).as_posix()
     try:
-        value = json.loads((run / name).read_text(encoding="utf-8"))
+        return read_record(SamplesFile, path, ModelError, "run `tinyllama report` again").samples
     except FileNotFoundError:
         missing[name] = f"{name} is not there"
-        return {}
-    except (OSError, ValueError) as error:
-        missing[name] = f"{name} cannot be read: {error}"
-        return {}
-    if not isinstance(value, dict):
-        missing[name] = f"{name} is not a JSON object"
-        return {}
-    return value
+    except ModelError as error:
+        missing[name] = str(error).removeprefix(f"{run}/")
+    return {}
 
 
 def _read_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[str, list[tuple[int, TaskScores]]]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from tinyllama.errors import ModelError
 from tinyllama.evaluation.scores import MissingTask, TaskScore, TaskScores
 from tinyllama.files import write_json
+from tinyllama.record_files import read_object
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tinyllama.files import Json
+
+_REMEDY = "run `tinyllama report` again"
 FORMAT = 2
 """Format 1, which had no such number, had the same keys."""
 
@@ -48,7 +51,7 @@ class FamilySummary:
     machine: dict[str, str | int | float] = field(default_factory=dict)
     """Processor, cores, memory and platform."""
 
-    def to_json(self) -> dict[str, object]:  # what json.dumps takes
+    def to_json(self) -> dict[str, Json]:
         """What summary.json holds."""
         tasks = {model: scores.to_json() for model, scores in self.tasks.items()}
         return {"format": FORMAT} | asdict(replace(self, tasks={})) | {"tasks": tasks}
@@ -66,36 +69,23 @@ def read_summary(path: Path) -> FamilySummary:
         FileNotFoundError: it is not there.
         ModelError: it cannot be read, is of a newer format, or a key is wrong; names file and key.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read: {error}; run `tinyllama report` again") from error
-    if not isinstance(data, dict):
-        raise ModelError(f"{path}: holds a {type(data).__name__}, not an object; run `tinyllama report` again")
+    data = read_object(path, ModelError, _REMEDY)
     if (written := data.pop("format", 1)) not in {1, FORMAT}:
         raise ModelError(f"{path}: format {written} is newer than this version reads; update tinyllama")
     tasks = data.pop("tasks", {})
     try:
-        scores = _TASKS.validate_python({model: _without_average(found) for model, found in tasks.items()})
+        scores = _TASKS.validate_python(tasks)
         summary = _SUMMARY.validate_python(data)
-    except (ValidationError, AttributeError) as error:
-        raise ModelError(f"{path}: {_explain(error)}; run `tinyllama report` again") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelError(f"{path}: {'.'.join(map(str, first['loc'])) or 'tasks'}: {first['msg']}; {_REMEDY}") from error
     return replace(summary, tasks={model: TaskScores(found) for model, found in scores.items()})
 
 
-def _without_average(tasks: dict[str, object]) -> dict[str, object]:  # JSON, which the adapter checks
-    """The average follows from the tasks."""
-    return {name: result for name, result in tasks.items() if name != "average"}
-
-
-def _explain(error: ValidationError | AttributeError) -> str:
-    if isinstance(error, AttributeError):
-        return "tasks: is not an object"
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+def _without_average(tasks: object) -> object:
+    """One model's tasks; their average, which stands beside them in the file, follows from them."""
+    return {name: result for name, result in tasks.items() if name != "average"} if isinstance(tasks, dict) else tasks
 
 
 _SUMMARY = TypeAdapter(FamilySummary)
-_TASKS = TypeAdapter(dict[str, dict[str, TaskScore | MissingTask]])
+_TASKS = TypeAdapter(dict[str, Annotated[dict[str, TaskScore | MissingTask], BeforeValidator(_without_average)]])
