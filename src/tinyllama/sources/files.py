@@ -11,12 +11,14 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tinyllama.errors import CorpusError, SourceError
+from tinyllama.hub import access_hint, probe
 from tinyllama.sources.records import record_suffix
 from tinyllama.sources.rejected import Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tinyllama.hub import RepositoryKind
     from tinyllama.recipe import Source
     from tinyllama.sources.rejected import Reject
 
@@ -37,7 +39,6 @@ _COMPRESSED = (".gz", ".zst", ".parquet")
 _EXPANSION = 3
 """Bytes of text in a byte of a compressed file, at least."""
 _HUB = "hf://"
-_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +167,10 @@ def _local_file(path: Path, root: Path) -> SourceFile:
 def _find_remote(pattern: str) -> list[SourceFile]:
     import fsspec  # takes a while, and most corpora are local
 
+    # The file system retries for minutes.
+    if pattern.startswith(_HUB) and (answer := probe(*_repository(pattern))).revision is None:
+        raise SourceError(_refusal(pattern, answer.reason))
     try:
-        if pattern.startswith(_HUB):
-            _ask_hub(_hub_name(pattern))
         system, path = fsspec.url_to_fs(pattern)
         listed = system.glob(path, detail=True) if "*" in path else {path: system.info(path)}
         for folder in [name for name, facts in listed.items() if facts["type"] == "directory"]:
@@ -179,10 +181,10 @@ def _find_remote(pattern: str) -> list[SourceFile]:
             }
     except FileNotFoundError as error:
         if pattern.startswith(_HUB):  # a private set of the hub looks like one that is not there
-            raise SourceError(_refusal(pattern, error)) from error
+            raise SourceError(_refusal(pattern, _first_line(error))) from error
         return []
     except Exception as error:  # every file system has errors of its own
-        raise SourceError(_refusal(pattern, error)) from error
+        raise SourceError(_refusal(pattern, _first_line(error))) from error
     chained = pattern.rpartition("::")[0]
     return [
         _remote_file(f"{chained}::{system.unstrip_protocol(name)}" if chained else system.unstrip_protocol(name), facts)
@@ -196,33 +198,25 @@ def _remote_file(location: str, facts: dict[str, Any]) -> SourceFile:
     return SourceFile(location, location, int(facts.get("size") or 0), version)
 
 
-def _refusal(pattern: str, error: Exception) -> str:
-    reason = str(error).strip().split("\n")[0] or type(error).__name__
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def _refusal(pattern: str, reason: str) -> str:
     if not pattern.startswith(_HUB):
         return f"{pattern}: cannot be read ({reason}); correct `files`, or the access that its file system is given"
     return (
-        f"{pattern}: the hub refuses it or cannot be reached ({reason}); for a gated or private set accept its terms "
-        f"on the hub's page of {_hub_name(pattern)} and run `hf auth login` (or set HF_TOKEN), or name a local copy "
-        "in `files`"
+        f"{pattern}: the hub refuses it or cannot be reached ({reason}). {access_hint(_repository(pattern)[0])}; "
+        "otherwise check the connection, or name a local copy in `files`"
     )
 
 
-def _hub_name(pattern: str) -> str:
-    """`OWNER/NAME` out of `hf://datasets/OWNER/NAME@REVISION/…`."""
-    return "/".join(PurePosixPath(pattern.removeprefix(_HUB)).parts[1:3]).partition("@")[0]
-
-
-def _ask_hub(name: str) -> None:
-    """Ask once whether a data set is there and may be read, before the file system's own retries hold anybody up.
-
-    Raises:
-        Exception: it is not, or the hub does not answer; of the hub's own kinds.
-    """
-    from huggingface_hub import HfApi  # takes half a second
-
-    api = HfApi()
-    api.dataset_info(name, timeout=_SECONDS)
-    api.auth_check(name, repo_type="dataset")
+def _repository(pattern: str) -> tuple[str, RepositoryKind]:
+    """The repository that a URL of the hub is about: `hf://datasets/OWNER/NAME@REVISION/…`, or without `datasets/`."""
+    first, *rest = PurePosixPath(pattern.removeprefix(_HUB)).parts
+    kinds: dict[str, RepositoryKind] = {"datasets": "dataset", "spaces": "space"}
+    kind = kinds.get(first, "model")
+    return "/".join(rest[:2] if first in kinds else [first, *rest[:1]]).partition("@")[0], kind
 
 
 def _is_hidden(path: PurePath) -> bool:
