@@ -22,7 +22,7 @@ from runner import Result, Table, calls_in_turns, publish, standard_arguments
 from tinyllama.evaluation.language_model import LlamaLM
 from tinyllama.evaluation.scores import Options
 from tinyllama.evaluation.tasks import evaluate_tasks
-from tinyllama.formats.models import find_model
+from tinyllama.formats.open import open_model
 
 if TYPE_CHECKING:
     import argparse
@@ -44,8 +44,8 @@ def main() -> None:
         sys.stderr.write(f"skipped: {asked.folder} (make demo) and {asked.data} (docs/evaluation.md) are needed\n")
         return
     torch.set_num_threads(asked.threads)
-    source = find_model(asked.folder)
-    model, tokenizer, bos = source.load(), source.tokenizer(), source.facts()["bos"]
+    source = open_model(asked.folder)
+    model, tokenizer, bos = source.load(), source.tokenizer(), source.adds_bos
     answers = evaluate_tasks(model, tokenizer, ["commonsense"], asked.data, Options(limit=asked.limit, bos=bos)).answers
     asks = [
         (task, answer["question"], *ask) for task in answers for answer in answers[task] for ask in answer["requests"]

@@ -28,7 +28,7 @@ from tinyllama.export import ModelInfo, export_gguf, export_model
 from tinyllama.files import write_json
 from tinyllama.formats.huggingface.config import CONFIG, config_of_shape
 from tinyllama.formats.huggingface.state_dict import write_weights
-from tinyllama.formats.open import open_source
+from tinyllama.formats.open import open_model
 from tinyllama.model.stored_weights import parameter_shapes
 from tinyllama.recipe import load_recipe
 from tinyllama.sources.builtin.registry import read_builtin
@@ -69,7 +69,7 @@ def _make_checkpoint(recipe: Recipe, folder: Path) -> None:
     texts = [str(raw.data) for raw in islice(read_builtin("docstrings"), 20)]
     (folder / "tokenizer.model").write_bytes(train_model(texts, 600))
     import_start(
-        recipe, open_source(str(source)), folder / "family", SentencePieceTokenizer(folder / "tokenizer.model").sha256
+        recipe, open_model(source), folder / "family", SentencePieceTokenizer(folder / "tokenizer.model").sha256
     )
 
 

@@ -28,7 +28,7 @@ from tinyllama.export import ModelInfo
 from tinyllama.formats.gguf.writer import write_gguf
 from tinyllama.formats.huggingface.config import config_of_shape, load_folder
 from tinyllama.formats.huggingface.tensors import hub_name
-from tinyllama.inference import Sampling, generate, pack
+from tinyllama.inference import Sampling, decode, pack
 from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape, load_recipe
 from tinyllama.sources.builtin.registry import read_builtin
@@ -98,7 +98,7 @@ def _measured(name: str, asked: argparse.Namespace) -> dict[str, dict[str, Any]]
         runs = _transformers(model, dtype, prompt, asked.tokens) | others
         pack(model)  # takes the model's weights apart, so it comes last
         greedy = Sampling(temperature=0, repetition_penalty=1.0)
-        runs[OURS] = lambda: list(generate(model, prompt, greedy, eos_id=None, max_new_tokens=asked.tokens, seed=0))
+        runs[OURS] = lambda: list(decode(model, prompt, greedy, eos_id=None, max_new_tokens=asked.tokens, seed=0))
         for engine, run in runs.items():
             sys.stderr.write(f"{name}: {engine}: warming up\n")
             run()

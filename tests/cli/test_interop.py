@@ -10,7 +10,7 @@ import pytest
 from tests.cli.test_app import SET, run
 from tests.train.test_import_start import STAGES, foreign_folder, with_tokenizer
 from tinyllama.formats.gguf.file import GgufFile, is_gguf
-from tinyllama.formats.models import find_model
+from tinyllama.formats.open import open_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,9 +47,9 @@ def test_a_model_goes_in_and_comes_out_as_gguf_and_in_again(prepared: Path, tmp_
     }
     assert len(texts) == 1
     assert texts.pop().startswith("the")
-    facts = find_model(file).facts()
-    assert (facts["kind"], facts["bos"], facts["stored_dtype"]) == ("gguf", True, "F32")
-    tokenizers = [find_model(place).tokenizer() for place in (file, tmp_path / "family/base")]
+    identity = open_model(file).identity()
+    assert (identity.kind, identity.adds_bos, identity.stored_dtype) == ("gguf", True, "F32")
+    tokenizers = [open_model(place).tokenizer() for place in (file, tmp_path / "family/base")]
     assert tokenizers[0].encode(["the cat"]) == tokenizers[1].encode(["the cat"])
 
     again = [word.replace("model: foreign", f"model: {file}") for word in overrides]

@@ -12,8 +12,8 @@ import pytest
 
 from tests.cli.test_app import run
 from tests.train.test_import_start import foreign_folder, with_tokenizer
-from tinyllama.formats.models import find_model
-from tinyllama.inference import Sampling, generate
+from tinyllama.formats.open import open_model
+from tinyllama.inference import Sampling, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,12 +48,12 @@ def test_the_official_client_gets_texts_streams_and_errors(prepared: Path, tmp_p
     pytest.importorskip("llama_cpp.server.app", reason="make test-llamacpp builds it")
     openai = pytest.importorskip("openai", reason="make test-llamacpp installs it")
     folder = with_tokenizer(foreign_folder(tmp_path / "foreign"), prepared)
-    source = find_model(folder)
+    source = open_model(folder)
     tokenizer = source.tokenizer()
     greedy = Sampling(temperature=0, repetition_penalty=1.0)
     prompt = "Return the"
     ids = tokenizer.encode_prompt(prompt)
-    new = list(generate(source.load(), ids, greedy, eos_id=tokenizer.eos_id, max_new_tokens=8, seed=0))
+    new = list(decode(source.load(), ids, greedy, eos_id=tokenizer.eos_id, max_new_tokens=8, seed=0))
     # llama.cpp's server gives out no bytes that make no character.
     expected = tokenizer.decode([*ids, *new]).removeprefix(prompt).replace("\ufffd", "")
 

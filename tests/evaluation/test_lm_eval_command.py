@@ -12,7 +12,7 @@ from tinyllama.evaluation.agreement import compare_answers
 from tinyllama.evaluation.catalogue import CATALOGUE, GROUPS
 from tinyllama.evaluation.scores import Options
 from tinyllama.evaluation.tasks import evaluate_tasks
-from tinyllama.formats.models import find_model
+from tinyllama.formats.open import open_model
 
 MODELS, DATA = os.environ.get("MODELS", "").split(), os.environ.get("DATA")
 LIMIT = int(os.environ["LIMIT"]) if os.environ.get("LIMIT") else None
@@ -24,8 +24,8 @@ NAMES = list(GROUPS["commonsense"])
 @pytest.mark.skipif(not MODELS or DATA is None, reason="needs MODELS (Hugging Face folders) and DATA (the tasks' rows)")
 @pytest.mark.parametrize("model", MODELS or ["none"])
 def test_every_question_is_answered_as_lm_eval_hf_answers_it(model: str, tmp_path: Path) -> None:
-    source, data = find_model(model), Path(str(DATA))
-    options = Options(limit=LIMIT, bos=source.facts()["bos"])
+    source, data = open_model(model), Path(str(DATA))
+    options = Options(limit=LIMIT, bos=source.adds_bos)
     scores = evaluate_tasks(source.load(), source.tokenizer(), NAMES, data, options)
     theirs = run_lm_eval(Path(model), data, NAMES, tmp_path, LIMIT)
     expected = {(answer["task"], answer["question"]): answer for answer in theirs}

@@ -14,8 +14,8 @@ from tinyllama.export import export_model
 from tinyllama.family.results import export_family_gguf, finished
 from tinyllama.formats.gguf.file import GgufFile
 from tinyllama.formats.gguf.tensors import shape_of_gguf
-from tinyllama.formats.models import find_model
-from tinyllama.inference import Sampling, generate, pack
+from tinyllama.formats.open import open_model
+from tinyllama.inference import Sampling, decode, pack
 
 if TYPE_CHECKING:
     from tests.conftest import MakeFamily
@@ -30,11 +30,11 @@ GREEDY = Sampling(temperature=0, repetition_penalty=1.0)
 
 
 def continuation(model: Path, prompt: str) -> str:
-    source = find_model(model)
+    source = open_model(model)
     tokenizer, weights = source.tokenizer(), source.load()
     pack(weights)
     ids = tokenizer.encode_prompt(prompt)
-    new = generate(weights, ids, GREEDY, eos_id=tokenizer.eos_id, max_new_tokens=8, seed=0)
+    new = decode(weights, ids, GREEDY, eos_id=tokenizer.eos_id, max_new_tokens=8, seed=0)
     return tokenizer.decode(list(new))
 
 

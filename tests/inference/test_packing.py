@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from tests.inference.test_generate import GREEDY, SHAPE, continued, prompt_of, random_model
+from tests.inference.test_decode import GREEDY, SHAPE, continued, prompt_of, random_model
 from tinyllama.inference import pack
 from tinyllama.inference.packing import PackedLinear
 

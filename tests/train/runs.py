@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tinyllama.formats.models import find_model
+from tinyllama.formats.open import open_model
 from tinyllama.train.metrics import read_metrics
 
 TIMINGS = {"seconds", "checkpoint_seconds", "tokens_per_second", "utilisation"}
@@ -18,7 +18,7 @@ def deterministic_metrics(run: Path) -> list[dict[str, Any]]:
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     """A run's newest weights."""
-    return find_model(run).load().state_dict()
+    return open_model(run).load().state_dict()
 
 
 def assert_same_run(one: Path, other: Path) -> None:

@@ -199,12 +199,12 @@ def test_weights_that_are_not_finite_are_named(make_family: MakeFamily, tmp_path
     with torch.no_grad():
         model.model.norm.weight[0] = torch.nan
     model.save_pretrained(folder)
-    from tinyllama.formats.open import open_source
+    from tinyllama.formats.open import open_model
     from tinyllama.train.import_start import import_start
 
     family = started(make_family, with_tokenizer(folder, prepared))
     with pytest.raises(ModelError, match=r"norm\.weight holds values that are not finite"):
-        import_start(family.recipe, open_source(str(folder)), family.folder, "x")
+        import_start(family.recipe, open_model(folder), family.folder, "x")
 
 
 def test_a_start_is_not_replaced_once_something_was_trained_from_it(make_family: MakeFamily, foreign: Path) -> None:

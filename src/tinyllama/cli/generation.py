@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tinyllama.cli.app import AsJson, Precision, app, print_json
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from tinyllama.tokenizer.base import Tokenizer
 
 
 @app.command(
@@ -50,47 +45,29 @@ def generate(  # a command's options
 ) -> None:
     """Continue prompts. The defaults are the model card's sampling options; a single text appears as it is made."""
     from tinyllama.errors import UserError
-    from tinyllama.formats.models import find_model  # imports torch
-    from tinyllama.inference import Sampling, generate_batch, pack
+    from tinyllama.formats.open import open_model
+    from tinyllama.inference import Sampling, continue_prompts, pack
     from tinyllama.train.precision import DTYPES
 
     settings = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty)
     stops = stop or []
     if "" in stops:
         raise UserError("--stop is empty; give the text to stop before")
-    source = find_model(model)
-    tokenizer = source.tokenizer()
-    ids = [tokenizer.encode_prompt(prompt) for prompt in prompts]
-    weights = source.load(DTYPES[precision])
+    source = open_model(model)
+    tokenizer, weights = source.tokenizer(), source.load(DTYPES[precision])
     pack(weights)
-    steps = generate_batch(
-        weights, ids, settings, eos_id=tokenizer.eos_id, max_new_tokens=max_new_tokens, seed=seed
-    )  # fmt: skip
+    pieces = continue_prompts(
+        weights, tokenizer, prompts, settings, stops=stops, max_new_tokens=max_new_tokens, seed=seed
+    )
     if len(prompts) == 1 and not as_json:
         sys.stdout.write(prompts[0])
-        for piece in _pieces(steps, tokenizer, ids, stops):
-            sys.stdout.write(piece[0])
+        for (piece,) in pieces:
+            sys.stdout.write(piece)
             sys.stdout.flush()
         sys.stdout.write("\n")
         return
-    texts = list(map("".join, zip(*_pieces(steps, tokenizer, ids, stops), strict=True)))
+    texts = list(map("".join, zip(*pieces, strict=True)))
     if as_json:
         print_json([{"prompt": prompt, "text": text} for prompt, text in zip(prompts, texts, strict=True)])
     else:
         typer.echo("\n\n".join(map("".join, zip(prompts, texts, strict=True))))
-
-
-def _pieces(
-    steps: Iterable[list[int | None]], tokenizer: Tokenizer, prompts: list[list[int]], stops: list[str]
-) -> Iterator[list[str]]:
-    """What each step adds to each text, until every text has ended."""
-    from tinyllama.inference import TextStream  # imports torch
-
-    streams = [TextStream(tokenizer, ids, stops) for ids in prompts]
-    for step in steps:
-        yield [
-            "" if new is None else stream.push(new) for new, stream in zip(step, streams, strict=True)
-        ]  # fmt: skip
-        if all(stream.stopped or new is None for new, stream in zip(step, streams, strict=True)):
-            break
-    yield [stream.finish() for stream in streams]

@@ -116,16 +116,21 @@ def export(
 
 def _export_single(name: str, form: Format, precision: GgufType) -> Path:
     from tinyllama.errors import UserError
-    from tinyllama.export.converting import convert_to_gguf  # imports torch
+    from tinyllama.export import convert_to_gguf
+    from tinyllama.formats.model_source import CheckpointModel
+    from tinyllama.formats.open import open_model
     from tinyllama.recipe import shipped_recipes
 
     if form == Format.hf:
         recipes = ", ".join(shipped_recipes())
         raise UserError(f"{name} is not a recipe ({recipes} or a YAML file); a single model needs --format gguf")
-    path = Path(name)
-    beside = path.parent if path.exists() else Path()  # a hub id has no folder here
-    folder = beside / f"{path.stem if path.suffix == '.gguf' else path.name}-{precision}-gguf"
-    convert_to_gguf(name, folder, precision)
+    source = open_model(name)
+    if isinstance(source, CheckpointModel):
+        folder = source.family.export(f"{source.model}-{precision}-gguf")
+    else:
+        beside = source.path.parent if Path(name).exists() else Path()  # a hub id is downloaded to the hub's cache
+        folder = beside / f"{source.title}-{precision}-gguf"
+    convert_to_gguf(source, folder, precision)
     return folder
 
 

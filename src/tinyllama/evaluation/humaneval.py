@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyllama.evaluation.catalogue import CODE
+from tinyllama.evaluation.continuation import Continuation, continue_ids
 from tinyllama.evaluation.noise import bootstrap_stderr
 from tinyllama.evaluation.sandbox import runs_to_its_end, unavailable
 from tinyllama.evaluation.scores import MissingTask, Options, TaskScore
 from tinyllama.files import sha256_json
-from tinyllama.inference.decoding import Decoding, decode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,20 +64,20 @@ def evaluate_code(
 
 
 def _complete(  # noqa: PLR0913, PLR0917  # what a completion depends on
-    model: Llama, tokenizer: Tokenizer, prompt: str, settings: Decoding, options: Options, seed: int
+    model: Llama, tokenizer: Tokenizer, prompt: str, settings: Continuation, options: Options, seed: int
 ) -> list[str]:
     key = sha256_json([CODE, prompt, settings, options.samples, seed])
     known: list[str] | None = options.journal.get(key) if options.journal else None
     if known is not None:
         return known
     ids = [tokenizer.bos_id] * options.bos + tokenizer.encode([prompt])[0]
-    texts = decode(model, tokenizer, ids, settings, samples=options.samples, seed=seed)
+    texts = continue_ids(model, tokenizer, ids, settings, samples=options.samples, seed=seed)
     if options.journal:
         options.journal.put({key: texts})
     return texts
 
 
-def _definition(samples: int) -> tuple[Decoding, str]:
+def _definition(samples: int) -> tuple[Continuation, str]:
     """Stop strings, room and version out of lm-eval's definition, read without running the code beside it."""
     from lm_eval import tasks
     from lm_eval.tasks._yaml_loader import load_yaml
@@ -86,5 +86,5 @@ def _definition(samples: int) -> tuple[Decoding, str]:
     definition = load_yaml(path, resolve_func=False)
     asked = definition["generation_kwargs"]
     temperature, top_p = (_TEMPERATURE, _TOP_P) if samples > 1 else (0.0, 1.0)
-    decoding = Decoding(tuple(asked["until"]), int(asked["max_gen_toks"]), temperature, top_p)
-    return decoding, str(definition["metadata"]["version"])
+    continuation = Continuation(tuple(asked["until"]), int(asked["max_gen_toks"]), temperature, top_p)
+    return continuation, str(definition["metadata"]["version"])

@@ -17,10 +17,10 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from tinyllama.errors import EvaluationError
+from tinyllama.evaluation.continuation import Continuation, continue_ids
 from tinyllama.evaluation.scoring import Score, Window, score_windows
 from tinyllama.evaluation.vocabulary import refuse_other_vocabulary
 from tinyllama.files import sha256_json
-from tinyllama.inference.decoding import Decoding, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -185,7 +185,7 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
         until = settings.get("until") or []
         stops = (until,) if isinstance(until, str) else tuple(until)
         room = int(settings.get("max_gen_toks", _MAX_NEW_TOKENS))
-        return decode(self._model, self._text, self.tok_encode(context), Decoding(stops, room))[0]
+        return continue_ids(self._model, self._text, self.tok_encode(context), Continuation(stops, room))[0]
 
 
 def _key(window: Window) -> str:

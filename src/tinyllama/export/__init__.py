@@ -2,7 +2,7 @@
 
 from tinyllama.export.card import model_card, quick_start
 from tinyllama.export.folder import export_model
-from tinyllama.export.gguf_folder import export_gguf
+from tinyllama.export.gguf_folder import convert_to_gguf, export_gguf
 from tinyllama.export.parity import ParityResult, check_parity
 from tinyllama.export.publishing import files_to_send, publish
 from tinyllama.formats.gguf.writer import FILE_TYPES, ModelInfo
@@ -12,6 +12,7 @@ __all__ = [
     "ModelInfo",
     "ParityResult",
     "check_parity",
+    "convert_to_gguf",
     "export_gguf",
     "export_model",
     "files_to_send",

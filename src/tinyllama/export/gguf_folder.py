@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,13 +16,14 @@ from tinyllama.files import write_atomic
 from tinyllama.formats.gguf.file import GgufFile
 from tinyllama.formats.gguf.tensors import GgufWeights, shape_of_gguf
 from tinyllama.formats.gguf.writer import ModelInfo, write_gguf
+from tinyllama.tokenizer.opening import open_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from torch import Tensor
 
+    from tinyllama.formats.model_source import OpenModel
     from tinyllama.recipe import ModelShape
     from tinyllama.tokenizer.base import Tokenizer
 
@@ -72,6 +75,31 @@ def export_gguf(  # noqa: PLR0913  # an export has that many parts
         write_atomic(partial / MODELFILE, modelfile(name, shape, tokenizer))
         write_atomic(partial / "README.md", _card(name, kind, shape, about, result))
     return result
+
+
+def convert_to_gguf(source: OpenModel, folder: Path, kind: str) -> ParityResult:
+    """Export any model that `open_model` opens as a folder with a GGUF file; see `export_gguf`.
+
+    Args:
+        source: the model.
+        folder: where the export goes; new, empty, or an earlier export.
+        kind: F32, F16, BF16 or Q8_0.
+
+    Raises:
+        ModelError: no tokenizer comes with the model.
+        CorpusError: llama.cpp does not know its tokenizer.
+        ExportError: the folder is something else, cannot be written, or a check failed.
+    """
+    with TemporaryDirectory() as workspace:
+        source.write_tokenizer(Path(workspace) / "tokenizer")
+        return export_gguf(
+            source.weights,
+            shape=source.shape,
+            tokenizer=open_tokenizer(Path(workspace) / "tokenizer"),
+            folder=folder,
+            kind=kind,
+            about=ModelInfo(source.title, source.license),
+        )
 
 
 def modelfile(file: str, shape: ModelShape, tokenizer: Tokenizer) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from tinyllama.evaluation.scores import Options
 from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.evaluation.vocabulary import refuse_other_vocabulary
 from tinyllama.family.progress import SILENT
-from tinyllama.formats.models import find_model
+from tinyllama.formats.open import open_model
 from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.train.machine import cores, describe_machine
 from tinyllama.train.precision import DTYPES
@@ -72,11 +72,16 @@ def evaluate_model(
     """
     began = time.monotonic()
     expand_tasks(request.tasks)  # a misspelled task is said before anything is loaded
-    source = find_model(name)
+    source = open_model(name)
     torch.set_num_threads(cores())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     progress.say(f"{name}: loading")
-    facts, tokenizer = source.facts(), source.tokenizer()
+    identity, tokenizer = source.identity(), source.tokenizer()
+    facts = {
+        "bos" if key == "adds_bos" else "run" if key == "model" else key: value
+        for key, value in asdict(identity).items()
+        if value is not None or key == "stored_dtype"
+    }
     model = source.load(DTYPES[request.dtype]).to(device)
     refuse_other_vocabulary(tokenizer, model)
     exact = request.out / re.sub(r"[^\w.-]+", "_", source.name).strip("._")
@@ -94,7 +99,7 @@ def evaluate_model(
             progress.say(f"{name}: {len(journal)} answers are there already")
         options = Options(
             limit=request.limit,
-            bos=facts["bos"],
+            bos=source.adds_bos,
             rows=request.rows,
             run_code=request.run_code,
             samples=request.samples,
@@ -102,7 +107,7 @@ def evaluate_model(
             progress=_told_now_and_then(progress, name),
         )
         scores = evaluate_tasks(model, tokenizer, request.tasks, request.data, options)
-    bits = _bits(model, tokenizer, request, bos=facts["bos"])
+    bits = _bits(model, tokenizer, request, bos=source.adds_bos)
     settings = {
         "limit": request.limit,
         "rows": request.rows or "auto",

@@ -10,7 +10,7 @@ import torch
 
 from tinyllama.errors import ModelError
 from tinyllama.export import check_parity
-from tinyllama.formats.open import Source, open_source
+from tinyllama.formats.open import open_model
 from tinyllama.model.stored_weights import check_weights
 from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.train.import_start import import_start, stated_start
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tinyllama.checkpoint.format import Checkpoint
     from tinyllama.export import ParityResult
     from tinyllama.family.progress import Progress
+    from tinyllama.formats.model_source import OpenModel
     from tinyllama.layout import FamilyLayout
     from tinyllama.recipe import Recipe
     from tinyllama.tokenizer.base import Tokenizer
@@ -32,14 +33,14 @@ _PROBES = (
 """Texts that tokenizers of different kinds encode differently."""
 
 
-def open_start(recipe: Recipe) -> Source:
+def open_start(recipe: Recipe) -> OpenModel:
     """The model that a recipe starts from.
 
     Raises:
         RecipeError: the recipe states none.
         ModelError: it cannot be opened.
     """
-    return open_source(stated_start(recipe).model)
+    return open_model(stated_start(recipe).model)
 
 
 def import_model(
@@ -74,7 +75,7 @@ def import_model(
     return import_start(recipe, source, layout.root, tokenizer().sha256), result
 
 
-def _compare_tokenizers(ours: Tokenizer, source: Source) -> None:
+def _compare_tokenizers(ours: Tokenizer, source: OpenModel) -> None:
     """Refuse a recipe whose tokenizer is not the one that the model was trained with."""
     with TemporaryDirectory() as folder:
         source.write_tokenizer(Path(folder) / "tokenizer")

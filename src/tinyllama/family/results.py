@@ -16,7 +16,7 @@ from tinyllama.evaluation.scores import Options
 from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.export import ModelInfo, export_gguf, export_model, model_card
 from tinyllama.files import sha256_file, sha256_json, write_json
-from tinyllama.inference import Sampling, generate, stream_text
+from tinyllama.inference import Sampling, continue_prompts
 from tinyllama.plan import compile_plan, summarize
 from tinyllama.plan.tables import plan_markdown
 from tinyllama.train.machine import cores
@@ -80,26 +80,17 @@ def sample_family(
         for model, checkpoint in checkpoints.items():
             weights = load_model(checkpoint, work.recipe.model)
             for prompt in prompts:
-                texts[prompt][model] = continue_prompt(weights, tokenizer, prompt, work.recipe.seed)
+                texts[prompt][model] = _continue_prompt(weights, tokenizer, prompt, work.recipe.seed)
         recorded = {"inputs": inputs, "samples": texts}
         write_json(path, recorded)
     samples: dict[str, dict[str, str]] = recorded["samples"]
     return samples
 
 
-def continue_prompt(model: Llama, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
+def _continue_prompt(model: Llama, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
     """A short continuation with the model card's sampling options."""
-    ids = tokenizer.encode_prompt(prompt)
-    settings = Sampling(temperature=1.0, top_k=10, repetition_penalty=1.5)
-    new = generate(
-        model,
-        ids,
-        settings,
-        eos_id=tokenizer.eos_id,
-        max_new_tokens=_SAMPLE_TOKENS,
-        seed=seed,
-    )
-    return "".join(stream_text(tokenizer, ids, new))
+    pieces = continue_prompts(model, tokenizer, [prompt], Sampling(), max_new_tokens=_SAMPLE_TOKENS, seed=seed)
+    return "".join(piece for (piece,) in pieces)
 
 
 def export_family(

@@ -1,110 +1,100 @@
-"""What a person names as a model: a Hugging Face folder or hub id, a GGUF file, or a checkpoint of ours."""
+"""The one resolver of "a model": what every command and function that takes a model accepts."""
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyllama.checkpoint.format import MANIFEST, STATE, Checkpoint, verify
-from tinyllama.checkpoint.weights import CheckpointWeights
+from tinyllama.checkpoint.format import STATE, verify
+from tinyllama.checkpoint.store import checkpoint_store
+from tinyllama.checkpoint.weights import newest_checkpoint
 from tinyllama.errors import ModelError
-from tinyllama.files import new_directory, sha256_file, sha256_json
-from tinyllama.formats.gguf.file import GgufFile, is_gguf
-from tinyllama.formats.gguf.tensors import GgufWeights, shape_of_gguf
-from tinyllama.formats.gguf.tokenizer import write_gguf_tokenizer
-from tinyllama.formats.huggingface.config import CONFIG, read_config, shape_of_config
-from tinyllama.formats.huggingface.tensors import FolderWeights, weight_files
+from tinyllama.formats.gguf.file import is_gguf
+from tinyllama.formats.huggingface.config import CONFIG
+from tinyllama.formats.model_source import CheckpointModel, GgufModel, HuggingFaceModel
 from tinyllama.hub import HUB_ID, fetch_model
-from tinyllama.layout import family_of_checkpoint
-from tinyllama.recipe import load_recipe
-from tinyllama.tokenizer.chat_template import TEMPLATE_FILE
+from tinyllama.layout import BASE, FamilyLayout, family_of_run
+from tinyllama.recipe import load_recipe, shipped_recipes
 
 if TYPE_CHECKING:
-    from tinyllama.model.stored_weights import StoredWeights
-    from tinyllama.recipe import ModelShape
+    from tinyllama.formats.model_source import OpenModel
 
-_TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", TEMPLATE_FILE)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A model on disk that can be imported."""
-
-    origin: str
-    """What the person named."""
-    path: Path
-    """Where it is."""
-    shape: ModelShape
-    weights: StoredWeights
-    sha256: str
-    """Of the files that hold the weights."""
-    gguf: GgufFile | None = None
-    """If it is one."""
-    checkpoint: Checkpoint | None = None
-    """If it is one of a run of ours, which holds moments too."""
-
-    @property
-    def has_tokenizer(self) -> bool:
-        """Whether a tokenizer comes with the model."""
-        if self.gguf is not None:
-            return self.gguf.get("tokenizer.ggml.model") is not None
-        return any((self._tokenizer_folder / name).is_file() for name in _TOKENIZER_FILES[:2])
-
-    @property
-    def _tokenizer_folder(self) -> Path:
-        return self.path if self.checkpoint is None else family_of_checkpoint(self.path).tokenizer
-
-    def write_tokenizer(self, folder: Path) -> None:
-        """Write the tokenizer that comes with the model to a folder, whole or not at all.
-
-        Raises:
-            ModelError: none comes with it.
-            CorpusError: it is of a kind that we do not read.
-        """
-        with new_directory(folder) as beside:
-            if self.gguf is not None:
-                write_gguf_tokenizer(self.gguf, beside)
-                return
-            if not self.has_tokenizer:
-                raise ModelError(f"{self.origin}: comes without a tokenizer; name one in the recipe")
-            for name in _TOKENIZER_FILES:
-                if (self._tokenizer_folder / name).is_file():
-                    shutil.copyfile(self._tokenizer_folder / name, beside / name)
+_KINDS = (
+    f"a Hugging Face folder (with {CONFIG}) or hub id, a GGUF file or a folder with one, a checkpoint "
+    "…/checkpoints/step-<n>, or a trained model's folder runs/<family>/<model>"
+)
 
 
-def open_source(name: str) -> Source:
-    """Find and open a model; its weights are read later, tensor by tensor.
+def open_model(name: str | Path) -> OpenModel:
+    """Find a model and open it; its weights are read later.
+
+    Args:
+        name: a Hugging Face folder, such as an export; a GGUF file, or a folder with one; a checkpoint; the folder of
+            a trained model, `runs/<family>/<model>`, whose newest good checkpoint is opened; or an id of the hub.
 
     Raises:
-        ModelError: it is not there, is damaged, or has an architecture that we do not support.
+        ModelError: there is no model, it is damaged, or its architecture is not supported; or `name` is a family of
+            models, or a folder with several GGUF files.
         CheckpointError: it is a checkpoint of ours that is damaged.
     """
-    path = Path(name)
+    path, named = Path(name), str(name)
+    if path.name in {"", ".."}:
+        path = path.resolve()
     if is_gguf(path):
-        file = GgufFile(path)
-        shape = shape_of_gguf(file)
-        return Source(name, path, shape, GgufWeights(file, shape), sha256_file(path), gguf=file)
-    if (path / MANIFEST).is_file() and (path / STATE).is_file():
-        return _open_checkpoint(name, path)
-    if not path.exists() and HUB_ID.fullmatch(name):
-        path = fetch_model(name)
-    if not (path / CONFIG).is_file():
-        raise ModelError(
-            f"{name}: no model is here; give a Hugging Face folder (with {CONFIG}) or hub id, a GGUF file, or a "
-            "checkpoint …/checkpoints/step-<n> of a run"
-        )
-    shape = shape_of_config(read_config(path))
-    hashes = {part.name: sha256_file(part) for part in weight_files(path)}
-    return Source(name, path, shape, FolderWeights(path, tied=shape.tied_embeddings), sha256_json(hashes))
+        return GgufModel(path, named)
+    if (path / CONFIG).is_file():
+        return HuggingFaceModel(path, named)
+    if (path / STATE).is_file():
+        return _open_checkpoint(path, path.absolute().parent.parent, named)
+    if files := sorted(file for file in path.glob("*.gguf") if is_gguf(file)):
+        if len(files) > 1:
+            raise ModelError(f"{path}: holds {len(files)} GGUF files; name one: {', '.join(map(str, files))}")
+        return GgufModel(files[0], named)
+    _refuse_families(path, named)
+    if _is_trained(path):
+        return _open_checkpoint(None, path, named)
+    if not path.exists() and HUB_ID.fullmatch(named):
+        return HuggingFaceModel(fetch_model(named), named)
+    raise ModelError(f"{named}: no model is here; give {_KINDS}")
 
 
-def _open_checkpoint(name: str, path: Path) -> Source:
-    recipe_file = family_of_checkpoint(path).recipe
-    if not recipe_file.is_file():
-        raise ModelError(f"{path}: the checkpoint is not inside its family's folder ({recipe_file} is missing)")
-    checkpoint = verify(path.resolve())
-    shape = load_recipe(str(recipe_file)).model
-    sha256 = sha256_file(path / MANIFEST)
-    return Source(name, checkpoint.folder, shape, CheckpointWeights(checkpoint), sha256, checkpoint=checkpoint)
+def _is_trained(path: Path) -> bool:
+    """Whether a path is the folder of one of a family's models; its checkpoints may be under a URL alone."""
+    family, model = family_of_run(path.absolute()), path.name
+    if not family.recipe.is_file():
+        return False
+    return family.checkpoints(model).is_dir() or model in [BASE, *load_recipe(str(family.recipe)).variants]
+
+
+def _open_checkpoint(folder: Path | None, trained: Path, origin: str) -> CheckpointModel:
+    """Open a checkpoint, or the newest good one, of a model whose training has the folder `trained`."""
+    family = family_of_run(trained)
+    if not family.recipe.is_file():
+        raise ModelError(f"{origin}: the checkpoint is not inside its family's folder ({family.recipe} is missing)")
+    recipe = load_recipe(str(family.recipe))
+    if folder is None:
+        checkpoint = newest_checkpoint(checkpoint_store(recipe, family.root, trained.name))
+    else:
+        checkpoint = verify(folder)
+    return CheckpointModel(checkpoint, recipe, trained.name, family, origin)
+
+
+def _refuse_families(path: Path, named: str) -> None:
+    """Refuse the folder of a family and a recipe, which stand for several models; name the models.
+
+    Raises:
+        ModelError: `path` is a family's folder, or `named` is a recipe.
+    """
+    if FamilyLayout(path).recipe.is_file():
+        recipe, family, what = load_recipe(str(FamilyLayout(path).recipe)), FamilyLayout(path), "a family"
+    elif named in shipped_recipes() or (path.suffix in {".yaml", ".yml"} and path.is_file()):
+        recipe = load_recipe(named)
+        family, what = FamilyLayout(Path("runs") / recipe.name), "a recipe"
+    else:
+        return
+    models = [BASE, *recipe.variants]
+    if trained := [str(family.model(model)) for model in models if family.checkpoints(model).is_dir()]:
+        remedy = f"name one: {', '.join(trained)}"
+    else:
+        remedy = f"train it (`tinyllama train {recipe.name}`), then name one, e.g. {family.model(BASE)}"
+    raise ModelError(f"{named} is {what} of {len(models)} models; {remedy}")

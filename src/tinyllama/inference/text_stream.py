@@ -79,7 +79,7 @@ def stream_text(
     Args:
         tokenizer: of the model.
         prompt_ids: what was continued; its text is not yielded.
-        new_ids: the continuation, e.g. from `generate`; read one at a time, and none after a stop string.
+        new_ids: the continuation, e.g. from `decode`; read one at a time, and none after a stop string.
         stops: strings that end the text and are no part of it.
     """
     stream = TextStream(tokenizer, prompt_ids, stops)
@@ -90,3 +90,25 @@ def stream_text(
             return
     if piece := stream.finish():
         yield piece
+
+
+def stream_batch(
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    steps: Iterable[Sequence[int | None]],
+    stops: Sequence[str] = (),
+) -> Iterator[list[str]]:
+    """Yield what each step of `decode_batch` adds to each text, until every text has ended; see `TextStream`.
+
+    Args:
+        tokenizer: of the model.
+        prompts: what each row continues.
+        steps: one new id per row, None for rows that have ended; none is read once all texts have ended.
+        stops: strings that end a text and are no part of it.
+    """
+    streams = [TextStream(tokenizer, prompt, stops) for prompt in prompts]
+    for step in steps:
+        yield ["" if new is None else stream.push(new) for new, stream in zip(step, streams, strict=True)]
+        if all(stream.stopped or new is None for new, stream in zip(step, streams, strict=True)):
+            break
+    yield [stream.finish() for stream in streams]

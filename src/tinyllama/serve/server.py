@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from tinyllama.errors import ModelError, UserError
+from tinyllama.errors import UserError
 from tinyllama.installation import install_hint
 from tinyllama.serve.guard import CHAT, COMPLETIONS, Guard, Limits, ServedModel
 
@@ -107,30 +107,25 @@ def _engine() -> tuple[Any, Any, dict[str, Any]]:
 
 def _as_gguf(given: str, workspace: Path) -> Path:
     """A model's GGUF file: its own, or one made in `workspace`."""
-    from tinyllama.export.converting import convert_to_gguf  # imports torch
-    from tinyllama.formats.gguf.file import is_gguf
+    from tinyllama.export import convert_to_gguf
+    from tinyllama.formats.model_source import GgufModel
+    from tinyllama.formats.open import open_model
 
-    path = Path(given)
-    if is_gguf(path):
-        return path
-    if found := sorted(path.glob("*.gguf")):
-        if len(found) > 1:
-            raise ModelError(f"{path}: holds {len(found)} GGUF files; name one of them")
-        return found[0]
-    convert_to_gguf(given, workspace / path.name, "F16")
-    (made,) = (workspace / path.name).glob("*.gguf")
-    return made.rename(workspace / f"{path.name}.gguf")
+    source = open_model(given)
+    if isinstance(source, GgufModel):
+        return source.path
+    convert_to_gguf(source, workspace / source.title, "F16")
+    (made,) = (workspace / source.title).glob("*.gguf")
+    return made.rename(workspace / f"{source.title}.gguf")
 
 
 def _served(path: Path) -> ServedModel:
-    from tinyllama.formats.gguf.file import GgufFile
-    from tinyllama.formats.gguf.tensors import shape_of_gguf
-    from tinyllama.formats.models import find_model  # imports torch
-    from tinyllama.serve.guard import ServedModel
+    from tinyllama.formats.model_source import GgufModel
 
-    file, tokenizer = GgufFile(path), find_model(path).tokenizer()
+    model = GgufModel(path, str(path))
+    tokenizer = model.tokenizer()
     return ServedModel(
-        context=shape_of_gguf(file).context,
+        context=model.shape.context,
         count=lambda text: len(tokenizer.encode_prompt(text)),
-        chats=file.get("tokenizer.chat_template") is not None,
+        chats=model.has_chat_template,
     )

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from tinyllama.formats.open import Source
+    from tinyllama.formats.model_source import OpenModel
     from tinyllama.recipe import Recipe, Start
 
 
-def import_start(recipe: Recipe, source: Source, family: Path, tokenizer_sha256: str) -> Checkpoint:
+def import_start(recipe: Recipe, source: OpenModel, family: Path, tokenizer_sha256: str) -> Checkpoint:
     """Write a model as the step-0 checkpoint of a family's base, and check that it reads back bit for bit.
 
     Args:
@@ -63,7 +63,7 @@ def import_start(recipe: Recipe, source: Source, family: Path, tokenizer_sha256:
     if start.moments == "kept":
         tensors |= _moments(source, recipe)
         moment_steps = _moment_steps(source)
-    inputs = fingerprint_inputs(recipe, compile_plan(recipe), 0, {}, tokenizer_sha256, source.sha256)
+    inputs = fingerprint_inputs(recipe, compile_plan(recipe), 0, {}, tokenizer_sha256, source.weights_sha256)
     state = CheckpointState(
         recipe=recipe.name,
         run=BASE,
@@ -107,7 +107,7 @@ def imported_sha256(recipe: Recipe, family: Path) -> str | None:
     return store.state(0).fingerprint_inputs.start_weights if 0 in store.steps() else None
 
 
-def _refuse_other_shape(recipe: Recipe, source: Source) -> None:
+def _refuse_other_shape(recipe: Recipe, source: OpenModel) -> None:
     """A context may be extended or shortened; anything else would be another model."""
     asked, found = recipe.model.model_dump(), source.shape.model_dump()
     differing = [key for key in asked if key != "context" and asked[key] != found[key]]
@@ -116,14 +116,14 @@ def _refuse_other_shape(recipe: Recipe, source: Source) -> None:
         raise ModelError(f"{source.origin}: differs from the recipe's model; write model: {{{stated}}}")
 
 
-def _finite(source: Source, name: str) -> Tensor:
+def _finite(source: OpenModel, name: str) -> Tensor:
     tensor = source.weights[name].float().contiguous()
     if not torch.isfinite(tensor).all():
         raise ModelError(f"{source.origin}: {name} holds values that are not finite; get the file anew")
     return tensor
 
 
-def _moments(source: Source, recipe: Recipe) -> dict[str, Tensor]:
+def _moments(source: OpenModel, recipe: Recipe) -> dict[str, Tensor]:
     checkpoint = source.checkpoint
     if checkpoint is None or not checkpoint.state.has_moments:
         raise ModelError(
@@ -145,7 +145,7 @@ def _moments(source: Source, recipe: Recipe) -> dict[str, Tensor]:
     return moments
 
 
-def _moment_steps(source: Source) -> int:
+def _moment_steps(source: OpenModel) -> int:
     """Updates that the kept moments have seen, for bias correction."""
     checkpoint = source.checkpoint
     return 0 if checkpoint is None else checkpoint.step + checkpoint.state.moment_steps

@@ -1,6 +1,7 @@
-"""Token by token from a model, for one prompt or several side by side, with a cache of keys and values.
+"""The one decode loop: token by token, for one prompt or several side by side, with a cache of keys and values.
 
-Shapes in comments: B prompts, T positions in, S positions in the cache, V vocabulary.
+Shapes in comments: P prompts, B rows (every prompt `samples` times), T positions read, S positions in the cache,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tinyllama.model import Llama
 
 
-def generate(  # noqa: PLR0913  # a generation has that many facts
+def decode(  # noqa: PLR0913  # the arguments of decode_batch, each by name
     model: Llama,
     prompt: Sequence[int],
     settings: Sampling,
@@ -32,9 +33,9 @@ def generate(  # noqa: PLR0913  # a generation has that many facts
 ) -> Iterator[int]:
     """Continue a prompt, yielding each new id as soon as it is chosen.
 
-    It ends at the first of three: EOS is chosen (EOS itself is not yielded); `max_new_tokens` were yielded;
-    prompt and new tokens together fill the model's context. Positions past the context were never trained,
-    so the text stops there instead of sliding the window.
+    The text ends at the first of three events: EOS is chosen (EOS itself is not yielded); `max_new_tokens` were
+    yielded; prompt and new tokens fill the model's context. Positions beyond the context were never trained, so the
+    text stops there, and the window does not slide.
 
     Args:
         model: on any device and in any precision; logits are sampled in fp32. On a CPU, `pack` makes it faster.
@@ -47,11 +48,11 @@ def generate(  # noqa: PLR0913  # a generation has that many facts
     Raises:
         UserError: the prompt is empty or leaves no room in the context.
     """
-    steps = generate_batch(model, [prompt], settings, eos_id=eos_id, max_new_tokens=max_new_tokens, seed=seed)
+    steps = decode_batch(model, [prompt], settings, eos_id=eos_id, max_new_tokens=max_new_tokens, seed=seed)
     return (new for (new,) in steps if new is not None)
 
 
-def generate_batch(  # noqa: PLR0913  # as generate
+def decode_batch(  # noqa: PLR0913  # each by name
     model: Llama,
     prompts: Sequence[Sequence[int]],
     settings: Sampling,
@@ -59,19 +60,22 @@ def generate_batch(  # noqa: PLR0913  # as generate
     eos_id: int | None,
     max_new_tokens: int,
     seed: int,
+    samples: int = 1,
 ) -> Iterator[list[int | None]]:
     """Continue several prompts side by side, reading the weights once for all of them.
 
-    Each step yields one new id per prompt, None for those whose text has ended, as `generate` ends it. Prompts may
-    differ in length; greedy texts are those that each prompt has alone, up to rounding.
+    Each step yields one new id per row, None for rows whose text has ended, as `decode` ends it. Prompts may differ in
+    length; greedy texts are those that each prompt has alone, up to rounding.
 
     Args:
-        model: as for `generate`.
+        model: as for `decode`.
         prompts: ids of each, at least one and fewer than the context.
         settings: how tokens are chosen.
         eos_id: id that ends a text; None ends none.
         max_new_tokens: of every prompt, at most.
-        seed: of the sampling. All prompts draw from one generator, so a text depends on which others stand beside it.
+        seed: of the sampling. All rows draw from one generator, so a text depends on which others stand beside it.
+        samples: texts for each prompt, which is read once for all of them. The rows are all prompts in order, then
+            all prompts again, and so on.
 
     Raises:
         UserError: a prompt is empty or leaves no room in the context.
@@ -84,7 +88,8 @@ def generate_batch(  # noqa: PLR0913  # as generate
                 f"(its context is {context}): shorten the prompt"
             )
     rooms = [min(max_new_tokens, context - len(prompt)) for prompt in prompts]
-    return _continue(_Batch(model, prompts, max(rooms, default=0)), rooms, settings, eos_id=eos_id, seed=seed)
+    batch = _Batch(model, prompts, max(rooms, default=0), samples)
+    return _continue(batch, rooms * samples, settings, eos_id=eos_id, seed=seed)
 
 
 def _continue(
@@ -104,31 +109,43 @@ def _continue(
 
 
 class _Batch:
-    """Prompts and their texts so far, filled up on the left to one length, and the cache of what was read."""
+    """Rows of prompt and text so far, padded on the left to one length, and the cache of the positions read."""
 
-    def __init__(self, model: Llama, prompts: Sequence[Sequence[int]], room: int) -> None:
-        self.model, self.device = model, model.embed_tokens.weight.device
+    def __init__(self, model: Llama, prompts: Sequence[Sequence[int]], room: int, samples: int) -> None:
+        self.model, self.samples, self.device = model, samples, model.embed_tokens.weight.device
         self.length = max(map(len, prompts), default=0)
         padding = [self.length - len(prompt) for prompt in prompts]
-        # A short prompt is filled up with its own first id, which thereby adds no token to those it has seen.
+        # The padding is the prompt's own first id, so that it adds no token to those the penalty has seen.
         rows = [[prompt[0]] * pad + list(prompt) for prompt, pad in zip(prompts, padding, strict=True)]
-        self.ids = torch.zeros(len(prompts), self.length + room, dtype=torch.long, device=self.device)
-        self.ids[:, : self.length] = torch.tensor(rows, device=self.device)
+        self.ids = torch.zeros(len(prompts) * samples, self.length + room, dtype=torch.long, device=self.device)
+        self.ids[:, : self.length] = torch.tensor(rows * samples, device=self.device)
         self.cache = KeyValueCache(model.shape.layers, capacity=self.length + room)
-        self.pads = torch.tensor(padding, device=self.device) if any(padding) else None  # [B]
+        self.pads = torch.tensor(padding, device=self.device) if any(padding) else None  # [P], later [B]
 
     @torch.inference_mode()
     def step(self, settings: Sampling, generator: torch.Generator) -> list[int]:
-        """Read what is unread, and choose the next token of each row."""
-        seen = self.ids[:, : self.length]
-        chosen = choose(process(self._next_logits(), seen, settings), settings, generator)
+        """Read the unread positions, and choose the next token of each row."""
+        state = self._read() if self.cache.length else self._read_prompts()
+        logits = self.model.lm_head(state).float()
+        chosen = choose(process(logits, self.ids[:, : self.length], settings), settings, generator)
         self.ids[:, self.length] = chosen
         self.length += 1
         new: list[int] = chosen.tolist()
         return new
 
-    def _next_logits(self) -> Tensor:
-        """Logits after the last position, fp32 [B, V]; the head sees that position alone."""
+    def _read_prompts(self) -> Tensor:
+        """Read each prompt once, then go on with `samples` rows of it: states [B, D]."""
+        rows, self.ids = self.ids, self.ids[: len(self.ids) // self.samples]
+        state = self._read()
+        self.ids = rows
+        if self.samples > 1:
+            state = state.repeat(self.samples, 1)
+            self.cache.repeat(self.samples)
+            self.pads = None if self.pads is None else self.pads.repeat(self.samples)
+        return state
+
+    def _read(self) -> Tensor:
+        """States after the last position of each row; the head sees that position alone."""
         read = self.cache.length
         unread = self.ids[:, read : self.length]
         if self.pads is None:
@@ -137,14 +154,14 @@ class _Batch:
             slots = torch.arange(self.length, device=self.device)
             positions = (slots[read:] - self.pads[:, None]).clamp(min=0)[:, None]  # [B, 1, T]
             hidden = self.model.hidden(unread, self._mask(slots, read, self.pads), self.cache, positions)
-        logits: Tensor = self.model.lm_head(hidden[:, -1])
-        return logits.float()
+        last: Tensor = hidden[:, -1]
+        return last
 
     @staticmethod
     def _mask(slots: Tensor, read: int, pads: Tensor) -> Tensor:
         """Where the unread positions may look: [B, 1, T, S].
 
-        Nothing looks at the filling but itself, which has to look somewhere.
+        A padded position is seen by itself alone, since every position has to look somewhere.
         """
         text = slots[None, None] >= pads[:, None, None]  # [B, 1, S]
         itself = slots[None] == slots[read:, None]  # [T, S]
