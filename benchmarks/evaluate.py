@@ -20,7 +20,7 @@ from lm_eval.models.huggingface import HFLM
 from runner import Result, Table, calls_in_turns, publish, standard_arguments
 
 from tinyllama.evaluation.language_model import LlamaLM
-from tinyllama.evaluation.scores import Options
+from tinyllama.evaluation.scores import EvaluationOptions
 from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.formats.open import open_model
 
@@ -32,24 +32,24 @@ OURS = "tinyllama"
 Scores = list[tuple[float, bool]]
 
 
-TEXT = """All requests of the seven commonsense tasks are scored by our engine and by lm-eval's in one process, in fp32,
-in turns; medians of wall-clock and of processor seconds, which other work on the machine disturbs less. lm-eval runs
-at each batch size, and its best one counts."""
+TEXT = """Our engine and lm-eval's score all requests of the seven commonsense tasks in one process, in fp32, in turns.
+Times are medians of wall-clock and of processor seconds; other work on the machine disturbs the latter less. lm-eval
+runs at each batch size, and its best one counts."""
 
 
 def main() -> None:
     """Measure both, and compare their answers."""
     asked = _arguments()
     if not asked.folder.is_dir() or not asked.data.is_dir():
-        sys.stderr.write(f"left out: {asked.folder} (make demo) and {asked.data} (docs/evaluation.md) are needed\n")
+        sys.stderr.write(f"skipped: {asked.folder} (make demo) and {asked.data} (docs/evaluation.md) are needed\n")
         return
     torch.set_num_threads(asked.threads)
     source = open_model(asked.folder)
     model, tokenizer, bos = source.load(), source.tokenizer(), source.adds_bos
-    answers = evaluate_tasks(model, tokenizer, ["commonsense"], asked.data, Options(limit=asked.limit, bos=bos)).answers
-    asks = [
-        (task, answer["question"], *ask) for task in answers for answer in answers[task] for ask in answer["requests"]
-    ]
+    answers = evaluate_tasks(
+        model, tokenizer, ["commonsense"], asked.data, EvaluationOptions(limit=asked.limit, bos=bos)
+    ).answers
+    asks = [(task, answer.question, *ask) for task in answers for answer in answers[task] for ask in answer.requests]
     requests = [Instance("loglikelihood", {}, (context, end), 0) for _, _, context, end in asks]
     ours = LlamaLM(model, tokenizer, bos=bos)
     theirs = HFLM(pretrained=str(asked.folder), device="cpu", dtype="float32", batch_size=1)
@@ -63,7 +63,7 @@ def main() -> None:
     rows = [
         [name, f"{wall:.2f}", f"{cpu:.2f}", f"{wall / medians[OURS][0]:.2f}"] for name, (wall, cpu) in medians.items()
     ]
-    columns = [f"{len(requests)} requests, {asked.threads} threads", "wall, s", "processor, s", "ours is x"]
+    columns = [f"{len(requests)} requests, {asked.threads} threads", "wall, s", "processor, s", "our speedup"]
     text = f"{TEXT} Of {compared['questions']} questions, {compared['other_choices']} are answered otherwise."
     facts = {"seconds": seconds, "best": best, "requests": len(requests)} | compared
     publish(Result("evaluate", "Evaluation", text, [Table(columns, rows)], facts=facts), asked.out)

@@ -7,8 +7,12 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+
+Json: TypeAlias = Mapping[str, "Json"] | Sequence["Json"] | str | int | float | bool | None
+"""What can be written as JSON."""
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,12 +25,12 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def canonical_json(value: object) -> str:
+def canonical_json(value: Json) -> str:
     """The one spelling of a JSON value, for hashing: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def sha256_json(value: object) -> str:
+def sha256_json(value: Json) -> str:
     """Hex SHA-256 of a JSON value's canonical spelling."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
@@ -60,7 +64,7 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     fsync_path(path.parent)
 
 
-def write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: Json) -> None:
     """Write a JSON file atomically, indented for people."""
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 

@@ -26,7 +26,7 @@ RepositoryKind = Literal["model", "dataset", "space"]
 
 _PATTERNS = ["*.json", "*.safetensors", "tokenizer.model", "*.txt"]
 _LEGACY_PATTERNS = ["pytorch_model*.bin"]
-"""Only where there are no safetensors."""
+"""Weights of models without safetensors."""
 _DEADLINE = 4
 """Seconds within which the hub has to answer, the start of the process that asks included."""
 _ASK = """
@@ -53,7 +53,7 @@ class HubAnswer(NamedTuple):
 def probe(name: str, kind: RepositoryKind = "model") -> HubAnswer:
     """Ask the hub whether a repository is there and may be read with the user's token, and for its newest revision.
 
-    Takes four seconds at most. Where HF_HUB_OFFLINE is set, nobody is asked.
+    Takes four seconds at most. If HF_HUB_OFFLINE is set, the hub is not asked.
 
     Args:
         name: `OWNER/NAME`.

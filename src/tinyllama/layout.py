@@ -83,8 +83,8 @@ class FamilyLayout:
         return self.root / "evaluation"
 
     def record(self, model: str) -> Path:
-        """One model's evaluation record."""
-        return self.evaluation / f"{model}.json"
+        """Folder of one model's evaluation record."""
+        return self.evaluation / model
 
     @property
     def samples(self) -> Path:
@@ -92,8 +92,8 @@ class FamilyLayout:
         return self.evaluation / "samples.json"
 
     def scores_by_tokens(self, model: str) -> Path:
-        """Folder of one model's task scores during training, a file for each number of tokens."""
-        return self.evaluation / "by_tokens" / model
+        """Folder of one model's evaluation records during training, a folder for each number of tokens."""
+        return self.record(model) / "by_tokens"
 
     def export(self, name: str) -> Path:
         """Folder of one export."""

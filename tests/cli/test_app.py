@@ -53,7 +53,11 @@ def test_reproduce_leaves_exports_report_and_summary(trained: Path) -> None:
 
 
 def test_reproduce_again_does_nothing(trained: Path) -> None:
-    kept = [trained / "exports/base/model.safetensors", trained / "evaluation/base.json", trained / "seconds.json"]
+    kept = [
+        trained / "exports/base/model.safetensors",
+        trained / "evaluation/base/record.json",
+        trained / "seconds.json",
+    ]
     before = [path.stat().st_mtime_ns for path in kept]
     again = run("reproduce", "nano", "--run", "family", *SET, cwd=trained.parent)
     assert again.returncode == 0

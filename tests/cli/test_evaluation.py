@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,10 +15,16 @@ from tests.cli.test_app import run
 from tests.evaluation.conftest import CONTEXT, SHAPE, sentence, write_rows
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.agreement import choice
+from tinyllama.evaluation.answers import read_answers
+from tinyllama.evaluation.record_files import read_record
+from tinyllama.evaluation.scores import TaskScores
 from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tinyllama.evaluation.answers import Answer
+    from tinyllama.family.evaluate_model import Evaluated
 
 TASKS = ["hellaswag", "boolq", "winogrande"]
 
@@ -62,14 +69,12 @@ def asked(data: Path, out: Path, **more: Any) -> EvaluateRequest:  # noqa: ANN40
     return EvaluateRequest(tasks=TASKS, data=data, out=out, **more)
 
 
-def answers(record: dict[str, Any]) -> list[dict[str, Any]]:
-    from pathlib import Path
-
-    return [json.loads(line) for line in (Path(record["folder"]) / "questions.jsonl").read_text().splitlines()]
+def answers(evaluated: Evaluated) -> list[Answer]:
+    return read_answers(evaluated.folder / "questions.jsonl")
 
 
-def choices(record: dict[str, Any]) -> list[Any]:
-    return [choice(answer) for answer in answers(record)]
+def choices(evaluated: Evaluated) -> list[Any]:
+    return [choice(answer) for answer in answers(evaluated)]
 
 
 def test_a_foreign_folder_is_scored_as_lm_eval_hf_scores_it(folder: Path, data: Path, tmp_path: Path) -> None:
@@ -78,8 +83,8 @@ def test_a_foreign_folder_is_scored_as_lm_eval_hf_scores_it(folder: Path, data: 
 
     found = answers(evaluate_model(str(folder), asked(data, tmp_path)))
     theirs = HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=4)
-    requests = [Instance("loglikelihood", {}, tuple(ask), 0) for answer in found for ask in answer["requests"]]
-    ours = [response for answer in found for response in answer["responses"]]
+    requests = [Instance("loglikelihood", {}, tuple(ask), 0) for answer in found for ask in answer.requests]
+    ours = [response for answer in found for response in answer.responses]
     for (logp, greedy), (expected, their_greedy) in zip(
         ours, theirs.loglikelihood(requests, disable_tqdm=True), strict=True
     ):
@@ -88,18 +93,19 @@ def test_a_foreign_folder_is_scored_as_lm_eval_hf_scores_it(folder: Path, data: 
 
 
 def test_the_record_says_what_the_figures_depend_on(folder: Path, data: Path, tmp_path: Path) -> None:
-    record = evaluate_model(str(folder), asked(data, tmp_path))
-    assert len(record["source"]["sha256"]) == len(record["tokenizer_sha256"]) == 64
-    assert (record["bos"], record["dtype"], record["limit"]) == (False, "fp32", None)
-    assert record["versions"]["lm_eval"].startswith("0.4")
-    score = record["tasks"]["boolq"]
-    assert (score["metric"], score["shots"], score["questions"]) == ("acc", 0, 4)
-    assert score["version"]
-    assert score["bootstrap_stderr"] is not None
-    from pathlib import Path
-
-    written = Path(record["folder"])
-    assert json.loads((written / "record.json").read_text())["tasks"] == record["tasks"]
+    record, written = evaluate_model(folder, asked(data, tmp_path))
+    conditions = record.conditions
+    assert conditions is not None
+    assert record.source.sha256 is not None
+    assert len(record.source.sha256) == len(conditions.tokenizer_sha256) == 64
+    assert (record.source.adds_bos, conditions.dtype, conditions.limit) == (False, "fp32", None)
+    assert conditions.versions["lm_eval"].startswith("0.4")
+    score = record.scores.measured["boolq"]
+    assert (score.metric, score.shots, score.questions) == ("acc", 0, 4)
+    assert score.version
+    assert score.bootstrap_stderr is not None
+    assert json.loads((written / "record.json").read_text())["tasks"] == record.scores.to_json()
+    assert read_record(written) == replace(record, scores=TaskScores(record.scores.tasks))
     assert "| difference |" in (written / "scores.md").read_text()
     assert "published as 52.99; the row's own scores average 52.97" in (written / "scores.md").read_text()
     assert (written / "scores.csv").read_text().startswith("model,task,metric,score,stderr")
@@ -111,9 +117,7 @@ def test_choices_are_the_same_in_other_batches_and_after_an_interruption(
     whole = evaluate_model(str(folder), asked(data, tmp_path / "whole"))
     single = evaluate_model(str(folder), asked(data, tmp_path / "single", rows=1))
     part = evaluate_model(str(folder), asked(data, tmp_path / "part", limit=2))
-    from pathlib import Path
-
-    journal = Path(part["folder"]) / "journal.jsonl"
+    journal = part.folder / "journal.jsonl"
     journal.write_text(journal.read_text()[:-20])  # a crash cut the last line short
     kept = len(journal.read_text().splitlines())
     resumed = evaluate_model(str(folder), asked(data, tmp_path / "part"))
@@ -122,30 +126,29 @@ def test_choices_are_the_same_in_other_batches_and_after_an_interruption(
 
 
 def test_the_record_of_bf16_states_how_it_differs_from_fp32(folder: Path, data: Path, tmp_path: Path) -> None:
-    from pathlib import Path
-
     alone = evaluate_model(str(folder), asked(data, tmp_path, dtype="bf16"))
-    assert alone["against_fp32"] is None
-    assert "evaluate without --dtype first" in (Path(alone["folder"]) / "scores.md").read_text()
+    assert alone.record.against_fp32 is None
+    assert "evaluate without --dtype first" in (alone.folder / "scores.md").read_text()
 
     fine = evaluate_model(str(folder), asked(data, tmp_path))
     coarse = evaluate_model(str(folder), asked(data, tmp_path, dtype="bf16"))
-    assert fine["folder"] != coarse["folder"]
-    assert fine["against_fp32"] is None
-    stated = coarse["against_fp32"]
+    assert fine.folder != coarse.folder
+    assert fine.record.against_fp32 is None
+    stated = coarse.record.against_fp32
+    assert stated is not None
     assert list(stated) == TASKS
     pairs = list(zip(answers(fine), answers(coarse), strict=True))
     differences: dict[str, float] = dict.fromkeys(TASKS, 0.0)
     for one, other in pairs:
-        for (left, _), (right, _) in zip(one["responses"], other["responses"], strict=True):
-            differences[one["task"]] = max(differences[one["task"]], abs(float(left) - float(right)))
+        for (left, _), (right, _) in zip(one.responses, other.responses, strict=True):
+            differences[one.task] = max(differences[one.task], abs(float(left) - float(right)))
             assert float(right) == pytest.approx(float(left), rel=0.05, abs=1)
     for task in TASKS:
-        assert stated[task]["questions"] == 4
-        assert 0 < stated[task]["largest_difference"] == pytest.approx(differences[task])
-        named = [one["question"] for one, other in pairs if one["task"] == task and choice(one) != choice(other)]
-        assert stated[task]["other_choices"] == named
-    assert "| against fp32 | questions | other choices |" in (Path(coarse["folder"]) / "scores.md").read_text()
+        assert stated[task].questions == 4
+        assert 0 < stated[task].largest_difference == pytest.approx(differences[task])
+        named = [one.question for one, other in pairs if one.task == task and choice(one) != choice(other)]
+        assert stated[task].other_choices == named
+    assert "| against fp32 | questions | other choices |" in (coarse.folder / "scores.md").read_text()
 
 
 def test_a_tokenizer_that_is_not_the_models_is_refused(folder: Path, data: Path, tmp_path: Path) -> None:
@@ -162,9 +165,10 @@ def test_bits_per_byte_of_a_text_do_not_depend_on_the_window_beyond_what_it_show
 ) -> None:
     (tmp_path / "text.txt").write_text("the cat sat on a mat, and 猫 ran. " * 20, encoding="utf-8")
     wanted = EvaluateRequest(tasks=["boolq"], data=data, out=tmp_path, limit=1, texts=[tmp_path / "text.txt"])
-    bits = evaluate_model(str(folder), wanted)["bits_per_byte"]
-    assert bits["window"] == bits["stride"] == 4 * CONTEXT
-    assert 0 < bits["values"][str(tmp_path / "text.txt")] < 40
+    bits = evaluate_model(folder, wanted).record.bits_per_byte
+    assert bits is not None
+    assert bits.window == bits.stride == 4 * CONTEXT
+    assert 0 < bits.values[str(tmp_path / "text.txt")] < 40
 
 
 def test_the_command_prints_the_table_and_goes_on_past_a_task_without_data(

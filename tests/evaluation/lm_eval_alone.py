@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from tinyllama.evaluation.answers import Answer
 from tinyllama.evaluation.catalogue import CATALOGUE
 from tinyllama.evaluation.task_data import TASK_DATA
 
@@ -41,9 +42,7 @@ def write_definitions(tasks: list[str], data: Path, folder: Path) -> Path:
     return folder
 
 
-def run_lm_eval(
-    model: Path, data: Path, tasks: list[str], scratch: Path, limit: int | None = None
-) -> list[dict[str, Any]]:
+def run_lm_eval(model: Path, data: Path, tasks: list[str], scratch: Path, limit: int | None = None) -> list[Answer]:
     """`lm_eval run --model hf` in a process of its own; its samples in the form of our answers."""
     definitions = write_definitions(tasks, data, scratch / "definitions")
     command = [
@@ -64,11 +63,12 @@ def run_lm_eval(
     ]
 
 
-def _answer(task: str, sample: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "task": task,
-        "question": sample["doc_id"],
-        "requests": [[ask["arg_0"], ask["arg_1"]] for ask in sample["arguments"].values()],
-        "responses": [response for (response,) in sample["resps"]],
-        CATALOGUE[task].metric: sample[CATALOGUE[task].metric],
-    }
+def _answer(task: str, sample: dict[str, Any]) -> Answer:
+    return Answer(
+        task=task,
+        question=sample["doc_id"],
+        requests=[[ask["arg_0"], ask["arg_1"]] for ask in sample["arguments"].values()],
+        # Its logs spell numbers and flags as text.
+        responses=[(float(logp), greedy == "True") for ((logp, greedy),) in sample["resps"]],
+        scores={CATALOGUE[task].metric: sample[CATALOGUE[task].metric]},
+    )

@@ -11,7 +11,7 @@ import pytest
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation import sandbox
 from tinyllama.evaluation.humaneval import evaluate_code, pass_at_k
-from tinyllama.evaluation.scores import MissingTask, Options, TaskScore
+from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScore
 from tinyllama.evaluation.tasks import evaluate_tasks
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def test_a_task_is_scored_by_its_definition(  # noqa: PLR0913, PLR0917  # its fa
     assert (score.metric, score.questions, score.shots) == (metric, questions, shots)
     assert 0 <= score.score <= 1
     assert len(scores.answers[task]) == questions
-    assert scores.answers[task][0]["requests"]
+    assert scores.answers[task][0].requests
 
 
 @pytest.mark.parametrize(("task", "subjects"), [("ceval", 52), ("cmmlu", 67)])
@@ -102,9 +102,9 @@ def test_an_exam_is_the_mean_over_the_questions_of_all_its_subjects(
     score, answers = scores.tasks[task], scores.answers[task]
     assert isinstance(score, TaskScore)
     assert (score.metric, score.questions, score.shots) == ("acc", 2 * subjects + 1, 0)
-    assert score.score == pytest.approx(sum(answer["acc"] for answer in answers) / len(answers))
-    assert len({answer["question"] for answer in answers}) == len(answers)
-    (prompt, option), *others = answers[0]["requests"]
+    assert score.score == pytest.approx(sum(answer.scores["acc"] for answer in answers) / len(answers))
+    assert len({answer.question for answer in answers}) == len(answers)
+    (prompt, option), *others = answers[0].requests
     assert prompt.startswith("以下是中国关于" if task == "ceval" else "以下是关于")
     assert prompt.endswith('第0题, 选\n一个:\nA. the cat\nB. 3\nC. a mat, a town\nD. "x"\n答案：')  # noqa: RUF001  # the definition's own colon
     assert [option, *(other for _, other in others)] == [" A", " B", " C", " D"]
@@ -130,7 +130,7 @@ def test_an_exam_in_another_layout_is_refused_with_file_line_and_field(
 
 def test_few_shot_prompts_hold_their_examples(model: Llama, tokenizer: SentencePieceTokenizer, rows: Path) -> None:
     (answer,) = evaluate_tasks(model, tokenizer, ["gsm8k"], rows).answers["gsm8k"]
-    assert answer["requests"][0][0].count("Question:") == 6
+    assert answer.requests[0][0].count("Question:") == 6
 
 
 def test_examples_that_are_missing_are_named(
@@ -157,17 +157,17 @@ def test_humaneval_counts_the_programs_that_pass(
 ) -> None:
     (row,) = ROWS["humaneval_test"]
     solved = row | {"prompt": f"{row['prompt']}{body}\n    # "}  # what the model adds is a comment
-    score, (answer,) = evaluate_code(model, tokenizer, [solved], Options(run_code=True))
+    score, (answer,) = evaluate_code(model, tokenizer, [solved], EvaluationOptions(run_code=True))
     assert isinstance(score, TaskScore)
     assert score.score == passes
-    assert answer["passed"] == [bool(passes)]
+    assert answer.passed == [bool(passes)]
 
 
 @pytest.mark.skipif(sandbox.unavailable() is not None, reason="this machine shuts no programs in")
 def test_ten_samples_tell_pass_at_10(model: Llama, tokenizer: SentencePieceTokenizer) -> None:
-    _, (answer,) = evaluate_code(model, tokenizer, ROWS["humaneval_test"], Options(run_code=True, samples=10))
-    assert len(set(answer["responses"])) > 1
-    assert set(answer) >= {"pass@1", "pass@10"}
+    _, (answer,) = evaluate_code(model, tokenizer, ROWS["humaneval_test"], EvaluationOptions(run_code=True, samples=10))
+    assert len(set(answer.responses)) > 1
+    assert set(answer.scores) == {"pass@1", "pass@10"}
 
 
 def test_pass_at_k_is_the_share_of_draws_that_hold_a_passing_program() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from tinyllama.evaluation.noise import QUESTIONS, bootstrap_stderr, differences
 from tinyllama.evaluation.published import PUBLISHED, TASKS
+from tinyllama.evaluation.scores import TaskScore
 
 
 def test_the_bootstrap_agrees_with_the_formula_of_a_share() -> None:
@@ -18,8 +19,8 @@ def test_one_question_has_no_error() -> None:
     assert bootstrap_stderr([1.0]) is None
 
 
-def result(score: float, questions: int) -> dict[str, object]:
-    return {"score": score, "questions": questions, "bootstrap_stderr": math.sqrt(score * (1 - score) / questions)}
+def result(score: float, questions: int) -> TaskScore:
+    return TaskScore("acc", score, None, questions, bootstrap_stderr=math.sqrt(score * (1 - score) / questions))
 
 
 def test_a_small_difference_on_few_questions_is_noise_and_a_large_one_on_many_is_not() -> None:
@@ -33,7 +34,7 @@ def test_a_small_difference_on_few_questions_is_noise_and_a_large_one_on_many_is
 
 
 def test_none_right_of_four_questions_proves_nothing() -> None:
-    tasks = {"openbookqa": {"score": 0.0, "questions": 4, "bootstrap_stderr": 0.0}}
+    tasks = {"openbookqa": result(0.0, 4)}
     assert not any(row["openbookqa"].exceeds_noise for row in differences(tasks).values())
 
 

@@ -18,7 +18,7 @@ from tests.evaluation.conftest import CONTEXT, SHAPE, write_rows
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.catalogue import expand_tasks
 from tinyllama.evaluation.published import TASKS
-from tinyllama.evaluation.scores import MissingTask, Options, TaskScore, TaskScores
+from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScore, TaskScores
 from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape
@@ -117,9 +117,9 @@ def test_seven_task_scores_equal_lm_eval_hf(
         theirs_by_question = {sample["doc_id"]: sample for sample in hf_results["samples"][task.name]}
         assert len(ours.answers[task.name]) == len(theirs_by_question)
         for answer in ours.answers[task.name]:
-            sample = theirs_by_question[answer["question"]]
-            assert answer["requests"] == [list(arguments)[:2] for arguments in sample["arguments"]]
-            assert answer[task.metric] == sample[task.metric]
+            sample = theirs_by_question[answer.question]
+            assert answer.requests == [list(arguments)[:2] for arguments in sample["arguments"]]
+            assert answer.scores[task.metric] == sample[task.metric]
     assert ours.average == pytest.approx(sum(s.score for s in ours.tasks.values()) / 7)
     assert json.loads(json.dumps(ours.to_json()))["boolq"]["metric"] == "acc"
 
@@ -198,16 +198,16 @@ def test_nothing_is_fetched_cached_printed_or_left_in_the_environment(
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setenv("HOME", str(tmp_path))
-    scores_of(["hellaswag"], data, Options(limit=1))
+    scores_of(["hellaswag"], data, EvaluationOptions(limit=1))
     before = dict(os.environ)
-    scores_of(["commonsense"], data, Options(limit=1))
+    scores_of(["commonsense"], data, EvaluationOptions(limit=1))
     assert dict(os.environ) == before
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
 
 
 def test_limit_takes_the_first_questions(scores_of: Callable[..., TaskScores], data: Path) -> None:
-    scores = scores_of(["boolq", "piqa"], data, Options(limit=2))
+    scores = scores_of(["boolq", "piqa"], data, EvaluationOptions(limit=2))
     assert [score.questions for score in scores.tasks.values()] == [2, 2]
     assert scores.average is None
 
@@ -228,7 +228,9 @@ def test_without_the_eval_extra_every_task_is_missing(
 ) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     scores = scores_of(["commonsense"], data)
-    assert set(scores.tasks.values()) == {MissingTask("install tinyllama[eval]")}
+    (missing,) = set(scores.tasks.values())
+    assert isinstance(missing, MissingTask)
+    assert missing.reason.startswith("lm-eval is not installed: pip install ")
 
 
 @pytest.mark.parametrize(

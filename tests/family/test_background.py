@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING
 
 from tests.evaluation.conftest import write_rows
 from tinyllama.checkpoint.format import steps_saved
+from tinyllama.evaluation.record_files import read_records_by_tokens
 from tinyllama.family.background import COPIES, evaluate_copies
 from tinyllama.report.figures import score_figure
 from tinyllama.report.run_data import read_run
@@ -31,12 +31,11 @@ def test_a_run_is_scored_by_tokens_while_it_trains_and_the_report_shows_it(
     run = family.folder / "base"
     evaluate_copies(run, data, ["boolq"])  # waits for those that train started
     assert time.monotonic() - began < 200
-    scores = sorted((family.folder / "evaluation/by_tokens/base").glob("*.json"))
-    points = [json.loads(path.read_text()) for path in scores]
-    assert points, (run / f"{COPIES}.log").read_text()
-    assert {point["step"] for point in points} >= {steps_saved(run / "checkpoints")[-1]}
-    assert all(point["tasks"]["boolq"]["questions"] == 4 for point in points)
+    records = read_records_by_tokens(family.folder / "evaluation/base/by_tokens")
+    assert records, (run / f"{COPIES}.log").read_text()
+    assert {record.source.step for record in records} >= {steps_saved(run / "checkpoints")[-1]}
+    assert all(record.scores.measured["boolq"].questions == 4 for record in records)
     assert steps_saved(run / COPIES) == []
     figure = score_figure(read_run(family.folder, family.recipe))
     assert figure is not None
-    assert figure.data[0]["x"] == sorted(point["tokens"] for point in points)
+    assert figure.data[0]["x"] == [record.source.tokens for record in records]

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from tinyllama.family import Family
+    from tinyllama.files import Json
 
 GROUPS = {
     "Training": ("recipes", "plan", "rehearse", "train", "reproduce"),
@@ -102,6 +103,6 @@ def open_family(recipe: str, overrides: list[str] | None, run: Path | None) -> F
     return Family(load_recipe(recipe, overrides or ()), run, progress=TerminalProgress())
 
 
-def print_json(value: Any) -> None:  # noqa: ANN401  # json.dumps takes any value
+def print_json(value: Json) -> None:
     """Print a JSON value to stdout."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

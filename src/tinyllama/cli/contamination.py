@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tinyllama.cli.app import AsJson, RunFolder, app, print_json
+from tinyllama.text import MISSING
 
 if TYPE_CHECKING:
     from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.evaluation.contamination import Overlap
+    from tinyllama.files import Json
 
 
 @app.command(
@@ -29,28 +32,32 @@ def contaminated(
     from tinyllama.cli.progress import TerminalProgress
     from tinyllama.corpus.manifest import HELD_OUT, TRAIN
     from tinyllama.corpus.reading import read_texts
-    from tinyllama.evaluation.contamination import METHOD, Index
+    from tinyllama.evaluation.catalogue import expand_tasks
+    from tinyllama.evaluation.contamination import METHOD, QuestionIndex, read_questions
     from tinyllama.layout import family_of_corpus
     from tinyllama.tokenizer.opening import open_tokenizer
 
     corpora, progress = _corpora(where, run), TerminalProgress()
-    questions, missing = _questions(tasks.split(","), data)
-    index = Index(questions)
+    questions, missing = read_questions(expand_tasks(tasks.split(",")), data)
+    index = QuestionIndex(questions)
     for corpus in corpora:
         progress.say(f"corpus {corpus.name}: {corpus.tokens(TRAIN):,} tokens")
         tokenizer = open_tokenizer(family_of_corpus(corpus.folder).tokenizer)
         for split in (TRAIN, HELD_OUT):
             index.check(corpus.name, read_texts(corpus, tokenizer, split))
-    found = {task: overlap.to_json() for task, overlap in index.overlaps.items()} | missing
     if as_json:
+        found = {task: _json(overlap) for task, overlap in index.overlaps.items()}
+        found |= {task: {"reason": result.reason} for task, result in missing.items()}
         print_json({"method": METHOD, "corpora": [corpus.name for corpus in corpora], "tasks": found})
-    else:
-        typer.echo(METHOD)
-        for task, result in found.items():
-            typer.echo(f"{task}: {_line(result)}")
-            for question, places in result.get("documents", {}).items():
-                listed = "; ".join(f"{corpus}: {', '.join(names)}" for corpus, names in places.items())
-                typer.echo(f"  question {question}: {listed}")
+        return
+    typer.echo(METHOD)
+    for task, overlap in index.overlaps.items():
+        typer.echo(f"{task}: {_line(overlap)}")
+        for question, places in sorted(overlap.found.items()):
+            listed = "; ".join(f"{corpus}: {', '.join(names)}" for corpus, names in places.items())
+            typer.echo(f"  question {question}: {listed}")
+    for task, result in missing.items():
+        typer.echo(f"{task}: {MISSING} {result.reason}")
 
 
 def _corpora(where: str, run: Path | None) -> list[PreparedCorpus]:
@@ -70,25 +77,16 @@ def _corpora(where: str, run: Path | None) -> list[PreparedCorpus]:
     return [open_corpus(path) for path in prepared]
 
 
-def _questions(names: list[str], data: Path) -> tuple[dict[str, list[str]], dict[str, Any]]:
-    """Texts of the questions by task, and the tasks whose data is not there, with the reason."""
-    from tinyllama.evaluation.catalogue import expand_tasks
-    from tinyllama.evaluation.task_data import TASK_DATA
-    from tinyllama.evaluation.task_files import find_files, read_rows
-
-    questions: dict[str, list[str]] = {}
-    missing: dict[str, Any] = {}
-    for name in expand_tasks(names):
-        task = TASK_DATA[name]
-        if files := find_files(name, data):
-            questions[name] = [task.question(row) for file in files.values() for row in read_rows(name, file)]
-        else:
-            missing[name] = {"reason": f"{data / task.file} is not there; {task.remedy}"}
-    return questions, missing
+def _json(overlap: Overlap) -> dict[str, Json]:
+    return {
+        "questions": overlap.questions,
+        "too_short": overlap.too_short,
+        "contaminated": overlap.contaminated,
+        "share": overlap.share,
+        "documents": {str(question): places for question, places in sorted(overlap.found.items())},
+    }
 
 
-def _line(result: dict[str, Any]) -> str:
-    if "reason" in result:
-        return f"— {result['reason']}"
-    share = "" if result["share"] is None else f" ({result['share']:.1%} of those long enough)"
-    return f"{result['contaminated']} of {result['questions']} questions{share}, {result['too_short']} too short"
+def _line(overlap: Overlap) -> str:
+    share = "" if overlap.share is None else f" ({overlap.share:.1%} of those that are long enough)"
+    return f"{overlap.contaminated} of {overlap.questions} questions{share}, {overlap.too_short} too short"

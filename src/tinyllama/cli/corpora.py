@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tinyllama.cli.app import HELP_OPTIONS, AsJson, Overrides, RecipeName, RunFolder, app, open_family, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.files import Json
 
 corpus_app = typer.Typer(
     help="Inspect, verify and export prepared corpora.",
@@ -73,35 +76,35 @@ def prepare(  # a command's options
     family = open_family(recipe, overrides, run)
     progress = family.work.progress
     prepared = family.prepare(PrepareOptions(workers, exact_all, executor.value, settings, progress.say))
-    table = {name: _facts(corpus) for name, corpus in prepared.corpora.items()}
     if as_json:
-        print_json(table)
+        print_json({name: _counts(corpus) for name, corpus in prepared.corpora.items()})
     else:
-        _print_table(table)
+        _print_table(prepared.corpora.values())
     prepared.require_all()
 
 
-def _facts(corpus: PreparedCorpus) -> dict[str, Any]:
+def _counts(corpus: PreparedCorpus) -> dict[str, Json]:
+    """What a corpus holds, for JSON."""
     manifest = corpus.manifest
-    return {"rejected": manifest.rejected, "quarantined": manifest.quarantined, "sha256": corpus.sha256} | {
-        split: entry.model_dump(exclude={"shards"}) for split, entry in manifest.splits.items()
-    }
+    splits = {split: entry.model_dump(exclude={"shards"}) for split, entry in manifest.splits.items()}
+    return {"rejected": manifest.rejected, "quarantined": manifest.quarantined, "sha256": corpus.sha256, **splits}
 
 
-def _print_table(rows: dict[str, dict[str, Any]]) -> None:
+def _print_table(corpora: Iterable[PreparedCorpus]) -> None:
     from rich.table import Table
 
     from tinyllama.cli.tables import output
+    from tinyllama.corpus.manifest import TRAIN
 
     table = Table("corpus", "split", box=None)
     for column in ("documents", "bytes", "tokens", "bytes/token", "rejected"):
         table.add_column(column, justify="right")
-    for name, row in rows.items():
-        for split in ("train", "held_out"):
-            documents, tokens, size = (row[split][key] for key in ("documents", "tokens", "bytes"))
-            ratio = f"{size / tokens:.2f}" if tokens else "-"
-            rejected = f"{row['rejected']:,}" if split == "train" else ""
-            table.add_row(name, split, f"{documents:,}", f"{size:,}", f"{tokens:,}", ratio, rejected)
+    for corpus in corpora:
+        for split, entry in corpus.manifest.splits.items():
+            ratio = f"{entry.bytes / entry.tokens:.2f}" if entry.tokens else "-"
+            rejected = f"{corpus.manifest.rejected:,}" if split == TRAIN else ""
+            counts = (f"{count:,}" for count in (entry.documents, entry.bytes, entry.tokens))
+            table.add_row(corpus.name, split, *counts, ratio, rejected)
     output().print(table)
 
 
@@ -149,10 +152,11 @@ def inspect(
 
     corpus = open_corpus(folder)
     if origin is None:
-        facts = _facts(corpus) | corpus.manifest.model_dump(
-            mode="json", include={"engine", "dtype", "license", "sources"}
-        )
-        print_json(facts) if as_json else _print_table({corpus.name: facts})
+        if as_json:
+            origin_keys = {"engine", "dtype", "license", "sources"}
+            print_json(_counts(corpus) | corpus.manifest.model_dump(mode="json", include=origin_keys))
+        else:
+            _print_table([corpus])
         return
     from tinyllama.corpus.reading import find_texts
     from tinyllama.layout import family_of_corpus

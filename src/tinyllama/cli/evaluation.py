@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,7 +21,8 @@ from tinyllama.cli.app import (
 from tinyllama.cli.training import print_scores
 
 if TYPE_CHECKING:
-    from tinyllama.family.evaluate_model import EvaluateRequest
+    from tinyllama.family.evaluate_model import Evaluated
+    from tinyllama.files import Json
 
 
 @app.command(
@@ -71,10 +72,11 @@ def evaluate(
 ) -> None:
     """Score models on tasks and text. Answers are kept, so that a command that was stopped resumes."""
     from tinyllama.cli.progress import TerminalProgress
-    from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model  # imports torch
+    from tinyllama.evaluation.record import record_to_json
+    from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model
 
     families = [name for name in models if is_recipe(name)]
-    found: dict[str, Any] = {
+    found: dict[str, Json] = {
         name: _evaluate_family(name, overrides, run, data, print_it=not as_json) for name in families
     }
     request = EvaluateRequest(
@@ -91,9 +93,13 @@ def evaluate(
     progress = TerminalProgress()
     singles = {name: evaluate_model(name, request, progress=progress) for name in models if name not in families}
     if as_json:
-        print_json(found[families[0]] if len(models) == len(families) == 1 else found | singles)
+        records = {
+            name: record_to_json(evaluated.record) | {"folder": str(evaluated.folder)}
+            for name, evaluated in singles.items()
+        }
+        print_json(found[families[0]] if len(models) == len(families) == 1 else found | records)
     elif singles:
-        _print(singles, request)
+        _print(singles, request.texts)
 
 
 def _rows(batch: str) -> int | None:
@@ -108,26 +114,30 @@ def _rows(batch: str) -> int | None:
 
 def _evaluate_family(
     name: str, overrides: list[str] | None, run: Path | None, data: Path | None, *, print_it: bool
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     family = open_family(name, overrides, run)
     records = family.evaluate(data)
-    scores = {key: {model: record[key] for model, record in records.items()} for key in ("bits_per_byte", "tasks")}
+    bits = {model: record.bits_by_text for model, record in records.items()}
     if print_it:
-        print_scores(family, scores)
-    return scores
+        print_scores(family, bits, {model: record.scores for model, record in records.items()})
+    return {
+        "bits_per_byte": bits,
+        "tasks": {model: record.scores.to_json() for model, record in records.items()},
+    }
 
 
-def _print(records: dict[str, dict[str, Any]], request: EvaluateRequest) -> None:
+def _print(found: dict[str, Evaluated], texts: list[Path]) -> None:
     from tinyllama.cli.tables import output, print_matrix, print_tasks
-    from tinyllama.evaluation.record import against_fp32
+    from tinyllama.evaluation.record import EXACT
+    from tinyllama.evaluation.record_tables import agreement_with_fp32
 
-    console = output()
-    bits = {name: record["bits_per_byte"]["values"] for name, record in records.items() if record["bits_per_byte"]}
+    console, records = output(), {name: evaluated.record for name, evaluated in found.items()}
+    bits = {name: record.bits_per_byte.values for name, record in records.items() if record.bits_per_byte}
     if bits:
-        print_matrix(console, bits, [str(path) for path in request.texts])
-    print_tasks(console, {name: record["tasks"] for name, record in records.items()})
+        print_matrix(console, bits, [str(path) for path in texts])
+    print_tasks(console, {name: record.scores for name, record in records.items()})
     for name, record in records.items():
-        if record["dtype"] != "fp32":
-            console.print(f"{name}: {against_fp32(record)}", markup=False, soft_wrap=True)
-    for record in records.values():
-        typer.echo(record["folder"])
+        if record.conditions and record.conditions.dtype != EXACT:
+            console.print(f"{name}: {agreement_with_fp32(record)}", markup=False, soft_wrap=True)
+    for evaluated in found.values():
+        typer.echo(evaluated.folder)

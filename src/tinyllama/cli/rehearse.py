@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ from tinyllama.cli.app import (
 )
 
 if TYPE_CHECKING:
+    from tinyllama.files import Json
     from tinyllama.recipe import Recipe
     from tinyllama.sampler import Rehearsal
     from tinyllama.train.memory import RankMemory
@@ -92,7 +93,7 @@ def _print(result: Rehearsal) -> None:
         typer.echo(f"  {'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
 
 
-def _plain(results: list[Rehearsal], seconds: float, peak: float) -> dict[str, Any]:
+def _plain(results: list[Rehearsal], seconds: float, peak: float) -> dict[str, Json]:
     return {
         "passed": all(result.passed for result in results),
         "seconds": round(seconds, 1),
@@ -127,7 +128,7 @@ class _Memory:
         )
 
     @property
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, Json]:
         """For JSON, in bytes."""
         return asdict(self._measured) | {"total": self._measured.total, "limit": self._limit, "fits": self.fits}
 

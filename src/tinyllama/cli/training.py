@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -19,6 +19,7 @@ from tinyllama.cli.app import (
 )
 
 if TYPE_CHECKING:
+    from tinyllama.evaluation.scores import TaskScores
     from tinyllama.family import Family
 
 
@@ -76,19 +77,19 @@ def reproduce(
     family = open_family(recipe, overrides, run)
     summary = family.reproduce(data)
     if as_json:
-        print_json(summary)
+        print_json(summary.to_json())
     else:
-        print_scores(family, summary)
-        for folder in summary["exports"].values():
+        print_scores(family, summary.bits_per_byte, summary.tasks)
+        for folder in summary.exports.values():
             typer.echo(family.folder / folder)
         typer.echo(family.layout.report)
     family.prepare().require_all()
 
 
-def print_scores(family: Family, scores: dict[str, Any]) -> None:
+def print_scores(family: Family, bits: dict[str, dict[str, float]], tasks: dict[str, TaskScores]) -> None:
     """Print a family's bits per byte and task scores as tables."""
     from tinyllama.cli.tables import output, print_matrix, print_tasks
 
     console = output()
-    print_matrix(console, scores["bits_per_byte"], list(family.prepare().corpora))
-    print_tasks(console, scores["tasks"])
+    print_matrix(console, bits, list(family.prepare().corpora))
+    print_tasks(console, tasks)

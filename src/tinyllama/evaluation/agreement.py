@@ -2,85 +2,69 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tinyllama.evaluation.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Sequence
 
-Answer = dict[str, Any]
-"""A line of questions.jsonl: `task`, `question`, `requests`, `responses`, …"""
-_SAME = ("kind", "sha256", "bos")
-"""What must be the same of two records' sources for their answers to be comparable."""
+    from tinyllama.evaluation.answers import Answer, Response
 
 
-@dataclass
+@dataclass(frozen=True)
 class Agreement:
     """One task's answers in two evaluations."""
 
-    questions: int = 0
-    other_choices: list[Any] = field(default_factory=list)
-    """Questions on which the two choose otherwise."""
-    largest_difference: float = 0.0
+    questions: int
+    """That both answered."""
+    other_choices: list[int | str]
+    """Questions for which the two choose different answers."""
+    largest_difference: float
     """Of a log-likelihood, in nats."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Its fields."""
-        return dict(vars(self))
 
 
 def compare_answers(ours: Iterable[Answer], theirs: Iterable[Answer]) -> dict[str, Agreement]:
     """Task → agreement, over the questions that both answered; both must have been asked the same."""
-    others = {(answer["task"], answer["question"]): answer for answer in theirs}
-    found: dict[str, Agreement] = {}
+    others = {(answer.task, answer.question): answer for answer in theirs}
+    pairs: dict[str, list[tuple[Answer, Answer]]] = defaultdict(list)
     for answer in ours:
-        other = others.get((answer["task"], answer["question"]))
-        if other is None:
-            continue
-        agreement = found.setdefault(answer["task"], Agreement())
-        agreement.questions += 1
-        if choice(answer) != choice(other):
-            agreement.other_choices.append(answer["question"])
-        for one, two in zip(answer["responses"], other["responses"], strict=True):
-            if not isinstance(one, str):
-                agreement.largest_difference = max(agreement.largest_difference, abs(float(one[0]) - float(two[0])))
-    return found
+        if (other := others.get((answer.task, answer.question))) is not None:
+            pairs[answer.task].append((answer, other))
+    return {
+        task: Agreement(
+            questions=len(compared),
+            other_choices=[one.question for one, other in compared if choice(one) != choice(other)],
+            largest_difference=max(
+                _largest_difference(one.responses, other.responses) for one, other in compared
+            ),
+        )
+        for task, compared in pairs.items()
+    }  # fmt: skip
 
 
-def choice(answer: Answer) -> Any:  # noqa: ANN401  # an option's number, a flag, or texts
-    """What a model chose: the likeliest option by the task's metric, whether its one option is greedy, or its text."""
-    responses = answer["responses"]
-    if any(isinstance(response, str) for response in responses):
-        return responses
-    if len(responses) == 1:
-        return str(responses[0][1]) == "True"
-    scores = [float(response[0]) for response in responses]
-    if CATALOGUE[answer["task"]].metric == "acc_norm":  # lm-eval divides by the characters of the option itself
-        lengths = [len(option.removeprefix(" ")) for _, option in answer["requests"]]
+def choice(answer: Answer) -> int | bool | list[Response]:
+    """What a model chose: the likeliest option by the task's metric, whether its one option is greedy, or its texts."""
+    likelihoods = [response for response in answer.responses if not isinstance(response, str)]
+    if len(likelihoods) < len(answer.responses):
+        return answer.responses
+    if len(likelihoods) == 1:
+        return likelihoods[0][1]
+    scores = [logp for logp, _ in likelihoods]
+    if CATALOGUE[answer.task].metric == "acc_norm":  # lm-eval divides by the characters of the option itself
+        lengths = [len(str(option).removeprefix(" ")) for _, option in answer.requests]
         scores = [score / max(1, length) for score, length in zip(scores, lengths, strict=True)]
     return scores.index(max(scores))
 
 
-def against_record(folder: Path, inputs: Mapping[str, Any], answers: Iterable[Answer]) -> dict[str, Any] | None:
-    """Agreement with an evaluation on disk, by task; None if there is none of the same weights, tokenizer and BOS.
-
-    Args:
-        folder: of the other record.
-        inputs: what our figures depend on, as the record has it.
-        answers: ours.
-    """
-    try:
-        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-        lines = (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return None
-    same = record["tokenizer_sha256"] == inputs["tokenizer_sha256"] and all(
-        record["source"][key] == inputs["source"][key] for key in _SAME
+def _largest_difference(ours: Sequence[Response], theirs: Sequence[Response]) -> float:
+    return max(
+        (
+            abs(one[0] - other[0])
+            for one, other in zip(ours, theirs, strict=True)
+            if not isinstance(one, str) and not isinstance(other, str)
+        ),
+        default=0.0,
     )
-    if not same:
-        return None
-    return {task: found.to_json() for task, found in compare_answers(answers, map(json.loads, lines)).items()}

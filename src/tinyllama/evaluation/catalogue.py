@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Task(NamedTuple):
+class TaskDefinition(NamedTuple):
     """How a task is scored."""
 
     metric: str
@@ -32,15 +32,15 @@ CODE = "humaneval"
 _FOLDERS = {"arc_challenge": "arc", "arc_easy": "arc", "boolq": "super_glue/boolq"}
 _SUMS = ("1dc", "2da", "2dm", "2ds", "3da", "3ds", "4da", "4ds", "5da", "5ds")
 
-CATALOGUE: dict[str, Task] = {
-    **{task.name: Task(task.metric, _FOLDERS.get(task.name, task.name)) for task in TASKS},
-    CODE: Task("pass@1", "humaneval"),
-    "gsm8k": Task("exact_match", "gsm8k", shots=5, filter="strict-match"),
-    **{f"arithmetic_{kind}": Task("acc", "arithmetic") for kind in _SUMS},
-    "xcopa_zh": Task("acc", "xcopa"),
-    "xstorycloze_zh": Task("acc", "xstorycloze"),
-    "ceval": Task("acc", "ceval", group="ceval-valid"),
-    "cmmlu": Task("acc", "cmmlu", group="cmmlu"),
+CATALOGUE: dict[str, TaskDefinition] = {
+    **{task.name: TaskDefinition(task.metric, _FOLDERS.get(task.name, task.name)) for task in TASKS},
+    CODE: TaskDefinition("pass@1", "humaneval"),
+    "gsm8k": TaskDefinition("exact_match", "gsm8k", shots=5, filter="strict-match"),
+    **{f"arithmetic_{kind}": TaskDefinition("acc", "arithmetic") for kind in _SUMS},
+    "xcopa_zh": TaskDefinition("acc", "xcopa"),
+    "xstorycloze_zh": TaskDefinition("acc", "xstorycloze"),
+    "ceval": TaskDefinition("acc", "ceval", group="ceval-valid"),
+    "cmmlu": TaskDefinition("acc", "cmmlu", group="cmmlu"),
 }
 
 GROUPS: dict[str, tuple[str, ...]] = {

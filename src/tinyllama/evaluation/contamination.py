@@ -11,10 +11,15 @@ from __future__ import annotations
 import re
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tinyllama.evaluation.scores import MissingTask
+from tinyllama.evaluation.task_data import TASK_DATA
+from tinyllama.evaluation.task_files import read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from tinyllama.corpus.reading import PreparedText
 
@@ -39,19 +44,40 @@ class Overlap:
     found: dict[int, dict[str, list[str]]] = field(default_factory=dict)
     """Contaminated question → corpus → documents that hold a run of it (the first few)."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Counts, share, and the documents."""
+    @property
+    def contaminated(self) -> int:
+        """Questions that a document holds a run of."""
+        return len(self.found)
+
+    @property
+    def share(self) -> float | None:
+        """Contaminated questions among those that are long enough to tell; None if there are none."""
         checked = self.questions - self.too_short
-        return {
-            "questions": self.questions,
-            "too_short": self.too_short,
-            "contaminated": len(self.found),
-            "share": len(self.found) / checked if checked else None,
-            "documents": {str(question): places for question, places in sorted(self.found.items())},
-        }
+        return self.contaminated / checked if checked else None
 
 
-class Index:
+def read_questions(tasks: Iterable[str], data: Path) -> tuple[dict[str, list[str]], dict[str, MissingTask]]:
+    """Task → texts of its questions with their right answers, and the tasks whose data is not there.
+
+    Args:
+        tasks: names of tasks.
+        data: folder with the local copies.
+
+    Raises:
+        EvaluationError: a file has another layout than its task reads.
+    """
+    questions: dict[str, list[str]] = {}
+    missing: dict[str, MissingTask] = {}
+    for name in tasks:
+        task = TASK_DATA[name]
+        if files := task.question_files(data):
+            questions[name] = [task.question(row) for file in files.values() for row in read_rows(name, file)]
+        else:
+            missing[name] = MissingTask(f"{data / task.file} is not there; {task.remedy}")
+    return questions, missing
+
+
+class QuestionIndex:
     """The runs of all questions, to be looked up in documents."""
 
     def __init__(self, questions: Mapping[str, list[str]]) -> None:

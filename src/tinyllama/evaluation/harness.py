@@ -17,6 +17,7 @@ from lm_eval.api.metrics import (
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from tinyllama.evaluation.answers import Answer
 from tinyllama.evaluation.catalogue import CATALOGUE
 from tinyllama.evaluation.language_model import LlamaLM
 from tinyllama.evaluation.noise import bootstrap_stderr
@@ -26,7 +27,7 @@ from tinyllama.evaluation.task_data import TASK_DATA
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from tinyllama.evaluation.scores import Options, Splits
+    from tinyllama.evaluation.scores import EvaluationOptions, Splits
     from tinyllama.model import Llama
     from tinyllama.tokenizer.base import Tokenizer
 
@@ -45,8 +46,8 @@ def subjects_of(name: str) -> list[str]:
 
 
 def run_task(
-    model: Llama, tokenizer: Tokenizer, name: str, rows: Mapping[str, Splits], options: Options
-) -> tuple[TaskScore, list[dict[str, Any]]]:
+    model: Llama, tokenizer: Tokenizer, name: str, rows: Mapping[str, Splits], options: EvaluationOptions
+) -> tuple[TaskScore, list[Answer]]:
     """Hand our rows and our model to lm-eval, for one task.
 
     Args:
@@ -140,17 +141,15 @@ def _score(
     )
 
 
-def _answer(name: str, member: str, sample: dict[str, Any]) -> dict[str, Any]:
+def _answer(name: str, member: str, sample: dict[str, Any]) -> Answer:
     """What was asked, the model's answers (log-likelihoods or text), and the metric."""
     metric = CATALOGUE[name].metric
-    return {
-        "task": name,
-        "question": sample["doc_id"] if member == name else f"{member}/{sample['doc_id']}",
-        "requests": [list(arguments)[:2] for arguments in sample["arguments"]],
-        "responses": [
-            list(response[0]) if isinstance(response[0], tuple) else response[0] for response in sample["resps"]
-        ],
-        "target": sample["target"],
-        metric: float(sample[metric]),
-        "row_sha256": sample["doc_hash"],
-    }
+    return Answer(
+        task=name,
+        question=sample["doc_id"] if member == name else f"{member}/{sample['doc_id']}",
+        responses=[response for response, *_ in sample["resps"]],
+        scores={metric: float(sample[metric])},
+        requests=[list(arguments)[:2] for arguments in sample["arguments"]],
+        target=sample["target"],
+        row_sha256=sample["doc_hash"],
+    )

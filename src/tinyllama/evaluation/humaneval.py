@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tinyllama.evaluation.answers import Answer
 from tinyllama.evaluation.catalogue import CODE
 from tinyllama.evaluation.continuation import Continuation, continue_ids
 from tinyllama.evaluation.noise import bootstrap_stderr
 from tinyllama.evaluation.sandbox import runs_to_its_end, unavailable
-from tinyllama.evaluation.scores import MissingTask, Options, TaskScore
+from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScore
 from tinyllama.files import sha256_json
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
 
 
 def evaluate_code(
-    model: Llama, tokenizer: Tokenizer, rows: Sequence[Row], options: Options
-) -> tuple[TaskScore | MissingTask, list[dict[str, Any]]]:
+    model: Llama, tokenizer: Tokenizer, rows: Sequence[Row], options: EvaluationOptions
+) -> tuple[TaskScore | MissingTask, list[Answer]]:
     """Complete and run every program.
 
     With one sample it is decoded greedily, as lm-eval does. With more they are sampled; from ten on, pass@10 is
@@ -56,15 +57,15 @@ def evaluate_code(
             runs_to_its_end(f"{row['prompt']}{text}\n{row['test']}\ncheck({row['entry_point']})\n") for text in programs
         ]
         rates = {f"pass@{k}": pass_at_k(len(passed), sum(passed), k) for k in (1, 10) if k <= len(passed)}
-        answers.append({"task": CODE, "question": row["task_id"], "responses": programs, "passed": passed} | rates)
+        answers.append(Answer(CODE, row["task_id"], list(programs), rates, passed=passed))
         options.progress(CODE, number + 1, len(chosen))
-    values = [float(answer["pass@1"]) for answer in answers]
+    values = [answer.scores["pass@1"] for answer in answers]
     error = bootstrap_stderr(values)
     return TaskScore("pass@1", sum(values) / len(values), error, len(values), error, version), answers
 
 
 def _complete(  # noqa: PLR0913, PLR0917  # what a completion depends on
-    model: Llama, tokenizer: Tokenizer, prompt: str, settings: Continuation, options: Options, seed: int
+    model: Llama, tokenizer: Tokenizer, prompt: str, settings: Continuation, options: EvaluationOptions, seed: int
 ) -> list[str]:
     key = sha256_json([CODE, prompt, settings, options.samples, seed])
     known: list[str] | None = options.journal.get(key) if options.journal else None

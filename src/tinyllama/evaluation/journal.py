@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any, Self
 from tinyllama.files import sha256_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
+
+    from tinyllama.files import Json
 
 
 class Journal:
@@ -19,9 +22,9 @@ class Journal:
     begun anew. A last line that a crash cut short is dropped.
     """
 
-    def __init__(self, path: Path, inputs: dict[str, Any]) -> None:
+    def __init__(self, path: Path, inputs: Json) -> None:
         self._path, self._header = path, {"inputs": sha256_json(inputs)}
-        self._answers = dict(self._read())
+        self._answers: dict[str, Any] = dict(self._read())
 
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +47,7 @@ class Journal:
         """The answer recorded under a key, or None."""
         return self._answers.get(key)
 
-    def put(self, answers: dict[str, Any]) -> None:
+    def put(self, answers: Mapping[str, Json]) -> None:
         """Record some answers."""
         self._answers |= answers
         self._file.write("".join(json.dumps([key, answer]) + "\n" for key, answer in answers.items()))

@@ -12,6 +12,8 @@ from tinyllama.evaluation.published import PUBLISHED, TASKS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tinyllama.evaluation.scores import TaskScore
+
 RESAMPLES, SEED = 10_000, 1234
 Z95 = 1.96
 """Standard errors that a difference must exceed to be called one, at 95%."""
@@ -45,7 +47,7 @@ def bootstrap_stderr(values: Sequence[float]) -> float | None:
     return float((drawn @ distinct / len(values)).std())
 
 
-def differences(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, Difference]]:
+def differences(scores: Mapping[str, TaskScore]) -> dict[str, dict[str, Difference]]:
     """Published model → task (and `average`) → the difference of a record's scores to it.
 
     The published models' own errors are those of a share over the questions of the full split. Our error is the
@@ -54,19 +56,18 @@ def differences(tasks: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str
     the same questions, which makes the true noise of the difference smaller: this errs on the safe side.
 
     Args:
-        tasks: a record's, see `TaskScores.to_json`; tasks without a score are left out.
+        scores: of the tasks that were measured.
     """
     found: dict[str, dict[str, Difference]] = {}
     for row in PUBLISHED:
         variances, compared = [], dict[str, Difference]()
         for task, percent in zip(TASKS, row.scores, strict=True):
-            result = tasks.get(task.name, {})
-            score, error = result.get("score"), result.get("bootstrap_stderr")
-            if isinstance(score, float) and isinstance(error, float):
+            result = scores.get(task.name)
+            if result is not None and result.bootstrap_stderr is not None:
                 spread = percent / 100 * (1 - percent / 100)
-                ours = max(error**2, spread / int(str(result["questions"])))
+                ours = max(result.bootstrap_stderr**2, spread / result.questions)
                 variances.append(ours + spread / QUESTIONS[task.name])
-                compared[task.name] = Difference(100 * score - percent, 100 * Z95 * math.sqrt(variances[-1]))
+                compared[task.name] = Difference(100 * result.score - percent, 100 * Z95 * math.sqrt(variances[-1]))
         if len(compared) == len(TASKS):
             points = sum(item.points for item in compared.values()) / len(TASKS)
             compared["average"] = Difference(points, 100 * Z95 * math.sqrt(sum(variances)) / len(TASKS))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from tinyllama.evaluation.answers import Answer  # noqa: TC001  # pydantic reads the annotation
 from tinyllama.evaluation.catalogue import GROUPS
 from tinyllama.evaluation.published import mean
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from tinyllama.evaluation.journal import Journal
     from tinyllama.evaluation.task_data import Row
+    from tinyllama.files import Json
 
 _COMMONSENSE = GROUPS["commonsense"]
 Splits = dict[str, list["Row"]]
@@ -46,26 +48,41 @@ class TaskScores:
     """One model's results by task, in the order asked for."""
 
     tasks: dict[str, TaskScore | MissingTask]
-    answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """Task → what was asked and answered, question by question."""
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
+    """Task → what was asked and answered, question by question; empty where scores are read from a record."""
+
+    @property
+    def measured(self) -> dict[str, TaskScore]:
+        """The tasks that have a score."""
+        return {name: result for name, result in self.tasks.items() if isinstance(result, TaskScore)}
+
+    @property
+    def missing(self) -> dict[str, MissingTask]:
+        """The tasks that have none."""
+        return {name: result for name, result in self.tasks.items() if isinstance(result, MissingTask)}
 
     @property
     def average(self) -> float | None:
         """The plain mean over the seven commonsense tasks; None unless all seven have a score."""
-        results = [self.tasks.get(name) for name in _COMMONSENSE]
-        scores = [result.score for result in results if isinstance(result, TaskScore)]
+        scores = [self.measured[name].score for name in _COMMONSENSE if name in self.measured]
         return mean(scores) if len(scores) == len(_COMMONSENSE) else None
 
-    def to_json(self) -> dict[str, Any]:
+    @property
+    def fractions(self) -> dict[str, float | None]:
+        """Task (and `average`) → its score alone; None if it has none."""
+        scores = {name: self.measured[name].score if name in self.measured else None for name in self.tasks}
+        return scores | {"average": self.average}
+
+    def to_json(self) -> dict[str, Json]:
         """Task → its fields, and `average`."""
         return {name: asdict(result) for name, result in self.tasks.items()} | {"average": self.average}
 
 
-class Options(NamedTuple):
+class EvaluationOptions(NamedTuple):
     """How to ask."""
 
     limit: int | None = None
-    """At most so many questions of each task, from the first."""
+    """At most this many questions of each task, from the first."""
     bos: bool = True
     """Begin every text with BOS."""
     rows: int | None = None
@@ -73,8 +90,8 @@ class Options(NamedTuple):
     run_code: bool = False
     """Run programs that the model writes, in a sandbox."""
     samples: int = 1
-    """Programs for each question of HumanEval; above 1 they are sampled, and pass@10 is told from 10 on."""
+    """Programs for each question of HumanEval; above 1 they are sampled, and from 10 on pass@10 is recorded."""
     journal: Journal | None = None
     """Answers already known, and where new ones go."""
     progress: Callable[[str, int, int], None] = lambda _task, _done, _all: None
-    """Told (task, done, of all)."""
+    """Called with (task, questions done, questions in all)."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 Row = dict[str, Any]
 
@@ -34,6 +35,20 @@ class TaskData(NamedTuple):
     """File with the rows that are shown as examples, of split `train`."""
     archive: str | None = None
     """What the hub keeps instead of rows; it is unpacked into the first folder of `file`."""
+
+    def question_files(self, data: Path) -> dict[str, Path]:
+        """The files with its questions that are in the folder `data`: subject → file; one file has the subject ""."""
+        before, star, after = self.file.partition("*")
+        if not star:
+            return {"": data / self.file} if (data / self.file).is_file() else {}
+        name_before = before.rpartition("/")[2]
+        found = sorted(data.glob(self.file))
+        return {path.name.removeprefix(name_before).removesuffix(after): path for path in found if path.is_file()}
+
+    def files(self, data: Path) -> list[Path]:
+        """All files in the folder `data` that its score depends on."""
+        examples = [data / self.examples] if self.examples and (data / self.examples).is_file() else []
+        return [*self.question_files(data).values(), *examples]
 
     @property
     def remedy(self) -> str:

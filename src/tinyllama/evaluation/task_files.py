@@ -1,4 +1,4 @@
-"""Reading the local copies of the tasks' data, with mistakes told by task, file, line and field."""
+"""Local copies of the tasks' data: their hashes, and their rows, with errors that name task, file, line and field."""
 
 from __future__ import annotations
 
@@ -9,27 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.task_data import TASK_DATA
+from tinyllama.files import sha256_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from tinyllama.evaluation.task_data import Field, Row
 
 
-def find_files(task: str, data: Path) -> dict[str, Path]:
-    """A task's files that are there: subject → file; a task of one file has the subject ""."""
-    pattern = TASK_DATA[task].file
-    before, star, after = pattern.partition("*")
-    if not star:
-        return {"": data / pattern} if (data / pattern).is_file() else {}
-    name_before = before.rpartition("/")[2]
-    found = sorted(data.glob(pattern))
-    return {path.name.removeprefix(name_before).removesuffix(after): path for path in found if path.is_file()}
+def data_hashes(tasks: Iterable[str], data: Path) -> dict[str, str]:
+    """Path below `data` → SHA-256, of every file that the scores of some tasks depend on."""
+    files = {path for task in tasks for path in TASK_DATA[task].files(data)}
+    return {path.relative_to(data).as_posix(): sha256_file(path) for path in sorted(files)}
 
 
 def read_rows(task: str, path: Path) -> list[Row]:
-    """The fields a task reads, of every row of one of its files; other fields are left aside.
+    """The fields a task reads, of every row of one of its files; other fields are dropped.
 
     Raises:
         EvaluationError: another layout than lm-eval's definition reads; names task, file, line and field.

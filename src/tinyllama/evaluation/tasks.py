@@ -7,25 +7,26 @@ Prompts, splits and metrics are those of lm-eval's task definitions; only the ro
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinyllama.evaluation.catalogue import CODE, expand_tasks
-from tinyllama.evaluation.scores import MissingTask, Options, TaskScore, TaskScores
+from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScore, TaskScores
 from tinyllama.evaluation.task_data import TASK_DATA
-from tinyllama.evaluation.task_files import find_files, read_rows
+from tinyllama.evaluation.task_files import read_rows
 from tinyllama.installation import install_hint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from tinyllama.evaluation.answers import Answer
     from tinyllama.evaluation.scores import Splits
     from tinyllama.model import Llama
     from tinyllama.tokenizer.base import Tokenizer
 
 
 def evaluate_tasks(
-    model: Llama, tokenizer: Tokenizer, tasks: Sequence[str], data: Path, options: Options | None = None
+    model: Llama, tokenizer: Tokenizer, tasks: Sequence[str], data: Path, options: EvaluationOptions | None = None
 ) -> TaskScores:
     """Score a model.
 
@@ -39,14 +40,15 @@ def evaluate_tasks(
     Raises:
         EvaluationError: an unknown task, or a file in another layout than lm-eval's definition reads.
     """
-    options, names = options or Options(), expand_tasks(tasks)
+    options, names = options or EvaluationOptions(), expand_tasks(tasks)
     if find_spec("lm_eval") is None:
         return TaskScores({name: MissingTask(f"lm-eval is not installed: {install_hint('eval')}") for name in names})
     from tinyllama.evaluation.harness import run_task  # needs lm-eval
     from tinyllama.evaluation.humaneval import evaluate_code
 
     rows = {name: _rows(name, data) for name in names}  # before anything is scored: mistakes are said at once
-    results, answers = dict[str, TaskScore | MissingTask](), dict[str, list[dict[str, Any]]]()
+    results: dict[str, TaskScore | MissingTask] = {}
+    answers: dict[str, list[Answer]] = {}
     for name, found in rows.items():
         if isinstance(found, MissingTask):
             results[name] = found
@@ -61,7 +63,8 @@ def _rows(name: str, data: Path) -> dict[str, Splits] | MissingTask:
     """A task's rows by subject (one without a name, for most) and split, or why there are none."""
     from tinyllama.evaluation.harness import subjects_of  # needs lm-eval
 
-    task, files = TASK_DATA[name], find_files(name, data)
+    task = TASK_DATA[name]
+    files = task.question_files(data)
     absent = [subject for subject in subjects_of(name) if subject not in files]
     if absent:
         wanted = ", ".join(str(data / task.file.replace("*", subject)) for subject in absent[:3])

@@ -1,4 +1,4 @@
-"""Task scores while a run goes on: copies of checkpoints, evaluated by a process of their own.
+"""Task scores during training: copies of checkpoints, evaluated by a process of their own.
 
 A copy is a folder of hard links: made at once, no space taken, and safe from the pruning of old checkpoints. The
 process takes the lowest priority and one core, so that training never waits for it.
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyllama.files import write_json
+from tinyllama.layout import family_of_run
 
 if TYPE_CHECKING:
     from tinyllama.recipe import Evaluation
@@ -84,7 +84,7 @@ class BackgroundEvaluation:
 def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
     """Evaluate and remove every copy of a run, oldest first; waits for another process that does the same.
 
-    Scores go to `<family>/evaluation/by_tokens/<run>/<tokens>.json`.
+    Records go to `<family>/evaluation/<model>/by_tokens/<tokens>/`.
     """
     (run / COPIES).mkdir(exist_ok=True)
     with (run / COPIES / ".lock").open("w", encoding="utf-8") as lock:
@@ -95,9 +95,8 @@ def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
 
             copy = run / COPIES / f"step-{step}"
             tokens = read_state(copy).tokens
-            record = evaluate_model(str(copy), EvaluateRequest(tasks=tasks, data=data), run / "evaluations" / copy.name)
-            result = {"tokens": tokens, "step": step, "tasks": record["tasks"]}
-            write_json(run.parent / "evaluation" / "by_tokens" / run.name / f"{tokens}.json", result)
+            folder = family_of_run(run).scores_by_tokens(run.name) / str(tokens)
+            evaluate_model(copy, EvaluateRequest(tasks=tasks, data=data), folder)
             shutil.rmtree(copy)
 
 

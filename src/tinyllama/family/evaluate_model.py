@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from tinyllama.corpus.manifest import HELD_OUT, MANIFEST, open_corpus
+from tinyllama.corpus.manifest import HELD_OUT, is_prepared, open_corpus
 from tinyllama.corpus.reading import read_texts
 from tinyllama.errors import EvaluationError
-from tinyllama.evaluation.agreement import against_record
+from tinyllama.evaluation import legacy
 from tinyllama.evaluation.bits import bits_per_byte_of_texts
 from tinyllama.evaluation.catalogue import expand_tasks
 from tinyllama.evaluation.journal import Journal
-from tinyllama.evaluation.record import JOURNAL, build_record, write_record
-from tinyllama.evaluation.scores import Options
+from tinyllama.evaluation.record import EXACT, BitsPerByte, Conditions, EvaluationRecord, library_versions
+from tinyllama.evaluation.record_files import JOURNAL, compare_with_record, write_record
+from tinyllama.evaluation.scores import EvaluationOptions
 from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.evaluation.vocabulary import refuse_other_vocabulary
 from tinyllama.family.progress import SILENT
 from tinyllama.formats.open import open_model
+from tinyllama.layout import family_of_corpus
 from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.train.machine import cores, describe_machine
 from tinyllama.train.precision import DTYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from tinyllama.family.progress import Progress
     from tinyllama.model import Llama
@@ -38,20 +40,18 @@ if TYPE_CHECKING:
 WINDOW = 2048
 """Tokens seen at once for bits per byte, where the model's context is not shorter."""
 _SECONDS_BETWEEN_LINES = 15.0
-_EXACT = "fp32"
-"""The precision that others are compared with."""
 
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """What a person wants to know of a model."""
+    """What to measure of a model, and how."""
 
     tasks: list[str]
     data: Path
     limit: int | None = None
     rows: int | None = None
     """Of a forward pass; None takes as many as suit the device."""
-    dtype: str = _EXACT
+    dtype: str = EXACT
     texts: list[Path] = field(default_factory=list)
     """Prepared corpora and text files, for bits per byte."""
     run_code: bool = False
@@ -59,84 +59,127 @@ class EvaluateRequest:
     out: Path = Path("evaluations")
 
 
-def evaluate_model(
-    name: str, request: EvaluateRequest, folder: Path | None = None, progress: Progress = SILENT
-) -> dict[str, Any]:
-    """Score one model, and write its record to `folder` (default: below `request.out`, by its name).
+class Evaluated(NamedTuple):
+    """An evaluation's record, and the folder that holds it."""
 
-    Returns:
-        The record, and `folder`.
+    record: EvaluationRecord
+    folder: Path
+
+
+def evaluate(  # noqa: PLR0913  # a public function; all but the first have defaults and go by name
+    model: str | Path,
+    *,
+    tasks: Sequence[str] = ("commonsense",),
+    data: str | Path = "data/eval",
+    limit: int | None = None,
+    precision: str = EXACT,
+    texts: Sequence[str | Path] = (),
+    out: str | Path = "evaluations",
+    progress: Progress = SILENT,
+) -> EvaluationRecord:
+    """Score one model of any origin on tasks and text; the record is kept below `out`.
+
+    Answers that an earlier call kept are not computed again.
+
+    Args:
+        model: see `open_model`.
+        tasks: names of tasks and groups.
+        data: folder with local copies of the tasks' data; a task whose data is not there has a reason and no score.
+        limit: at most this many questions of each task or subject.
+        precision: fp32 or bf16.
+        texts: text files or prepared corpora whose bits per byte are measured.
+        out: folder of the records.
+        progress: receives messages; nothing is shown by default.
+
+    Raises:
+        ModelError: there is no such model.
+        EvaluationError: an unknown task, a damaged data file, or a text that cannot be read.
+    """
+    request = EvaluateRequest(
+        tasks=list(tasks),
+        data=Path(data),
+        limit=limit,
+        dtype=precision,
+        texts=[Path(text) for text in texts],
+        out=Path(out),
+    )
+    return evaluate_model(model, request, progress=progress).record
+
+
+def evaluate_model(
+    name: str | Path, request: EvaluateRequest, folder: Path | None = None, progress: Progress = SILENT
+) -> Evaluated:
+    """Score one model, and write its record to `folder` (default: below `request.out`, by its name).
 
     Raises:
         UserError: an unknown task, no such model, a tokenizer that is not the model's, a damaged data file.
     """
     began = time.monotonic()
-    expand_tasks(request.tasks)  # a misspelled task is said before anything is loaded
+    expand_tasks(request.tasks)  # a misspelled task is reported before anything is loaded
     source = open_model(name)
     torch.set_num_threads(cores())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     progress.say(f"{name}: loading")
     identity, tokenizer = source.identity(), source.tokenizer()
-    facts = {
-        "bos" if key == "adds_bos" else "run" if key == "model" else key: value
-        for key, value in asdict(identity).items()
-        if value is not None or key == "stored_dtype"
-    }
     model = source.load(DTYPES[request.dtype]).to(device)
     refuse_other_vocabulary(tokenizer, model)
     exact = request.out / re.sub(r"[^\w.-]+", "_", source.name).strip("._")
-    rounded = request.dtype != _EXACT
+    rounded = request.dtype != EXACT
     folder = folder or (exact.with_name(f"{exact.name}-{request.dtype}") if rounded else exact)
-    inputs = {
-        "source": facts,
-        "tokenizer_sha256": tokenizer.sha256,
-        "bos": facts["bos"],
-        "dtype": request.dtype,
-        "device": device,
-    }
-    with Journal(folder / JOURNAL, inputs | {"torch": torch.__version__}) as journal:
+    depends_on = legacy.journal_inputs(identity, tokenizer.sha256, request.dtype, device, torch.__version__)
+    with Journal(folder / JOURNAL, depends_on) as journal:
         if len(journal):
             progress.say(f"{name}: {len(journal)} answers are there already")
-        options = Options(
+        options = EvaluationOptions(
             limit=request.limit,
             bos=source.adds_bos,
             rows=request.rows,
             run_code=request.run_code,
             samples=request.samples,
             journal=journal,
-            progress=_told_now_and_then(progress, name),
+            progress=_say_at_intervals(progress, str(name)),
         )
         scores = evaluate_tasks(model, tokenizer, request.tasks, request.data, options)
-    bits = _bits(model, tokenizer, request, bos=source.adds_bos)
-    settings = {
-        "limit": request.limit,
-        "rows": request.rows or "auto",
-        "threads": cores(),
-        "machine": describe_machine(),
-    }
-    inputs |= settings | {"seconds": round(time.monotonic() - began, 1)}
+    bits = _bits_per_byte(model, tokenizer, request, bos=source.adds_bos)
     answers = chain.from_iterable(scores.answers.values())
-    record = build_record(name, inputs, scores, bits, against_record(exact, inputs, answers) if rounded else None)
-    write_record(folder, record, scores)
-    return record | {"folder": str(folder)}
+    record = EvaluationRecord(
+        model=str(name),
+        source=identity,
+        scores=scores,
+        bits_per_byte=bits,
+        conditions=Conditions(
+            tokenizer_sha256=tokenizer.sha256,
+            dtype=request.dtype,
+            device=device,
+            threads=cores(),
+            machine=describe_machine(),
+            versions=library_versions(),
+            seconds=round(time.monotonic() - began, 1),
+            limit=request.limit,
+            rows=request.rows,
+        ),
+        against_fp32=compare_with_record(exact, identity, tokenizer.sha256, answers) if rounded else None,
+    )
+    write_record(folder, record)
+    return Evaluated(record, folder)
 
 
-def _bits(model: Llama, tokenizer: Tokenizer, request: EvaluateRequest, *, bos: bool) -> dict[str, Any]:
+def _bits_per_byte(model: Llama, tokenizer: Tokenizer, request: EvaluateRequest, *, bos: bool) -> BitsPerByte | None:
     if not request.texts:
-        return {}
+        return None
     window = min(WINDOW, model.shape.context)
     values = {
         str(path): bits_per_byte_of_texts(model, tokenizer, _texts(path), bos=bos, window=window)
         for path in request.texts
     }
-    return {"values": values, "window": window, "stride": window}
+    return BitsPerByte(values, window, window, request.dtype)
 
 
 def _texts(path: Path) -> Iterator[str]:
     """The held-out documents of a prepared corpus, or a file as one document."""
-    if (path / MANIFEST).is_file():
+    if is_prepared(path):
         corpus = open_corpus(path)
-        tokenizer = open_tokenizer(path.parent.parent / "tokenizer")
+        tokenizer = open_tokenizer(family_of_corpus(path).tokenizer)
         for document in read_texts(corpus, tokenizer, HELD_OUT):
             yield document.text
         return
@@ -148,8 +191,8 @@ def _texts(path: Path) -> Iterator[str]:
         ) from error
 
 
-def _told_now_and_then(progress: Progress, name: str) -> Callable[[str, int, int], None]:
-    """Says every few seconds how far a task is."""
+def _say_at_intervals(progress: Progress, name: str) -> Callable[[str, int, int], None]:
+    """A callback that reports every few seconds how far a task is."""
     last = time.monotonic()
 
     def tell(task: str, done: int, of: int) -> None:

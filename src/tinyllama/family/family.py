@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinyllama.corpus.manifest import TRAIN, is_prepared, open_corpus
 from tinyllama.errors import UserError
@@ -16,8 +16,10 @@ from tinyllama.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from tinyllama.checkpoint.format import Checkpoint
+    from tinyllama.evaluation.record import EvaluationRecord
     from tinyllama.export import ParityResult
     from tinyllama.family.progress import Progress
+    from tinyllama.report.summary import FamilySummary
     from tinyllama.train import Ranks, Run
 
 
@@ -142,11 +144,11 @@ class Family:
         Raises:
             ModelError: no model has one.
         """
-        from tinyllama.family.results import finished  # imports torch
+        from tinyllama.family.trained import finished  # imports torch
 
         return finished(self.work)
 
-    def evaluate(self, data: Path | str | None = None) -> dict[str, dict[str, Any]]:
+    def evaluate(self, data: Path | str | None = None) -> dict[str, EvaluationRecord]:
         """Measure every trained model: bits per byte on every corpus, and the recipe's tasks.
 
         Args:
@@ -155,7 +157,7 @@ class Family:
         Returns:
             The evaluation record of each model.
         """
-        from tinyllama.family.results import evaluate_family  # imports torch
+        from tinyllama.family.evaluate import evaluate_family  # imports torch
 
         checkpoints = self.finished()  # first: what is not trained is an error before anything is prepared
         return evaluate_family(self.work, self.prepare(), checkpoints, self.task_data(data))
@@ -169,7 +171,7 @@ class Family:
         Returns:
             The folder of each model.
         """
-        from tinyllama.family.results import export_family  # imports torch
+        from tinyllama.family.export import export_family  # imports torch
 
         checkpoints = self.finished()
         return export_family(self.work, self.prepare(), checkpoints, self.evaluate(data))
@@ -183,26 +185,26 @@ class Family:
         Returns:
             The folder of each model.
         """
-        from tinyllama.family.results import export_family_gguf  # imports torch
+        from tinyllama.family.export import export_family_gguf  # imports torch
 
         checkpoints = self.finished()
         return export_family_gguf(self.work, prepare_tokenizer(self.work), checkpoints, precision)
 
-    def report(self, data: Path | str | None = None) -> dict[str, Any]:
+    def report(self, data: Path | str | None = None) -> FamilySummary:
         """Evaluate and export what is trained, and write summary.json and report.html.
 
         Args:
             data: folder with local copies of the tasks' data; the recipe's by default.
 
         Returns:
-            What summary.json holds.
+            The figures of the family, which summary.json holds.
         """
-        from tinyllama.family.reproduce import conclude  # imports torch
+        from tinyllama.family.report import report_family  # imports torch
 
         self.finished()  # what is not trained is an error before anything is prepared
-        return conclude(self.work, self.prepare(), self.task_data(data))
+        return report_family(self.work, self.prepare(), self.task_data(data))
 
-    def reproduce(self, data: Path | str | None = None) -> dict[str, Any]:
+    def reproduce(self, data: Path | str | None = None) -> FamilySummary:
         """Prepare, train, evaluate, export and report; skips what is done and valid.
 
         A model whose text is unavailable is skipped with a message; the others are trained.
@@ -211,7 +213,7 @@ class Family:
             data: folder with local copies of the tasks' data; the recipe's by default.
 
         Returns:
-            What summary.json holds.
+            The figures of the family, which summary.json holds.
         """
         from tinyllama.family.train import train_model  # imports torch
 

@@ -56,6 +56,8 @@ class ModelIdentity:
     recipe: str | None = None
     """Of a checkpoint of ours, as are the following fields."""
     model: str | None = None
+    step: int | None = None
+    """Optimizer steps that it was trained for."""
     tokens: int | None = None
     """Tokens that it was trained on."""
     fingerprint: str | None = None
@@ -307,6 +309,7 @@ class CheckpointModel(OpenModel):
             stored_dtype="float32",
             recipe=self.recipe.name,
             model=state.run,
+            step=self.checkpoint.step,
             tokens=state.tokens,
             fingerprint=state.fingerprint,
         )

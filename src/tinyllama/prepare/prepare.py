@@ -178,8 +178,8 @@ def _claim(work: Path, identity: str, executor: Executor) -> None:
 def corpus_request(recipe: Recipe, name: str, tokenizer: str) -> CorpusRequest:
     """What decides the content of a recipe's corpus.
 
-    A key of the recipe that has the value which its absence means is left out, so that a corpus which was prepared
-    before there was such a key stays valid.
+    A key with the value that its absence means is skipped, so that corpora which were prepared before the key existed
+    stay valid.
 
     Args:
         recipe: the recipe.

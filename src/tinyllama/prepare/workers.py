@@ -127,7 +127,7 @@ class _Worker:
 
 def _start_worker(preparation: Preparation, board: _Board) -> None:
     global _worker  # noqa: PLW0603  # a process pool passes state to its workers in no other way
-    _outlive_nobody()
+    _end_with_parent()
     _worker = _Worker(preparation, board)
 
 
@@ -141,7 +141,7 @@ def _run(index: int, definition: str) -> None:
     _worker.preparation.run(index, _worker.engine, _Poster(_worker.board, index, lambda _: None))
 
 
-def _outlive_nobody() -> None:
+def _end_with_parent() -> None:
     """End this process when the one that started it ends, and leave Ctrl-C to that one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()

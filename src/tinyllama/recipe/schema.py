@@ -6,8 +6,9 @@ numbers; shares are exact fractions.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -18,10 +19,8 @@ from tinyllama.recipe.section import Name, Section
 from tinyllama.recipe.text import Corpus, TokenizerSettings
 from tinyllama.recipe.training import ModelShape, Optimizer, Spikes, Stage, Start
 
-if TYPE_CHECKING:
-    from fractions import Fraction
-
 Shares = dict[Name, Share]
+_SharesOrVariants = dict[str, Fraction | dict[str, Fraction]]
 
 
 class Recipe(Section):
@@ -105,7 +104,7 @@ class Recipe(Section):
 
     @field_validator("base", "variants")
     @classmethod
-    def _corpora_exist(cls, value: dict[str, object], info: ValidationInfo) -> dict[str, object]:
+    def _corpora_exist(cls, value: _SharesOrVariants, info: ValidationInfo) -> _SharesOrVariants:
         known = info.data.get("corpora", {})
         named = [name for item in value.values() if isinstance(item, dict) for name in item]
         for name in named or value:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from tinyllama.files import Json
+
 _SPACE = "▁"
 """How SentencePiece writes a space in a piece."""
 
@@ -98,7 +100,7 @@ def write_transformers_files(model_file: Path, folder: Path, *, context: int) ->
     write_atomic(folder / "tokenizer.model", model_file.read_bytes())
     write_tokenizer_json(model_file, folder / "tokenizer.json")
     write_json(folder / "special_tokens_map.json", special)
-    settings = {
+    settings: dict[str, Json] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,
         "model_input_names": ["input_ids", "attention_mask"],

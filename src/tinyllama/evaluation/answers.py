@@ -1,0 +1,89 @@
+"""What was asked of a model and what it answered, question by question: the lines of questions.jsonl."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tinyllama.errors import EvaluationError
+from tinyllama.files import write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+Response = str | tuple[float, bool]
+"""A text, or an option's log-likelihood in nats and whether greedy decoding would give it."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question and its answers."""
+
+    task: str
+    question: int | str
+    """Number in the task's file, after the subject's name where a task has subjects; or the row's own name."""
+    responses: list[Response]
+    scores: dict[str, float]
+    """Metric → value for this question."""
+    requests: list[list[Any]] = field(default_factory=list)
+    """Context and option, or context and settings, of each request, as lm-eval made them."""
+    target: object = None
+    """The right answer, as lm-eval's definition states it."""
+    row_sha256: str | None = None
+    passed: list[bool] | None = None
+    """Of programs, which passed their tests."""
+
+
+def write_answers(path: Path, answers: Iterable[Answer]) -> None:
+    """Write answers, a JSON object a line."""
+    write_atomic(path, "".join(f"{_line(answer)}\n" for answer in answers))
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """Read what `write_answers` wrote.
+
+    Raises:
+        EvaluationError: the file cannot be read, or a line is no answer; names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise EvaluationError(f"{path}: cannot be read: {error}") from error
+    answers = []
+    for number, line in enumerate(lines, 1):
+        try:
+            answers.append(parse_answer(line))
+        except (ValueError, TypeError, KeyError) as error:
+            raise EvaluationError(f"{path}:{number}: is no answer ({error!r}); evaluate the model again") from error
+    return answers
+
+
+def parse_answer(line: str) -> Answer:
+    """The answer in a line; lm-eval's own logs spell numbers and flags as text."""
+    fields = json.loads(line)
+    known = {name: fields.pop(name, None) for name in ("requests", "target", "row_sha256", "passed")}
+    return Answer(
+        task=fields.pop("task"),
+        question=fields.pop("question"),
+        responses=[
+            response if isinstance(response, str) else (float(response[0]), str(response[1]) == "True")
+            for response in fields.pop("responses")
+        ],
+        scores={metric: float(value) for metric, value in fields.items()},
+        requests=known["requests"] or [],
+        target=known["target"],
+        row_sha256=known["row_sha256"],
+        passed=known["passed"],
+    )
+
+
+def _line(answer: Answer) -> str:
+    program = answer.passed is not None
+    asked = {} if program else {"requests": answer.requests}
+    outcome = {"passed": answer.passed} if program else {"target": answer.target}
+    row = {} if program else {"row_sha256": answer.row_sha256}
+    head = {"task": answer.task, "question": answer.question}
+    fields = head | asked | {"responses": answer.responses} | outcome | answer.scores | row
+    return json.dumps(fields, ensure_ascii=False)
