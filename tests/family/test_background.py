@@ -38,4 +38,4 @@ def test_a_run_is_scored_by_tokens_while_it_trains_and_the_report_shows_it(
     assert steps_saved(run / COPIES) == []
     figure = score_figure(read_run(family.folder, family.recipe))
     assert figure is not None
-    assert figure.data[0]["x"] == [record.source.tokens for record in records]
+    assert figure.lines[0].x == [record.source.tokens for record in records]

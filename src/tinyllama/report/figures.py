@@ -1,13 +1,13 @@
 """Plotly figures as plain data; the page's script gives them the colors of light or dark.
 
-A trace says in `meta` which model it belongs to, so that one color per model holds everywhere and a model can
+A line says in `meta` which model it belongs to, so that one color per model holds everywhere and a model can
 be hidden in all figures at once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinyllama.layout import BASE
 from tinyllama.plan import share_at
@@ -18,10 +18,10 @@ from tinyllama.text import listing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tinyllama.files import Json
     from tinyllama.recipe import Recipe, Stage
     from tinyllama.report.run_data import Bin, History, RunData
 
-Plotly = dict[str, Any]  # plotly's own JSON: a trace, an axis, a shape
 
 SHARE_POINTS = 16
 """Bins a stage of realized shares: enough steps each to see a share through a batch's rounding."""
@@ -31,13 +31,39 @@ _TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 
 
 
 @dataclass(frozen=True)
+class Line:
+    """One curve of a figure."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    model: str | None
+    """Whose color it has, and with which it is shown and hidden; None for a curve that is the family's."""
+    style: dict[str, Json]
+    """Further keys of plotly's trace."""
+
+    def to_plotly(self) -> dict[str, Json]:
+        """A trace as plotly reads it."""
+        return {
+            "type": "scatter",
+            "mode": "lines",
+            "name": self.name,
+            "meta": {} if self.model is None else {"model": self.model},
+            "x": list(self.x),
+            "y": list(self.y),
+            "line": {"width": 2},
+            **self.style,
+        }
+
+
+@dataclass(frozen=True)
 class Figure:
-    """A figure, and in words what it shows."""
+    """A figure, and a description of what it shows."""
 
     name: str
     label: str
-    data: list[Plotly]
-    layout: Plotly
+    lines: list[Line]
+    layout: dict[str, Json]
     height: int
 
 
@@ -55,7 +81,7 @@ def training_figure(run: RunData) -> Figure:
         bins = _continued(run, model, history.bins)
         losses.append(_line(model, [item.end for item in bins], [item.loss for item in bins]))
     schedule = _schedule(run)
-    layout = {
+    layout: dict[str, Json] = {
         "xaxis": _token_axis(run.recipe, title="tokens seen", anchor="y3"),
         "yaxis": _loss_axis(losses) | {"title": {"text": "training loss"}, "domain": [0.44, 1]},
         "yaxis2": {
@@ -82,7 +108,7 @@ def held_out_figures(run: RunData) -> list[tuple[str, Figure]]:
     """For each corpus, the held-out loss of every model."""
     figures = []
     for corpus in run.recipe.corpora:
-        traces, ends = [], []
+        lines, ends = [], []
         for model, history in run.histories.items():
             points = [(tokens, losses[corpus]) for tokens, losses in history.held_out if corpus in losses]
             if not points:
@@ -90,18 +116,18 @@ def held_out_figures(run: RunData) -> list[tuple[str, Figure]]:
             ends.append(f"{model} {points[-1][1]:.2f}")
             before = run.histories[BASE].held_out if model != BASE and BASE in run.histories else []
             points = [(tokens, losses[corpus]) for tokens, losses in before[-1:] if corpus in losses] + points
-            traces.append(_line(model, [x for x, _ in points], [y for _, y in points]))
-        if traces:
+            lines.append(_line(model, [x for x, _ in points], [y for _, y in points]))
+        if lines:
             label = f"Held-out loss on {corpus} by tokens seen; at the end: {listing(ends)}."
             figures.append(
-                (corpus, Figure(f"held-out-{corpus}", label, traces, _small(run.recipe, _loss_axis(traces)), 220))
+                (corpus, Figure(f"held-out-{corpus}", label, lines, _small(run.recipe, _loss_axis(lines)), 220))
             )
     return figures
 
 
 def score_figure(run: RunData) -> Figure | None:
     """Mean score of the tasks that were measured during training, in percent, by tokens seen."""
-    traces, ends = [], []
+    lines, ends = [], []
     for model, points in run.by_tokens.items():
         means = []
         for tokens, tasks in points:
@@ -109,41 +135,33 @@ def score_figure(run: RunData) -> Figure | None:
             if scores:
                 means.append((tokens, 100 * sum(scores) / len(scores)))
         if means:
-            traces.append(_line(model, [x for x, _ in means], [y for _, y in means], mode="lines+markers"))
+            lines.append(_line(model, [x for x, _ in means], [y for _, y in means], mode="lines+markers"))
             ends.append(f"{model} {means[-1][1]:.1f}%")
-    if not traces:
+    if not lines:
         return None
     label = f"Mean task score by tokens seen; at the end: {listing(ends)}."
-    return Figure("score-by-tokens", label, traces, _small(run.recipe, {"hoverformat": ".1f", "nticks": 5}), 260)
+    return Figure("score-by-tokens", label, lines, _small(run.recipe, {"hoverformat": ".1f", "nticks": 5}), 260)
 
 
 def share_figures(run: RunData) -> list[tuple[str, Figure]]:
     """For each corpus, its realized share in every model's batches, and the planned one."""
     figures = []
     for corpus in run.recipe.corpora:
-        traces, ends = [], []
+        lines, ends = [], []
         for model, history in run.histories.items():
             if not history.bins:
                 continue
-            traces += [_planned(run.recipe, model, corpus), _realized(model, corpus, history)]
-            ends.append(f"{model} {traces[-1]['y'][-1]:.0%}")
+            lines += [_planned(run.recipe, model, corpus), _realized(model, corpus, history)]
+            ends.append(f"{model} {lines[-1].y[-1]:.0%}")
         layout = _small(run.recipe, {"hoverformat": ".1%", "tickformat": ".0%", "rangemode": "tozero", "nticks": 5})
-        if traces:
+        if lines:
             label = f"Share of {corpus} in the batches by tokens seen; at the end: {listing(ends)}."
-            figures.append((corpus, Figure(f"share-{corpus}", label, traces, layout, 220)))
+            figures.append((corpus, Figure(f"share-{corpus}", label, lines, layout, 220)))
     return figures
 
 
-def _line(model: str, x: Sequence[float], y: Sequence[float], **extra: object) -> Plotly:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": model,
-        "meta": {"model": model},
-        "x": list(x),
-        "y": list(y),
-        "line": {"width": 2},
-    } | extra
+def _line(model: str, x: Sequence[float], y: Sequence[float], **style: Json) -> Line:
+    return Line(model, x, y, model, style)
 
 
 def _continued(run: RunData, model: str, bins: list[Bin]) -> list[Bin]:
@@ -152,7 +170,7 @@ def _continued(run: RunData, model: str, bins: list[Bin]) -> list[Bin]:
     return before[-1:] + bins
 
 
-def _schedule(run: RunData) -> list[Plotly]:
+def _schedule(run: RunData) -> list[Line]:
     """Learning rate and batch of the base and the first variant that ran; they are the family's, not a model's."""
     stages = {name: stage for history in list(run.histories.values())[:2] for name, stage in history.stages.items()}
     bins = [item for stage in stages.values() for item in stage.bins]
@@ -163,12 +181,13 @@ def _schedule(run: RunData) -> list[Plotly]:
         if stage.bins
         for tokens in (stage.bins[0].start, stage.bins[-1].end)
     ]
-    rate = _line("learning rate", [item.end for item in bins], [item.lr for item in bins], yaxis="y2")
-    batch = _line("batch, tokens", [x for x, _ in edges], [y for _, y in edges], yaxis="y3")
-    return [rate | {"meta": {}}, batch | {"meta": {}}]
+    return [
+        Line("learning rate", [item.end for item in bins], [item.lr for item in bins], None, {"yaxis": "y2"}),
+        Line("batch, tokens", [x for x, _ in edges], [y for _, y in edges], None, {"yaxis": "y3"}),
+    ]
 
 
-def _planned(recipe: Recipe, model: str, corpus: str) -> Plotly:
+def _planned(recipe: Recipe, model: str, corpus: str) -> Line:
     """The plan's share: straight between the points where it bends."""
     variant = None if model == BASE else model
     spans = stage_spans(recipe)
@@ -178,13 +197,13 @@ def _planned(recipe: Recipe, model: str, corpus: str) -> Plotly:
     return _line(model, bends, shares, line={"width": 4, "dash": "dot"}, opacity=0.45, hoverinfo="skip")
 
 
-def _realized(model: str, corpus: str, history: History) -> Plotly:
+def _realized(model: str, corpus: str, history: History) -> Line:
     bins = [item for stage in history.stages.values() for item in coarsen(stage.bins, SHARE_POINTS)]
     shares = [item.counts.get(corpus, 0) / max(sum(item.counts.values()), 1) for item in bins]
     return _line(model, [(item.start + item.end) / 2 for item in bins], shares)
 
 
-def _small(recipe: Recipe, yaxis: Plotly) -> Plotly:
+def _small(recipe: Recipe, yaxis: dict[str, Json]) -> dict[str, Json]:
     return {
         "xaxis": _token_axis(recipe, nticks=5),
         "yaxis": yaxis,
@@ -194,9 +213,9 @@ def _small(recipe: Recipe, yaxis: Plotly) -> Plotly:
     }
 
 
-def _loss_axis(traces: Sequence[Plotly]) -> Plotly:
+def _loss_axis(lines: Sequence[Line]) -> dict[str, Json]:
     """Logarithmic, so that the fall of the first steps leaves room for what comes after; round, uncrowded ticks."""
-    losses = [loss for trace in traces for loss in trace["y"] if loss > 0]
+    losses = [loss for line in lines for loss in line.y if loss > 0]
     ticks: list[float] = []
     if losses:
         apart = (max(losses) / min(losses)) ** 0.1
@@ -211,12 +230,12 @@ def _loss_axis(traces: Sequence[Plotly]) -> Plotly:
     }
 
 
-def _token_axis(recipe: Recipe, title: str = "", **extra: object) -> Plotly:
-    axis = {"range": [0, stage_spans(recipe)[-1][2]], "exponentformat": "B", "showgrid": False}
+def _token_axis(recipe: Recipe, title: str = "", **extra: Json) -> dict[str, Json]:
+    axis: dict[str, Json] = {"range": [0, stage_spans(recipe)[-1][2]], "exponentformat": "B", "showgrid": False}
     return axis | ({"title": {"text": title}} if title else {}) | extra
 
 
-def _bands(recipe: Recipe) -> list[Plotly]:
+def _bands(recipe: Recipe) -> list[Json]:
     """Every second stage shaded, over all panels."""
     return [
         {"type": "rect", "xref": "x", "yref": "paper", "x0": start, "x1": end, "y0": 0, "y1": 1, "layer": "below"}
@@ -224,7 +243,7 @@ def _bands(recipe: Recipe) -> list[Plotly]:
     ]
 
 
-def _stage_names(recipe: Recipe) -> list[Plotly]:
+def _stage_names(recipe: Recipe) -> list[Json]:
     """Each stage's name over its band, and the share of the axis it has room on."""
     spans = stage_spans(recipe)
     return [

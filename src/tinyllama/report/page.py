@@ -100,7 +100,10 @@ def _palette(run: RunData) -> str:
 def _scripts(figures: list[Figure]) -> Markup | None:
     if not figures:
         return None
-    data = [{"id": f.name, "data": f.data, "layout": f.layout, "height": f.height} for f in figures]
+    data = [
+        {"id": f.name, "data": [line.to_plotly() for line in f.lines], "layout": f.layout, "height": f.height}
+        for f in figures
+    ]
     text = json.dumps(_finite(data), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     return join(
         element("script", Markup(text), type="application/json", id="figures"),
