@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tinyllama.recipe import Recipe
     from tinyllama.sources.rejected import Rejected
     from tinyllama.tokenizer.base import Tokenizer
-    from tinyllama.train import Ranks, Run
+    from tinyllama.train import Ranks, TrainingRun
     from tinyllama.train.metrics import Logger
 
 _log = logging.getLogger(__name__)
@@ -99,14 +99,14 @@ class Family:
         needed = set(self.recipe.base) | set(self.recipe.variants.get(model, {}))
         return sorted(needed - set(self.corpora))
 
-    def run(self, model: str) -> Run:
+    def run(self, model: str) -> TrainingRun:
         """The run that trains a model.
 
         Raises:
             SourceError: a corpus it needs cannot be had.
         """
         from tinyllama.evaluation.bits import held_out_losses  # noqa: PLC0415
-        from tinyllama.train import Ranks, Run  # noqa: PLC0415  # imports torch
+        from tinyllama.train import Ranks, TrainingRun  # noqa: PLC0415  # imports torch
         from tinyllama.train.import_start import imported_sha256  # noqa: PLC0415  # imports torch
 
         if lacking := self.lacks(model):
@@ -120,7 +120,7 @@ class Family:
         watch: list[Logger] = [self.progress.training(model, plan)]
         if (every := self.recipe.evaluation.tasks_every) is not None:
             watch.append(BackgroundEvaluation(self.folder / model, self.recipe.evaluation, every))
-        return Run(
+        return TrainingRun(
             recipe=self.recipe,
             plan=plan,
             family=self.folder,

@@ -23,14 +23,14 @@ _GRAMMAR = (
 class Filter:
     """An expression over a document's fields, e.g. `meta.set != "GitHub" and len(text) >= 200`.
 
-    The syntax is Python's without all that acts. A field that is not there is None.
+    The syntax is that of Python's expressions, without anything that has effects. A missing field is None.
     """
 
     def __init__(self, expression: str) -> None:
         """Read an expression.
 
         Raises:
-            ValueError: it is none, or has something else in it.
+            ValueError: it is no expression, or uses what is not allowed.
         """
         try:
             tree = ast.parse(expression.strip(), mode="eval")
@@ -79,10 +79,10 @@ class _Variables(ast.NodeTransformer):
         node.args = [self.visit(argument) for argument in node.args]
         return node
 
-    def visit_Name(self, node: ast.Name) -> ast.Name:  # as above
+    def visit_Name(self, node: ast.Name) -> ast.Name:
         return self._variable(node.id)
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.Name:  # as above
+    def visit_Attribute(self, node: ast.Attribute) -> ast.Name:
         return self._variable(ast.unparse(node))
 
     def _variable(self, field: str) -> ast.Name:

@@ -1,4 +1,4 @@
-"""Keys that change no weight: where it runs, what is saved, measured and logged."""
+"""Keys that change no weight: hardware, checkpoints, evaluation and logging."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tinyllama.recipe.section import PositiveCount, Section
 
 
 class Hardware(Section):
-    """How to run; nothing here changes which rows are seen."""
+    """How training runs; no key changes which rows are seen."""
 
     micro_batch: PositiveCount | Literal["auto"] = "auto"
     """Sequences per forward pass."""
@@ -50,7 +50,7 @@ class Checkpoints(Section):
     """Tokens."""
     keep: PositiveCount = 2
     permanent: PositiveCount | None = None
-    """Tokens between checkpoints that are kept for ever."""
+    """Tokens between checkpoints that are never deleted."""
     url: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://.")] | None = None
     """Where checkpoints are kept instead of the family's folder: a URL of any fsspec file system (`s3://…`)."""
 

@@ -136,14 +136,14 @@ class Stage(Section):
 
 
 class Start(Section):
-    """A model that training goes on from, instead of random weights."""
+    """A model that training starts from, instead of random weights."""
 
     model: Annotated[str, RepresentedBy("the hash of its weights")]
-    """A Hugging Face folder or hub id, a GGUF file, or a checkpoint `…/checkpoints/step-<n>` of another run."""
+    """A Hugging Face folder or hub id, a GGUF file, or a checkpoint `…/checkpoints/step-<n>` of another family."""
     tokens: Annotated[Count, Field(ge=0)]
-    """Tokens that the model is taken to have seen: where the plan and its learning rate begin."""
+    """Tokens that the model counts as having seen: where the plan and its learning rate begin."""
     moments: Literal["fresh", "kept"] = "fresh"
-    """The optimizer's: zeros, or those of the checkpoint (only ours have any)."""
+    """The optimizer's moments: zeros, or those of the checkpoint (only our checkpoints hold any)."""
     rewarm: Annotated[Count, Field(ge=0)] = 0
     """Tokens over which the learning rate rises linearly from 0 to the schedule's."""
 
@@ -152,14 +152,14 @@ class Spikes(Section):
     """What to do about loss spikes: steps that would harm the weights, found before their update.
 
     A step is a spike if its loss or gradient norm is not finite, or if its loss is more than `sigmas` standard
-    deviations above the mean loss of the last `window` updates of its stage. Steps left out keep their place in the
-    plan: their tokens count as seen, and the learning rate of later steps stays what it is.
+    deviations above the mean loss of the last `window` updates of its stage. Skipped steps keep their place in the
+    plan: their tokens count as seen, and the learning rate of later steps does not change.
     """
 
     policy: Literal["none", "skip", "rollback-and-skip"] = "none"
-    """`none`: losses are not watched, and what is not finite ends the run. `skip`: the step's update is left out.
-    `rollback-and-skip`: the weights go back to the last planned checkpoint, and all steps since then are left out
+    """`none`: losses are not watched, and a loss that is not finite ends the run. `skip`: the step's update is skipped.
+    `rollback-and-skip`: the weights roll back to the last planned checkpoint, and all steps since then are skipped
     (Chowdhery et al. 2022, "PaLM", section 5.1)."""
     sigmas: Annotated[Number, Field(gt=0)] = 6.0
     window: Annotated[Count, Field(ge=2)] = 128
-    """Updates; until a stage has had so many, only what is not finite is a spike."""
+    """Updates; until a stage has had that many, only a value that is not finite is a spike."""

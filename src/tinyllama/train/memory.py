@@ -1,8 +1,8 @@
 """The memory of one rank of a cluster, measured on a machine that has none of its GPUs.
 
 One step of the recipe's model is run as one of many ranks would run it, on tensors that have shapes and no data
-(FakeTensor) and collectives that send nothing (PyTorch's `fake` process group). The engine's own sharding and
-optimizer are used, so that what is counted is what training would hold.
+(FakeTensor) and collectives that send nothing (PyTorch's `fake` process group). Sharding and optimizer are those of
+training, so that the count is what training would hold.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class RankMemory:
     moments: int
     """The optimizer's, fp32, this rank's part."""
     checkpoint: int
-    """The copy of weights and moments that is written while training goes on."""
+    """The copy of weights and moments that is written in the background."""
     activations: int
-    """All else: activations, gathered weights and what collectives need."""
+    """The rest: activations, gathered weights and buffers of collectives."""
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of all parts."""
         return self.weights + self.gradients + self.moments + self.checkpoint + self.activations
 
 
