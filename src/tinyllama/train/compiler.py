@@ -10,19 +10,14 @@ import subprocess
 from contextlib import suppress
 from threading import Thread
 
+from tinyllama.model.torch_internals import header_compilation
+
 
 def prepare_compiler() -> None:
     """Skip torch's probe of vector instructions where it can be skipped, and compile the common header in advance."""
     if _knows_latest():
         os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
-    from torch._inductor.codecache import CppPythonBindingsCodeCache
-
-    def make_header() -> None:
-        with suppress(Exception):  # a missing compiler, for example, is reported where it is needed
-            # Compiles the header of all kernels (5 s); it compiles a kernel only when its result is called.
-            CppPythonBindingsCodeCache.load_pybinding_async([], "")
-
-    Thread(target=make_header, name="header", daemon=True).start()
+    Thread(target=header_compilation(), name="header", daemon=True).start()
 
 
 def _knows_latest() -> bool:

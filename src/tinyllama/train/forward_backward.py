@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tinyllama.model import HeadLoss, document_mask, shifted_exponentials
+from tinyllama.model.torch_internals import compiler_errors
 from tinyllama.train.parallel import reduce_over_replicas
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _compiled_or_eager(function: Callable[..., Any]) -> Callable[..., Any]:
         nonlocal chosen
         try:
             return chosen(*arguments)
-        except (torch._dynamo.exc.TorchDynamoException, RuntimeError, OSError) as error:  # noqa: SLF001  # no public name
+        except compiler_errors() as error:
             if chosen is function:
                 raise
             _warn(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)

@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, distributed
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor
 from torch.distributed.tensor import DTensor
-from torch.testing._internal.distributed.fake_pg import FakeStore
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from tinyllama.model import HeadLoss, Llama, shifted_exponentials
+from tinyllama.model.torch_internals import TorchDispatchMode, fake_process_group, shapes_only, tree_leaves
 from tinyllama.train.optimizer import build_optimizer
 from tinyllama.train.parallel import checkpoint_activations, reduce_over_replicas, shard
 from tinyllama.train.precision import MasterWeights
@@ -68,21 +65,18 @@ def measure_memory(recipe: Recipe, ranks: int, per_node: int) -> RankMemory:
     Raises:
         RecipeError: `hardware.shard` does not divide the ranks.
     """
-    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
-    try:
+    with fake_process_group(ranks):
         return _measure(recipe, Ranks(0, ranks, per_node))
-    finally:
-        distributed.destroy_process_group()
 
 
 def _measure(recipe: Recipe, ranks: Ranks) -> RankMemory:
-    shapes_only = FakeTensorMode(allow_non_fake_inputs=True)
-    with shapes_only:
+    without_data = shapes_only()
+    with without_data:
         model = Llama(recipe.model)
     if recipe.hardware.activation_checkpointing:
         checkpoint_activations(model)
     shard(model, recipe, ranks)  # outside: the mesh is real
-    with shapes_only:
+    with without_data:
         masters = MasterWeights(model, "fp32").masters
         optimizer = build_optimizer(recipe.optimizer, masters)
         loss = HeadLoss(shifted_exponentials)
@@ -109,7 +103,7 @@ class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as torch has
 
     def __init__(self, held: Iterable[Tensor]) -> None:
         """Begin with the tensors `held`."""
-        super().__init__()  # type: ignore[no-untyped-call]  # as above
+        super().__init__()  # type: ignore[no-untyped-call]  # as torch has it
         self.most = 0
         self._storages = WeakIdKeyDictionary({tensor.untyped_storage(): None for tensor in held})
 

@@ -24,7 +24,8 @@ from tinyllama.errors import RankLostError, TinyLlamaError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from torch._C._distributed_c10d import ProcessGroup, Store
+    from torch.distributed import ProcessGroup
+    from torch.distributed.distributed_c10d import Store
 
 _Result = TypeVar("_Result")
 _ROLL_CALL = 5.0
