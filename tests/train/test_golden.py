@@ -13,7 +13,7 @@ from tinyllama.recipe import load_recipe
 from tinyllama.train.optimizer import apply, build_optimizer
 
 TOLERANCE = {"fp32 adamw": 1e-6, "fp32 muon": 1e-4, "bf16 adamw": 1e-3, "bf16 muon": 1e-3}
-"""Relative. Muon multiplies in bf16 whatever the precision: with AVX2 in place of AVX-512, `fp32 muon` differs by 2e-5."""
+"""Relative. Muon multiplies in bf16 whatever the precision: AVX2 in place of AVX-512 changes `fp32 muon` by 2e-5."""
 
 
 @pytest.fixture(scope="module")
