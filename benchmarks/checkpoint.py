@@ -45,9 +45,9 @@ class Clock:
 
     def log(self, record: Record) -> None:
         """Note the time of a step."""
-        if record["kind"] == "step":
-            self.stamps[record["step"]] = Stamp(time.perf_counter(), time.process_time())
-        if record["step"] == self._last:
+        if record.kind == "step":
+            self.stamps[record.step] = Stamp(time.perf_counter(), time.process_time())
+        if record.step == self._last:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def flush(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runner import Claim, Result, Table, in_turns, publish, speed_family, standard_arguments, tinyllama_train
@@ -18,7 +19,7 @@ from tinyllama.plan import compile_plan
 from tinyllama.recipe import load_recipe
 from tinyllama.sampler import Sampler
 from tinyllama.train.feeder import read_step
-from tinyllama.train.metrics import JsonlLogger, TensorBoardLogger
+from tinyllama.train.metrics import JsonlLogger, StepRecord, TensorBoardLogger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,8 +48,8 @@ def main() -> None:
     feeding = _median_seconds(lambda step: read_step(plan, sampler, rows, step), repeats)
     fastest = _most_tokens_a_second(asked.out / "work" / "sparse")
     loggers = _loggers(family / "logged", TerminalProgress().training("base", plan))
-    record = measured.records[-1] | {"kind": "step"}
-    logging = _median_seconds(lambda step: _log(loggers, record | {"step": step}), repeats)
+    record = StepRecord(**measured.records[-1])
+    logging = _median_seconds(lambda step: _log(loggers, replace(record, step=step)), repeats)
     table = Table(
         ["", "ms", "of a step"],
         [

@@ -37,7 +37,7 @@ from runner.shapes import TINY, Shape
 
 from tinyllama.plan.hardware import GPUS, flops_formulas
 from tinyllama.recipe import load_recipe
-from tinyllama.train.machine import measure_peak
+from tinyllama.train.machine import measure_peak_flops
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,8 +157,8 @@ def _card_memory() -> int:
 
 
 def _peak(device: torch.device) -> tuple[float, str]:
-    """Peak FLOP/s for MFU and its source: the GPU's data sheet, else a measurement."""
-    measured = measure_peak("bf16", device)
+    """FLOP/s that MFU is of, and where the figure comes from: the card's data sheet, else a measurement."""
+    measured = measure_peak_flops("bf16", device)
     name = torch.cuda.get_device_name(device).lower() if device.type == "cuda" else "this processor"
     for card, sheet in GPUS.items():
         if device.type == "cuda" and card.split("-")[0] in name.replace(" ", ""):

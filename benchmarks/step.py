@@ -17,7 +17,7 @@ from tinyllama.recipe import load_recipe
 from tinyllama.train import join_ranks
 from tinyllama.train.feeder import read_step
 from tinyllama.train.forward_backward import Gradients
-from tinyllama.train.machine import cores, measure_peak, reuse_memory
+from tinyllama.train.machine import cores, measure_peak_flops, reuse_memory
 from tinyllama.train.optimizer import clip
 from tinyllama.train.training_state import TrainingState
 
@@ -75,7 +75,7 @@ def _profile(shape: Shape, work: Path, steps: int) -> tuple[Counter[str], float,
     for event in profiled.events():
         parts[_part(event)] += event.self_cpu_time_total / steps / 1e3
     # The best of a second: one look alone may fall on a moment in which the machine does something else.
-    peak = max(measure_peak(recipe.precision, ranks.device) for _ in range(20))
+    peak = max(measure_peak_flops(recipe.precision, ranks.device) for _ in range(20))
     return parts, 1e3 * whole, peak
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from tinyllama.train.machine import measure_peak
+from tinyllama.train.machine import measure_peak_flops
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with Path(sys.argv[1]).open("w", encoding="utf-8", buffering=1) as file:
         for step in count(1):
-            record = {"step": step, "loss": 0.0, "flops": measure_peak("bf16", device)}
+            record = {"step": step, "loss": 0.0, "flops": measure_peak_flops("bf16", device)}
             file.write(json.dumps(record) + "\n")
 
 

@@ -33,7 +33,8 @@ def read(path: Path) -> Any:  # noqa: ANN401  # any JSON value
 
 
 def records(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line["kind"] != "header"]
 
 
 def losses(run: Path) -> dict[str, float]:

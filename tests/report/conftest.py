@@ -75,8 +75,9 @@ def metrics(recipe: Recipe, model: str) -> Iterator[dict[str, Any]]:
             "batch": int(plan.batch[step]),
             "counts": dict(zip(plan.corpora, map(int, plan.counts[step]), strict=True)),
             "seconds": 0.4,
+            "checkpoint_seconds": 0.0,
             "tokens_per_second": 9000.0,
-            "utilisation": 0.6,
+            "mfu": 0.6,
         }
         if step % 6 == 5:
             share = recipe.base if model == "base" else recipe.variants[model]

@@ -206,13 +206,13 @@ def test_a_spike_is_told_with_its_rows_which_count_as_taken(run: Path, recipe: R
     at = next(index for index, step in enumerate(steps) if index and step["kind"] == "step")
     rows = [f"{name}:{row}" for name, count in steps[at]["counts"].items() for row in range(count)]
     told = {"step": steps[at]["step"], "stage": steps[at]["stage"], "tokens": steps[at]["tokens"], "rows": rows}
-    found = {"loss": 9.5, "grad_norm": 1.0, "threshold": 4.25, "policy": "skip", "left_out": [told["step"]] * 2}
+    found = {"loss": 9.5, "grad_norm": 1.0, "threshold": 4.25, "policy": "skip", "skipped": [told["step"]] * 2}
     steps[at] = {"kind": "spike", **told, **found}
     write(path, "".join(json.dumps(step) + "\n" for step in steps))
     page = Page(write_report(run, recipe))
     (_, (model, step, what, policy, named)) = page.tables["spikes"]
     assert (model.strip(), step.strip(), policy.strip()) == ("math_code", str(told["step"]), "skip")
-    assert what.strip() == f"loss 9.500 at step {told['step']} is above 4.250: step {told['step']} is left out"
+    assert what.strip() == f"loss 9.500 at step {told['step']} is above 4.250: step {told['step']} is skipped"
     assert named.split() == rows
     assert all(float(row[-1]) < 1 for row in page.tables["quota"][1:])
 

@@ -70,7 +70,7 @@ def train_on(*arguments: Any, **keywords: Any) -> list[int | None]:  # noqa: ANN
 def wait_for_steps(folder: Path, steps: int, model: str = "base", seconds: float = 120) -> None:
     """Return when a model has been trained for so many records."""
     deadline = time.monotonic() + seconds
-    while len(read_metrics(folder / model / "metrics.jsonl")) < steps:
+    while len(list(read_metrics(folder / model / "metrics.jsonl"))) < steps:
         assert time.monotonic() < deadline, "no step was trained"
         time.sleep(0.05)
 

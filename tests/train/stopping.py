@@ -2,23 +2,23 @@
 
 import os
 import signal
-from typing import Any
 
 import pytest
 
 from tinyllama.errors import Interrupted
 from tinyllama.family import Family
 from tinyllama.train import train
+from tinyllama.train.metrics import Record
 
 
 class StopAt:
-    """Sends this process a signal when a step is logged, as done or as left out."""
+    """Sends this process a signal when a step is logged, as done or as skipped."""
 
     def __init__(self, step: int, number: int = signal.SIGTERM) -> None:
         self.step, self.number = step, number
 
-    def log(self, record: dict[str, Any]) -> None:
-        if record["kind"] in {"step", "spike"} and record["step"] == self.step:
+    def log(self, record: Record) -> None:
+        if record.kind in {"step", "spike"} and record.step == self.step:
             os.kill(os.getpid(), self.number)
 
     def flush(self) -> None: ...

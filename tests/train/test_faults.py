@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.train.processes import EXACT, free_port, pid_of_rank, start, train_on, wait_for_steps
+from tests.train.runs import step_records
 from tinyllama.checkpoint.format import steps_saved
-from tinyllama.train.metrics import read_metrics
 
 LONG = ("stages.0.until=60K", "stages.1.until=70K", "stages.2.until=80K", "optimizer.learning_rate.horizon=80K")
 """A base of 59 steps, so that a fault comes in the middle."""
@@ -40,7 +40,7 @@ def test_a_lost_rank_is_named_with_what_was_being_done(folder: Path, number: int
     assert first.exitcode == 1, f"after {took:.0f} s"
     errors = Path(f"{folder}-rank0.err").read_text(encoding="utf-8")
     assert "rank 0 of 2: lost rank 1 during the" in errors
-    assert "the same command goes on" in errors
+    assert "the same command resumes" in errors
     assert "Traceback" not in errors
 
 
@@ -59,7 +59,7 @@ def test_a_signal_to_one_rank_saves_all_and_ends_them(folder: Path, number: int)
         Path(f"{folder}-rank0.err").read_text(encoding="utf-8").count(f"stopped and saved at step {stopped} of 59") == 1
     )
     assert train_on(folder, 1, 1, LONG) == [0]
-    assert [r["step"] for r in read_metrics(folder / "base/metrics.jsonl") if r["kind"] == "step"] == list(range(1, 60))
+    assert [record.step for record in step_records(folder / "base")] == list(range(1, 60))
 
 
 def test_torchrun_on_two_nodes_goes_on_from_the_last_checkpoint_by_itself(folder: Path) -> None:
@@ -81,5 +81,5 @@ def test_torchrun_on_two_nodes_goes_on_from_the_last_checkpoint_by_itself(folder
                 node.wait()
     said = (folder.parent / "log").read_text()
     assert "lost rank 1 during the" in said
-    steps = [record["step"] for record in read_metrics(folder / "base/metrics.jsonl") if record["kind"] == "step"]
+    steps = [record.step for record in step_records(folder / "base")]
     assert steps == list(range(1, 60))

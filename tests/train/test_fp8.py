@@ -5,13 +5,12 @@ import torch
 from torch import nn
 
 from tests.conftest import MakeFamily
-from tests.train.runs import weights
+from tests.train.runs import step_records, weights
 from tinyllama.errors import TrainingError
 from tinyllama.model import Llama
 from tinyllama.recipe import load_recipe
 from tinyllama.train import train
 from tinyllama.train.fp8 import use_fp8
-from tinyllama.train.metrics import read_metrics
 
 PRECISIONS = ("fp8", "bf16")
 WIDE = "model.ffn=176"
@@ -23,10 +22,7 @@ def test_fp8_trains_as_bf16_does(make_family: MakeFamily, caplog: pytest.LogCapt
     for run in runs:
         train(run)
     assert "emulated" in caplog.text, "a processor has no such products"
-    losses = [
-        [record["loss"] for record in read_metrics(run.folder / "metrics.jsonl") if record["kind"] == "step"]
-        for run in runs
-    ]
+    losses = [[record.loss for record in step_records(run.folder)] for run in runs]
     assert losses[0] != losses[1], "products were rounded further"
     assert losses[0] == pytest.approx(losses[1], abs=0.02)
     assert losses[0][-1] < losses[0][0] - 0.1

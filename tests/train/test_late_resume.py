@@ -5,7 +5,6 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from tinyllama.family import Family
 from tinyllama.plan import compile_plan
 from tinyllama.recipe import Recipe, load_recipe
 from tinyllama.train import train
+from tinyllama.train.metrics import Record
 
 LATE = 1_000_000
 CONTEXT = 16
@@ -62,9 +62,9 @@ class _StopAtOnce:
     def __init__(self) -> None:
         self.step, self.at = 0, 0.0
 
-    def log(self, record: dict[str, Any]) -> None:
+    def log(self, record: Record) -> None:
         if not self.at:
-            self.step, self.at = record["step"], time.process_time()
+            self.step, self.at = record.step, time.process_time()
             os.kill(os.getpid(), signal.SIGTERM)
 
     def flush(self) -> None: ...

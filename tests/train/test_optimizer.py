@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests.conftest import MakeFamily
-from tests.train.runs import assert_same_run
+from tests.train.runs import assert_same_run, step_records
 from tests.train.stopping import StopAt
 from tinyllama.checkpoint.format import stored_sizes, verify
 from tinyllama.errors import CheckpointError, Interrupted
@@ -13,7 +13,6 @@ from tinyllama.model import Llama
 from tinyllama.recipe import load_recipe
 from tinyllama.train import train
 from tinyllama.train.machine import checkpoint_bytes
-from tinyllama.train.metrics import read_metrics
 from tinyllama.train.optimizer import apply, build_optimizer, clip, set_step
 
 MUON = "optimizer.kind=muon"
@@ -67,7 +66,7 @@ def test_a_stopped_and_resumed_run_with_muon_equals_one_that_never_stopped(make_
             train(run)
     pieces.train("base")
     assert_same_run(whole.folder / "base", pieces.folder / "base")
-    losses = [record["loss"] for record in read_metrics(whole.folder / "base" / "metrics.jsonl") if "loss" in record]
+    losses = [record.loss for record in step_records(whole.folder / "base")]
     assert losses[-1] < losses[0]
 
 

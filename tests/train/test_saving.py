@@ -6,11 +6,11 @@ import torch
 
 from tests.checkpoint.states import made_up_state
 from tests.conftest import MakeFamily
+from tests.train.runs import step_records
 from tinyllama.checkpoint.format import load_tensors, save_checkpoint, steps_saved, verify
 from tinyllama.checkpoint.store import CheckpointStore
 from tinyllama.errors import CheckpointError
 from tinyllama.train import saving
-from tinyllama.train.metrics import read_metrics
 from tinyllama.train.ranks import Ranks
 from tinyllama.train.saving import CheckpointWriter
 
@@ -58,6 +58,6 @@ def test_a_checkpoint_that_cannot_be_written_is_told_at_the_next(tmp_path: Path)
 def test_time_lost_to_checkpoints_is_in_the_metrics(make_family: MakeFamily) -> None:
     family = make_family("family", "checkpoints.every=2K")
     family.train("base")
-    steps = [record for record in read_metrics(family.folder / "base/metrics.jsonl") if record["kind"] == "step"]
+    steps = step_records(family.folder / "base")
     # Steps of 1,024 tokens: saved after 2 and 4, so steps 3 and 5 tell what it took.
-    assert [record["step"] for record in steps if record["checkpoint_seconds"] > 0] == [3, 5]
+    assert [record.step for record in steps if record.checkpoint_seconds > 0] == [3, 5]

@@ -1,4 +1,4 @@
-"""Planted spikes: what is left out, what is remembered, and that nothing else changes."""
+"""Planted spikes: what is skipped, what is remembered, and that nothing else changes."""
 
 import json
 import math
@@ -49,7 +49,7 @@ def _poison(monkeypatch: pytest.MonkeyPatch, steps: dict[int, float]) -> Iterato
 
 
 def _without_updates(monkeypatch: pytest.MonkeyPatch, family: Family, model: str, steps: set[int]) -> None:
-    """Train with some updates left out by hand."""
+    """Train with some updates skipped by hand."""
     original, plan = optimizer.apply, family.training_run(model).plan
     rates = {float(plan.lr[step - 1]) for step in steps}
     with monkeypatch.context() as patch:
@@ -112,7 +112,7 @@ def test_a_watched_run_without_spikes_equals_an_unwatched_one(make_family: MakeF
     assert states[0]["fingerprint"] == states[1]["fingerprint"]
 
 
-def test_skip_leaves_out_the_update_of_a_spike_and_keeps_its_place(
+def test_skip_skips_the_update_of_a_spike_and_keeps_its_place(
     make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family, expected = make_family("family", *SKIP), make_family("expected", "checkpoints.every=3K")
@@ -121,8 +121,8 @@ def test_skip_leaves_out_the_update_of_a_spike_and_keeps_its_place(
     _without_updates(monkeypatch, expected, "base", {2, 5})
     assert _same_weights(family.folder / "base", expected.folder / "base")
     first, second = _spikes(family)
-    assert (first["step"], first["loss"], first["left_out"]) == (2, None, [2, 2])
-    assert (second["step"], second["left_out"], second["tokens"]) == (5, [5, 5], 5 * 1024)
+    assert (first["step"], first["loss"], first["skipped"]) == (2, None, (2, 2))
+    assert (second["step"], second["skipped"], second["tokens"]) == (5, (5, 5), 5 * 1024)
     assert second["loss"] > 100 > second["threshold"]
     assert len(second["rows"]) == 16
     assert second["rows"][0].startswith("prose:")
@@ -132,7 +132,7 @@ def test_skip_leaves_out_the_update_of_a_spike_and_keeps_its_place(
     assert [steps[n] for n in (1, 3, 4, 6)] == [whole[n] for n in (1, 3, 4, 6)], "rates, tokens and rows of the plan"
 
 
-def test_rollback_leaves_out_all_since_the_last_planned_checkpoint(
+def test_rollback_skips_all_since_the_last_planned_checkpoint(
     make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family, expected = make_family("family", *ROLLBACK), make_family("expected", "checkpoints.every=3K")
@@ -141,23 +141,23 @@ def test_rollback_leaves_out_all_since_the_last_planned_checkpoint(
         family.train("math_code")
     _without_updates(monkeypatch, expected, "base", {4, 5})
     assert _same_weights(family.folder / "base", expected.folder / "base")
-    assert [spike["left_out"] for spike in _spikes(family)] == [[4, 5]]
+    assert [spike["skipped"] for spike in _spikes(family)] == [(4, 5)]
     # 12 ends a stage of the variant: its checkpoint is written, with what was learnt until the one before.
-    assert [spike["left_out"] for spike in _spikes(family, "math_code")] == [[10, 12]]
-    shutil.copytree(family.folder / "base", expected.folder / "base", dirs_exist_ok=True)  # it knows what was left out
+    assert [spike["skipped"] for spike in _spikes(family, "math_code")] == [(10, 12)]
+    shutil.copytree(family.folder / "base", expected.folder / "base", dirs_exist_ok=True)  # it knows what was skipped
     _without_updates(monkeypatch, expected, "math_code", {10, 11, 12})
     assert _same_weights(family.folder / "math_code", expected.folder / "math_code")
     state = json.loads((family.folder / "math_code/checkpoints/step-14/state.json").read_text())
     assert state["skipped"] == [[4, 5], [10, 12]]
 
 
-def test_a_variant_goes_back_to_the_fork(make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variant_rolls_back_to_the_fork(make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch) -> None:
     family, expected = make_family("family", *ROLLBACK), make_family("expected", "checkpoints.every=3K")
     for each in (family, expected):
         each.train("base")
     with _poison(monkeypatch, {8: math.inf}):
         family.train("math_code")
-    assert [spike["left_out"] for spike in _spikes(family, "math_code")] == [[7, 8]]
+    assert [spike["skipped"] for spike in _spikes(family, "math_code")] == [(7, 8)]
     _without_updates(monkeypatch, expected, "math_code", {7, 8})
     assert _same_weights(family.folder / "math_code", expected.folder / "math_code")
 
@@ -205,7 +205,7 @@ def test_the_policy_may_change_under_what_was_trained(make_family: MakeFamily) -
     make_family("family", "spikes.policy=none").train("base")
 
 
-def test_a_damaged_checkpoint_is_not_gone_back_to(make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_checkpoint_is_not_rolled_back_to(make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch) -> None:
     family = make_family("family", *ROLLBACK)
     stop_at(family, "base", 4)
     (family.folder / "base/checkpoints/step-3/.metadata").write_bytes(b"")
@@ -226,7 +226,7 @@ def test_two_ranks_agree_on_a_spike_that_one_of_them_sees(
         planted = {ranks - 1: partial(poison, {5: 100.0})}
         assert train_on(folder, ranks, ranks, policy, in_rank=planted) == [0] * ranks
         ends.append(deterministic_metrics(folder / "base"))
-    spikes = [[(r["step"], r["left_out"], r["rows"]) for r in end if r["kind"] == "spike"] for end in ends]
+    spikes = [[(r["step"], r["skipped"], r["rows"]) for r in end if r["kind"] == "spike"] for end in ends]
     assert spikes[0] == spikes[1]
     assert len(spikes[0]) == 1
     assert ends[1][-1]["losses"] == pytest.approx(ends[0][-1]["losses"], rel=5e-3)

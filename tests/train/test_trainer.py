@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import MakeFamily
-from tests.train.runs import assert_same_run, deterministic_metrics, weights
+from tests.train.runs import assert_same_run, deterministic_metrics, step_records, weights
 from tests.train.stopping import StopAt, stop_at
 from tinyllama.checkpoint.format import steps_saved
 from tinyllama.errors import CheckpointError, Interrupted, TrainingError
@@ -43,7 +43,7 @@ def test_a_signal_saves_a_checkpoint_and_gives_the_shells_exit_code(
     family = make_family()
     stopped = stop_at(family, "base", 3, number)
     assert stopped.exit_code == code
-    assert "the same command goes on" in str(stopped)
+    assert "the same command resumes from there" in str(stopped)
     assert steps_saved(family.folder / "base/checkpoints")[-1] == 3
 
 
@@ -60,7 +60,7 @@ def test_a_signal_after_the_last_step_is_not_lost(make_family: MakeFamily) -> No
     assert steps_saved(family.folder / "base/checkpoints") == [run.plan.steps]
 
 
-def test_a_variant_goes_on_from_the_base_with_weights_moments_and_tokens(make_family: MakeFamily) -> None:
+def test_a_variant_continues_from_the_base_with_weights_moments_and_tokens(make_family: MakeFamily) -> None:
     family = make_family("forked")
     family.train("base")
     family.train("v1.1")
@@ -108,7 +108,7 @@ def test_a_change_that_decides_the_result_is_refused_with_its_key(
     assert (changed.folder / "recipe.yaml").read_bytes() == recipe, "what the checkpoints were made with"
 
 
-def test_a_change_that_decides_nothing_goes_on(make_family: MakeFamily) -> None:
+def test_a_change_that_decides_nothing_resumes(make_family: MakeFamily) -> None:
     make_family().train("base")
     changed = make_family(
         "family",
@@ -137,7 +137,7 @@ def test_a_variant_without_a_finished_base_is_refused(make_family: MakeFamily) -
         train_model(family.work, family.prepare(), "v1.1")
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_restored(
     make_family: MakeFamily, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole, family = make_family("whole"), make_family("damaged")
@@ -217,13 +217,13 @@ def test_metrics_say_what_was_planned(make_family: MakeFamily) -> None:
     family.train("base")
     family.train("math_code")
     plan = family.training_run("math_code").plan
-    steps = [r for r in read_metrics(family.folder / "math_code/metrics.jsonl") if r["kind"] == "step"]
-    assert [r["step"] for r in steps] == list(range(plan.fork_step + 1, plan.steps + 1))
+    steps = step_records(family.folder / "math_code")
+    assert [record.step for record in steps] == list(range(plan.fork_step + 1, plan.steps + 1))
     for record in steps:
-        step = record["step"] - 1
-        assert record["lr"] == plan.lr[step]
-        assert record["counts"] == dict(zip(plan.corpora, plan.counts[step].tolist(), strict=True))
-        assert math.isfinite(record["loss"])
+        step = record.step - 1
+        assert record.lr == plan.lr[step]
+        assert record.counts == dict(zip(plan.corpora, plan.counts[step].tolist(), strict=True))
+        assert math.isfinite(record.loss)
 
 
 def test_held_out_losses_come_at_every_multiple_and_at_stage_ends(make_family: MakeFamily) -> None:
@@ -231,15 +231,18 @@ def test_held_out_losses_come_at_every_multiple_and_at_stage_ends(make_family: M
     family.train("base")
     family.train("v1.1")
     records = read_metrics(family.folder / "v1.1/metrics.jsonl")
-    held_out = [r for r in records if r["kind"] == "held_out"]
-    assert [r["step"] for r in held_out] == [12, 14]  # 12,288 passes 12K and ends a stage; 20,480 passes 18K and ends
-    assert set(held_out[0]["losses"]) == set(family.recipe.corpora)
+    held_out = [record for record in records if record.kind == "held_out"]
+    assert [record.step for record in held_out] == [
+        12,
+        14,
+    ]  # 12,288 passes 12K and ends a stage; 20,480 passes 18K and ends
+    assert set(held_out[0].losses) == set(family.recipe.corpora)
 
 
 def test_training_learns(make_family: MakeFamily) -> None:
     family = make_family()
     family.train("base")
-    losses = [r["loss"] for r in read_metrics(family.folder / "base/metrics.jsonl") if r["kind"] == "step"]
+    losses = [record.loss for record in step_records(family.folder / "base")]
     assert losses[-1] < losses[0] - 0.5
 
 

@@ -51,7 +51,12 @@ def parse_record(kind: type[_Record], value: dict[str, JsonValue], file: str, ne
     try:
         return kind.model_validate_json(json.dumps(value))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        reason = "is missing" if first["type"] == "missing" else f"{first['msg'][0].lower()}{first['msg'][1:]}"
-        raise CheckpointError(f"{file}: {key}: {reason}; the checkpoint is damaged") from error
+        raise CheckpointError(f"{file}: {first_problem(error)}; the checkpoint is damaged") from error
+
+
+def first_problem(error: ValidationError, inside: int = 0) -> str:
+    """The first key that is wrong and why, `tokens: is missing`, without the `inside` outermost parts of its name."""
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"][inside:]))
+    reason = "is missing" if first["type"] == "missing" else f"{first['msg'][0].lower()}{first['msg'][1:]}"
+    return f"{key}: {reason}" if key else reason

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tinyllama.plan import Plan
     from tinyllama.prepare.task import Counts
+    from tinyllama.train.metrics import Record
 
 _SECONDS_BETWEEN_LINES = 15.0
 
@@ -111,24 +112,24 @@ class TrainingProgress:
         self._task: Any = None
         self._last_line = 0.0
 
-    def log(self, record: dict[str, Any]) -> None:
+    def log(self, record: Record) -> None:
         """Show one record."""
-        if record["kind"] == "held_out":
-            losses = ", ".join(f"{corpus} {loss:.3f}" for corpus, loss in record["losses"].items())
-            self._screen.say(f"  {self._name} at {format_count(record['tokens'])}: held-out loss {losses}")
+        if record.kind == "held_out":
+            losses = ", ".join(f"{corpus} {loss:.3f}" for corpus, loss in record.losses.items())
+            self._screen.say(f"  {self._name} at {format_count(record.tokens)}: held-out loss {losses}")
             return
-        if record["kind"] == "spike":
+        if record.kind == "spike":
             from tinyllama.report.text import spike_text  # imports the report, for what is rare
 
             self._screen.say(f"  {self._name}: {spike_text(record)}")
             return
         text = (
-            f"{self._name} · {record['stage']} · {format_count(record['tokens'])}/{format_count(self._total)} tokens · "
-            f"loss {record['loss']:.3f} · lr {record['lr']:.2e} · batch {record['batch']} · "
-            f"{record['tokens_per_second']:,.0f} tokens/s · {record['utilisation']:.0%} of peak"
+            f"{self._name} · {record.stage} · {format_count(record.tokens)}/{format_count(self._total)} tokens · "
+            f"loss {record.loss:.3f} · lr {record.lr:.2e} · batch {record.batch} · "
+            f"{record.tokens_per_second:,.0f} tokens/s · MFU {record.mfu:.0%}"
         )
         if self._screen.console.is_terminal:
-            self._update(record["tokens"], text)
+            self._update(record.tokens, text)
         elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._screen.say(text)
             self._last_line = time.monotonic()

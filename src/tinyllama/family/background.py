@@ -11,12 +11,13 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinyllama.layout import family_of_run
 
 if TYPE_CHECKING:
     from tinyllama.recipe import Evaluation
+    from tinyllama.train.metrics import Record
 
 COPIES = "evaluating"
 
@@ -30,13 +31,13 @@ class BackgroundEvaluation:
         self._tokens: int | None = None
         self._taken = set(_steps(run / "checkpoints"))
 
-    def log(self, record: dict[str, Any]) -> None:
+    def log(self, record: Record) -> None:
         """Note where the run is, and take the checkpoint that has come since."""
-        if record["kind"] != "step":
+        if record.kind != "step":
             return
         self._take()
-        before, self._tokens = self._tokens, record["tokens"]
-        self._due = self._due or (before is not None and before // self._every != record["tokens"] // self._every)
+        before, self._tokens = self._tokens, record.tokens
+        self._due = self._due or (before is not None and before // self._every != record.tokens // self._every)
 
     def flush(self) -> None:
         """Nothing to do: nothing is kept."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tinyllama.export import ParityResult
     from tinyllama.family.progress import Progress
     from tinyllama.report.summary import FamilySummary
-    from tinyllama.train import Ranks, Run
+    from tinyllama.train import Ranks, TrainingRun
 
 
 class Family:
@@ -101,7 +101,7 @@ class Family:
         folders = {name: self.layout.corpus(name) for name in self.recipe.corpora}
         return {name: open_corpus(path).tokens(TRAIN) for name, path in folders.items() if is_prepared(path)}
 
-    def training_run(self, model: str) -> Run:
+    def training_run(self, model: str) -> TrainingRun:
         """The run that trains a model; see `tinyllama.train.train`.
 
         Raises:

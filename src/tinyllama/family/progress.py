@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from tinyllama.plan import Plan
     from tinyllama.prepare.task import Counts
-    from tinyllama.train.metrics import Logger
+    from tinyllama.train.metrics import Logger, Record
 
 
 class Progress(Protocol):
@@ -44,7 +44,7 @@ class Silent:
 
 
 class _SilentLogger:
-    def log(self, record: dict[str, Any]) -> None:
+    def log(self, record: Record) -> None:
         """Drop one record."""
 
     def flush(self) -> None:

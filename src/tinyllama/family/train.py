@@ -10,7 +10,7 @@ from tinyllama.family.background import BackgroundEvaluation
 from tinyllama.family.import_model import import_model
 from tinyllama.layout import BASE
 from tinyllama.plan import compile_plan
-from tinyllama.train import Ranks, Run, is_finished, train
+from tinyllama.train import Ranks, TrainingRun, is_finished, train
 from tinyllama.train.import_start import imported_sha256
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tinyllama.train.metrics import Logger
 
 
-def training_run(work: Workspace, prepared: Prepared, model: str) -> Run:
+def training_run(work: Workspace, prepared: Prepared, model: str) -> TrainingRun:
     """The run that trains a model: the base, or a variant from the fork on.
 
     Raises:
@@ -38,7 +38,7 @@ def training_run(work: Workspace, prepared: Prepared, model: str) -> Run:
     watch: list[Logger] = [work.progress.training(model, plan)]
     if (every := recipe.evaluation.tasks_every) is not None:
         watch.append(BackgroundEvaluation(work.layout.model(model), recipe.evaluation, every))
-    return Run(
+    return TrainingRun(
         recipe=recipe,
         plan=plan,
         family=work.layout.root,

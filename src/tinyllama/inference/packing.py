@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from torch import nn
 from torch.nn import functional
 
-from tinyllama.model.packed import Packed, packable
+from tinyllama.model.packed import Packed
+from tinyllama.model.torch_internals import can_pack
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +28,7 @@ def pack(model: Llama) -> None:
     layer's own weights are given up as soon as they are packed, so this needs little memory. Where torch has no
     oneDNN, on a GPU, and for other types than fp32 and bf16, the model is left as it is.
     """
-    if not packable(model.embed_tokens.weight):
+    if not can_pack(model.embed_tokens.weight):
         return
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tinyllama.model.torch_internals import softmax_backward
+
 SHORT = 512
 """Positions up to which a processor trains faster when it holds the probabilities of all that may be looked at."""
 BLOCKS = 4
@@ -81,7 +83,7 @@ def _backward(
     for (start, end), weights in zip(_bounds(query.shape[2], len(probabilities)), probabilities, strict=True):
         rows, by_mixed = _rows(queries, start, end), _rows(by_outs, start, end)
         by_weights = torch.bmm(by_mixed, value[:, :end].transpose(1, 2))
-        by_scores = torch._softmax_backward_data(by_weights, weights, -1, weights.dtype)  # noqa: SLF001  # has no other name
+        by_scores = softmax_backward(by_weights, weights)
         by_query[:, :, start:end] = torch.bmm(by_scores, key[:, :end]).view_as(by_query[:, :, start:end])
         by_key[:, :end] += torch.bmm(by_scores.transpose(1, 2), rows)
         by_value[:, :end] += torch.bmm(weights.transpose(1, 2), by_mixed)

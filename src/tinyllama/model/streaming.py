@@ -33,13 +33,14 @@ def stream_parameters(model: nn.Module, read: Callable[[str], Tensor]) -> None:
 def _reader(prefix: str, names: list[str], read: Callable[[str], Tensor]) -> Callable[..., None]:
     def hook(part: nn.Module, _inputs: Any) -> None:  # noqa: ANN401  # any module's
         for name in names:
-            part._parameters[name] = nn.Parameter(read(f"{prefix}.{name}"), requires_grad=False)  # noqa: SLF001  # torch has no public way to swap a parameter in place
+            setattr(part, name, nn.Parameter(read(f"{prefix}.{name}"), requires_grad=False))
 
     return hook
 
 
 def _dropper(empty: dict[str, nn.Parameter]) -> Callable[..., None]:
-    def hook(part: nn.Module, _inputs: Any, _outputs: Any) -> None:  # noqa: ANN401
-        part._parameters.update(empty)  # noqa: SLF001
+    def hook(part: nn.Module, _inputs: Any, _outputs: Any) -> None:  # noqa: ANN401  # any module's
+        for name, parameter in empty.items():
+            setattr(part, name, parameter)
 
     return hook

@@ -23,14 +23,14 @@ _GRAMMAR = (
 class Filter:
     """An expression over a document's fields, e.g. `meta.set != "GitHub" and len(text) >= 200`.
 
-    The syntax is Python's without all that acts. A field that is not there is None.
+    The syntax is that of Python's expressions, without anything that has effects. A missing field is None.
     """
 
     def __init__(self, expression: str) -> None:
         """Read an expression.
 
         Raises:
-            ValueError: it is none, or has something else in it.
+            ValueError: it is no expression, or uses what is not allowed.
         """
         try:
             tree = ast.parse(expression.strip(), mode="eval")

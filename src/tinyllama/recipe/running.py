@@ -1,4 +1,4 @@
-"""Keys that change no weight: where it runs, what is saved, measured and logged."""
+"""Keys that change no weight: hardware, checkpoints, evaluation and logging."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tinyllama.recipe.section import PositiveCount, Section
 
 
 class Hardware(Section):
-    """How to run; nothing here changes which rows are seen."""
+    """How training runs; no key changes which rows are seen."""
 
     micro_batch: PositiveCount | Literal["auto"] = "auto"
     """Sequences per forward pass; `auto` takes about 8,192 tokens."""

@@ -13,7 +13,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
 class Section(BaseModel):
-    """Keys that are known, all of which the code reads."""
+    """A section of known keys; the code reads each of them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

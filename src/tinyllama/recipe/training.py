@@ -155,7 +155,7 @@ class Stage(Section):
 
 
 class Start(Section):
-    """A model that training goes on from, instead of random weights."""
+    """A model that training starts from, instead of random weights."""
 
     model: Annotated[str, RepresentedBy("the hash of its weights")]
     """A Hugging Face folder or hub id, a GGUF file, or a checkpoint (`…/checkpoints/step-<n>`)."""
@@ -171,8 +171,8 @@ class Spikes(Section):
     """What to do about loss spikes: steps that would harm the weights, found before their update.
 
     A step is a spike if its loss or gradient norm is not finite, or if its loss is more than `sigmas` standard
-    deviations above the mean loss of the last `window` updates of its stage. Steps left out keep their place in the
-    plan: their tokens count as seen, and the learning rate of later steps stays what it is.
+    deviations above the mean loss of the last `window` updates of its stage. Skipped steps keep their place in the
+    plan: their tokens count as seen, and the learning rate of later steps does not change.
     """
 
     policy: Literal["none", "skip", "rollback-and-skip"] = "none"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tinyllama.errors import EvaluationError, ModelError
+from tinyllama.errors import EvaluationError, ModelError, TrainingError
 from tinyllama.evaluation.record_files import read_records_by_tokens
 from tinyllama.layout import BASE, FamilyLayout
 from tinyllama.record_files import read_record
 from tinyllama.report.samples import SamplesFile
 from tinyllama.report.summary import FamilySummary, read_summary
+from tinyllama.train.metrics import read_metrics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tinyllama.evaluation.scores import TaskScores
     from tinyllama.recipe import Recipe
     from tinyllama.report.samples import Samples
+    from tinyllama.train.metrics import Record, SpikeRecord
 
 POINTS = 300
 """At least so many points a stage are kept of a longer series (at most twice as many)."""
@@ -74,8 +75,8 @@ class StageHistory:
             self.bins = coarsen(self.bins, POINTS)
             self.steps_per_bin *= 2
 
-    def leave_out(self, end: int, counts: dict[str, int]) -> None:
-        """Count the sequences of a step that has no loss, a spike, to the point before it."""
+    def skip(self, end: int, counts: dict[str, int]) -> None:
+        """Add the sequences of a skipped step, which has no loss, to the point before it."""
         if self.bins:
             last = self.bins[-1]
             self.bins[-1] = last.merged(Bin(last.end, end, 0, 0.0, last.lr, counts))
@@ -87,8 +88,8 @@ class History:
 
     stages: dict[str, StageHistory] = field(default_factory=dict)
     held_out: list[tuple[int, dict[str, float]]] = field(default_factory=list)
-    spikes: list[dict[str, Any]] = field(default_factory=list)
-    """Records of steps that were left out."""
+    spikes: list[SpikeRecord] = field(default_factory=list)
+    """Steps that were skipped."""
 
     @property
     def bins(self) -> list[Bin]:
@@ -191,29 +192,27 @@ def _read_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[
 
 
 def _read_history(run: Path, name: str, context: int, missing: dict[str, str]) -> History | None:
-    history, number = History(), 0
-    try:
-        with (run / name).open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):  # noqa: B007  # told of in an error
-                if line.endswith("\n"):  # a line that was cut short by a crash is none
-                    _take(json.loads(line), context, history)
-    except FileNotFoundError:
+    history = History()
+    if not (run / name).is_file():
         missing[name] = f"{name} is not there"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        missing[name] = f"{name}:{number} is not as training writes it ({error!r}); its curves end before it"
+        return None
+    try:
+        for record in read_metrics(run / name):
+            _add(record, context, history)
+    except (OSError, TrainingError) as error:
+        missing[name] = f"{str(error).removeprefix(f'{run}/')}; its curves end before it"
     return history if history.stages or history.held_out else None
 
 
-def _take(record: dict[str, Any], context: int, history: History) -> None:
-    if record["kind"] == "held_out":
-        losses = {name: float(loss) for name, loss in record["losses"].items() if math.isfinite(loss)}
-        history.held_out.append((int(record["tokens"]), losses))
-    elif record["kind"] == "spike":
+def _add(record: Record, context: int, history: History) -> None:
+    if record.kind == "held_out":
+        losses = {name: loss for name, loss in record.losses.items() if math.isfinite(loss)}
+        history.held_out.append((record.tokens, losses))
+    elif record.kind == "spike":
         history.spikes.append(record)
-        if (stage := history.stages.get(record["stage"])) is not None:
-            stage.leave_out(int(record["tokens"]), Counter(row.rpartition(":")[0] for row in record["rows"]))
-    elif record["kind"] == "step":
-        batch, counts = int(record["batch"]), dict(record["counts"])
-        stage = history.stages.setdefault(record["stage"], StageHistory(batch))
-        tokens = int(record["tokens"])
-        stage.add(Bin(tokens - batch * context, tokens, 1, float(record["loss"]), float(record["lr"]), counts))
+        if (stage := history.stages.get(record.stage)) is not None:
+            stage.skip(record.tokens, Counter(row.rpartition(":")[0] for row in record.rows))
+    else:
+        stage = history.stages.setdefault(record.stage, StageHistory(record.batch))
+        start = record.tokens - record.batch * context
+        stage.add(Bin(start, record.tokens, 1, record.loss, record.lr, record.counts))

@@ -65,16 +65,16 @@ def _bits_cell(row: Mapping[str, float], reference: Mapping[str, float], corpus:
 
 
 def spikes_table(run: RunData) -> Markup | None:
-    """Steps that were left out as spikes: what was found, and which rows were met; None if there is none."""
+    """Steps that were skipped as spikes: what was found, and which rows they had; None if there are none."""
     head = ("model", "step", "what was found", "policy", "rows")
     rows = [
         element(
             "tr",
             model_head(run, model),
-            element("td", f"{spike['step']:,}"),
+            element("td", f"{spike.step:,}"),
             element("td", spike_text(spike)),
-            element("td", spike["policy"]),
-            element("td", " ".join(spike["rows"])),
+            element("td", spike.policy),
+            element("td", " ".join(spike.rows)),
         )
         for model, history in run.histories.items()
         for spike in history.spikes

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from tinyllama.train.metrics import SpikeRecord
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -38,10 +38,10 @@ def duration(seconds: float) -> str:
     raise AssertionError(seconds)
 
 
-def spike_text(record: Mapping[str, Any]) -> str:
-    """A spike's record of metrics.jsonl in words: `loss 9.102 at step 7 is above 4.300: step 7 is left out`."""
-    first, last = record["left_out"]
+def spike_text(record: SpikeRecord) -> str:
+    """A spike in words: `loss 9.102 at step 7 is above 4.300: step 7 is skipped`."""
+    first, last = record.skipped
     steps = f"step {last} is" if first == last else f"steps {first} to {last} are"
-    if record["loss"] is None or record["grad_norm"] is None:
-        return f"not finite at step {last}: {steps} left out"
-    return f"loss {record['loss']:.3f} at step {last} is above {record['threshold']:.3f}: {steps} left out"
+    if record.loss is None or record.grad_norm is None or record.threshold is None:
+        return f"not finite at step {last}: {steps} skipped"
+    return f"loss {record.loss:.3f} at step {last} is above {record.threshold:.3f}: {steps} skipped"

@@ -27,13 +27,13 @@ class StepBatch(NamedTuple):
 
     step: int
     rows: StepRows
-    """Of all ranks."""
+    """The rows of all ranks."""
     inputs: Tensor
-    """Ids [B, T]: this rank's."""
+    """Token ids [B, T] of this rank."""
     targets: Tensor
-    """Ids [B, T], IGNORED where nothing is predicted."""
+    """Token ids [B, T], IGNORED where nothing is predicted."""
     predicted: int
-    """Targets that are predicted, in the batch of all ranks."""
+    """Number of predicted targets in the batch of all ranks."""
 
     def named_rows(self, plan: Plan) -> list[str]:
         """Each row of all ranks as `corpus:row`."""
@@ -47,7 +47,7 @@ _ALONE = Ranks()
 def read_step(plan: Plan, sampler: Sampler, rows: Mapping[str, Rows], step: int, ranks: Ranks = _ALONE) -> StepBatch:
     """Read this rank's rows of one step.
 
-    All ranks get equally many: where the batch cannot be divided so, a rank's part ends in a row without targets.
+    All ranks get the same number: where it does not divide the batch, a rank's part ends in a row without targets.
     """
     chosen = sampler.step(step)
     places = [(rows[plan.corpora[c]], r) for c, r in zip(chosen.corpus.tolist(), chosen.row.tolist(), strict=True)]

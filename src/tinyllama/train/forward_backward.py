@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tinyllama.model import HeadLoss, document_mask, shifted_exponentials
+from tinyllama.model.torch_internals import compiler_errors
 from tinyllama.train.parallel import reduce_over_replicas
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Gradients:
 
 
 def compile_blocks(model: Llama) -> None:
-    """Compile each block by itself, before ranks share the model; falls back to eager, saying why.
+    """Compile each block by itself, before the model is sharded; falls back to eager with a warning.
 
     All blocks are one program, compiled once, between whose runs FSDP gathers the next block's weights.
     """
@@ -73,14 +74,14 @@ def _in_training(compiled: Callable[..., Tensor], eager: Callable[..., Tensor]) 
 
 
 def _compiled_or_eager(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`torch.compile`, or the function itself from the first failure of the compiler on."""
+    """The compiled function; after the first failure of the compiler, the function itself."""
     chosen = torch.compile(function, dynamic=False)
 
     def call(*arguments: Any) -> Any:  # noqa: ANN401  # as the function
         nonlocal chosen
         try:
             return chosen(*arguments)
-        except (torch._dynamo.exc.TorchDynamoException, RuntimeError, OSError) as error:  # noqa: SLF001  # no public name
+        except compiler_errors() as error:
             if chosen is function:
                 raise
             _warn(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
@@ -92,5 +93,5 @@ def _compiled_or_eager(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @cache
 def _warn(reason: str) -> None:
-    """Once for all blocks."""
-    _log.warning("torch.compile does not work here, going on without it: %s", reason)
+    """Warn once for all blocks."""
+    _log.warning("torch.compile does not work here, training continues without it: %s", reason)

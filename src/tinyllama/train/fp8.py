@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _CAPABLE = 8, 9
-"""Compute capability from which cards have such products."""
+"""Compute capability from which GPUs multiply in fp8."""
 _DIVISOR = 16
-"""Of both sizes of a matrix that the products take."""
+"""Both sizes of a matrix must be a multiple of it."""
 
 
 def use_fp8(model: Llama, device: torch.device) -> None:
     """Let the blocks' linear layers multiply in fp8, each tensor with a scale of its own; weights keep their type.
 
-    Layers with a size that 16 does not divide stay as they are, and so do embeddings, norms, attention and the head.
-    Where the device has no such products they are emulated, which rounds as they do but is slower than bf16.
+    Layers with a size that is no multiple of 16 are not changed, nor are embeddings, norms, attention and the head.
+    Where the device cannot multiply in fp8, that is emulated: it rounds alike but is slower than bf16.
 
     Raises:
         TrainingError: torchao is not installed.
@@ -37,7 +37,7 @@ def use_fp8(model: Llama, device: torch.device) -> None:
         raise TrainingError(f"precision: fp8 needs an extra: {install_hint('fp8')}") from None
     emulated = device.type != "cuda" or torch.cuda.get_device_capability(device) < _CAPABLE
     if emulated:
-        _log.warning("precision fp8: this device has no such products, they are emulated; bf16 is faster here")
+        _log.warning("precision fp8: this device does not multiply in fp8, which is emulated; bf16 is faster here")
     convert_to_float8_training(
         model.layers, config=Float8LinearConfig(emulate=emulated), module_filter_fn=lambda module, _: _fits(module)
     )

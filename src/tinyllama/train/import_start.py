@@ -1,4 +1,4 @@
-"""A model from elsewhere as the checkpoint that a family's plan starts from: `base/checkpoints/step-0`."""
+"""Imports a model as the checkpoint that a family's plan starts from: `base/checkpoints/step-0`."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def import_start(recipe: Recipe, source: OpenModel, family: Path, tokenizer_sha2
         RecipeError: the recipe has no `start`.
         ModelError: tensors are missing, unexpected, of another shape than the recipe's model, or not finite; or
             the recipe keeps moments and the source has none.
-        CheckpointError: something was trained from an earlier start, or the checkpoint cannot be written.
-        StorageError: or cannot be brought to its URL.
+        CheckpointError: training has begun from an earlier start, or the checkpoint cannot be written.
+        StorageError: or cannot be copied to its URL.
     """
     start = stated_start(recipe)
     store = checkpoint_store(recipe, family, BASE)
     if any(store.steps()):
         raise CheckpointError(
-            f"{store.name(0)}: training has begun from an earlier start; import into another folder (--run)"
+            f"{store.name(0)}: training has begun from an earlier start; import into another folder with --run"
         )
     _refuse_other_shape(recipe, source)
     check_weights(source.weights, recipe.model, source.origin, "the recipe's model")
@@ -95,7 +95,7 @@ def stated_start(recipe: Recipe) -> Start:
     """
     if recipe.start is None:
         raise RecipeError(
-            f"{recipe.name}: the recipe has no `start` section, which says how training goes on; add e.g. "
+            f"{recipe.name}: the recipe has no `start` section, which says how training continues; add e.g. "
             "start: {model: PATH, tokens: 3T, moments: fresh, rewarm: 2B}"
         )
     return recipe.start
@@ -108,7 +108,7 @@ def imported_sha256(recipe: Recipe, family: Path) -> str | None:
 
 
 def _refuse_other_shape(recipe: Recipe, source: OpenModel) -> None:
-    """A context may be extended or shortened; anything else would be another model."""
+    """Refuse another shape; the context alone may differ, since it can be extended or shortened."""
     asked, found = recipe.model.model_dump(), source.shape.model_dump()
     differing = [key for key in asked if key != "context" and asked[key] != found[key]]
     if differing:
@@ -119,7 +119,7 @@ def _refuse_other_shape(recipe: Recipe, source: OpenModel) -> None:
 def _finite(source: OpenModel, name: str) -> Tensor:
     tensor = source.weights[name].float().contiguous()
     if not torch.isfinite(tensor).all():
-        raise ModelError(f"{source.origin}: {name} holds values that are not finite; get the file anew")
+        raise ModelError(f"{source.origin}: {name} holds values that are not finite; download the file again")
     return tensor
 
 
@@ -127,8 +127,8 @@ def _moments(source: OpenModel, recipe: Recipe) -> dict[str, Tensor]:
     checkpoint = source.checkpoint
     if checkpoint is None or not checkpoint.state.has_moments:
         raise ModelError(
-            f"{source.origin}: holds no optimizer moments, but the recipe says start.moments: kept; say fresh, or "
-            "give a checkpoint of a run"
+            f"{source.origin}: holds no optimizer moments, but the recipe says start.moments: kept; set it to "
+            "fresh, or start from a checkpoint of a family"
         )
     shapes = parameter_shapes(recipe.model)
     moments = {
@@ -139,7 +139,7 @@ def _moments(source: OpenModel, recipe: Recipe) -> dict[str, Tensor]:
     if missing := moments.keys() - stored_sizes(checkpoint).keys():
         raise ModelError(
             f"{source.origin}: holds no {min(missing)}, because another kind of optimizer trained it; set "
-            "optimizer.kind to that, or start.moments: fresh"
+            "optimizer.kind to that kind, or start.moments: fresh"
         )
     load_tensors(checkpoint, moments)
     return moments

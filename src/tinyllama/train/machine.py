@@ -1,4 +1,4 @@
-"""The machine: threads, memory that is reused, locks, disk space, and the measured peak of matrix products."""
+"""The machine: threads, memory reuse, locks, disk space, and the measured peak FLOP/s of matrix products."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def measure_peak(precision: str, device: torch.device) -> float:
-    """FLOP/s of a large matrix product in this precision on this device: the best of a few."""
+def measure_peak_flops(precision: str, device: torch.device) -> float:
+    """FLOP/s of a large matrix product in this precision on this device: the best of eight."""
     size = 1024 if device.type == "cpu" else 8192
     left, right = (torch.randn(size, size, device=device).to(DTYPES[precision]) for _ in range(2))
     out = torch.empty_like(left)
@@ -57,7 +57,7 @@ def measure_peak(precision: str, device: torch.device) -> float:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock; it ends with the process, however that ends.
+    """Hold a folder's lock; the lock ends with the process, however that ends.
 
     Raises:
         TrainingError: another process holds it.

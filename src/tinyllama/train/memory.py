@@ -1,8 +1,8 @@
 """The memory of one rank of a cluster, measured on a machine that has none of its GPUs.
 
 One step of the recipe's model is run as one of many ranks would run it, on tensors that have shapes and no data
-(FakeTensor) and collectives that send nothing (PyTorch's `fake` process group). The engine's own sharding and
-optimizer are used, so that what is counted is what training would hold.
+(FakeTensor) and collectives that send nothing (PyTorch's `fake` process group). Sharding and optimizer are those of
+training, so that the count is what training would hold.
 """
 
 from __future__ import annotations
@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, distributed
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor
 from torch.distributed.tensor import DTensor
-from torch.testing._internal.distributed.fake_pg import FakeStore
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from tinyllama.model import HeadLoss, Llama, shifted_exponentials
+from tinyllama.model.torch_internals import TorchDispatchMode, fake_process_group, shapes_only, tree_leaves
 from tinyllama.train.optimizer import build_optimizer
 from tinyllama.train.parallel import checkpoint_activations, reduce_over_replicas, shard
 from tinyllama.train.precision import MasterWeights
@@ -47,13 +44,13 @@ class RankMemory:
     moments: int
     """The optimizer's, fp32, this rank's part."""
     checkpoint: int
-    """The copy of weights and moments that is written while training goes on."""
+    """The copy of weights and moments that is written in the background."""
     activations: int
-    """All else: activations, gathered weights and what collectives need."""
+    """The rest: activations, gathered weights and buffers of collectives."""
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of all parts."""
         return self.weights + self.gradients + self.moments + self.checkpoint + self.activations
 
 
@@ -68,21 +65,18 @@ def measure_memory(recipe: Recipe, ranks: int, per_node: int) -> RankMemory:
     Raises:
         RecipeError: `hardware.shard` does not divide the ranks.
     """
-    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
-    try:
+    with fake_process_group(ranks):
         return _measure(recipe, Ranks(0, ranks, per_node))
-    finally:
-        distributed.destroy_process_group()
 
 
 def _measure(recipe: Recipe, ranks: Ranks) -> RankMemory:
-    shapes_only = FakeTensorMode(allow_non_fake_inputs=True)
-    with shapes_only:
+    without_data = shapes_only()
+    with without_data:
         model = Llama(recipe.model)
     if recipe.hardware.activation_checkpointing:
         checkpoint_activations(model)
     shard(model, recipe, ranks)  # outside: the mesh is real
-    with shapes_only:
+    with without_data:
         masters = MasterWeights(model, "fp32").masters
         optimizer = build_optimizer(recipe.optimizer, masters)
         loss = HeadLoss(shifted_exponentials)

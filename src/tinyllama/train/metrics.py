@@ -1,26 +1,107 @@
-"""Metrics of a run: metrics.jsonl (the record), TensorBoard and Weights & Biases (views of it).
+"""Metrics of a training run: metrics.jsonl (the record), TensorBoard and Weights & Biases (views of it).
 
-A line is {"kind": "step", …}, {"kind": "held_out", …}, or {"kind": "spike", …} for a step that was left out and, where
-`left_out` reaches further back, undid those before it. All fields but `seconds`, `checkpoint_seconds`
-(that training stood still for a checkpoint before the step), `tokens_per_second` and `utilisation` are deterministic.
+The first line of metrics.jsonl is a header with the format's number; each other line is one record. All fields but
+`seconds`, `checkpoint_seconds`, `tokens_per_second` and `mfu` are deterministic.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias
 
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from tinyllama.checkpoint.records import first_problem
 from tinyllama.errors import TrainingError
 from tinyllama.installation import install_hint
+from tinyllama.train.legacy import MFU, SKIPPED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tinyllama.recipe import Recipe
 
-Record = dict[str, Any]
+FORMAT = 2
+"""Of metrics.jsonl; a file without a header is of format 1."""
 _BLOCK = 1 << 16
+_STRICT = ConfigDict(strict=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """A step whose update was made."""
+
+    __pydantic_config__ = _STRICT
+
+    kind: Literal["step"] = "step"
+    step: int
+    """Counted from 1."""
+    stage: str
+    tokens: int
+    """Seen after the step."""
+    loss: float
+    """Mean over the batch's predicted targets, in nats."""
+    lr: float
+    grad_norm: float
+    """Global, before clipping."""
+    batch: int
+    """Sequences."""
+    counts: dict[str, int]
+    """Sequences of each corpus."""
+    seconds: float
+    """Of the step."""
+    checkpoint_seconds: float
+    """For which training stood still for a checkpoint before the step."""
+    tokens_per_second: float
+    mfu: Annotated[float, Field(validation_alias=MFU)]
+    """Model FLOPs utilization: FLOP/s of the step over the measured peak of all ranks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutRecord:
+    """A measurement on held-out rows."""
+
+    __pydantic_config__ = _STRICT
+
+    kind: Literal["held_out"] = "held_out"
+    step: int
+    """After which it was made."""
+    tokens: int
+    """Seen by then."""
+    losses: dict[str, float]
+    """Corpus → mean loss, in nats a token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpikeRecord:
+    """A step that was skipped as a loss spike."""
+
+    __pydantic_config__ = _STRICT
+
+    kind: Literal["spike"] = "spike"
+    step: int
+    stage: str
+    tokens: int
+    """Seen after the step, its own among them."""
+    loss: float | None
+    """None if it was not finite."""
+    grad_norm: float | None
+    """None if it was not finite."""
+    threshold: float | None
+    """The highest loss that was no spike; None while the window was not full."""
+    policy: str
+    """Of `spikes.policy`."""
+    skipped: Annotated[tuple[int, int], Field(validation_alias=SKIPPED)]
+    """First and last of the steps that are skipped: with a rollback, those since the last planned checkpoint."""
+    rows: list[str]
+    """`corpus:row` of each sequence of the step."""
+
+
+Record: TypeAlias = StepRecord | HeldOutRecord | SpikeRecord
+_ADAPTER: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 
 class Logger(Protocol):
@@ -37,21 +118,24 @@ class Logger(Protocol):
 
 
 class JsonlLogger:
-    """Appends records to metrics.jsonl; starting again at a step drops what came after it."""
+    """Appends records to metrics.jsonl; resuming at a step drops the records after it."""
 
     def __init__(self, path: Path, step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         _cut_after(path, step)
         self._file = path.open("a", encoding="utf-8")
+        if not path.stat().st_size:
+            self._file.write(json.dumps({"kind": "header", "format": FORMAT}) + "\n")
 
     def log(self, record: Record) -> None:
         """Append one line."""
-        self._file.write(json.dumps(record) + "\n")
+        self._file.write(json.dumps(_values(record)) + "\n")
         self._file.flush()
 
     def flush(self) -> None:
         """Bring the lines to the disk."""
+        self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -70,7 +154,7 @@ class TensorBoardLogger:
     def log(self, record: Record) -> None:
         """Write the record's numbers."""
         for name, value in _scalars(record).items():
-            self._writer.add_scalar(name, value, record["tokens"])
+            self._writer.add_scalar(name, value, record.tokens)
 
     def flush(self) -> None:
         """Write out what is buffered."""
@@ -94,7 +178,7 @@ class WandbLogger:
 
     def log(self, record: Record) -> None:
         """Send the record's numbers."""
-        self._run.log(_scalars(record) | {"tokens": record["tokens"]})
+        self._run.log(_scalars(record) | {"tokens": record.tokens})
 
     def flush(self) -> None:
         """Nothing to do: wandb sends in the background."""
@@ -102,6 +186,41 @@ class WandbLogger:
     def close(self) -> None:
         """Finish the run."""
         self._run.finish()
+
+
+def read_metrics(path: Path) -> Iterator[Record]:
+    """Records of a metrics file, line by line; none if there is no file, and none for a line cut short by a crash.
+
+    Raises:
+        TrainingError: a line is no record, or a later version wrote the file; names file, line and key.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.endswith(b"\n") and not _is_header(line, path):
+                yield _parse(line, f"{path}:{number}")
+
+
+def _is_header(line: bytes, path: Path) -> bool:
+    """Whether a line is a header, of a format that we read."""
+    if not line.startswith(b'{"kind": "header"'):
+        return False
+    number = json.loads(line).get("format")
+    if not isinstance(number, int) or number > FORMAT:
+        raise TrainingError(
+            f"{path}: format: {number} was written by a later version of tinyllama (this one reads up to {FORMAT}); "
+            "upgrade tinyllama"
+        )
+    return True
+
+
+def _parse(line: bytes, where: str) -> Record:
+    try:
+        return _ADAPTER.validate_json(line)
+    except ValidationError as error:
+        problem = first_problem(error, inside=1)  # inside the kind
+        raise TrainingError(f"{where}: {problem}; the line is no record of training") from error
 
 
 def _cut_after(path: Path, step: int) -> None:
@@ -116,24 +235,22 @@ def _cut_after(path: Path, step: int) -> None:
             end = lines.rfind(b"\n") + 1
             while end:
                 begin = lines.rfind(b"\n", 0, end - 1) + 1
-                if (begin or not start) and json.loads(lines[begin:end])["step"] <= step:
+                if (begin or not start) and json.loads(lines[begin:end]).get("step", 0) <= step:  # a header has none
                     file.truncate(start + end)
                     return
                 end = begin
         file.truncate(0)
 
 
-def read_metrics(path: Path) -> list[Record]:
-    """All complete lines of a metrics file; a line cut short by a crash is left out."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+def _values(record: Record) -> dict[str, object]:
+    """A record's fields by name."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def _scalars(record: Record) -> dict[str, float]:
-    if record["kind"] == "held_out":
-        return {f"held_out/{name}": value for name, value in record["losses"].items()}
-    numbers = {k: v for k, v in record.items() if isinstance(v, int | float) and k not in {"step", "tokens"}}
-    group = "train" if record["kind"] == "step" else record["kind"]
-    return {f"{group}/{name}": value for name, value in numbers.items()}
+    """Numbers to draw, by the names of their curves."""
+    if record.kind == "held_out":
+        return {f"held_out/{name}": value for name, value in record.losses.items()}
+    group = "train" if record.kind == "step" else record.kind
+    numbers = {name: value for name, value in _values(record).items() if isinstance(value, int | float)}
+    return {f"{group}/{name}": value for name, value in numbers.items() if name not in {"step", "tokens"}}

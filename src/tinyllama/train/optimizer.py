@@ -1,4 +1,4 @@
-"""Optimizers whose state is there from the start and whose learning rate is always given from outside."""
+"""Optimizers with their state allocated from the start; the learning rate is given at every step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315
 """Coefficients of x, x³ and x⁵ that lift small singular values fastest (Jordan 2024)."""
 _BATCH = 1 << 24
-"""Numbers of matrices that are orthogonalized at a time, which bounds the memory."""
+"""Most elements of matrices that are orthogonalized together, which bounds the memory."""
 
 
 def build_optimizer(settings: Optimizer, masters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
@@ -56,7 +56,7 @@ class _Muon(torch.optim.Optimizer):
         named = {name: weight for name, weight in masters.items() if settings.state_names(name) == MUON_STATE}
         super().__init__(named.values(), {"lr": 0.0, "weight_decay": settings.weight_decay})
         self._rest = _adamw(settings, [weight for name, weight in masters.items() if name not in named])
-        self._alike = _alike(named.values())
+        self._groups = _by_size(named.values())
         for weight in named.values():
             self.state[weight] = {name: torch.zeros_like(weight) for name in MUON_STATE}
         self.state.update(self._rest.state)
@@ -72,12 +72,12 @@ class _Muon(torch.optim.Optimizer):
         rate, decay = (self.param_groups[0][key] for key in ("lr", "weight_decay"))
         self._rest.param_groups[0]["lr"] = rate
         self._rest.step()
-        for weights in self._alike:
-            updates = orthogonal(torch.stack([_lying(whole(self._direction(weight))) for weight in weights]))
+        for weights in self._groups:
+            updates = orthogonal(torch.stack([_wide(whole(self._direction(weight))) for weight in weights]))
             for weight, update in zip(weights, updates, strict=True):
-                standing = update.T if weight.shape[0] > weight.shape[1] else update
+                shaped = update.T if weight.shape[0] > weight.shape[1] else update
                 weight.mul_(1 - rate * decay)
-                weight.add_(_part(standing.to(weight.dtype), weight), alpha=-rate * 0.2 * max(weight.shape) ** 0.5)
+                weight.add_(_part(shaped.to(weight.dtype), weight), alpha=-rate * 0.2 * max(weight.shape) ** 0.5)
         return loss
 
     def _direction(self, weight: nn.Parameter) -> Tensor:
@@ -105,8 +105,8 @@ def orthogonal(matrices: Tensor) -> Tensor:
     return x
 
 
-def _alike(weights: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
-    """Weights that have one size, lying, in lists of which each makes one batch of products."""
+def _by_size(weights: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Weights of one size (with rows and columns swapped where needed), in lists that are orthogonalized together."""
     by_size: dict[tuple[int, ...], list[nn.Parameter]] = {}
     for weight in weights:
         by_size.setdefault(tuple(sorted(weight.shape)), []).append(weight)
@@ -118,7 +118,7 @@ def _alike(weights: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
     ]
 
 
-def _lying(matrix: Tensor) -> Tensor:
+def _wide(matrix: Tensor) -> Tensor:
     """At most as many rows as columns, which makes the products of the iteration smallest."""
     return matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
 
@@ -137,13 +137,13 @@ def clip(weights: Iterable[nn.Parameter], most: float) -> float:
     weights = list(weights)
     norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
     found = float(whole(norm))
-    if found > most:  # multiplying by 1 would take as long
+    if found > most:  # multiplying by 1 takes as long
         torch.nn.utils.clip_grads_with_norm_(weights, most, norm)
     return found
 
 
 def set_step(optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Tell every moment that corrects its bias how many steps it has seen."""
+    """Set the number of updates that the moments have seen, for bias correction."""
     for state in optimizer.state.values():
         if "step" in state:
             state["step"].fill_(float(step))

@@ -7,6 +7,7 @@ products; gradients are summed over ranks in fp32, and every rank updates its ow
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 def checkpoint_activations(model: Llama) -> None:
     """Keep only the input of each block for the backward pass, which computes the rest again."""
     for block in model.layers:
-        block.forward = _recomputed(block)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def shard(model: Llama, recipe: Recipe, ranks: Ranks) -> None:
@@ -55,14 +56,3 @@ def reduce_over_replicas(model: nn.Module, *, last: bool) -> None:
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor of which ranks may hold parts."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-class _recomputed:  # noqa: N801  # reads as an adjective where it is used
-    """A block's forward that is run again in the backward pass."""
-
-    def __init__(self, block: nn.Module) -> None:
-        self._forward = block.forward
-
-    def __call__(self, *arguments: Tensor) -> Tensor:
-        out: Tensor = checkpoint(self._forward, *arguments, use_reentrant=False)
-        return out

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tinyllama.model import Llama
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
-"""Of the weights that products take; fp8 ones round them further, each as it needs."""
+"""Type of the working weights; fp8 products round them further, each with its own scale."""
 
 
 class MasterWeights:

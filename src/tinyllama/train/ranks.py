@@ -1,6 +1,6 @@
-"""The processes that train together: who they are, what they agree on, and which of them is lost.
+"""The processes that train together: their ranks, what they agree on, and which of them is lost.
 
-One process is the special case in which nothing is sent: every method then returns what it was given.
+A single process sends nothing: every method then returns what it was given.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from tinyllama.errors import RankLostError, TinyLlamaError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from torch._C._distributed_c10d import ProcessGroup, Store
+    from torch.distributed import ProcessGroup
+    from torch.distributed.distributed_c10d import Store
 
 _Result = TypeVar("_Result")
 _ROLL_CALL = 5.0
-"""Seconds that survivors give each other to answer; torchrun kills them 30 s after it saw the first die."""
+"""Seconds that survivors wait for each other's answer; torchrun kills them 30 s after it saw the first die."""
 _JOINING = timedelta(minutes=10)
 _ASKING = 0.1
-"""Seconds between looks for an answer."""
+"""Seconds between two polls for an answer."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Ranks:
     timeout: timedelta | None = None
     """How long a collective waits for a rank; None for one process."""
     group: ProcessGroup | None = None
-    """Whose collectives are used; None for those that all share."""
+    """The group whose collectives are used; None for the default group."""
 
     @property
     def first(self) -> bool:
@@ -55,19 +56,19 @@ class Ranks:
 
     @property
     def device(self) -> torch.device:
-        """This rank's GPU, or the processor."""
+        """This rank's GPU, or the CPU."""
         if not torch.cuda.is_available():
             return torch.device("cpu")
         return torch.device("cuda", self.rank % self.per_node)
 
     def with_own_group(self) -> Ranks:
-        """The same ranks with collectives of their own, between processors, to be used in another thread."""
+        """The same ranks with collectives of their own, between CPUs, for use in another thread."""
         if self.count == 1:
             return self
         return replace(self, group=distributed.new_group(backend="gloo", timeout=self.timeout))
 
     def mesh(self, size: int) -> DeviceMesh:
-        """Replicas x shards of `size` ranks; torch's own helper would let collectives wait half an hour."""
+        """Replicas x shards of `size` ranks; with torch's own helper collectives would wait half an hour."""
         ids = torch.arange(self.count).view(-1, size)
         groups = [
             distributed.new_subgroups_by_enumeration(members, timeout=self.timeout)[0]  # type: ignore[no-untyped-call]
@@ -76,11 +77,11 @@ class Ranks:
         return DeviceMesh.from_group(groups, self.device.type, ids, mesh_dim_names=("replicate", "shard"))
 
     def sum(self, value: float) -> float:
-        """Sum over ranks, in fp64."""
+        """Sum of a value over ranks, in fp64."""
         return self._reduced(value, torch.float64, distributed.ReduceOp.SUM)
 
     def largest(self, value: int) -> int:
-        """Largest over ranks."""
+        """Largest value of all ranks."""
         return int(self._reduced(value, torch.int64, distributed.ReduceOp.MAX))
 
     def gather(self, value: Any) -> list[Any]:  # noqa: ANN401  # whatever can be pickled
@@ -94,7 +95,7 @@ class Ranks:
         """What `function` returns on rank 0, which alone calls it; its error ends every rank.
 
         Raises:
-            Exception: what `function` raises; on the other ranks SystemExit, since one of them has told it.
+            Exception: what `function` raises; on the other ranks SystemExit, since rank 0 reports it.
         """
         if self.count == 1:
             return function()
@@ -112,7 +113,7 @@ class Ranks:
         return result
 
     def raise_on_rank0(self, error: TinyLlamaError) -> NoReturn:
-        """End all ranks with an error that each of them has found: rank 0 raises it, the others exit in silence.
+        """End all ranks with an error that each of them has found: rank 0 raises it, the others exit silently.
 
         Raises:
             TinyLlamaError: on rank 0, the error.
@@ -136,7 +137,7 @@ class Ranks:
             who = f"lost {missing}" if missing else "a collective failed, though every rank still answers,"
             raise RankLostError(
                 f"rank {self.rank} of {self.count}: {who} during {name} ({_first_line(error)}); "
-                "the last checkpoint is good, the same command goes on from it"
+                "the last checkpoint is good, the same command resumes from it"
             ) from error
 
     def _reduced(self, value: float, dtype: torch.dtype, operation: distributed.ReduceOp.RedOpType) -> float:
@@ -155,7 +156,7 @@ class Ranks:
             return "the process that holds the store (rank 0, or torchrun on the first node)"
         for rank in range(self.count):
             try:
-                # Whoever met the failure first waits for the others; after that a look is enough.
+                # The rank that failed first waits for the others; after one is missing, a short look is enough.
                 store.wait([f"here/{rank}"], timedelta(seconds=_ROLL_CALL if not missing else 0.1))
             except RuntimeError:
                 missing.append(rank)
@@ -164,9 +165,9 @@ class Ranks:
 
 @contextmanager
 def join_ranks(timeout: int) -> Iterator[Ranks]:
-    """Join the processes that torchrun started (WORLD_SIZE and its companions), or be one alone.
+    """Join the processes that torchrun started (WORLD_SIZE and related variables), or train alone.
 
-    Collectives between tensors of processors run on gloo, of GPUs on nccl; the former are needed for agreements and
+    Collectives between tensors on CPUs run on gloo, on GPUs on nccl; the former are needed for agreements and
     checkpoints even where weights are on GPUs.
 
     Args:
@@ -205,11 +206,11 @@ def _join(count: int, timeout: timedelta) -> Ranks:
 
 
 def _fresh_part(shared: Store, rank: int, count: int) -> Store:
-    """A part of the store of which only ranks that are alive know.
+    """A part of the store that only living ranks know.
 
-    torchrun may keep its store over a restart, and addresses of the ranks before must not be found in it. Those ranks
-    are gone, but what they wrote is not, and torchrun's count of restarts differs between nodes. So rank 0 forgets who
-    asked, and answers each rank that asks from then on; they ask until it does.
+    torchrun may keep its store over a restart, and the new ranks must not find the addresses of the old ones in it:
+    these are dead, but their entries remain, and torchrun's count of restarts differs between nodes. So rank 0 deletes
+    all requests, then answers each rank that asks; the others ask until it does.
     """
     token = uuid4().hex
     if rank == 0:

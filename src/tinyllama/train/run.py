@@ -1,4 +1,4 @@
-"""A run: one span of a plan to train, and where it goes on from."""
+"""The training of one model: what it needs, and the checkpoint it resumes from."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Run:
-    """One span of a plan to train: the shared base, or one variant from the fork on."""
+class TrainingRun:
+    """The training of one model: the shared base, or one variant from the fork on."""
 
     recipe: Recipe
     plan: Plan
@@ -59,17 +59,17 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where the run's metrics are, and its checkpoints or copies of them."""
+        """Folder of the model's metrics, and of its checkpoints or copies of them."""
         return self.layout.model(self.name)
 
     @property
     def first_step(self) -> int:
-        """Where the run begins: 0, or the fork."""
+        """The step that training begins at: 0, or the fork."""
         return self.plan.fork_step if self.plan.variant else 0
 
     @property
     def store(self) -> CheckpointStore:
-        """Where the run's checkpoints are kept."""
+        """Store of the model's checkpoints."""
         return checkpoint_store(self.recipe, self.family, self.name)
 
     def checkpoint(self, step: int) -> Checkpoint:
@@ -88,10 +88,10 @@ class Run:
 
 
 def keep_recipe(family: Path, recipe: Recipe, store: CheckpointStore) -> None:
-    """Leave a recipe in its family's folder and beside its checkpoints, once they are known to be of it.
+    """Write a recipe to its family's folder and beside its checkpoints, once these are known to belong to it.
 
     Raises:
-        StorageError: checkpoints cannot be written to their place.
+        StorageError: checkpoints cannot be written to their URL.
     """
     path, text = FamilyLayout(family).recipe, dump_recipe(recipe)
     store.begin(text)
@@ -99,8 +99,8 @@ def keep_recipe(family: Path, recipe: Recipe, store: CheckpointStore) -> None:
         write_atomic(path, text)
 
 
-def find_start(run: Run) -> Checkpoint | None:
-    """The checkpoint a run goes on from: its newest good one, else the fork of the base, else None.
+def find_start(run: TrainingRun) -> Checkpoint | None:
+    """The checkpoint that training resumes from: the newest good one, else the fork of the base, else None.
 
     Raises:
         CheckpointError: it belongs to another recipe, the base of a variant is not finished, or the model that
@@ -112,16 +112,18 @@ def find_start(run: Run) -> Checkpoint | None:
             if found.step > run.plan.steps:
                 raise CheckpointError(f"{found.folder} is past the end of the plan ({run.plan.steps} steps)")
             return found
-        _log.warning("%s; taking the one before it", found)
+        _log.warning("%s; restoring the one before it", found)
     if run.plan.variant is None:
         if run.recipe.start is not None:
-            raise CheckpointError(f"{run.folder}: the model to start from is not here; run `tinyllama import` first")
+            raise CheckpointError(
+                f"{run.folder}: the model to start from is not imported yet; run `tinyllama import` first"
+            )
         return None
     return _fork(run)
 
 
-def _fork(run: Run) -> Checkpoint:
-    """The base's checkpoint that a variant leaves it at."""
+def _fork(run: TrainingRun) -> Checkpoint:
+    """The base's checkpoint at which a variant forks."""
     base = checkpoint_store(run.recipe, run.family, BASE)
     name = base.name(run.first_step)
     if run.first_step not in base.steps():
@@ -131,6 +133,6 @@ def _fork(run: Run) -> Checkpoint:
     return checkpoint
 
 
-def is_finished(run: Run) -> bool:
-    """Whether the run's last checkpoint is there (its recipe is compared when it is opened)."""
+def is_finished(run: TrainingRun) -> bool:
+    """Whether the last checkpoint exists (its recipe is compared when it is opened)."""
     return run.plan.steps in run.store.steps()

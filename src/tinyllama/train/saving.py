@@ -1,4 +1,4 @@
-"""Checkpoints written while training goes on."""
+"""Checkpoints that are written in the background."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class CheckpointWriter:
-    """Writes a run's checkpoints in a thread, one at a time.
+    """Writes checkpoints in a thread, one at a time.
 
-    Training waits only while the tensors are copied, and for the checkpoint before if that is not there yet. The
+    Training waits only while the tensors are copied, and for the previous checkpoint if that is not complete yet. The
     thread has collectives of its own, so that its messages never mix with those of training.
     """
 
@@ -26,10 +26,10 @@ class CheckpointWriter:
         """Bind a store; every rank must do so at the same time.
 
         Args:
-            store: of the run's checkpoints.
-            keep: how many passing ones stay.
+            store: where the checkpoints are kept.
+            keep: how many of the others stay.
             kept: steps whose checkpoints always stay.
-            ranks: that write together.
+            ranks: the processes that write together.
         """
         self._store, self._keep, self._kept, self._ranks = store, keep, kept, ranks.with_own_group()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -39,8 +39,8 @@ class CheckpointWriter:
         """Copy the tensors and begin to write them with the state; a step that is still `needed` stays too.
 
         Raises:
-            CheckpointError: the checkpoint before could not be written.
-            StorageError: or could not be brought to its URL.
+            CheckpointError: the previous checkpoint could not be written.
+            StorageError: or could not be copied to its URL.
         """
         self.wait()
         copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
@@ -51,21 +51,21 @@ class CheckpointWriter:
 
         Raises:
             CheckpointError: it could not be written.
-            StorageError: or could not be brought to its URL.
+            StorageError: or could not be copied to its URL.
         """
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
     def close(self) -> None:
-        """Let the thread end what it does."""
+        """Wait for the thread to finish."""
         self._pool.shutdown(wait=True)
 
     def _write(self, tensors: dict[str, Tensor], state: CheckpointState, needed: int | None) -> None:
         kept = self._kept if needed in {None, state.step} else self._kept | {needed}
         save_checkpoint(self._store.folder, tensors, state, self._ranks)
-        self._ranks.run_on_rank0(lambda: self._publish(state.step, kept))
+        self._ranks.run_on_rank0(lambda: self._upload(state.step, kept))
 
-    def _publish(self, step: int, kept: set[int]) -> None:
+    def _upload(self, step: int, kept: set[int]) -> None:
         self._store.upload(step)
         self._store.prune(self._keep, kept)

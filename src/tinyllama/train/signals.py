@@ -1,7 +1,7 @@
 """Ctrl-C, SIGTERM and SIGUSR1 (a cluster's warning) end a run at the next safe point; a second one, at once.
 
-Under torchrun a second one changes nothing: Slurm signals every process of a job, and torchrun passes on to its ranks
-what it was sent itself, so that each of them is told twice. What does not end in time, torchrun kills.
+Under torchrun a second one changes nothing: Slurm signals every process of a job, and torchrun forwards the signal to
+its ranks, so that each of them receives it twice. torchrun kills the ranks that do not end in time.
 """
 
 from __future__ import annotations

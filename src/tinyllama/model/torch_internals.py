@@ -1,0 +1,131 @@
+"""Every symbol of torch that we use and that has no public name, in one place.
+
+| what | gains | without it |
+|---|---|---|
+| `mkldnn` linear operators | products with a packed matrix, which need not be rearranged each time | plain products |
+| `_softmax_backward_data` | the gradient of softmax in one kernel | the same formula in three |
+| `_dynamo.exc` | failures of the compiler are told from ours | RuntimeError alone falls back to eager |
+| `_inductor.codecache` | the header of all kernels is compiled while a run starts | the first step compiles it |
+| fake tensors, dispatch modes, `fake` process group | a rank's memory is measured without its GPU | only the estimate |
+
+`tests/model/test_torch_internals.py` finds out whether they are there. Modules that are slow to import are imported
+where they are used.
+"""
+
+# ruff: noqa: SLF001  # private names are what this module is for
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+
+__all__ = [
+    "TorchDispatchMode",
+    "can_pack",
+    "compiler_errors",
+    "fake_process_group",
+    "header_compilation",
+    "is_fake",
+    "pack_linear",
+    "packed_linear",
+    "shapes_only",
+    "softmax_backward",
+    "tree_leaves",
+]
+
+
+def can_pack(weight: Tensor) -> bool:
+    """Whether oneDNN multiplies with a packed copy of a matrix: on a CPU, in fp32, or in bf16 if the CPU supports it.
+
+    Fake tensors, which hold no data, cannot be packed.
+    """
+    if weight.device.type != "cpu" or is_fake(weight) or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32
+
+
+def pack_linear(weight: Tensor, rows: int) -> Tensor:
+    """A matrix [out, in] in oneDNN's layout for inputs of about so many rows; `can_pack` must hold."""
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+    return packed
+
+
+def packed_linear(x: Tensor, packed: Tensor) -> Tensor:
+    """`x @ weight.T` with what `pack_linear` made of the weight: [rows, in] → [rows, out]."""
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+    return product
+
+
+def softmax_backward(grad: Tensor, probabilities: Tensor) -> Tensor:
+    """Gradient by the scores of a softmax over the last dimension, from that by its probabilities."""
+    if hasattr(torch, "_softmax_backward_data"):
+        return torch._softmax_backward_data(grad, probabilities, -1, probabilities.dtype)
+    product = grad * probabilities
+    return product - probabilities * product.sum(-1, keepdim=True)
+
+
+def compiler_errors() -> tuple[type[Exception], ...]:
+    """What torch.compile raises where it does not work."""
+    try:
+        from torch._dynamo.exc import TorchDynamoException
+    except ImportError:
+        return (RuntimeError, OSError)
+    return (TorchDynamoException, RuntimeError, OSError)
+
+
+def header_compilation() -> Callable[[], None]:
+    """A function that compiles the header that all CPU kernels share, which takes 5 s, for use in another thread.
+
+    The compiler is imported here, since imports in two threads at once may wait for each other.
+    """
+    try:
+        from torch._inductor.codecache import CppPythonBindingsCodeCache
+    except ImportError:
+        return lambda: None
+
+    def compile_header() -> None:
+        # A missing compiler, for example, is reported where a kernel is compiled.
+        with suppress(Exception):
+            # Compiles the header at once; it compiles a kernel only when its result is called.
+            CppPythonBindingsCodeCache.load_pybinding_async([], "")
+
+    return compile_header
+
+
+def is_fake(tensor: Tensor) -> bool:
+    """Whether a tensor has a shape and no data."""
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    return isinstance(tensor, FakeTensor)
+
+
+def shapes_only() -> AbstractContextManager[Any]:
+    """A mode in which new tensors have shapes and no data."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+@contextmanager
+def fake_process_group(ranks: int) -> Iterator[None]:
+    """Be rank 0 of a process group whose collectives send nothing."""
+    from torch import distributed
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
