@@ -12,7 +12,7 @@ from tinyllama.files import sha256_file
 from tinyllama.prepare.assembly import finished_shard, plan_shards, write_shard
 from tinyllama.prepare.held_out import is_held_out
 from tinyllama.prepare.prepare import prepare_corpus
-from tinyllama.prepare.task import Counts, TaskResult, task_folder
+from tinyllama.prepare.task import Counts, TaskResult, finished_task, task_folder
 from tinyllama.prepare.tokenizer import obtain_tokenizer
 from tinyllama.recipe import HeldOut, Recipe, load_recipe
 from tinyllama.sources.documents import Document
@@ -166,3 +166,19 @@ def test_blocks_keep_neighbors_of_one_document_together() -> None:
     decisions = [is_held_out(Document("x", "set.mm", "set.mm", part), rule, "c") for part in range(800)]
     assert all(len(set(decisions[start : start + 8])) == 1 for start in range(0, 800, 8))
     assert 0.2 < sum(decisions) / 800 < 0.4
+
+
+def test_a_task_that_4bd9be0_finished_is_read(tmp_path: Path) -> None:
+    folder = task_folder(tmp_path, 0)
+    folder.mkdir()
+    split = {"documents": 2, "tokens": 20, "bytes": 30, "shards": []}
+    result = {"splits": {TRAIN: split, HELD_OUT: split}, "kept_aside": {"empty": 1}, "checked": 2, "input_bytes": 70}
+    (folder / "task.json").write_text(json.dumps(result))
+    found = finished_task(tmp_path, 0)
+    assert found is not None
+    assert found.quarantined == {"empty": 1}
+    assert found.counts == Counts(documents=4, bytes=60, tokens=40, read=70)
+    del result["checked"]
+    (folder / "task.json").write_text(json.dumps(result))
+    with pytest.raises(CorpusError, match=r"task\.json: checked: is missing"):
+        finished_task(tmp_path, 0)

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sources.test_documents import lines, read
-from tinyllama.sources.documents import Document
+from tinyllama.recipe import Corpus
+from tinyllama.sources.documents import Document, read_documents
 from tinyllama.sources.rejected import Rejected
 
 TEXTS = [f"document {n}: {n * 7919 % 10007} {'word ' * (n % 50)}" for n in range(2000)]
@@ -153,3 +154,36 @@ def _compress(data: bytes, suffix: str) -> bytes:
     if suffix == "gz":
         return gzip.compress(data, compresslevel=1)
     return zstandard.ZstdCompressor(write_checksum=True).compress(data)
+
+
+def test_reasons_are_worded_as_in_4bd9be0_since_they_decide_the_identity_of_a_corpus(tmp_path: Path) -> None:
+    bad = [
+        b"[1]", b'{"n":1}', b'{"text":5}', b'{"text":"a","text":"b"}', b'{"text":"  "}', b"\xff",
+        b'{"text":"a\\ud800b"}', b'{"text":"\\u0000\\u0000a"}',
+    ]  # fmt: skip
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.jsonl").write_bytes(b"\n".join(bad))
+    (tmp_path / "data/b.jsonl.gz").write_bytes(gzip.compress(b'{"text":"good"}\n')[:-9])
+    for name, content in {"c.txt": "x".encode("utf-16"), "d.txt": b"a\xff", "e.jsonl": b"\xff\xfe", "f.x": b""}.items():
+        (tmp_path / "data" / name).write_bytes(content)
+    sources = [{"files": "data"}, {"files": "data/c.txt"}]
+    keys = {"sources": sources, "size": 1, "held_out": {"share": "5%"}, "license": "none"}
+    corpus = Corpus.model_validate(keys)
+    rejected: list[Rejected] = []
+    list(read_documents(corpus, tmp_path, rejected.append))
+    assert [item.reason for item in rejected] == [
+        "a file of suffix '.x' is read as text only where `files` spells the suffix",
+        "this file was already read for this corpus, under another name or source",
+        "a JSON list where an object with a text field belongs",
+        "text field 'text' is not there or null",
+        "text field 'text' is no string but int",
+        "not usable JSON: field 'text' is given twice",
+        "empty: no text but white space",
+        "not valid UTF-8 at byte 0 of the line",
+        "halves of surrogate pairs became U+FFFD: 1 of them",
+        "67% of the characters are NUL: UTF-16, or no text at all",
+        "damaged or cut off; what follows line 1 is lost: the file ends inside a compressed frame",
+        "UTF-16, not UTF-8: convert it (byte 0)",
+        "not valid UTF-8 (byte 1)",
+        "the file is UTF-16, not UTF-8; all of it is lost: convert it",
+    ]

@@ -20,6 +20,7 @@ class Rejected:
 
     origin: str
     reason: str
+    """Why. Reasons are in a file of the corpus, so that another wording gives the same text another identity."""
     excerpt: str
     """The start of the content, for people."""
     kind: Kind = "damaged"
