@@ -80,8 +80,8 @@ def _complete(  # noqa: PLR0913, PLR0917  # what a completion depends on
 
 def _definition(samples: int) -> tuple[Continuation, str]:
     """Stop strings, room and version out of lm-eval's definition, read without running the code beside it."""
-    from lm_eval import tasks  # noqa: PLC0415  # heavy
-    from lm_eval.tasks._yaml_loader import load_yaml  # noqa: PLC0415  # as above
+    from lm_eval import tasks
+    from lm_eval.tasks._yaml_loader import load_yaml
 
     path = Path(tasks.__file__).parent / CODE / f"{CODE}.yaml"
     definition = load_yaml(path, resolve_func=False)

@@ -42,8 +42,8 @@ def evaluate_tasks(
     options, names = options or EvaluationOptions(), expand_tasks(tasks)
     if find_spec("lm_eval") is None:
         return TaskScores({name: MissingTask("install tinyllama[eval]") for name in names})
-    from tinyllama.evaluation.harness import run_task  # noqa: PLC0415  # needs lm-eval
-    from tinyllama.evaluation.humaneval import evaluate_code  # noqa: PLC0415  # as above
+    from tinyllama.evaluation.harness import run_task
+    from tinyllama.evaluation.humaneval import evaluate_code
 
     rows = {name: _rows(name, data) for name in names}  # before anything is scored: mistakes are said at once
     results: dict[str, TaskScore | MissingTask] = {}
@@ -60,7 +60,7 @@ def evaluate_tasks(
 
 def _rows(name: str, data: Path) -> dict[str, Splits] | MissingTask:
     """A task's rows by subject (one without a name, for most) and split, or why there are none."""
-    from tinyllama.evaluation.harness import subjects_of  # noqa: PLC0415  # needs lm-eval
+    from tinyllama.evaluation.harness import subjects_of
 
     task = TASK_DATA[name]
     files = task.question_files(data)

@@ -118,7 +118,7 @@ def _our_logits(weights: Mapping[str, Tensor], shape: ModelShape, tokens: Tensor
 
 @torch.no_grad()
 def _their_logits(path: Path, tokens: Tensor, *, at_once: bool) -> tuple[Tensor, str]:
-    import transformers  # noqa: PLC0415  # takes seconds; only an export needs it
+    import transformers
 
     with _without_progress_bar():
         model: Any
@@ -142,7 +142,7 @@ def _without_progress_bar() -> Iterator[None]:
 
     Its switch does not reach the bar for GGUF, which goes to stderr all the same.
     """
-    from transformers.utils import logging  # noqa: PLC0415  # as above
+    from transformers.utils import logging
 
     was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # not typed there

@@ -57,7 +57,7 @@ def publish(folder: Path, repo: str, *, private: bool) -> str:
     Raises:
         PublishError: the folder is no export, or the hub cannot be reached or does not take it.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi  # noqa: PLC0415  # takes half a second
+    from huggingface_hub import CommitOperationAdd, HfApi
 
     operations = [
         CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in files_to_send(folder, repo)

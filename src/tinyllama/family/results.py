@@ -194,7 +194,7 @@ def _card(family: Family, model: str, records: dict[str, EvaluationRecord]) -> s
         model,
         plan_summary=plan_markdown(summarize(plan, family.recipe, sizes)),
         bits_per_byte={name: bits_per_byte_of(record) for name, record in records.items()},
-        tasks={name: record.scores.to_json() for name, record in records.items()},
+        tasks={name: record.scores.fractions for name, record in records.items()},
         tokens=plan.tokens_after(plan.steps),
     )
 

@@ -56,7 +56,7 @@ def write_megatron(corpus: PreparedCorpus, folder: Path) -> list[Path]:
 
 def _lengths(corpus: PreparedCorpus, split: str) -> NDArray[np.int32]:
     """Tokens of each document."""
-    from pyarrow import parquet  # noqa: PLC0415  # slow to import
+    from pyarrow import parquet
 
     table = parquet.read_table(corpus.folder / index_file(split), columns=["tokens"], partitioning=None)
     found: NDArray[np.int64] = table["tokens"].to_numpy()

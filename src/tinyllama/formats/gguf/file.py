@@ -30,7 +30,7 @@ class GgufFile:
             ModelError: the `gguf` package is not installed, or the file is damaged, cut off or one part of several.
         """
         try:
-            from gguf import GGUFReader  # noqa: PLC0415  # an extra
+            from gguf import GGUFReader
         except ImportError:
             raise ModelError(f"{path}: reading GGUF needs the extra: pip install 'tinyllama[gguf]'") from None
         self.path = path
@@ -49,7 +49,7 @@ class GgufFile:
 
         Numbers of 32 bits come back as they were written: 1e-05, not 9.999999747378752e-06.
         """
-        from gguf import GGUFValueType  # noqa: PLC0415  # as above
+        from gguf import GGUFValueType
 
         field = self._reader.get_field(key)
         if field is None:

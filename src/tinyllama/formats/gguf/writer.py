@@ -55,10 +55,10 @@ def write_gguf(  # noqa: PLR0913, PLR0917  # a file has that many parts
         CorpusError: the tokenizer is of a kind that llama.cpp does not know.
     """
     try:
-        from gguf import GGUFWriter, quant_shape_to_byte_shape, quantize  # noqa: PLC0415  # an extra
+        from gguf import GGUFWriter, quant_shape_to_byte_shape, quantize
     except ImportError:
         raise ExportError("writing GGUF needs the extra: pip install 'tinyllama[gguf]'") from None
-    import numpy as np  # noqa: PLC0415  # beside gguf
+    import numpy as np
 
     sizes = parameter_shapes(shape)
     types = {name: _type_of(size, kind) for name, size in sizes.items()}
@@ -77,7 +77,7 @@ def write_gguf(  # noqa: PLR0913, PLR0917  # a file has that many parts
 
 
 def _type_of(size: tuple[int, ...], kind: str) -> GGMLQuantizationType:
-    from gguf import GGMLQuantizationType  # noqa: PLC0415  # an extra
+    from gguf import GGMLQuantizationType
 
     if len(size) == 1:
         return GGMLQuantizationType.F32
