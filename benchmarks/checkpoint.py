@@ -1,4 +1,4 @@
-"""What checkpoints cost while training goes on: python benchmarks/checkpoint.py [--quick]."""
+"""The cost of checkpoints while training continues: python benchmarks/checkpoint.py [--quick]."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import signal
 import statistics
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from runner import Claim, Result, Table, publish, speed_family, standard_arguments
 from runner.inputs import RECIPE
 from runner.shapes import TINY, mini
 
-from tinyllama.cli.progress import TerminalProgress
 from tinyllama.errors import Interrupted
-from tinyllama.family.family import Family
+from tinyllama.family import Family
 from tinyllama.layout import BASE
 from tinyllama.recipe import load_recipe
 from tinyllama.train import train
@@ -24,14 +22,14 @@ from tinyllama.train import train
 if TYPE_CHECKING:
     from tinyllama.train.metrics import Record
 
-TEXT = """One run of the demo's model takes a checkpoint every {twice} steps. It is written, hashed and synced to the
-disk during the first {half} of them, while training goes on; in the other {half} nothing is written. The {pairs} pairs
-of halves are compared, in wall-clock time and in processor time of all threads, which other work on the machine
-disturbs less. So the difference is the cost of a checkpoint every {half} steps."""
+TEXT = """One run of the demo's model saves a checkpoint every {twice} steps. It is written, hashed and synced to the
+disk during the first {half} of these steps, while training continues; during the other {half} nothing is written. The
+{pairs} pairs of halves are compared in wall-clock time, and in processor time of all threads, which other work on the
+machine disturbs less. The difference is the cost of a checkpoint every {half} steps."""
 
 
 class Stamp(NamedTuple):
-    """The clocks when a step was done."""
+    """The clocks at the end of a step."""
 
     wall: float
     processor: float
@@ -66,8 +64,8 @@ def main() -> None:
     twice = 2 * half
     overrides = [*shape.overrides, f"checkpoints.every={twice * shape.tokens}"]
     folder = speed_family(asked.out / "work", f"checkpoint-{shape.name}", overrides)
-    run = Family(load_recipe(str(RECIPE), overrides), folder, Path(), TerminalProgress(quiet=True)).run(BASE)
-    clock = Clock((pairs + 1) * twice)  # the first pair, in which blocks compile, is left out
+    run = Family(load_recipe(str(RECIPE), overrides), folder).training_run(BASE)
+    clock = Clock((pairs + 1) * twice)  # the first pair is skipped, since blocks compile in it
     run.watch.append(clock)
     with suppress(Interrupted):
         train(run)

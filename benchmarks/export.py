@@ -85,7 +85,7 @@ class _Random(dict[str, torch.Tensor]):
 
 
 def _in_a_process(folder: Path, form: str) -> dict[str, Any]:
-    done = subprocess.run(  # noqa: S603  # this program
+    done = subprocess.run(  # this program
         [sys.executable, __file__, str(folder), "--form", form], check=True, capture_output=True, text=True
     )
     measured: dict[str, Any] = json.loads(done.stdout)
@@ -93,7 +93,7 @@ def _in_a_process(folder: Path, form: str) -> dict[str, Any]:
 
 
 def _measured(recipe: Recipe, folder: Path, form: str) -> dict[str, Any]:
-    import transformers  # noqa: F401, PLC0415  # part of the baseline
+    import transformers  # noqa: F401  # part of the baseline
 
     (found,) = (folder / "family").glob("*/checkpoints/step-*")
     weights = CheckpointWeights(verify(found))

@@ -1,4 +1,4 @@
-"""What feeding and logging cost of a training step: python benchmarks/feed.py [--quick]."""
+"""The share of feeding and logging in a training step: python benchmarks/feed.py [--quick]."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     from tinyllama.train.metrics import Logger, Record
 
-TEXT = """Processor time that a step's rows take to choose and read, and that its record takes to log (metrics.jsonl,
-TensorBoard and the screen), over the wall-clock time of a whole step of `tinyllama train` at shape S. The next step's
-rows are read in a thread while the trainer works on one; all their time counts here nevertheless. What feeding could
-give at most is measured on a step of the flagship, 1.8M tokens of a mixture of three corpora, which are sparse files
-of their real sizes: the step is read again and again, from the page cache, on one core."""
+TEXT = """Processor time to choose and read a step's rows, and to log its record (metrics.jsonl, TensorBoard and the
+terminal), relative to the wall-clock time of a whole step of `tinyllama train` at shape S. A thread reads the next
+step's rows while the trainer works; all of its time counts here. The maximum speed of the feed is measured on a step
+of the flagship: 1.8M tokens of a mixture of three corpora, which are sparse files of their real sizes. The step is
+read repeatedly, from the page cache, on one core."""
 
 OURS = "tinyllama train"
 
@@ -57,18 +57,18 @@ def main() -> None:
             ["logging", f"{logging * 1e3:.3f}", f"{logging / measured.median:.3%}"],
         ],
     )
-    most = Table(["of the flagship", "million tokens a second"], [["rows, one core", f"{fastest / 1e6:.1f}"]])
+    most = Table(["of the flagship", "million tokens per second"], [["rows, one core", f"{fastest / 1e6:.1f}"]])
     claims = [
         Claim("feed, percent of a step", 100 * feeding / measured.median, most=1, unit="%"),
         Claim("logging, percent of a step", 100 * logging / measured.median, most=0.5, unit="%"),
-        Claim("rows of the flagship, million tokens a second on one core", fastest / 1e6, least=50, unit="M"),
+        Claim("rows of the flagship, million tokens per second on one core", fastest / 1e6, least=50, unit="M"),
     ]
     facts = {"step_seconds": measured.seconds, "feed_seconds": feeding, "logging_seconds": logging, "most": fastest}
     publish(Result("feed", "Feed and logging", TEXT, [table, most], claims, facts=facts), asked.out)
 
 
 def _most_tokens_a_second(folder: Path) -> float:
-    """Of a step of the flagship in the middle of the variant that mixes most corpora."""
+    """Maximum tokens per second, on a step of the flagship in the middle of the variant that mixes most corpora."""
     recipe = load_recipe("tinyllama-v1.1")
     plan = compile_plan(recipe, "math_code")
     rows = {name: _sparse_rows(folder, name, recipe.corpora[name].size, plan.context) for name in plan.corpora}

@@ -54,12 +54,12 @@ LEAST = {"mini": {PLAIN: 1.5}, "1.1b": {PLAIN: 1.3, COMPILED: 1.0}}
 KINDS = ("BF16", "Q8_0")
 """Of the matrices in GGUF files."""
 PROMPT_TOKENS = 16
-TEXT = """One prompt of {prompt} random ids continued greedily by {tokens} more with {threads} threads, all in one
-process and in turns; medians of {rounds} rounds. llama.cpp runs GGUF files that we wrote of the same weights."""
+TEXT = """One prompt of {prompt} random ids is continued greedily by {tokens} ids, with {threads} threads, all in one
+process and in turns; medians of {rounds} rounds. llama.cpp runs GGUF files that we wrote from the same weights."""
 
 
 def main() -> None:
-    """Measure every model, and hold us to what we claim."""
+    """Measure every model and check the claims."""
     asked = _arguments()
     torch.set_num_threads(asked.threads)
     found = {name: _measured(name, asked) for name in asked.models}
@@ -89,7 +89,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _measured(name: str, asked: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Engine → its seconds in each round, tokens per second, and what it says in common with us."""
+    """Engine → its seconds in each round, its tokens per second, and the ids in common with ours."""
     dtype = DTYPES[_dtype(name, asked)]
     model = _model(name, dtype)
     shape = model.shape
@@ -129,7 +129,7 @@ def _table(title: str, found: dict[str, dict[str, Any]]) -> Table:
         ]
         for engine, one in found.items()
     ]
-    return Table([title, "tokens/s", "ours is x", "first ids in common"], rows)
+    return Table([title, "tokens/s", "our speedup", "first ids in common"], rows)
 
 
 def _model(name: str, dtype: torch.dtype) -> Llama:
@@ -163,12 +163,12 @@ def _transformers(model: Llama, dtype: torch.dtype, prompt: list[int], tokens: i
 
 @contextmanager
 def _llama_cpp(model: Llama, prompt: list[int], asked: argparse.Namespace) -> Iterator[dict[str, Run]]:
-    """llama.cpp on files of the same weights, which are there while the block runs."""
+    """llama.cpp on files of the same weights, which exist while the block runs."""
     if find_spec("llama_cpp") is None:
-        sys.stderr.write("llama.cpp: left out, because it is not installed: pip install 'tinyllama[serve]'\n")
+        sys.stderr.write("llama.cpp: skipped, because it is not installed: pip install 'tinyllama[serve]'\n")
         yield {}
         return
-    from llama_cpp import Llama as LlamaCpp  # noqa: PLC0415  # an extra
+    from llama_cpp import Llama as LlamaCpp  # an extra
 
     asked.out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=asked.out) as folder:

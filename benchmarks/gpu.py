@@ -1,7 +1,8 @@
 """Training the 1.1B model on one GPU, unattended, in minutes: python benchmarks/gpu.py [--quick].
 
 Ours is `tinyllama train`, the others are transformers' LlamaForCausalLM compiled and, if it is installed, litgpt's
-`pretrain`. Each configuration has the card for itself; what does not fit, or for which no time is left, is said.
+`pretrain`. Each configuration has the GPU to itself. Configurations that do not fit, or for which no time is left, are
+reported.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ OURS, LOOP, LITGPT = "tinyllama train", "transformers, bf16, compiled", "litgpt 
 COMPARED, PARITY = 20, 0.05
 """Steps whose losses are compared, and by how much they may differ, in nats."""
 WARMUP = 4
-"""Steps before measuring: compilation, and what is only allocated by the first update."""
+"""Steps before measuring, for compilation and allocations of the first update."""
 
-TEXT = """Whole optimizer steps of one pass each, at steady state, on one card. MFU by {formula} FLOPs a token over
-{peak}. Memory is what the engine
-takes of the card, caches included, or on a processor what the process takes."""
+TEXT = """Whole optimizer steps of one pass each, at steady state, on one GPU. MFU counts {formula} FLOPs per token
+over {peak}. Memory is the engine's memory on
+the GPU, caches included, or the memory of the process on a machine without a GPU."""
 
 
 class Contestant(NamedTuple):
@@ -66,7 +67,7 @@ class Contestant(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What was seen of it."""
+    """Its measurements."""
 
     contestant: Contestant
     tokens_per_second: float
@@ -83,7 +84,7 @@ def main() -> None:
     asked = parser.parse_args()
     deadline = time.monotonic() + 60 * asked.minutes
     if not asked.quick and not torch.cuda.is_available():
-        sys.stderr.write("left out: this machine has no GPU\n")
+        sys.stderr.write("skipped: this machine has no GPU\n")
         return
     shape = TINY if asked.quick else FLAGSHIP
     shutil.rmtree(asked.out / "work" / f"gpu-inputs-{shape.name}", ignore_errors=True)
@@ -107,7 +108,7 @@ def main() -> None:
 
 
 def _contestants(sizes: tuple[int, ...]) -> Iterator[Contestant]:
-    """In the order of their importance: each engine at the largest pass, then fp8, then smaller passes."""
+    """Configurations by importance: each engine at the largest pass, then fp8, then smaller passes."""
     names = [OURS, LOOP] + [LITGPT] * (importlib.util.find_spec("litgpt") is not None)
     yield from (Contestant(name, "bf16", sizes[0]) for name in names)
     yield Contestant(OURS, "fp8", sizes[0])
@@ -148,15 +149,15 @@ def _engine(name: str, family: Path, inputs: Path, overrides: list[str]) -> Engi
 
 
 def _card_memory() -> int:
-    """Bytes in use on the first card; 0 without one."""
+    """Bytes in use on the first GPU; 0 without one."""
     if shutil.which("nvidia-smi") is None or not torch.cuda.is_available():
         return 0
     command = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout) * 2**20  # noqa: S603  # no input
+    return int(subprocess.run(command, capture_output=True, check=True, text=True).stdout) * 2**20  # no input
 
 
 def _peak(device: torch.device) -> tuple[float, str]:
-    """FLOP/s that MFU is of, and where the figure comes from: the card's data sheet, else a measurement."""
+    """Peak FLOP/s for MFU and its source: the GPU's data sheet, else a measurement."""
     measured = measure_peak("bf16", device)
     name = torch.cuda.get_device_name(device).lower() if device.type == "cuda" else "this processor"
     for card, sheet in GPUS.items():
@@ -193,7 +194,7 @@ def _result(shape: Shape, found: list[Found], left_out: dict[str, str], peak: fl
 
 
 def _claims(found: list[Found]) -> Iterator[Claim]:
-    """That fp8 trains as bf16 does, of each size that both ran at."""
+    """Claims that fp8 trains as bf16 does, for each size at which both ran."""
     ours = {(one.contestant.precision, one.contestant.micro_batch): one for one in found if one.contestant.name == OURS}
     for (precision, size), one in ours.items():
         exact = ours.get(("bf16", size))

@@ -1,4 +1,4 @@
-"""Whether speed costs quality: losses against fp32 transformers: python benchmarks/quality.py [--quick]."""
+"""Losses compared with transformers in fp32: python benchmarks/quality.py [--quick]."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 SHAPE = Shape("quality", (4, 128, 344, 4, 2, 128), 4)
 """The demo's model with a shorter context and a smaller batch, so that nine hundred steps in fp32 take minutes."""
 
-TEXT = """`tinyllama train` with nothing set (bf16) and transformers' Trainer in fp32 train the same model from the same
-weights on the same rows with the same learning rates, once for each seed. The final loss is the mean over the last
-sixth of the steps. The spread is the standard deviation of the Trainer's final losses from seed to seed."""
+TEXT = """`tinyllama train` with default options (bf16) and transformers' Trainer in fp32 train the same model from the
+same weights on the same rows with the same learning rates, once for each seed. The final loss is the mean over the
+last sixth of the steps. The spread is the standard deviation of the Trainer's final losses over the seeds."""
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _train(work: Path, shape: Shape, seed: int, steps: int) -> tuple[list[float], list[float]]:
-    """Losses of ours and theirs at every step."""
+    """Our losses and theirs at every step."""
     total = steps * shape.tokens
     rate = f"{{peak: 3e-3, minimum: 3e-4, warmup: {total // 10}, horizon: {total}}}"
     overrides = [

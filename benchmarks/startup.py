@@ -1,4 +1,4 @@
-"""How soon the command answers: python benchmarks/startup.py [--quick]."""
+"""Start-up time of the command: python benchmarks/startup.py [--quick]."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from runner.shapes import Shape
 
-TEXT = """Wall-clock time from starting the command to its end, or to the end of the first training step of the demo's
-model on prepared text: once with nothing compiled before, then with what that left in the compiler's cache."""
+TEXT = """Wall-clock time from the start of the command to its end, or to the end of the first training step of the
+demo's model on prepared text, first with an empty compiler cache, then with the cache that this left."""
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
 
 def _seconds(command: list[str]) -> float:
     began = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603  # our own command
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # our own command
     return time.perf_counter() - began
 
 

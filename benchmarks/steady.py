@@ -1,4 +1,4 @@
-"""Whether training is as fast, and as small, after an hour as at its start: python benchmarks/steady.py [--quick]."""
+"""Whether training keeps its speed and memory for an hour: python benchmarks/steady.py [--quick]."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from runner.shapes import Shape
 
-TEXT = """`tinyllama train` at shape S for {minutes:g} minutes, with a checkpoint and a measurement of held-out losses
-every {every:,} tokens, whose time counts too. After each {span:g} minutes the machine's matrix peak is measured
-for a moment: what else the machine does shows in both. Memory is the most that the process has had until then."""
+TEXT = """`tinyllama train` at shape S for {minutes:g} minutes, with a checkpoint and held-out losses every {every:,}
+tokens, whose time counts too. After each {span:g} minutes, the machine's matrix peak is measured briefly: other work on
+the machine affects both. Memory is the peak of the process until then."""
 SPANS = 6
 """Parts of the time that are compared."""
 
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _measure(shape: Shape, work: Path, seconds: float, every: int) -> list[tuple[float, float, int]]:
-    """Of each part: tokens a second, their fraction of the matrix peak after it, and peak bytes in memory."""
+    """For each part: tokens per second, their fraction of the matrix peak after it, and peak bytes of memory."""
     overrides = [*shape.overrides, f"checkpoints.every={every}", f"evaluation.every={every}", "evaluation.rows=8"]
     family = speed_family(work, f"steady-{shape.name}", shape.overrides)
     spans = []

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from runner.shapes import Shape
     from torch.autograd.profiler_util import FunctionEvent
 
-TEXT = """PyTorch's profile of whole steps on the rows of `tinyllama train`; every operator's own time is put to one of
-these parts. The least that products can take is their FLOPs at the matrix peak, which is measured right after;
-attention counts as causal. The profiler itself makes a step a little slower: the time without it stands below."""
+TEXT = """PyTorch's profile of whole steps on the rows of `tinyllama train`; each operator's own time is assigned to one
+of these parts. The lower bound for matrix products is their FLOPs at the matrix peak, which is measured right after;
+attention counts as causal. The profiler makes a step a little slower: the last row is the time without it."""
 
 HEAD, BLOCKS, ATTENTION = "products of the head", "products of the blocks", "attention"
 SOFTMAX, FUSED, UPDATE, OTHER = "softmax of the loss", "norms, RoPE, SwiGLU (compiled)", "clipping and update", "other"
@@ -123,7 +123,7 @@ def _table(shape: Shape, parts: Counter[str], whole: float, peak: float) -> Tabl
     rows = [[part, f"{ms:.0f}", f"{ms / total:.1%}", least.get(part, "")] for part, ms in parts.most_common()]
     all_least = f"{1e3 * shape.tokens * shape.flops_per_token / peak:.0f}"
     rows += [["all", f"{total:.0f}", "100%", all_least], ["without the profiler", f"{whole:.0f}", "", all_least]]
-    return Table([shape.label, "ms", "of a step", f"least at {peak / 1e9:.0f} GFLOP/s, ms"], rows)
+    return Table([shape.label, "ms", "of a step", f"lower bound at {peak / 1e9:.0f} GFLOP/s, ms"], rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast training is, against what people use: python benchmarks/train.py [--quick]."""
+"""Training speed, compared with the tools that people use: python benchmarks/train.py [--quick]."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_":
 INPUT_STEPS = 64
 """Steps whose rows other engines get; they begin again after them."""
 
-TEXT = """Tokens a second of whole optimizer steps: forward, backward, clipping and AdamW. Every engine is a process of
-its own and takes turns with the others; a figure is the median of its turns. `tinyllama train` is the command itself,
-nothing set, with its feed, logging and start; the Trainer and litgpt's `pretrain` are those of their packages with the
-options named. The engines called *tuned* run with the environment that `tinyllama train` gives its own process
-(allocator, threads), and with glibc told to keep freed memory; they have bf16 weights, in the two loops with fp32
-masters and fused AdamW. All start from the same weights and see the same rows; their first losses are compared.
-The limit is the matrix peak in bf16, measured in turns with them, over 6·(parameters - input embedding) +
-6·layers·width·context FLOPs a token."""
+TEXT = """Tokens per second of whole optimizer steps: forward, backward, clipping and update (AdamW). Each engine is a
+process of its own, and the engines take turns; a figure is the median of an engine's turns. `tinyllama train` is the
+command itself with default options, including feed, logging and start. The Trainer and litgpt's `pretrain` come from
+their packages, with the options named. The engines called *tuned* run with the environment that `tinyllama train` sets
+for its own process (allocator, threads) and with glibc set to keep freed memory; their weights are bf16, and the two
+loops add fp32 masters and fused AdamW. All engines start from the same weights and see the same rows; their first
+losses are compared. The limit is the matrix peak in bf16, measured in turns with the engines, over
+6·(parameters - input embedding) + 6·layers·width·context FLOPs per token."""
 
 ALL = (OURS, FP32, BF16, COMPILED, LITGPT, LOOP, LITGPT_TUNED, PLAIN)
 ENGINES = {
@@ -99,7 +99,7 @@ def measure(shape: Shape, out: Path, rounds: int, seconds: float) -> dict[str, M
 
 
 def _others(shape: Shape, family: Path, inputs: Path) -> Iterator[Engine]:
-    """Everything but ours, in the order of the shape's list."""
+    """All other engines, in the order of the shape's list."""
     scripts: dict[str, tuple[str, list[str]]] = {
         FP32: ("transformers_trainer", []),
         BF16: ("transformers_trainer", ["--bf16"]),
@@ -112,7 +112,7 @@ def _others(shape: Shape, family: Path, inputs: Path) -> Iterator[Engine]:
     for number, name in enumerate(ENGINES[shape.name][1:]):
         script, options = scripts[name]
         if script == "litgpt_pretrain" and importlib.util.find_spec("litgpt") is None:
-            sys.stderr.write(f"{name}: left out, because litgpt is not installed\n")
+            sys.stderr.write(f"{name}: skipped, because litgpt is not installed\n")
             continue
         folder = family / f"engine-{number}"
         folder.mkdir()
@@ -156,12 +156,12 @@ def _table(shape: Shape, engines: dict[str, Measured], limit: float) -> Table:
         ]
         for name, one in engines.items()
     ]
-    columns = [shape.label, "tokens/s", "of peak", "ours is x", "peak GiB", "first step, s"]
+    columns = [shape.label, "tokens/s", "of peak", "our speedup", "peak GiB", "first step, s"]
     return Table(columns, rows)
 
 
 def _claims(shape: str, measured: dict[str, Measured], of_peak: float) -> Iterator[Claim]:
-    """What is promised of a shape; engines that did not run make no claim."""
+    """Claims about a shape; engines that did not run make none."""
     for other, least in PROMISED.get(shape, ()):
         if (times := ratio(measured, OURS, other)) is not None:
             yield Claim(f"{shape}: as fast as {other}, times", times, least=least)

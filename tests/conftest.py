@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyllama.cli.progress import TerminalProgress
-from tinyllama.family.family import Family
+from tinyllama.family import Family
 from tinyllama.recipe import load_recipe
 
 SMALL = (
@@ -30,8 +29,8 @@ MakeFamily = Callable[..., Family]
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with nano's tokenizer and corpora."""
     folder = tmp_path_factory.mktemp("prepared")
-    family = Family(load_recipe("nano"), folder, Path(), TerminalProgress(quiet=True))
-    assert set(family.corpora) == set(family.recipe.corpora)
+    family = Family(load_recipe("nano"), folder)
+    assert set(family.prepare().corpora) == set(family.recipe.corpora)
     return folder
 
 
@@ -43,6 +42,6 @@ def make_family(prepared: Path, tmp_path: Path) -> MakeFamily:
         folder = tmp_path / name
         if not folder.exists():
             shutil.copytree(prepared, folder)
-        return Family(load_recipe("nano", [*SMALL, *overrides]), folder, Path(), TerminalProgress(quiet=True))
+        return Family(load_recipe("nano", [*SMALL, *overrides]), folder)
 
     return make

@@ -44,8 +44,8 @@ def test_end_of_shard_padding_with_bos_tokens_that_was_trained_on(tmp_path: Path
     bos, writer = 1, ShardWriter(tmp_path, "train", token_dtype(100), 10)
     writer.append(range(2, 25))
     writer.close()
-    files = [tmp_path / shard["file"] for shard in writer.shards]
-    stream = TokenStream(files, [shard["tokens"] for shard in writer.shards], token_dtype(100))
+    files = [tmp_path / shard.file for shard in writer.shards]
+    stream = TokenStream(files, [shard.tokens for shard in writer.shards], token_dtype(100))
     assert sum(path.stat().st_size for path in files) == 23 * 2
     rows = Rows(stream, 9, "it")
     trained = np.concatenate([targets[targets != IGNORED] for _, targets in map(rows.row, range(len(rows)))])
@@ -83,7 +83,7 @@ def test_checkpoints_sorted_by_name_past_999999(tmp_path: Path) -> None:
 
 
 def test_a_resume_that_replays_every_batch(make_family: MakeFamily) -> None:
-    run = make_family().run("math_code")
+    run = make_family().training_run("math_code")
     rows = {name: run.corpora[name].rows("train", run.plan.context) for name in run.plan.corpora}
     asked: list[int] = []
 
@@ -103,8 +103,8 @@ def test_a_dropped_tail_of_files_that_depends_on_the_number_of_ranks(tmp_path: P
     writer.append(range(7 * 13 - 4))
     writer.close()
     assert len(writer.shards) == 7
-    files = [tmp_path / shard["file"] for shard in writer.shards]
-    rows = Rows(TokenStream(files, [s["tokens"] for s in writer.shards], token_dtype(1000)), 8, "it")
+    files = [tmp_path / shard.file for shard in writer.shards]
+    rows = Rows(TokenStream(files, [s.tokens for s in writer.shards], token_dtype(1000)), 8, "it")
     predicted = sorted(t for i in range(len(rows)) for t in rows.row(i)[1].tolist() if t != IGNORED)
     assert predicted == list(range(1, 7 * 13 - 4))
 

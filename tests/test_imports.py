@@ -15,7 +15,8 @@ import tinyllama
 PACKAGE = Path(tinyllama.__file__).parent
 ORDER = (
     ("errors", "text"),
-    ("files", "layout"),
+    ("files", "installation", "layout"),
+    ("record_files",),
     ("hub", "packages"),
     ("recipe",),
     ("plan",),
@@ -99,7 +100,7 @@ def test_everything_before_the_model_is_free_of_torch(part: str) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom tinyllama.cli.app import app\n"
+        "import sys\nfrom typer.testing import CliRunner\nfrom tinyllama.cli.commands import app\n"
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
         "heavy = {'torch', 'numpy', 'pyarrow', 'pydantic', 'transformers', 'sentencepiece'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

@@ -26,7 +26,7 @@ _POLL = 0.002
 
 
 class EngineError(Exception):
-    """An engine died, or took too long; ends with what it printed last."""
+    """An engine died or took too long; the message ends with its last output."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Engine:
 
 
 class Stamp(NamedTuple):
-    """When an engine had done how much."""
+    """An engine's progress at a time."""
 
     step: int
     clock: float
@@ -70,7 +70,7 @@ class Process:
         """The start, then one per look that found records."""
         self._read, self._ran = 0, 0.0
         with (engine.folder / "log.txt").open("w", encoding="utf-8") as log:
-            self._process = subprocess.Popen(  # noqa: S603  # commands are ours
+            self._process = subprocess.Popen(  # commands are ours
                 engine.command,
                 env=(dict(os.environ) if environment is None else environment) | engine.environment,
                 stdout=log,
@@ -82,7 +82,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Of the process that was started."""
+        """Id of the process that was started."""
         return self._process.pid
 
     def __enter__(self) -> Self:
@@ -106,7 +106,7 @@ class Process:
             self._ran, self._since = self._clock(), None
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         if self._since is None:
             self._since = time.perf_counter()
             os.killpg(self._process.pid, signal.SIGCONT)
@@ -179,7 +179,7 @@ class Process:
         return self._ran + (0.0 if self._since is None else time.perf_counter() - self._since)
 
     def _largest(self) -> int:
-        """Of the session's processes the one that had most in memory: the one that computes."""
+        """The process of the session with the most memory: the one that computes."""
         members = [
             int(path.name)
             for path in Path("/proc").iterdir()
@@ -193,7 +193,7 @@ class Process:
 
 
 def _end_with_parent() -> None:
-    """Ask Linux to kill this process when its parent ends, however that ends; suspended, it would stay for ever."""
+    """Ask Linux to kill this process when its parent ends, however that ends; suspended, it would remain forever."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -1,4 +1,4 @@
-"""A benchmark's result: printed as Markdown, kept as JSON, Markdown and a chart."""
+"""A benchmark's result, as JSON, Markdown and charts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Claim:
-    """Something that shall hold, with what was measured."""
+    """A requirement, with the measured value."""
 
     text: str
     value: float
@@ -50,18 +50,18 @@ class Claim:
 
     @property
     def holds(self) -> bool:
-        """Whether it does."""
+        """Whether the value meets the requirement."""
         return (self.least is None or self.value >= self.least) and (self.most is None or self.value <= self.most)
 
     def row(self) -> list[str]:
-        """Of a table of claims."""
+        """Its row in a table of claims."""
         limit = f"at least {self.least:g}" if self.least is not None else f"at most {self.most:g}"
         return [self.text, f"{self.value:.3g}{self.unit}", f"{limit}{self.unit}", "yes" if self.holds else "**no**"]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one benchmark found."""
+    """The result of one benchmark."""
 
     name: str
     title: str
@@ -77,7 +77,7 @@ class Result:
         """A section of a page."""
         parts = [f"## {self.title}", self.text, *(table.markdown() for table in self.tables)]
         if self.claims:
-            parts.append(Table(["shall hold", "measured", "limit", "holds"], [c.row() for c in self.claims]).markdown())
+            parts.append(Table(["requirement", "measured", "limit", "met"], [c.row() for c in self.claims]).markdown())
         if self.charts:
             parts.append(f"![{self.title}](benchmarks/{self.name}.svg)")
         return "\n\n".join(parts) + "\n"

@@ -24,7 +24,7 @@ class Shape:
 
     @property
     def overrides(self) -> list[str]:
-        """Of the speed recipe."""
+        """Overrides of the speed recipe."""
         keys = ("layers", "width", "ffn", "heads", "kv_heads", "context")
         return [
             *(f"model.{key}={value}" for key, value in zip(keys, self.model, strict=True)),
@@ -36,17 +36,17 @@ class Shape:
 
     @property
     def tokens(self) -> int:
-        """Of a step."""
+        """Tokens per step."""
         return self.batch * self.model[-1]
 
     @property
     def flops_per_token(self) -> int:
-        """Of training: 6·(parameters - input embedding) + 6·layers·width·context."""
+        """FLOPs per token of training: 6·(parameters - input embedding) + 6·layers·width·context."""
         return load_recipe(str(RECIPE), self.overrides).model.flops_per_token
 
     @property
     def label(self) -> str:
-        """In words."""
+        """The shape in words."""
         layers, width, ffn, heads, kv_heads, context = self.model
         return (
             f"{self.name}: {layers} layers, width {width}, FFN {ffn}, {heads}/{kv_heads} heads, "

@@ -32,7 +32,7 @@ class Losses(Protocol):
 
 @dataclass(frozen=True)
 class Measured:
-    """What was seen of one engine."""
+    """The measurements of one engine."""
 
     seconds: list[float]
     """Of a step, one value per turn."""
@@ -77,7 +77,7 @@ def in_turns(
         timeout: of the warm-up, and of a turn.
 
     Returns:
-        Those engines that ran, by name; why another did not is said on stderr.
+        The engines that ran, by name; stderr tells why another did not.
     """
     environments: dict[str, dict[str, str]] = {}
     times: dict[str, list[float]] = {}
@@ -86,7 +86,7 @@ def in_turns(
         for engine in engines:
             _say(f"{engine.name}: warming up")
             if engine.tuned_as is not None and engine.tuned_as not in environments:
-                _say(f"{engine.name}: left out, because {engine.tuned_as} does not run")
+                _say(f"{engine.name}: skipped, because {engine.tuned_as} does not run")
                 continue
             process = stack.enter_context(Process(engine, environments.get(engine.tuned_as or "")))
             try:
@@ -154,7 +154,7 @@ def loss_differences(measured: Mapping[str, Losses], reference: str, steps: Mapp
 
 
 def _largest(differences: list[float]) -> float:
-    """Not a number if one of them is none."""
+    """NaN if any of them is NaN."""
     return float(np.max(np.abs(differences)))
 
 

@@ -23,7 +23,7 @@ def main() -> None:
     job = Job.given()
     for name in ("DATA_OPTIMIZER_CACHE_FOLDER", "DATA_OPTIMIZER_DATA_CACHE_FOLDER"):  # read when it is imported
         os.environ[name] = str(job.out / name.lower())
-    from litdata import TokensLoader, optimize  # noqa: PLC0415  # see above
+    from litdata import TokensLoader, optimize  # see above
 
     report: dict[str, Any] = {}
     with timed(report):

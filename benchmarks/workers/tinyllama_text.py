@@ -32,9 +32,9 @@ def main() -> None:
         corpus = prepare_corpus(
             recipe, "python", tokenizer, job.out / "corpus", Path(), options=PrepareOptions(job.workers, job.exact)
         )
-    splits = corpus.manifest["splits"].values()
-    report |= {key: sum(split[key] for split in splits) for key in ("documents", "tokens", "bytes")}
-    print_report(report | {key: corpus.manifest[key] for key in ("engine", "rejected")})
+    splits = corpus.manifest.splits.values()
+    report |= {key: sum(getattr(split, key) for split in splits) for key in ("documents", "tokens", "bytes")}
+    print_report(report | corpus.manifest.model_dump(include={"engine", "rejected"}))
 
 
 if __name__ == "__main__":

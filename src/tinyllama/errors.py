@@ -1,20 +1,20 @@
 """The one tree of exceptions.
 
-TinyLlamaError                ours to answer for: exit code 1
+TinyLlamaError                our fault: exit code 1
 ├── Interrupted               a signal ended the run after a checkpoint: exit code 128 + its number
 ├── RankLostError             another rank of the run died or hangs
 ├── WorkerLostError           a process that prepares a corpus was killed
-└── UserError                 a mistake in what was given: exit code 2, shown without a traceback
+└── UserError                 a user's mistake: exit code 2, shown without a traceback
     ├── RecipeError           a recipe file: file, line and key
     ├── PlanError             a recipe that is valid but cannot be planned
     ├── CorpusError           documents, shards, manifests, tokenizers
-    ├── SourceError           a text source that cannot be had (client or file missing)
+    ├── SourceError           a text source that is unavailable (client or file missing)
     ├── CheckpointError       a checkpoint that is damaged or belongs to another recipe
     ├── StorageError          a URL for checkpoints that cannot be reached, read or written
-    ├── TrainingError         a run that cannot start or go on
+    ├── TrainingError         training that cannot start or continue
     ├── EvaluationError       an evaluation's data or model
     ├── ExportError           an export's target or its parity check
-    ├── PublishError          a folder that cannot be sent, or a hub that does not take it
+    ├── PublishError          a folder that cannot be uploaded, or a hub that refuses it
     └── ModelError            a folder or run that holds no model we can load
 """
 
@@ -28,7 +28,7 @@ class TinyLlamaError(Exception):
 
 
 class Interrupted(TinyLlamaError):  # noqa: N818  # not an error; the user or the machine asked for it
-    """A signal asked to stop; the run was saved and the same command goes on."""
+    """A signal asked to stop; the state was saved, and the same command resumes."""
 
     def __init__(self, signal_number: int, text: str) -> None:
         super().__init__(text)
@@ -62,7 +62,7 @@ class CorpusError(UserError):
 
 
 class SourceError(UserError):
-    """A source of text cannot be had; names the client or file that is missing."""
+    """A source of text is unavailable; names the client or file that is missing."""
 
 
 class CheckpointError(UserError):
@@ -74,7 +74,7 @@ class StorageError(UserError):
 
 
 class TrainingError(UserError):
-    """A run cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 class EvaluationError(UserError):
@@ -86,7 +86,7 @@ class ExportError(UserError):
 
 
 class PublishError(UserError):
-    """A folder is no export, or the hub does not take it."""
+    """A folder is not an export, or the hub refuses it."""
 
 
 class ModelError(UserError):

@@ -1,4 +1,4 @@
-"""Files that are complete or not there: written beside, fsynced, renamed (law 4)."""
+"""Files that are complete or not there: written under another name, fsynced, then renamed."""
 
 from __future__ import annotations
 
@@ -7,31 +7,30 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
+
+Json: TypeAlias = Mapping[str, "Json"] | Sequence["Json"] | str | int | float | bool | None
+"""What can be written as JSON."""
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_CHUNK = 1 << 20
-
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes, read in chunks."""
-    digest = hashlib.sha256()
+    """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def canonical_json(value: Any) -> str:  # noqa: ANN401  # any JSON value
+def canonical_json(value: Json) -> str:
     """The one spelling of a JSON value, for hashing: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def sha256_json(value: Any) -> str:  # noqa: ANN401  # any JSON value
+def sha256_json(value: Json) -> str:
     """Hex SHA-256 of a JSON value's canonical spelling."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
@@ -46,12 +45,12 @@ def fsync_path(path: Path) -> None:
 
 
 def unique_mark() -> str:
-    """Of what is being written: no other process has it, on any machine that shares the folder."""
+    """A name for what is being written that no other process has, on any machine that shares the folder."""
     return f"partial-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
-    """Write a whole file beside its place, fsync it, and rename it into place."""
+    """Write a whole file under another name, fsync it, and rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{unique_mark()}")
     try:
@@ -65,7 +64,7 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     fsync_path(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  # any JSON value
+def write_json(path: Path, value: Json) -> None:
     """Write a JSON file atomically, indented for people."""
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
@@ -74,16 +73,16 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  # any JSON valu
 def new_directory(
     path: Path, mark: str = "partial", *, keep: bool = False, unflushed: str | None = None
 ) -> Iterator[Path]:
-    """Yield a directory beside `path` that becomes `path` when the block ends well, and vanishes if not.
+    """Yield a new directory beside `path`, renamed to `path` when the block succeeds and removed when it fails.
 
-    Every file in it is fsynced before the rename. What stood at `path` is replaced only then.
+    Every file in it is fsynced before the rename. A directory at `path` stays until then.
 
     Args:
-        path: what it becomes.
-        mark: in its name till then; processes that may write the same directory at once need their own.
-        keep: let what stands at `path` by then stay, since another process made the same.
-        unflushed: suffix of files that are not fsynced, which a power failure may leave damaged; their reader has to
-            compare them with a hash.
+        path: final path of the directory.
+        mark: part of its name until then; processes that may write the same directory at once need their own.
+        keep: keep a directory that another process has renamed to `path` by then, since its content is the same.
+        unflushed: suffix of files that are not fsynced, which a power failure may damage; their reader has to compare
+            them with a hash.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{mark}")

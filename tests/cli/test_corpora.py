@@ -26,14 +26,14 @@ def test_verify_finds_nothing_wrong_with_a_good_corpus_and_the_place_in_a_damage
     corpus = family / "corpora/prose"
     done = run("corpus", "verify", corpus)
     assert done.returncode == 0, done.stderr
-    assert "nothing is wrong" in done.stdout
+    assert "no problems found" in done.stdout
     shard = corpus / "train-00000.bin"
     data = bytearray(shard.read_bytes())
     data[1001] ^= 0xFF
     shard.write_bytes(data)
     done = run("corpus", "verify", corpus, "--json")
     assert done.returncode == 2
-    assert json.loads(done.stdout)["findings"][0]["place"] == "train-00000.bin"
+    assert json.loads(done.stdout)["findings"][0]["location"] == "train-00000.bin"
     assert "Traceback" not in done.stderr
 
 

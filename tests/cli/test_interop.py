@@ -29,7 +29,7 @@ def test_a_model_goes_in_and_comes_out_as_gguf_and_in_again(prepared: Path, tmp_
     assert told["checkpoint"] == "family/base/checkpoints/step-0"
     assert (told["tokens"], told["largest_difference"] < 1e-5) == (1_000_000, True)
 
-    out = ["--format", "gguf", "--type", "f32"]
+    out = ["--format", "gguf", "--precision", "f32"]
     done = run("export", "nano", "--run", "family", *out, *overrides, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["family/exports/base-F32-gguf"]
@@ -63,8 +63,8 @@ def test_a_model_goes_in_and_comes_out_as_gguf_and_in_again(prepared: Path, tmp_
     [
         (["import", "nowhere", "--recipe", "nano"], "no `start` section"),
         (["import", "nowhere", "--recipe", "continue"], "no model is here"),
-        (["export", "nano", "--type", "Q3"], "Q3"),
-        (["export", "nanno"], "nanno is no recipe"),
+        (["export", "nano", "--precision", "Q3"], "Q3"),
+        (["export", "nanno"], "nanno is not a recipe"),
         (["export", "nowhere", "--format", "gguf"], "no model is here"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 
 from tests.cli.test_app import run
 
-ASK = ("--slurm", "--nodes", "2", "--gpus-per-node", "4", "--time", "8:00:00")
+ASK = ("--nodes", "2", "--gpus-per-node", "4", "--time", "8:00:00")
 SUBMITTED = '#!/bin/sh\ncat "$2" > submitted\necho 42\n'
 
 
@@ -46,11 +46,10 @@ def test_the_script_is_kept_in_the_familys_folder_and_submitted(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "say --slurm"),
         ([*ASK, "--variant", "x"], "no variant 'x'"),
         ([*ASK, "--set", "hardware.shard=3"], "do not divide 8 ranks"),
-        (["--slurm", "--time", "3", "--notice", "120"], "leaves nothing to train in"),
-        ([*ASK], "sbatch is not here"),
+        (["--time", "3", "--notice", "120"], "leaves no time to train"),
+        ([*ASK], "sbatch is not installed here"),
     ],
 )
 def test_what_would_fail_hours_later_is_refused_now(tmp_path: Path, options: list[str], message: str) -> None:

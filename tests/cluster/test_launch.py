@@ -75,7 +75,7 @@ def _launch(slurm: dict[str, str], family: Path, *options: str) -> Job:
     sets = [word for override in (*EXACT, *LONG) for word in ("--set", override)]
     command = [sys.executable, "-m", "tinyllama", "launch", "nano", "--variant", "base", "--run", str(family), *sets]
     done = subprocess.run(
-        [*command, "--slurm", "--gpus-per-node", "0", *options],
+        [*command, "--gpus-per-node", "0", *options],
         env={**slurm, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

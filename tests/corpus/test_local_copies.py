@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tinyllama.corpus.local_copies import local_copies
-from tinyllama.corpus.manifest import PreparedCorpus
+from tinyllama.corpus.manifest import CorpusManifest, CorpusRequest, EngineEntry, PreparedCorpus, SplitEntry
 from tinyllama.corpus.shards import ShardWriter, token_dtype
 from tinyllama.files import sha256_file
 
@@ -29,7 +29,22 @@ def corpus(tmp_path: Path) -> PreparedCorpus:
     writer = ShardWriter(folder, "train", token_dtype(60_000), 300)
     writer.append(range(TOKENS))
     writer.close()
-    manifest = {"corpus": "prose", "dtype": "<u2", "splits": {"train": {"tokens": TOKENS, "shards": writer.shards}}}
+    train = SplitEntry(documents=1, tokens=TOKENS, bytes=TOKENS, shards=tuple(writer.shards))
+    empty = SplitEntry(documents=0, tokens=0, bytes=0, shards=())
+    manifest = CorpusManifest(
+        corpus="prose",
+        license="none",
+        request=CorpusRequest(tokenizer="", bos=True, eos=True),
+        bos_id=1,
+        eos_id=2,
+        rejected=0,
+        quarantined={},
+        sources=(),
+        engine=EngineEntry(name="none", checked=0),
+        dtype="uint16",
+        splits={"train": train, "held_out": empty},
+        files={},
+    )
     return PreparedCorpus(folder, manifest)
 
 
@@ -80,7 +95,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_training_reads_the_original
     assert "what was not copied is read from where it is" in caplog.text
 
 
-def _copy(folder: Path, manifest: dict[str, object], near: str) -> None:
+def _copy(folder: Path, manifest: CorpusManifest, near: str) -> None:
     corpus = PreparedCorpus(folder, manifest)
     with local_copies(near, [(corpus, corpus.stream("train"))]):
         wait_for(Path(near), 4)
@@ -96,7 +111,7 @@ def test_several_processes_share_one_set_of_copies(corpus: PreparedCorpus, tmp_p
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert sorted(path.name for path in (tmp_path / "near").iterdir()) == sorted(
-        f"{shard['sha256']}.bin" for shard in corpus.manifest["splits"]["train"]["shards"]
+        f"{shard.sha256}.bin" for shard in corpus.manifest.splits["train"].shards
     )
 
 

@@ -15,8 +15,8 @@ def _stream(folder: Path, tokens: int, shard_tokens: int) -> TokenStream:
     for start in range(0, tokens, 7):
         writer.append(range(start, min(start + 7, tokens)))
     writer.close()
-    files = [folder / shard["file"] for shard in writer.shards]
-    return TokenStream(files, [shard["tokens"] for shard in writer.shards], token_dtype(60_000))
+    files = [folder / shard.file for shard in writer.shards]
+    return TokenStream(files, [shard.tokens for shard in writer.shards], token_dtype(60_000))
 
 
 @settings(max_examples=300, deadline=None)
@@ -47,8 +47,8 @@ def test_a_shard_is_hashed_as_it_is_written(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path, "train", token_dtype(100), 10)
     writer.append(range(25))
     writer.close()
-    assert [shard["tokens"] for shard in writer.shards] == [10, 10, 5]
-    assert all(shard["sha256"] == sha256_file(tmp_path / shard["file"]) for shard in writer.shards)
+    assert [shard.tokens for shard in writer.shards] == [10, 10, 5]
+    assert all(shard.sha256 == sha256_file(tmp_path / shard.file) for shard in writer.shards)
 
 
 def test_ids_take_two_bytes_up_to_65536_tokens_and_four_above() -> None:

@@ -7,7 +7,7 @@ import pytest
 from pyarrow import parquet
 
 from tests.prepare.test_prepare import FIELDS
-from tinyllama.corpus.manifest import PreparedCorpus, open_corpus
+from tinyllama.corpus.manifest import PreparedCorpus, open_corpus, write_manifest
 from tinyllama.corpus.reading import find_texts
 from tinyllama.corpus.verification import find_damage
 from tinyllama.files import sha256_file
@@ -52,9 +52,9 @@ def damage(corpus: PreparedCorpus, change: Damage) -> PreparedCorpus:
     ids = np.fromfile(file, "<u2")
     change(ids)
     file.write_bytes(ids.tobytes())
-    manifest = corpus.manifest
-    manifest["files"][file.name]["sha256"] = sha256_file(file)
-    (corpus.folder / "manifest.json").write_text(json.dumps(manifest))
+    entry = corpus.manifest.files[file.name].model_copy(update={"sha256": sha256_file(file)})
+    files = corpus.manifest.files | {file.name: entry}
+    write_manifest(corpus.folder, corpus.manifest.model_copy(update={"files": files}))
     return open_corpus(corpus.folder)
 
 
@@ -105,7 +105,7 @@ def test_wrong_ids_are_found_and_their_document_named(
 ) -> None:
     findings = list(find_damage(damage(corpus, change), tokenizer, samples))
     assert problem in findings[0].problem
-    assert findings[0].place.startswith("train: texts/a.jsonl:")
+    assert findings[0].location.startswith("train: texts/a.jsonl:")
 
 
 def test_a_foreign_tokenizer_is_found(corpus: PreparedCorpus, root: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def _model(family: object) -> Llama:
 
 def test_bits_per_byte_equal_a_plain_computation_over_all_held_out_targets(make_family: MakeFamily) -> None:
     family = make_family()
-    model, corpus = _model(family), family.corpora["arithmetic"]
+    model, corpus = _model(family), family.prepare().corpora["arithmetic"]
     context = family.recipe.model.context
     rows = corpus.rows(HELD_OUT, context)
     stream = rows.stream
@@ -38,15 +38,15 @@ def test_bits_per_byte_equal_a_plain_computation_over_all_held_out_targets(make_
 
 def test_an_untrained_model_is_near_the_uniform_loss(make_family: MakeFamily) -> None:
     family = make_family()
-    losses = held_out_losses(_model(family), family.corpora, rows=4, document_masking=False)
-    assert set(losses) == set(family.corpora)
+    losses = held_out_losses(_model(family), family.prepare().corpora, rows=4, document_masking=False)
+    assert set(losses) == set(family.prepare().corpora)
     assert all(abs(loss - math.log(512)) < 1 for loss in losses.values())
 
 
 def test_held_out_losses_take_the_same_rows_every_time(make_family: MakeFamily) -> None:
     family = make_family()
     model = _model(family)
-    first, second = (held_out_losses(model, family.corpora, rows=3, document_masking=False) for _ in range(2))
+    first, second = (held_out_losses(model, family.prepare().corpora, rows=3, document_masking=False) for _ in range(2))
     assert first == second
-    everything = held_out_losses(model, family.corpora, rows=10**6, document_masking=False)
+    everything = held_out_losses(model, family.prepare().corpora, rows=10**6, document_masking=False)
     assert everything != first

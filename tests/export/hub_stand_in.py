@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub: the part of its HTTP interface that an upload needs, as its client calls it.
+"""A stand-in for the Hugging Face hub: the part of its HTTP interface that its client calls for small models.
 
 It is no hub: nobody is checked beyond one token, nothing is kept on disk, and there is one branch.
 """
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LARGE = (".safetensors", ".gguf", ".model")
 """Files that go through large file storage."""
+COMMIT = "0" * 40
 
 
 @dataclass
@@ -29,6 +30,8 @@ class Hub:
     token: str = "hf_standin"  # noqa: S105  # of the stand-in alone
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     private: set[str] = field(default_factory=set)
+    gated: set[str] = field(default_factory=set)
+    """Repositories whose existence is public, and whose files are nobody's."""
     stored: dict[str, bytes] = field(default_factory=dict)
     """Large files by their SHA-256."""
     commits: list[str] = field(default_factory=list)
@@ -60,6 +63,31 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:  # noqa: ANN401  # the base class's
         """Say nothing."""
+
+    def do_GET(self) -> None:  # the name that the base class looks for
+        self.held.requests += 1
+        path = self.path.split("?")[0].strip("/")
+        owner, name, *parts = path.removeprefix("api/models/").split("/")
+        name, rest = f"{owner}/{name}", "/".join(parts[2:]) if parts[:1] == ["resolve"] else ""
+        private = name in self.held.private and self.headers.get("Authorization") != f"Bearer {self.held.token}"
+        if name not in self.held.repositories or private:
+            self._answer(401, {"error": "Repository not found"}, code="RepoNotFound")
+        elif name in self.held.gated and (rest or path.endswith("auth-check")):
+            self._answer(403, {"error": "Access is restricted"}, code="GatedRepo")
+        elif rest:
+            self._give(self.held.repositories[name].get(rest))
+        elif parts[:1] == ["tree"]:
+            held = self.held.repositories[name].items()
+            tree = [{"type": "file", "path": file, "size": len(data), "oid": COMMIT} for file, data in held]
+            self._answer(200, tree)
+        else:
+            files = [{"rfilename": file} for file in self.held.repositories[name]]
+            gated = "auto" if name in self.held.gated else False
+            about = {"id": name, "sha": COMMIT, "siblings": files, "gated": gated}
+            self._answer(200, about | {"private": name in self.held.private})
+
+    def do_HEAD(self) -> None:  # the name that the base class looks for
+        self.do_GET()
 
     def do_POST(self) -> None:  # the name that the base class looks for
         self.held.requests += 1
@@ -116,12 +144,28 @@ class _Handler(BaseHTTPRequestHandler):
             elif line["key"] == "lfsFile":
                 files[value["path"]] = self.held.stored[value["oid"]]
         self.held.repositories[name] |= files
-        self._answer(200, {"success": True, "commitOid": "0" * 40, "commitUrl": f"{self.held.url}/{name}/commit/0"})
+        self._answer(200, {"success": True, "commitOid": COMMIT, "commitUrl": f"{self.held.url}/{name}/commit/0"})
 
-    def _answer(self, status: int, value: dict[str, Any]) -> None:
+    def _give(self, data: bytes | None) -> None:
+        if data is None:
+            self._answer(404, {"error": "Entry not found"}, code="EntryNotFound")
+            return
+        self.send_response(200)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def _answer(self, status: int, value: Any, code: str | None = None) -> None:  # noqa: ANN401  # any JSON value
         data = json.dumps(value).encode()
         self.send_response(status)
+        if code is not None:
+            self.send_header("X-Error-Code", code)
+            self.send_header("X-Error-Message", str(value["error"]))
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)

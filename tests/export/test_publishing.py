@@ -81,7 +81,7 @@ def test_a_dry_run_says_what_would_be_sent_and_asks_nobody(hub: Hub, export: Pat
 def test_a_token_that_may_not_write_is_said_and_nothing_is_there(hub: Hub, export: Path) -> None:
     done = publish(hub, export, token="hf_other")  # noqa: S106  # of the stand-in alone
     assert done.returncode == 2
-    assert "did not take it" in done.stderr
+    assert "did not accept the commit" in done.stderr
     assert "hf auth login" in done.stderr
     assert "Traceback" not in done.stderr
     assert hub.repositories == {}

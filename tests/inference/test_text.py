@@ -10,7 +10,7 @@ from tests.cli.test_app import run
 from tests.train.test_import_start import foreign_folder, with_tokenizer
 from tinyllama.errors import UserError
 from tinyllama.formats.open import open_model
-from tinyllama.inference import continue_text
+from tinyllama.inference import generate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ def folder(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_text_is_the_one_that_the_command_writes(folder: Path) -> None:
-    text = continue_text(folder, "the", max_new_tokens=12, seed=5)
+    text = generate(folder, "the", max_new_tokens=12, seed=5)
     done = run("generate", folder, "the", "--max-new-tokens", "12", "--seed", "5")
     assert done.stdout == f"the{text}\n"
 
@@ -32,14 +32,14 @@ def test_an_opened_model_is_loaded_once_and_its_texts_repeat(folder: Path, monke
     loads: list[int] = []
     load = model.load
     monkeypatch.setattr(model, "load", lambda: loads.append(1) or load())
-    texts = [continue_text(model, "the", max_new_tokens=12, seed=seed) for seed in (1, 2, 1)]
+    texts = [generate(model, "the", max_new_tokens=12, seed=seed) for seed in (1, 2, 1)]
     assert texts[0] == texts[2] != texts[1]
     assert len(loads) == 1
 
 
 def test_a_text_ends_before_its_stop_string(folder: Path) -> None:
-    text = continue_text(folder, "the", max_new_tokens=12, temperature=0)
+    text = generate(folder, "the", max_new_tokens=12, temperature=0)
     stop = text[3:5]
-    assert continue_text(folder, "the", max_new_tokens=12, temperature=0, stop=[stop]) == text.split(stop)[0]
+    assert generate(folder, "the", max_new_tokens=12, temperature=0, stop=[stop]) == text.split(stop)[0]
     with pytest.raises(UserError, match="stop string is empty"):
-        continue_text(folder, "the", stop=[""])
+        generate(folder, "the", stop=[""])

@@ -54,5 +54,5 @@ def test_a_machine_without_sbatch_is_told_what_to_do_with_the_script(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="run `sbatch /job` on one"):
+    with pytest.raises(UserError, match="run `sbatch /job` on a machine"):
         submit(Path("/job"))

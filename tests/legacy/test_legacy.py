@@ -15,7 +15,7 @@ EXPECTED: dict[str, Any] = json.loads((WRITTEN / "expected.json").read_text(enco
 MODELS = tuple(EXPECTED["losses"])
 TOLERANCE = 1e-6
 """Of a loss in nats: two units in the last place, since processors add in another order."""
-PRECISION_OPTION = "--dtype"
+PRECISION_OPTION = "--precision"
 
 
 def tinyllama(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:

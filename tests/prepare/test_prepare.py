@@ -4,14 +4,15 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from tinyllama.corpus.manifest import HELD_OUT, TRAIN, open_corpus, verify_corpus
+from tinyllama.corpus.manifest import HELD_OUT, TRAIN, SplitEntry, open_corpus
 from tinyllama.corpus.shards import SHARD_TOKENS, ShardWriter, token_dtype
+from tinyllama.corpus.verification import find_damage
 from tinyllama.errors import CorpusError
 from tinyllama.files import sha256_file
 from tinyllama.prepare.assembly import finished_shard, plan_shards, write_shard
 from tinyllama.prepare.held_out import is_held_out
 from tinyllama.prepare.prepare import prepare_corpus
-from tinyllama.prepare.task import Counts, task_folder
+from tinyllama.prepare.task import Counts, TaskResult, task_folder
 from tinyllama.prepare.tokenizer import obtain_tokenizer
 from tinyllama.recipe import HeldOut, Recipe, load_recipe
 from tinyllama.sources.documents import Document
@@ -47,8 +48,8 @@ def test_every_document_is_bos_ids_eos_and_nothing_is_dropped(
     recipe: Recipe, tokenizer: SentencePieceTokenizer, root: Path
 ) -> None:
     corpus = prepare_corpus(recipe, "prose", tokenizer, root / "corpus", root)
-    assert corpus.manifest["rejected"] == 1
-    assert sum(corpus.manifest["splits"][split]["documents"] for split in (TRAIN, HELD_OUT)) == 60
+    assert corpus.manifest.rejected == 1
+    assert sum(corpus.manifest.splits[split].documents for split in (TRAIN, HELD_OUT)) == 60
     for split in (TRAIN, HELD_OUT):
         stream = corpus.rows(split, 8).stream
         ids = stream.read(0, stream.tokens).tolist()
@@ -79,7 +80,7 @@ def test_preparing_is_deterministic(recipe: Recipe, tokenizer: SentencePieceToke
     assert one.manifest == two.manifest
 
 
-def test_rejected_documents_are_kept_aside_with_their_reason(
+def test_rejected_documents_are_quarantined_with_their_reason(
     recipe: Recipe, tokenizer: SentencePieceTokenizer, root: Path
 ) -> None:
     corpus = prepare_corpus(recipe, "prose", tokenizer, root / "corpus", root)
@@ -110,15 +111,18 @@ def test_tokens_that_changed_on_the_disk_before_they_became_a_shard_stop_the_pre
     writer = ShardWriter(folder, TRAIN, token_dtype(400))
     writer.append(list(range(300)))
     writer.close()
-    result = {"splits": {TRAIN: {"shards": writer.shards}, HELD_OUT: {"shards": []}}}
+    split = SplitEntry(documents=1, tokens=300, bytes=300, shards=tuple(writer.shards))
+    empty = SplitEntry(documents=0, tokens=0, bytes=0, shards=())
+    result = TaskResult(splits={TRAIN: split, HELD_OUT: empty}, quarantined={}, checked=0, input_bytes=0)
     shards = plan_shards(tmp_path, [result], token_dtype(400), limit)[TRAIN]
     for shard in shards:
         write_shard(tmp_path, shard, 2)
     whole = b"".join((tmp_path / shard.file).read_bytes() for shard in shards)
     assert whole == (folder / "train-00000.bin").read_bytes()
-    assert all(
-        sha256_file(tmp_path / shard.file) == (finished_shard(tmp_path, shard) or {})["sha256"] for shard in shards
-    )
+    for shard in shards:
+        entry = finished_shard(tmp_path, shard)
+        assert entry is not None
+        assert entry.sha256 == sha256_file(tmp_path / shard.file)
     (folder / "train-00000.bin").write_bytes(whole[:301] + bytes([whole[301] ^ 1]) + whole[302:])
     (tmp_path / shards[-1].file).unlink()
     with pytest.raises(CorpusError, match=r"train-00000\.bin or its copy in .* is not what was written to it"):
@@ -131,11 +135,12 @@ def test_a_truncated_shard_is_seen_at_the_start_and_a_flipped_bit_by_verify(
     corpus = prepare_corpus(recipe, "prose", tokenizer, root / "corpus", root)
     shard = corpus.folder / "train-00000.bin"
     data = bytearray(shard.read_bytes())
-    verify_corpus(corpus)
+    assert not list(find_damage(corpus, tokenizer))
     data[10] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(CorpusError, match=r"train-00000\.bin: its SHA-256 differs"):
-        verify_corpus(open_corpus(corpus.folder))
+    assert ("train-00000.bin", "its SHA-256 differs from the manifest's") in find_damage(
+        open_corpus(corpus.folder), tokenizer
+    )
     shard.write_bytes(data[:-2])
     with pytest.raises(CorpusError, match=r"train-00000\.bin: \d+ bytes, expected"):
         open_corpus(corpus.folder)

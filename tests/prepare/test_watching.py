@@ -10,7 +10,8 @@ from tinyllama.errors import CorpusError, SourceError, UserError
 from tinyllama.prepare.cluster.queue import job_name, running_jobs
 from tinyllama.prepare.cluster.watching import last_launch, new_launch, raise_recorded, recorded, watching
 from tinyllama.prepare.job import Preparation, work_folder
-from tinyllama.prepare.task import Counts, Settings
+from tinyllama.prepare.prepare import corpus_request
+from tinyllama.prepare.task import Counts, TaskSettings
 from tinyllama.prepare.tokenizer import obtain_tokenizer
 from tinyllama.prepare.workers import open_worker_engine
 from tinyllama.recipe import load_recipe
@@ -33,14 +34,15 @@ def preparation(tmp_path: Path) -> Preparation:
     tokenizer = obtain_tokenizer(recipe, tmp_path / "tokenizer", tmp_path, lambda _: None)
     corpus, work = recipe.corpora["prose"], work_folder(tmp_path / "prose")
     tasks = plan_tasks(corpus, tmp_path, lambda _: None)
-    settings = Settings(corpus, "prose", bos=True, eos=True, work=work, exact_all=False)
-    return Preparation(settings, tasks, tokenizer, open_engine(tokenizer).name, tmp_path / "prose", {}, [])
+    settings = TaskSettings(corpus, "prose", tokenizer, bos=True, eos=True, work=work, exact_all=False)
+    request = corpus_request(recipe, "prose", tokenizer.sha256)
+    return Preparation(settings, tasks, open_engine(tokenizer).name, tmp_path / "prose", request, [])
 
 
 def test_progress_is_what_finished_tasks_left(preparation: Preparation) -> None:
     seen: list[Counts] = []
     with watching(preparation, seen.append):
-        preparation.run(1, open_engine(preparation.tokenizer))
+        preparation.run(1, open_engine(preparation.settings.tokenizer))
     assert seen[-1]._replace(tokens=0) == Counts(documents=1, bytes=350, read=350, unread=350)
     assert preparation.pending() == [0]
 
@@ -66,7 +68,7 @@ def test_a_tokenizer_finds_its_file_from_any_folder(
     monkeypatch.chdir(tmp_path)
     pickled = pickle.dumps(SentencePieceTokenizer(Path("tokenizer/tokenizer.model")))
     monkeypatch.chdir("/")
-    assert pickle.loads(pickled).sha256 == preparation.tokenizer.sha256  # noqa: S301  # our own
+    assert pickle.loads(pickled).sha256 == preparation.settings.tokenizer.sha256  # noqa: S301  # our own
 
 
 def test_where_slurm_was_never_asked_for_nobody_asks_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_any_number_of_workers_gives_the_same_bytes(root: Path, workers: int) -> None:
     prepare(root, f"by-{workers}", workers)
     assert contents(root / f"by-{workers}") == contents(root / "one")
-    assert open_corpus(root / "one").manifest["rejected"] == SOURCES
+    assert open_corpus(root / "one").manifest.rejected == SOURCES
     assert not list(root.glob(".*.work"))
 
 

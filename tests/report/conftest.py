@@ -45,7 +45,7 @@ def write_family(folder: Path, recipe: Recipe, bits: dict[str, dict[str, float]]
         prompt: {model: f" as {model} continues it:\n    {NASTY} 人工智能 and on and on" for model in models}
         for prompt in [*recipe.evaluation.prompts, NASTY]
     }
-    write(folder / "evaluation" / "samples.json", json.dumps({"samples": samples}))
+    write(folder / "evaluation" / "samples.json", json.dumps({"inputs": "x", "samples": samples}))
     return folder
 
 

@@ -132,6 +132,25 @@ def test_a_missing_score_is_a_dash_with_its_reason_as_footnote(page: Page) -> No
     assert "published as 52.99; the row's own scores average 52.97" in page.text
 
 
+def test_tasks_beyond_the_commonsense_ones_are_shown_too(run: Path, recipe: Recipe) -> None:
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    exam = {"metric": "acc", "score": 0.26, "stderr": 0.01, "questions": 1346, "shots": 0}
+    sums = {"metric": "exact_match", "score": 0.5, "stderr": None, "questions": 1319, "shots": 5}
+    only = {
+        "base": {"ceval": exam, "gsm8k": sums},
+        "v1.1": {"ceval": exam | {"score": 0.3}, "gsm8k": {"reason": "no file"}},
+    }
+    write(run / "summary.json", json.dumps(summary | {"tasks": only}))
+    page = Page(write_report(run, recipe))
+    (header, exams, math) = page.tables["tasks"]
+    assert [cell.split()[0] for cell in header if cell.strip()] == ["base", "v1.1"]
+    assert exams[0].split() == ["ceval", "acc,", "zero-shot,", "1,346", "questions"]
+    assert [cell.split() for cell in exams[1:]] == [["26.00", "±1.0"], ["30.00", "±1.0"]]
+    assert math[0].split()[:4] == ["gsm8k", "exact_match,", "5", "examples,"]
+    assert [cell.split() for cell in math[1:]] == [["50.00"], ["—", "1"]]
+    assert "TinyLlama-1.1B v1.1" not in page.text, "no published scores beside tasks that were not published"
+
+
 def test_all_text_is_escaped(page: Page) -> None:
     assert NASTY in page.text
     assert "<script>alert(" not in page.html
@@ -285,7 +304,7 @@ def test_without_the_report_extra_the_error_says_what_to_install(
     run: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    with pytest.raises(UserError, match=r"pip install 'tinyllama\[report\]'"):
+    with pytest.raises(UserError, match=r"the report needs an extra: pip install .*\[report\]"):
         write_report(run, recipe)
     assert not (run / "report.html").exists()
 

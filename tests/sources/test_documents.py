@@ -136,7 +136,7 @@ def test_where_keeps_by_fields_and_length_in_json_parquet_and_arrow(tmp_path: Pa
         assert rejected == []
 
 
-def test_a_document_that_where_has_no_value_for_is_kept_aside(tmp_path: Path) -> None:
+def test_a_document_that_where_has_no_value_for_is_quarantined(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(lines({"text": "a", "stars": 3}, {"text": "b"}, {"text": "c", "stars": 1}))
     documents, rejected = read(tmp_path, {"files": "a.jsonl", "where": "stars >= 2"})
     assert [document.text for document in documents] == ["a"]

@@ -74,7 +74,7 @@ def test_datatrove_tokens_are_read_as_the_documents_that_they_were(
     write_datatrove(tmp_path / "00000_unshuffled.ds", documents(tokenizer, bos=False, eos=True), dtype)
     corpus = prepare(tokenizer, tmp_path, "*.ds", "corpus")
     assert sorted(texts_of(corpus, tokenizer)) == sorted(TEXTS)
-    assert corpus.manifest["rejected"] == 0
+    assert corpus.manifest.rejected == 0
 
 
 @pytest.mark.parametrize("chunk", [7, 100, 100_000])
@@ -86,7 +86,7 @@ def test_packed_documents_are_whole_across_files_and_filling_is_no_document(
     write_packed(tmp_path, documents(tokenizer, bos=bos, eos=eos), chunk, fill)
     corpus = prepare(tokenizer, tmp_path, "*.bin", "corpus")
     assert sorted(texts_of(corpus, tokenizer)) == sorted(TEXTS)
-    assert corpus.manifest["kept_aside"] == {}
+    assert corpus.manifest.quarantined == {}
 
 
 def test_megatron_documents_may_be_several_sequences(tokenizer: SentencePieceTokenizer, tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_an_export_is_what_megatron_itself_reads(prepared: Path, tmp_path: Path)
     corpus = open_corpus(prepared / "corpora" / "prose")
     train, _ = write_megatron(corpus, tmp_path / "out")
     found = datasets.IndexedDataset(str(train))
-    stream, facts = corpus.stream("train"), corpus.manifest["splits"]["train"]
-    assert len(found) == len(found.document_indices) - 1 == facts["documents"]
+    stream, split = corpus.stream("train"), corpus.manifest.splits["train"]
+    assert len(found) == len(found.document_indices) - 1 == split.documents
     assert np.concatenate([found[n] for n in range(len(found))]).tolist() == stream.read(0, stream.tokens).tolist()
 
 
@@ -147,7 +147,7 @@ def test_what_datatrove_itself_writes_is_read(tokenizer: SentencePieceTokenizer,
 def test_ids_of_another_tokenizer_are_refused(tokenizer: SentencePieceTokenizer, tmp_path: Path) -> None:
     shifted = [[(token * 7 + 300) % tokenizer.vocab_size for token in ids] for ids in tokenizer.encode(TEXTS)]
     write_datatrove(tmp_path / "foreign.ds", shifted)
-    with pytest.raises(CorpusError, match=r"foreign\.ds: its ids are not those that the family's tokenizer gives"):
+    with pytest.raises(CorpusError, match=r"foreign\.ds: its ids are not those of the family's tokenizer"):
         prepare(tokenizer, tmp_path, "*.ds", "corpus")
     write_datatrove(tmp_path / "large.ds", [[tokenizer.vocab_size, 5]])
     with pytest.raises(CorpusError, match=r"large\.ds: its ids"):
@@ -157,7 +157,7 @@ def test_ids_of_another_tokenizer_are_refused(tokenizer: SentencePieceTokenizer,
 def test_files_that_are_cut_off_or_have_no_index_are_named(tokenizer: SentencePieceTokenizer, tmp_path: Path) -> None:
     write_datatrove(tmp_path / "a.ds", documents(tokenizer, bos=False, eos=True))
     (tmp_path / "a.ds").write_bytes((tmp_path / "a.ds").read_bytes()[:-2])
-    with pytest.raises(CorpusError, match=r"a\.ds: has \d+ bytes, but its index tells of"):
+    with pytest.raises(CorpusError, match=r"a\.ds: has \d+ bytes, but its index counts"):
         prepare(tokenizer, tmp_path, "a.ds", "corpus")
     (tmp_path / "b.bin").write_bytes(b"\1\0" * 9)
     with pytest.raises(CorpusError, match=r"b\.idx is not there"):

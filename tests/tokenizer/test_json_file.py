@@ -80,7 +80,7 @@ def test_bos_goes_before_a_prompt_where_the_tokenizer_says_so(tmp_path: Path) ->
 
 
 def test_a_rule_nobody_knows_is_refused() -> None:
-    with pytest.raises(CorpusError, match=r"rule 'qwen2'"):
+    with pytest.raises(CorpusError, match=r"rule for words, 'qwen2'"):
         tokenizer_json(trained("qwen2"), None)
     state = json.loads(tokenizer_json(trained("gpt-2"), None)) | {"pre_tokenizer": {"type": "Whitespace"}}
     with pytest.raises(CorpusError, match="GGUF cannot describe it"):

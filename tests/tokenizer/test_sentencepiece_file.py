@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tinyllama.errors import CorpusError, SourceError
 from tinyllama.prepare.tokenizer import obtain_tokenizer
-from tinyllama.recipe import Corpus, Recipe, Tokenizer, load_recipe
+from tinyllama.recipe import Corpus, Recipe, TokenizerSettings, load_recipe
 from tinyllama.sources.builtin.registry import read_builtin
 from tinyllama.tokenizer.convert import write_transformers_files
 from tinyllama.tokenizer.llama2 import model_from_javascript
@@ -60,7 +60,7 @@ def recipe() -> Recipe:
 
 def with_tokenizer(recipe: Recipe, vocab_size: int = 512, **settings: str) -> Recipe:
     shape = recipe.model.model_copy(update={"vocab_size": vocab_size})
-    tokenizer = Tokenizer.model_validate(settings)
+    tokenizer = TokenizerSettings.model_validate(settings)
     return recipe.model_copy(update={"tokenizer": tokenizer, "model": shape})
 
 
@@ -208,7 +208,7 @@ def test_a_tokenizer_that_does_not_fit_the_recipe_is_refused(recipe: Recipe, fol
     (tmp_path / "mine.model").write_bytes((folder / "tokenizer.model").read_bytes())
     with pytest.raises(CorpusError, match=r"600 ids but the recipe says model\.vocab_size: 512"):
         obtain(with_tokenizer(recipe, file="mine.model"), tmp_path)
-    with pytest.raises(CorpusError, match=r"other\.model is not there"):
+    with pytest.raises(CorpusError, match=r"other\.model does not exist"):
         obtain(with_tokenizer(recipe, file="other.model"), tmp_path)
     (tmp_path / "other.model").write_text("no model")
     with pytest.raises(CorpusError, match="no SentencePiece model"):

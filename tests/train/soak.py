@@ -25,8 +25,7 @@ from tests.train.faults import Fault, draw_fault
 from tests.train.processes import train_on
 from tests.train.runs import assert_same_run
 from tinyllama.checkpoint.format import steps_saved
-from tinyllama.cli.progress import TerminalProgress
-from tinyllama.family.family import Family
+from tinyllama.family import Family
 from tinyllama.recipe import load_recipe
 
 VARIANT = "math_code"
@@ -54,8 +53,8 @@ def soak(kills: int, seed: int, folder: Path) -> Iterator[Kill]:
     """
     chance, done, life = Random(seed), 0, 0  # noqa: S311  # not for secrets
     prepared = folder / "prepared"
-    family = Family(load_recipe("nano"), prepared, Path(), TerminalProgress(quiet=True))
-    assert set(family.corpora) == set(family.recipe.corpora)
+    family = Family(load_recipe("nano"), prepared)
+    assert set(family.prepare().corpora) == set(family.recipe.corpora)
     whole = {ranks: _train_whole(prepared, folder / f"whole-{ranks}", ranks) for ranks in (1, 2)}
     while done < kills:
         life, ranks = life + 1, life % 2 + 1

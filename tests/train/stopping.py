@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tinyllama.errors import Interrupted
-from tinyllama.family.family import Family
+from tinyllama.family import Family
 from tinyllama.train import train
 
 
@@ -28,7 +28,7 @@ class StopAt:
 
 def stop_at(family: Family, model: str, step: int, number: int = signal.SIGTERM) -> Interrupted:
     """Train a model until a step, where it is stopped."""
-    run = family.run(model)
+    run = family.training_run(model)
     run.watch.append(StopAt(step, number))
     with pytest.raises(Interrupted) as caught:
         train(run)

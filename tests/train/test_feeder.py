@@ -10,7 +10,7 @@ from tinyllama.train.ranks import Ranks
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 7, 16, 20])
 def test_ranks_read_the_rows_of_one_process_in_its_order_and_equally_many(make_family: MakeFamily, count: int) -> None:
-    run = make_family().run("math_code")
+    run = make_family().training_run("math_code")
     rows = {name: run.corpora[name].rows("train", run.plan.context) for name in run.plan.corpora}
     sampler = Sampler(run.plan, 1, {name: len(part) for name, part in rows.items()})
     for step in (0, 8, run.plan.steps - 1):
@@ -26,7 +26,7 @@ def test_ranks_read_the_rows_of_one_process_in_its_order_and_equally_many(make_f
 
 
 def test_predicted_targets_are_counted_without_reading_the_rows(make_family: MakeFamily) -> None:
-    run = make_family().run("base")
+    run = make_family().training_run("base")
     rows = run.corpora["prose"].rows("train", run.plan.context)
     for index in (0, 1, len(rows) - 2, len(rows) - 1):
         assert rows.predicted(index) == int((rows.row(index)[1] != IGNORED).sum())

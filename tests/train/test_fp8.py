@@ -19,7 +19,7 @@ WIDE = "model.ffn=176"
 
 
 def test_fp8_trains_as_bf16_does(make_family: MakeFamily, caplog: pytest.LogCaptureFixture) -> None:
-    runs = [make_family(precision, WIDE, f"precision={precision}").run("base") for precision in PRECISIONS]
+    runs = [make_family(precision, WIDE, f"precision={precision}").training_run("base") for precision in PRECISIONS]
     for run in runs:
         train(run)
     assert "emulated" in caplog.text, "a processor has no such products"
@@ -50,4 +50,4 @@ def test_without_torchao_fp8_is_refused_with_the_remedy(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torchao.float8", None)
     with pytest.raises(TrainingError, match=r"pip install 'tinyllama\[fp8\]'"):
-        train(make_family("family", "precision=fp8").run("base"))
+        train(make_family("family", "precision=fp8").training_run("base"))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import MakeFamily
-    from tinyllama.family.family import Family
+    from tinyllama.family import Family
 
 STAGES = (
     "stages=[{name: domain, until: 1_004_000, batch: 16 sequences, fork: true, ramp: 2K}]",
@@ -153,7 +153,7 @@ def test_a_base_without_its_model_is_told_what_to_do(make_family: MakeFamily, fo
 
     family = started_before_the_fork(make_family, foreign)
     with pytest.raises(CheckpointError, match="tinyllama import"):
-        train(family.run("base"))
+        train(family.training_run("base"))
 
 
 @pytest.mark.parametrize(

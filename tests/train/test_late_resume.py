@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from tinyllama.checkpoint.format import load_tensors, save_checkpoint, stored_sizes, verify
-from tinyllama.cli.progress import TerminalProgress
 from tinyllama.errors import Interrupted
-from tinyllama.family.family import Family
+from tinyllama.family import Family
 from tinyllama.plan import compile_plan
 from tinyllama.recipe import Recipe, load_recipe
 from tinyllama.train import train
@@ -50,7 +49,7 @@ def _flagship_in_small(folder: Path) -> Family:
     )
     recipe = load_recipe("nano", overrides)
     assert _counts(recipe, "math_code") == _counts(flagship, "math_code")
-    return Family(recipe, folder, Path(), TerminalProgress(quiet=True))
+    return Family(recipe, folder)
 
 
 def _counts(recipe: Recipe, variant: str) -> bytes:
@@ -74,7 +73,7 @@ class _StopAtOnce:
 
 
 def _seconds_to_the_next_step(family: Family, model: str, step: int) -> float:
-    watch, run = _StopAtOnce(), family.run(model)
+    watch, run = _StopAtOnce(), family.training_run(model)
     run.watch.append(watch)
     began = time.process_time()
     with pytest.raises(Interrupted):
@@ -85,7 +84,7 @@ def _seconds_to_the_next_step(family: Family, model: str, step: int) -> float:
 
 def _move(family: Family, step: int) -> None:
     """What the base's first step left, as if the variant had trained to `step`: state and a line a step."""
-    first, run = verify(family.folder / "base/checkpoints/step-1"), family.run("math_code")
+    first, run = verify(family.folder / "base/checkpoints/step-1"), family.training_run("math_code")
     tensors = {name: torch.empty(size) for name, size in stored_sizes(first).items()}
     load_tensors(first, tensors)
     state = first.state.model_copy(update={"step": step, "fingerprint_inputs": run.fingerprint_inputs(step)})

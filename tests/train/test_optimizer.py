@@ -61,7 +61,7 @@ def test_a_stopped_and_resumed_run_with_muon_equals_one_that_never_stopped(make_
     whole, pieces = make_family("whole", MUON), make_family("pieces", MUON)
     whole.train("base")
     for step in (2, 5):
-        run = pieces.run("base")
+        run = pieces.training_run("base")
         run.watch.append(StopAt(step, signal.SIGTERM))
         with pytest.raises(Interrupted):
             train(run)

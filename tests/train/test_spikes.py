@@ -18,7 +18,7 @@ from tests.train.stopping import stop_at
 from tinyllama.checkpoint.format import steps_saved
 from tinyllama.checkpoint.state import SpikeState
 from tinyllama.errors import CheckpointError, TrainingError
-from tinyllama.family.family import Family
+from tinyllama.family import Family
 from tinyllama.recipe import Spikes
 from tinyllama.train import optimizer
 from tinyllama.train.feeder import StepBatch
@@ -50,7 +50,7 @@ def _poison(monkeypatch: pytest.MonkeyPatch, steps: dict[int, float]) -> Iterato
 
 def _without_updates(monkeypatch: pytest.MonkeyPatch, family: Family, model: str, steps: set[int]) -> None:
     """Train with some updates left out by hand."""
-    original, plan = optimizer.apply, family.run(model).plan
+    original, plan = optimizer.apply, family.training_run(model).plan
     rates = {float(plan.lr[step - 1]) for step in steps}
     with monkeypatch.context() as patch:
         patch.setattr(optimizer, "apply", lambda o, lr: None if lr in rates else original(o, lr))

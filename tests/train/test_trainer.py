@@ -11,6 +11,7 @@ from tests.train.runs import assert_same_run, deterministic_metrics, weights
 from tests.train.stopping import StopAt, stop_at
 from tinyllama.checkpoint.format import steps_saved
 from tinyllama.errors import CheckpointError, Interrupted, TrainingError
+from tinyllama.family.train import train_model
 from tinyllama.model import Llama
 from tinyllama.sampler import Sampler
 from tinyllama.train import train
@@ -52,7 +53,7 @@ def test_a_signal_after_the_last_step_is_not_lost(make_family: MakeFamily) -> No
             os.kill(os.getpid(), self.number)
 
     family = make_family()
-    run = family.run("base")
+    run = family.training_run("base")
     run.watch.append(StopAtClose(0))
     with pytest.raises(Interrupted, match="base is complete"):
         train(run)
@@ -82,7 +83,7 @@ def test_adding_a_variant_trains_only_that_variant(make_family: MakeFamily) -> N
         more.train(model)
     changed = {p for p, t in before.items() if p.is_file() and p.stat().st_mtime_ns != t}
     assert {path.name for path in changed} <= {"recipe.yaml", "seconds.json"}
-    assert steps_saved(more.folder / "extra/checkpoints")[-1] == more.run("extra").plan.steps
+    assert steps_saved(more.folder / "extra/checkpoints")[-1] == more.training_run("extra").plan.steps
 
 
 @pytest.mark.parametrize(
@@ -131,8 +132,9 @@ def test_a_variants_shares_are_refused_once_it_has_begun(make_family: MakeFamily
 
 
 def test_a_variant_without_a_finished_base_is_refused(make_family: MakeFamily) -> None:
+    family = make_family()
     with pytest.raises(CheckpointError, match="the shared base is not finished"):
-        make_family().train("v1.1")
+        train_model(family.work, family.prepare(), "v1.1")
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(
@@ -163,7 +165,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update_with_step_and_row
 
 def test_two_runs_in_one_folder_are_refused(make_family: MakeFamily) -> None:
     family = make_family()
-    run = family.run("base")
+    run = family.training_run("base")
     with exclusive(run.folder), pytest.raises(TrainingError, match="another process is training here"):
         train(run)
 
@@ -189,7 +191,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(
     make_family: MakeFamily, precision: str, micro_batch: int
 ) -> None:
     family = make_family()
-    run = family.run("base")
+    run = family.training_run("base")
     rows = {name: run.corpora[name].rows("train", run.plan.context) for name in run.plan.corpora}
     sampler = Sampler(run.plan, 1, {name: len(part) for name, part in rows.items()})
     batch = read_step(run.plan, sampler, rows, 2)
@@ -214,7 +216,7 @@ def test_metrics_say_what_was_planned(make_family: MakeFamily) -> None:
     family = make_family()
     family.train("base")
     family.train("math_code")
-    plan = family.run("math_code").plan
+    plan = family.training_run("math_code").plan
     steps = [r for r in read_metrics(family.folder / "math_code/metrics.jsonl") if r["kind"] == "step"]
     assert [r["step"] for r in steps] == list(range(plan.fork_step + 1, plan.steps + 1))
     for record in steps:
@@ -260,7 +262,7 @@ def test_document_masking_and_compilation_train_too(make_family: MakeFamily) -> 
 
 
 def test_the_feeder_gives_the_rows_of_the_sampler_in_order(make_family: MakeFamily) -> None:
-    run = make_family().run("math_code")
+    run = make_family().training_run("math_code")
     rows = {name: run.corpora[name].rows("train", run.plan.context) for name in run.plan.corpora}
     sampler = Sampler(run.plan, 1, {name: len(part) for name, part in rows.items()})
     steps = list(feed(run.plan, sampler, rows, 10, run.plan.steps))

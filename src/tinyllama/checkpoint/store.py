@@ -28,6 +28,7 @@ from tinyllama.checkpoint.format import (
 from tinyllama.checkpoint.state import CheckpointState, parse_state
 from tinyllama.errors import CheckpointError, StorageError, TinyLlamaError
 from tinyllama.files import new_directory
+from tinyllama.installation import install_hint
 from tinyllama.layout import FamilyLayout
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class RemoteCheckpointStore(CheckpointStore):
         try:
             self._system, self._root = fsspec.url_to_fs(url, use_listings_cache=False)
         except ImportError as error:
-            hint = "pip install 'tinyllama[s3]'" if url.startswith("s3") else "install what it names"
+            hint = install_hint("s3") if url.startswith("s3") else "install what it names"
             raise StorageError(f"checkpoints.url: {url}: {error}; {hint}") from error
         except ValueError as error:
             raise StorageError(f"checkpoints.url: {url}: {error}") from error

@@ -7,21 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyllama.cli import app as commands
-from tinyllama.cli.app import AsJson, RunFolder, app
+from tinyllama.cli.app import AsJson, RunFolder, app, print_json
 from tinyllama.text import MISSING
 
 if TYPE_CHECKING:
     from tinyllama.corpus.manifest import PreparedCorpus
     from tinyllama.evaluation.contamination import Overlap
+    from tinyllama.files import Json
 
 
-@app.command(epilog="Example: tinyllama contaminated mini --tasks commonsense --data data/eval")
+@app.command(
+    short_help="Find evaluation questions in prepared corpora.",
+    epilog="Example: tinyllama contaminated mini --tasks commonsense --data data/eval",
+)
 def contaminated(
     where: Annotated[str, typer.Argument(metavar="RECIPE_OR_CORPUS", help="A recipe, or a prepared corpus's folder.")],
     *,
-    tasks: Annotated[str, typer.Option(help="Groups or names of tasks, by commas.")] = "commonsense",
-    data: Annotated[Path, typer.Option(help="Local copies of the tasks' data.")] = Path("data/eval"),
+    tasks: Annotated[str, typer.Option(metavar="NAMES", help="Tasks and groups, separated by commas.")] = "commonsense",
+    data: Annotated[Path, typer.Option(metavar="FOLDER", help="Local copies of the tasks' data.")] = Path("data/eval"),
     run: RunFolder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -31,20 +34,21 @@ def contaminated(
     from tinyllama.corpus.reading import read_texts
     from tinyllama.evaluation.catalogue import expand_tasks
     from tinyllama.evaluation.contamination import METHOD, QuestionIndex, read_questions
+    from tinyllama.layout import family_of_corpus
     from tinyllama.tokenizer.opening import open_tokenizer
 
-    corpora, screen = _corpora(where, run), TerminalProgress()
+    corpora, progress = _corpora(where, run), TerminalProgress()
     questions, missing = read_questions(expand_tasks(tasks.split(",")), data)
     index = QuestionIndex(questions)
     for corpus in corpora:
-        screen.say(f"corpus {corpus.name}: {corpus.tokens(TRAIN):,} tokens")
-        tokenizer = open_tokenizer(corpus.folder.parent.parent / "tokenizer")
+        progress.say(f"corpus {corpus.name}: {corpus.tokens(TRAIN):,} tokens")
+        tokenizer = open_tokenizer(family_of_corpus(corpus.folder).tokenizer)
         for split in (TRAIN, HELD_OUT):
             index.check(corpus.name, read_texts(corpus, tokenizer, split))
     if as_json:
         found = {task: _json(overlap) for task, overlap in index.overlaps.items()}
         found |= {task: {"reason": result.reason} for task, result in missing.items()}
-        commands.print_json({"method": METHOD, "corpora": [corpus.name for corpus in corpora], "tasks": found})
+        print_json({"method": METHOD, "corpora": [corpus.name for corpus in corpora], "tasks": found})
         return
     typer.echo(METHOD)
     for task, overlap in index.overlaps.items():
@@ -58,21 +62,22 @@ def contaminated(
 
 def _corpora(where: str, run: Path | None) -> list[PreparedCorpus]:
     """The corpora of a folder or of a recipe's family, as far as they are prepared."""
-    from tinyllama.corpus.manifest import MANIFEST, open_corpus  # noqa: PLC0415
-    from tinyllama.errors import CorpusError  # noqa: PLC0415
-    from tinyllama.recipe import load_recipe  # noqa: PLC0415
+    from tinyllama.corpus.manifest import is_prepared, open_corpus
+    from tinyllama.errors import CorpusError
+    from tinyllama.layout import FamilyLayout
+    from tinyllama.recipe import load_recipe
 
     if Path(where).is_dir():
         return [open_corpus(Path(where))]
     recipe = load_recipe(where)
-    folder = (run or Path("runs") / recipe.name) / "corpora"
-    prepared = [folder / name for name in recipe.corpora if (folder / name / MANIFEST).is_file()]
+    layout = FamilyLayout(run or Path("runs") / recipe.name)
+    prepared = [layout.corpus(name) for name in recipe.corpora if is_prepared(layout.corpus(name))]
     if not prepared:
-        raise CorpusError(f"{folder}: no corpus is prepared; run `tinyllama prepare {where}`")
+        raise CorpusError(f"{layout.corpora}: no corpus is prepared; run `tinyllama prepare {where}`")
     return [open_corpus(path) for path in prepared]
 
 
-def _json(overlap: Overlap) -> dict[str, object]:  # JSON for the terminal
+def _json(overlap: Overlap) -> dict[str, Json]:
     return {
         "questions": overlap.questions,
         "too_short": overlap.too_short,

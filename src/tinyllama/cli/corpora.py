@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyllama.cli.app import AsJson, Overrides, RecipeName, RunFolder, app, print_json
+from tinyllama.cli.app import HELP_OPTIONS, AsJson, Overrides, RecipeName, RunFolder, app, open_family, print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.files import Json
 
 corpus_app = typer.Typer(
-    help="Look into prepared corpora.",
+    help="Inspect, verify and export prepared corpora.",
     epilog="Example: tinyllama corpus verify runs/nano/corpora/prose",
     no_args_is_help=True,
     rich_markup_mode=None,
+    context_settings=HELP_OPTIONS,
 )
-app.add_typer(corpus_app, name="corpus")
+tokenizer_app = typer.Typer(
+    help="Train tokenizers.",
+    epilog="Example: tinyllama tokenizer train nano --out my-tokenizer",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings=HELP_OPTIONS,
+)
 
 CorpusFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A prepared corpus: RUN/corpora/NAME.")]
 
@@ -32,71 +42,69 @@ class Executor(StrEnum):
     ray = "ray"
 
 
-@app.command(epilog="Example: tinyllama prepare mini --workers 2")
-def prepare(  # noqa: PLR0913  # a command's options
+@app.command(
+    short_help="Turn a recipe's text into token shards; resumes.",
+    epilog="Example: tinyllama prepare mini --workers 2",
+)
+def prepare(  # a command's options
     recipe: RecipeName,
     *,
     overrides: Overrides = None,
     run: RunFolder = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes, or jobs at a time (default: all cores or machines there is text for)."),
+        typer.Option(min=1, metavar="N", help="Worker processes or cluster jobs (default: by the size of the text)."),
     ] = None,
     executor: Annotated[
-        Executor, typer.Option(help="Who does it: processes here, or a cluster that shares the folder.")
+        Executor, typer.Option(help="Run on this machine, or on a cluster that shares the folder.")
     ] = Executor.local,
     sbatch: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="For --executor slurm: an option of sbatch's.")
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option for sbatch (with --executor slurm).")
     ] = None,
     exact_all: Annotated[
-        bool, typer.Option("--exact-all", help="Compare the ids of every document with SentencePiece's, not a sample.")
+        bool, typer.Option("--exact-all", help="Compare every document's ids with SentencePiece's, not only a sample.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Obtain the tokenizer and turn every corpus into token shards; goes on from where it was stopped."""
-    from tinyllama.cli.progress import TerminalProgress  # noqa: PLC0415
-    from tinyllama.errors import SourceError, UserError  # noqa: PLC0415
-    from tinyllama.family.family import Family  # noqa: PLC0415
-    from tinyllama.prepare.prepare import PrepareOptions  # noqa: PLC0415
-    from tinyllama.recipe import load_recipe  # noqa: PLC0415
+    """Obtain the tokenizer and turn every corpus into token shards. A command that was stopped resumes."""
+    from tinyllama.errors import UserError
+    from tinyllama.prepare.prepare import PrepareOptions
 
     if sbatch and executor != Executor.slurm:
-        raise UserError("--sbatch goes with --executor slurm")
-    options = {key.lstrip("-"): value for key, _, value in (option.partition("=") for option in sbatch or ())}
-    loaded, screen = load_recipe(recipe, overrides or ()), TerminalProgress()
-    prepare_options = PrepareOptions(workers, exact_all, executor.value, options, screen.say)
-    family = Family(loaded, run or Path("runs") / loaded.name, Path(), screen, options=prepare_options)
-    table = {name: _facts(corpus) for name, corpus in family.corpora.items()}
+        raise UserError("--sbatch needs --executor slurm")
+    settings = {key.lstrip("-"): value for key, _, value in (option.partition("=") for option in sbatch or ())}
+    family = open_family(recipe, overrides, run)
+    progress = family.work.progress
+    prepared = family.prepare(PrepareOptions(workers, exact_all, executor.value, settings, progress.say))
     if as_json:
-        print_json(table)
+        print_json({name: _counts(corpus) for name, corpus in prepared.corpora.items()})
     else:
-        _print_table(table)
-    if family.missing:
-        raise SourceError("; ".join(f"{name}: {reason}" for name, reason in family.missing.items()))
+        _print_table(prepared.corpora.values())
+    prepared.require_all()
 
 
-def _facts(corpus: PreparedCorpus) -> dict[str, Any]:
+def _counts(corpus: PreparedCorpus) -> dict[str, Json]:
+    """What a corpus holds, for JSON."""
     manifest = corpus.manifest
-    return {"rejected": manifest["rejected"], "kept_aside": manifest["kept_aside"], "sha256": corpus.sha256} | {
-        split: {key: facts[key] for key in ("documents", "tokens", "bytes")}
-        for split, facts in manifest["splits"].items()
-    }
+    splits = {split: entry.model_dump(exclude={"shards"}) for split, entry in manifest.splits.items()}
+    return {"rejected": manifest.rejected, "quarantined": manifest.quarantined, "sha256": corpus.sha256, **splits}
 
 
-def _print_table(rows: dict[str, dict[str, Any]]) -> None:
-    from rich.table import Table  # noqa: PLC0415
+def _print_table(corpora: Iterable[PreparedCorpus]) -> None:
+    from rich.table import Table
 
-    from tinyllama.cli.tables import output  # noqa: PLC0415
+    from tinyllama.cli.tables import output
+    from tinyllama.corpus.manifest import TRAIN
 
     table = Table("corpus", "split", box=None)
     for column in ("documents", "bytes", "tokens", "bytes/token", "rejected"):
         table.add_column(column, justify="right")
-    for name, row in rows.items():
-        for split in ("train", "held_out"):
-            documents, tokens, size = (row[split][key] for key in ("documents", "tokens", "bytes"))
-            ratio = f"{size / tokens:.2f}" if tokens else "-"
-            rejected = f"{row['rejected']:,}" if split == "train" else ""
-            table.add_row(name, split, f"{documents:,}", f"{size:,}", f"{tokens:,}", ratio, rejected)
+    for corpus in corpora:
+        for split, entry in corpus.manifest.splits.items():
+            ratio = f"{entry.bytes / entry.tokens:.2f}" if entry.tokens else "-"
+            rejected = f"{corpus.manifest.rejected:,}" if split == TRAIN else ""
+            counts = (f"{count:,}" for count in (entry.documents, entry.bytes, entry.tokens))
+            table.add_row(corpus.name, split, *counts, ratio, rejected)
     output().print(table)
 
 
@@ -105,49 +113,56 @@ def verify(
     folder: CorpusFolder,
     *,
     sample: Annotated[
-        int | None, typer.Option(min=1, help="Look at so many parts of 4,096 documents (default: at everything).")
+        int | None, typer.Option(min=1, metavar="N", help="Check N random parts of 4,096 documents (default: all).")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find bit rot, a foreign tokenizer, ids out of range, stray special tokens and empty documents."""
-    from tinyllama.corpus.manifest import open_corpus  # noqa: PLC0415
-    from tinyllama.corpus.verification import find_damage  # noqa: PLC0415
-    from tinyllama.errors import CorpusError  # noqa: PLC0415
-    from tinyllama.tokenizer.opening import open_tokenizer  # noqa: PLC0415
+    """Look for bit rot, another tokenizer, ids out of range, stray special tokens and empty documents."""
+    from tinyllama.corpus.manifest import open_corpus
+    from tinyllama.corpus.verification import find_damage
+    from tinyllama.errors import CorpusError
+    from tinyllama.layout import family_of_corpus
+    from tinyllama.tokenizer.opening import open_tokenizer
 
     corpus = open_corpus(folder)
-    findings = list(find_damage(corpus, open_tokenizer(_tokenizer_folder(folder)), sample))
+    findings = list(find_damage(corpus, open_tokenizer(family_of_corpus(folder).tokenizer), sample))
     if as_json:
         print_json({"corpus": str(folder), "findings": [finding._asdict() for finding in findings]})
     elif not findings:
-        typer.echo(f"{folder}: nothing is wrong")
+        typer.echo(f"{folder}: no problems found")
     else:
         for finding in findings:
-            typer.echo(f"{finding.place}: {finding.problem}")
+            typer.echo(f"{finding.location}: {finding.problem}")
     if findings:
-        raise CorpusError(f"{folder}: {len(findings)} things are wrong; delete it and prepare it again")
+        raise CorpusError(f"{folder}: {len(findings)} problems found; delete the folder and prepare the corpus again")
 
 
 @corpus_app.command(epilog="Example: tinyllama corpus inspect runs/nano/corpora/prose --origin json/decoder")
 def inspect(
     folder: CorpusFolder,
     *,
-    origin: Annotated[str | None, typer.Option(help="Show documents whose file or place has this in it.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Documents to show at most.")] = 5,
+    origin: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Show documents whose origin contains this text.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of documents to show.")] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a corpus is made of; with --origin, documents as they were tokenized."""
-    from tinyllama.corpus.manifest import open_corpus  # noqa: PLC0415
+    """Show the counts and sources of a corpus; with --origin, its documents as they were tokenized."""
+    from tinyllama.corpus.manifest import open_corpus
 
     corpus = open_corpus(folder)
     if origin is None:
-        facts = _facts(corpus) | {key: corpus.manifest[key] for key in ("engine", "dtype", "license", "sources")}
-        print_json(facts) if as_json else _print_table({corpus.name: facts})
+        if as_json:
+            origin_keys = {"engine", "dtype", "license", "sources"}
+            print_json(_counts(corpus) | corpus.manifest.model_dump(mode="json", include=origin_keys))
+        else:
+            _print_table([corpus])
         return
-    from tinyllama.corpus.reading import find_texts  # noqa: PLC0415
-    from tinyllama.tokenizer.opening import open_tokenizer  # noqa: PLC0415
+    from tinyllama.corpus.reading import find_texts
+    from tinyllama.layout import family_of_corpus
+    from tinyllama.tokenizer.opening import open_tokenizer
 
-    found = find_texts(corpus, open_tokenizer(_tokenizer_folder(folder)), origin, limit)
+    found = find_texts(corpus, open_tokenizer(family_of_corpus(folder).tokenizer), origin, limit)
     if as_json:
         print_json([text._asdict() for text in found])
         return
@@ -159,12 +174,12 @@ def inspect(
 def export(
     folder: CorpusFolder,
     *,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="A new folder for <split>.bin and <split>.idx.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="New folder for <split>.bin and <split>.idx.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write a corpus as Megatron's indexed datasets; prints what its --data-path takes."""
-    from tinyllama.corpus.manifest import open_corpus  # noqa: PLC0415
-    from tinyllama.formats.megatron import write_megatron  # noqa: PLC0415
+    """Write a corpus as Megatron's indexed datasets; prints the prefixes that --data-path takes."""
+    from tinyllama.corpus.manifest import open_corpus
+    from tinyllama.formats.megatron import write_megatron
 
     prefixes = [str(prefix) for prefix in write_megatron(open_corpus(folder), out)]
     if as_json:
@@ -173,6 +188,27 @@ def export(
         typer.echo("\n".join(prefixes))
 
 
-def _tokenizer_folder(folder: Path) -> Path:
-    """The tokenizer of the family that a corpus lies in."""
-    return folder.resolve().parents[1] / "tokenizer"
+@tokenizer_app.command("train", epilog="Example: tinyllama tokenizer train nano --out my-tokenizer")
+def tokenizer_train(
+    recipe: RecipeName,
+    *,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for tokenizer.model and tokenizer.json.")],
+    vocab_size: Annotated[
+        int | None, typer.Option(min=260, metavar="N", help="Number of ids (default: the recipe's model.vocab_size).")
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train a Llama-style tokenizer on a recipe's corpora; use it with `tokenizer: {file: OUT/tokenizer.model}`."""
+    from tinyllama.prepare.tokenizer import obtain_tokenizer
+    from tinyllama.recipe import load_recipe
+
+    size_key = [] if vocab_size is None else [f"model.vocab_size={vocab_size}"]
+    size = load_recipe(recipe, [*(overrides or []), *size_key, "tokenizer={builtin: llama2}"]).model.vocab_size
+    training = f"tokenizer={{train: {{vocab_size: {size}}}}}"
+    loaded = load_recipe(recipe, [*(overrides or []), *size_key, training])
+    obtain_tokenizer(loaded, out, Path(), lambda _rejected: None)
+    typer.echo(out / "tokenizer.model")
+
+
+app.add_typer(corpus_app, name="corpus")
+app.add_typer(tokenizer_app, name="tokenizer")

@@ -1,25 +1,40 @@
-"""`tinyllama evaluate`: whole families as `reproduce` measures them, and single models of any origin."""
+"""The command `evaluate`: whole families as `reproduce` measures them, and single models of any origin."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyllama.cli import app as commands
-from tinyllama.cli.app import AsJson, EvaluationData, Overrides, Precision, RunFolder, app
+from tinyllama.cli.app import (
+    AsJson,
+    EvaluationData,
+    Overrides,
+    Precision,
+    RunFolder,
+    app,
+    is_recipe,
+    open_family,
+    print_json,
+)
+from tinyllama.cli.training import print_scores
 
 if TYPE_CHECKING:
     from tinyllama.family.evaluate_model import Evaluated
+    from tinyllama.files import Json
 
 
-@app.command(epilog="Example: tinyllama evaluate runs/mini/exports/v1.1 --tasks commonsense --data data/eval")
-def evaluate(  # noqa: PLR0913  # a command's options
+@app.command(
+    short_help="Score models on tasks and text; resumes.",
+    epilog="Example: tinyllama evaluate runs/mini/exports/v1.1 --tasks commonsense --data data/eval",
+)
+def evaluate(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL…", help="Recipe (its whole family), run, checkpoint, model folder, GGUF file or hub id."
+            metavar="MODEL...",
+            help="A recipe (a whole family), a model's folder or checkpoint, a Hugging Face folder or hub id, or GGUF.",
         ),
     ],
     *,
@@ -27,54 +42,68 @@ def evaluate(  # noqa: PLR0913  # a command's options
         str,
         typer.Option(
             metavar="NAMES",
-            help="Of single models, by commas: groups (commonsense, code, math, arithmetic, chinese, all) or tasks.",
+            help="Tasks and groups (commonsense, code, math, arithmetic, chinese, all), separated by commas.",
         ),
     ] = "commonsense",
     data: EvaluationData = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many questions of each task or subject.")] = None,
-    batch: Annotated[str, typer.Option(help="Rows of a forward pass, or auto.")] = "auto",
-    dtype: Annotated[
-        Precision, typer.Option(help="Of a single model; a bf16 record states how it differs from fp32's.")
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Maximum number of questions per task or subject.")
+    ] = None,
+    batch: Annotated[str, typer.Option(metavar="N|auto", help="Rows per forward pass.")] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="Number format of single models; a bf16 record compares itself with fp32's.")
     ] = Precision.FP32,
     text: Annotated[
-        list[Path] | None, typer.Option(help="Bits per byte of a prepared corpus's held-out part, or of a text file.")
+        list[Path] | None,
+        typer.Option(metavar="PATH", help="Measure bits per byte of a text file, or of a corpus's held-out part."),
     ] = None,
     run_code: Annotated[
-        bool, typer.Option("--run-code", help="Run programs that the model writes, in a sandbox.")
+        bool, typer.Option("--run-code", help="Run programs that the model writes, in a sandbox (humaneval).")
     ] = False,
-    samples: Annotated[int, typer.Option(min=1, help="Programs for each question of humaneval; 10 give pass@10.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder for the records of single models.")] = Path("evaluations"),
+    samples: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Programs per question of humaneval; 10 give pass@10.")
+    ] = 1,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the records of single models.")] = Path(
+        "evaluations"
+    ),
     overrides: Overrides = None,
     run: RunFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score models on tasks and text; what was answered already is kept, so that a stopped command goes on."""
-    from tinyllama.cli.progress import TerminalProgress  # noqa: PLC0415
+    """Score models on tasks and text. Answers are kept, so that a command that was stopped resumes."""
+    from tinyllama.cli.progress import TerminalProgress
     from tinyllama.evaluation.record import record_to_json
     from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model
 
-    families = [name for name in models if commands.is_recipe(name)]
-    found: dict[str, Any] = {
+    families = [name for name in models if is_recipe(name)]
+    found: dict[str, Json] = {
         name: _evaluate_family(name, overrides, run, data, print_it=not as_json) for name in families
     }
-    asked = EvaluateRequest(
-        tasks=tasks.split(","), data=data or Path("data/eval"), limit=limit, rows=_rows(batch), dtype=dtype.value,
-        texts=text or [], run_code=run_code, samples=samples, out=out,
-    )  # fmt: skip
+    request = EvaluateRequest(
+        tasks=tasks.split(","),
+        data=data or Path("data/eval"),
+        limit=limit,
+        rows=_rows(batch),
+        dtype=precision.value,
+        texts=text or [],
+        run_code=run_code,
+        samples=samples,
+        out=out,
+    )
     progress = TerminalProgress()
-    singles = {name: evaluate_model(name, asked, progress=progress) for name in models if name not in families}
+    singles = {name: evaluate_model(name, request, progress=progress) for name in models if name not in families}
     if as_json:
-        told = {
+        records = {
             name: record_to_json(evaluated.record) | {"folder": str(evaluated.folder)}
             for name, evaluated in singles.items()
         }
-        commands.print_json(found[families[0]] if len(models) == len(families) == 1 else found | told)
+        print_json(found[families[0]] if len(models) == len(families) == 1 else found | records)
     elif singles:
-        _print(singles, asked.texts)
+        _print(singles, request.texts)
 
 
 def _rows(batch: str) -> int | None:
-    from tinyllama.errors import EvaluationError  # noqa: PLC0415
+    from tinyllama.errors import EvaluationError
 
     if batch == "auto":
         return None
@@ -85,18 +114,16 @@ def _rows(batch: str) -> int | None:
 
 def _evaluate_family(
     name: str, overrides: list[str] | None, run: Path | None, data: Path | None, *, print_it: bool
-) -> dict[str, Any]:
-    from tinyllama.family.results import bits_per_byte_of, evaluate_family, finished
-
-    family = commands.open_family(name, overrides, run)
-    records = evaluate_family(family, finished(family), commands.data_folder(family.recipe, data))
-    scores = {
-        "bits_per_byte": {model: bits_per_byte_of(record) for model, record in records.items()},
+) -> dict[str, Json]:
+    family = open_family(name, overrides, run)
+    records = family.evaluate(data)
+    bits = {model: record.bits_by_text for model, record in records.items()}
+    if print_it:
+        print_scores(family, bits, {model: record.scores for model, record in records.items()})
+    return {
+        "bits_per_byte": bits,
         "tasks": {model: record.scores.to_json() for model, record in records.items()},
     }
-    if print_it:
-        commands.print_scores(family, scores)
-    return scores
 
 
 def _print(found: dict[str, Evaluated], texts: list[Path]) -> None:
@@ -108,7 +135,7 @@ def _print(found: dict[str, Evaluated], texts: list[Path]) -> None:
     bits = {name: record.bits_per_byte.values for name, record in records.items() if record.bits_per_byte}
     if bits:
         print_matrix(console, bits, [str(path) for path in texts])
-    print_tasks(console, {name: record.scores.to_json() for name, record in records.items()})
+    print_tasks(console, {name: record.scores for name, record in records.items()})
     for name, record in records.items():
         if record.conditions and record.conditions.dtype != EXACT:
             console.print(f"{name}: {agreement_with_fp32(record)}", markup=False, soft_wrap=True)

@@ -10,24 +10,40 @@ import typer
 from tinyllama.cli.app import AsJson, Precision, app, print_json
 
 
-@app.command(epilog='Example: tinyllama generate runs/mini/exports/v1.1 "The people of" --stop "."')
-def generate(  # noqa: PLR0913  # a command's options
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, checkpoint, GGUF file or hub id.")],
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="Several are continued side by side.")],
+@app.command(
+    short_help="Continue prompts with a model.",
+    epilog='Example: tinyllama generate runs/mini/exports/v1.1 "The people of" --stop "."',
+)
+def generate(  # a command's options
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A model's folder or checkpoint, a Hugging Face folder or hub id, or a GGUF file."
+        ),
+    ],
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="One or more texts to continue.")],
     *,
-    max_new_tokens: Annotated[int, typer.Option(min=1)] = 200,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 1.0,
-    top_k: Annotated[int, typer.Option(min=0, help="0 is all.")] = 10,
-    top_p: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
-    repetition_penalty: Annotated[float, typer.Option(min=0.01)] = 1.5,
-    stop: Annotated[list[str] | None, typer.Option(help="The text ends before it; may be given several times.")] = None,
-    seed: Annotated[int, typer.Option()] = 0,
+    max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of new tokens.")] = 200,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")] = 1.0,
+    top_k: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Sample among the N most likely tokens; 0 means all.")
+    ] = 10,
+    top_p: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Sample among the fewest tokens with this total probability.")
+    ] = 1.0,
+    repetition_penalty: Annotated[
+        float, typer.Option(min=0.01, help="Make tokens that occurred less likely; 1 means no penalty.")
+    ] = 1.5,
+    stop: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="End before this text; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     precision: Annotated[
-        Precision, typer.Option(help="bf16 needs half the memory and, on a CPU that has it, half the time.")
+        Precision, typer.Option(help="Number format; bf16 halves memory, and time on CPUs that support it.")
     ] = Precision.FP32,
     as_json: AsJson = False,
 ) -> None:
-    """Continue prompts, with the model card's sampling options as defaults; a single one as it is made."""
+    """Continue prompts. The defaults are the model card's sampling options; a single text appears as it is made."""
     from tinyllama.errors import UserError
     from tinyllama.formats.open import open_model
     from tinyllama.inference import Sampling, continue_prompts, pack

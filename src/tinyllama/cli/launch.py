@@ -1,4 +1,4 @@
-"""`tinyllama launch`: train as a job of a cluster."""
+"""The command `launch`: train as a job of a cluster."""
 
 from __future__ import annotations
 
@@ -9,73 +9,66 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyllama.cli.app import Overrides, RecipeName, RunFolder, VariantName, app, prepared_sizes
-from tinyllama.errors import UserError
+from tinyllama.cli.app import Overrides, RecipeName, RunFolder, VariantName, app, open_family
 
 if TYPE_CHECKING:
-    from tinyllama.recipe import Recipe
-
-_EARLY = 60
-"""Seconds that Slurm may send a signal before its time."""
+    from tinyllama.family import Family
 
 
-@app.command(epilog="Example: tinyllama launch tinyllama-v1.1 --slurm --nodes 16 --gpus-per-node 4 --time 24:00:00")
-def launch(  # noqa: PLR0913  # a command's options
+@app.command(
+    short_help="Submit training to Slurm; the job resumes by itself.",
+    epilog="Example: tinyllama launch tinyllama-v1.1 --nodes 16 --gpus-per-node 4 --time 24:00:00",
+)
+def launch(
     recipe: RecipeName,
     *,
-    slurm: Annotated[bool, typer.Option("--slurm", help="As a job of Slurm.")] = False,
-    nodes: Annotated[int, typer.Option(min=1, help="How many machines.")] = 1,
-    gpus_per_node: Annotated[int, typer.Option(min=0, help="0 trains on processors.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Number of machines.")] = 1,
+    gpus_per_node: Annotated[int, typer.Option(min=0, help="GPUs on each machine; 0 trains on CPUs.")] = 1,
     ranks_per_node: Annotated[
-        int | None, typer.Option(min=1, help="Processes (default: one for each GPU, or one).")
+        int | None, typer.Option(min=1, help="Processes on each machine (default: one per GPU, or one).")
     ] = None,
-    cpus_per_node: Annotated[int | None, typer.Option(min=1, help="Default: the cluster's.")] = None,
-    partition: Annotated[str | None, typer.Option(help="Default: the cluster's.")] = None,
-    account: Annotated[str | None, typer.Option(help="Default: yours.")] = None,
+    cpus_per_node: Annotated[int | None, typer.Option(min=1, help="CPUs (default: the cluster's).")] = None,
+    partition: Annotated[str | None, typer.Option(help="Partition (default: the cluster's).")] = None,
+    account: Annotated[str | None, typer.Option(help="Account (default: yours).")] = None,
     time: Annotated[
-        str | None, typer.Option(metavar="LIMIT", help="Of one turn, e.g. 24:00:00 (default: the partition's).")
+        str | None,
+        typer.Option(metavar="LIMIT", help="Time limit of one job, e.g. 24:00:00 (default: the partition's)."),
     ] = None,
     notice: Annotated[
-        int, typer.Option(min=1, max=65535, metavar="SECONDS", help="Before the limit, when all ranks save and end.")
+        int, typer.Option(min=1, max=65535, metavar="SECONDS", help="Save and stop so long before the limit.")
     ] = 120,
-    max_restarts: Annotated[int, typer.Option(min=0, help="In one turn, after a rank was lost.")] = 3,
+    max_restarts: Annotated[int, typer.Option(min=0, help="Restarts within a job after a rank was lost.")] = 3,
     sbatch: Annotated[
-        list[str] | None, typer.Option(metavar="OPTION", help="A further option of sbatch, e.g. --sbatch mem=0.")
+        list[str] | None, typer.Option(metavar="OPTION", help="A further option for sbatch, e.g. --sbatch mem=0.")
     ] = None,
     setup: Annotated[
-        list[str] | None, typer.Option(metavar="LINE", help="Shell that runs first, e.g. --setup 'module load cuda'.")
+        list[str] | None, typer.Option(metavar="LINE", help="Shell line to run first, e.g. --setup 'module load cuda'.")
     ] = None,
-    python: Annotated[str, typer.Option(help="The interpreter (default: this command's).")] = sys.executable,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the batch script; write and submit nothing.")] = (
-        False
-    ),
+    python: Annotated[str, typer.Option(help="Python interpreter (default: this command's).")] = sys.executable,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the batch script.")] = False,
     variant: VariantName = None,
     overrides: Overrides = None,
     run: RunFolder = None,
 ) -> None:
-    """Train on a cluster: write a batch script into the family's folder and submit it; prints the job's number.
+    """Train on a Slurm cluster: write a batch script into the family's folder and submit it; prints the job's number.
 
-    The job saves before its limit, queues again by itself, and goes on until the family is trained. Its script is
-    RUN/slurm/NAME.sbatch, its output beside it.
+    The job saves before its time limit, queues again by itself, and resumes until the family is trained. Its script is
+    FOLDER/slurm/NAME.sbatch, its output beside it.
     """
-    from tinyllama.files import write_atomic  # noqa: PLC0415  # with what follows
-    from tinyllama.launch.slurm import submit  # noqa: PLC0415  # with what follows
-    from tinyllama.launch.slurm_script import TrainingJob  # noqa: PLC0415  # with what follows
-    from tinyllama.recipe import load_recipe  # noqa: PLC0415  # imports pydantic
+    from tinyllama.files import write_atomic
+    from tinyllama.launch.slurm import check_job, submit
+    from tinyllama.launch.slurm_script import TrainingJob
 
-    if not slurm:
-        raise UserError("say --slurm; how to start on Kubernetes and SkyPilot is in docs/scale.md")
-    loaded = load_recipe(recipe, overrides or ())
+    family = open_family(recipe, overrides, run)
     ranks = ranks_per_node or max(1, gpus_per_node)
-    _refuse_what_would_fail(loaded, variant, nodes * ranks, ranks, time=time, notice=notice)
-    family = (run or Path("runs") / loaded.name).absolute()
-    name = loaded.name if variant is None else f"{loaded.name}-{variant}"
+    check_job(family.recipe, variant, nodes * ranks, ranks, time=time, notice=notice)
+    name = family.recipe.name if variant is None else f"{family.recipe.name}-{variant}"
     job = TrainingJob(
         name=name,
         command=("tinyllama", "train", recipe, *_options(variant, overrides, run)),
         python=python,
         directory=Path.cwd(),
-        logs=family / "slurm",
+        logs=family.layout.slurm.absolute(),
         nodes=nodes,
         ranks_per_node=ranks,
         gpus_per_node=gpus_per_node,
@@ -93,7 +86,7 @@ def launch(  # noqa: PLR0913  # a command's options
     if dry_run:
         typer.echo(script, nl=False)
         return
-    _tell_what_is_not_prepared(loaded, run, recipe)
+    _warn_of_unprepared(family, run, recipe)
     write_atomic(path, script)
     number = submit(path)
     typer.echo(f"{path}, its output: {job.logs / number}.log", err=True)
@@ -107,29 +100,9 @@ def _options(variant: str | None, overrides: list[str] | None, run: Path | None)
     return words if run is None else [*words, "--run", str(run)]
 
 
-def _refuse_what_would_fail(  # noqa: PLR0913  # what could
-    recipe: Recipe, variant: str | None, ranks: int, per_node: int, *, time: str | None, notice: int
-) -> None:
-    """Hours in a queue are a long time to wait for an error.
-
-    Raises:
-        UserError: the recipe has no such variant, or the notice would come as the job begins.
-        RecipeError: the recipe's sharding does not divide the ranks.
-    """
-    from tinyllama.launch.slurm import seconds_of  # noqa: PLC0415  # with the rest
-
-    if variant is not None and variant not in {"base", *recipe.variants}:
-        raise UserError(f"{recipe.name} has no variant {variant!r}; it has base, {', '.join(recipe.variants)}")
-    recipe.hardware.sharded_over(ranks, per_node)
-    if time is not None and seconds_of(time) <= notice + _EARLY:
-        raise UserError(
-            f"--time {time} leaves nothing to train in: the notice may come {notice} + {_EARLY} s before the limit"
-        )
-
-
-def _tell_what_is_not_prepared(recipe: Recipe, run: Path | None, name: str) -> None:
-    prepared = prepared_sizes(recipe, run)
-    if missing := [corpus for corpus in recipe.corpora if corpus not in prepared]:
+def _warn_of_unprepared(family: Family, run: Path | None, name: str) -> None:
+    prepared = family.prepared_sizes()
+    if missing := [corpus for corpus in family.recipe.corpora if corpus not in prepared]:
         where = "" if run is None else f" --run {shlex.quote(str(run))}"
         typer.echo(
             f"not prepared: {', '.join(missing)}; the job prepares them while its other ranks wait. "

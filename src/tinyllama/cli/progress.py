@@ -118,7 +118,7 @@ class TrainingProgress:
             self._screen.say(f"  {self._name} at {format_count(record['tokens'])}: held-out loss {losses}")
             return
         if record["kind"] == "spike":
-            from tinyllama.report.text import spike_text  # noqa: PLC0415  # imports the report, for what is rare
+            from tinyllama.report.text import spike_text  # imports the report, for what is rare
 
             self._screen.say(f"  {self._name}: {spike_text(record)}")
             return

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyllama.cli.app import AsJson, Overrides, RecipeName, RunFolder, VariantName, app, prepared_sizes
+from tinyllama.cli.app import (
+    AsJson,
+    Overrides,
+    RecipeName,
+    RunFolder,
+    VariantName,
+    app,
+    open_family,
+    print_json,
+)
 
 if TYPE_CHECKING:
+    from tinyllama.files import Json
     from tinyllama.recipe import Recipe
     from tinyllama.sampler import Rehearsal
     from tinyllama.train.memory import RankMemory
@@ -21,27 +30,33 @@ if TYPE_CHECKING:
 _GIB = 2**30
 
 
-@app.command(epilog="Example: tinyllama rehearse tinyllama-v1.1 --hardware a100-40g --gpus 64")
-def rehearse(  # noqa: PLR0913  # a command's options
+@app.command(
+    short_help="Prove a plan before training: every row of every step.",
+    epilog="Example: tinyllama rehearse tinyllama-v1.1 --hardware a100-40g --gpus 64",
+)
+def rehearse(  # a command's options
     recipe: RecipeName,
     *,
     variant: VariantName = None,
     overrides: Overrides = None,
     run: RunFolder = None,
     hardware: Annotated[
-        str | None, typer.Option(metavar="CARD", help="Measure the memory of one of --gpus such cards too.")
+        str | None, typer.Option(metavar="GPU", help="Also measure the memory that one of --gpus such GPUs needs.")
     ] = None,
-    gpus: Annotated[int, typer.Option(min=1, help="How many cards.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Walk every row of every step of a plan, without data, and prove it; with --hardware, that memory suffices."""
-    from tinyllama.corpus.rows import row_count  # noqa: PLC0415  # imports numpy
-    from tinyllama.errors import TinyLlamaError  # noqa: PLC0415
-    from tinyllama.recipe import load_recipe  # noqa: PLC0415
-    from tinyllama.sampler import rehearse  # noqa: PLC0415
+    """Walk every row of every step of a plan, without data, and check that the plan does what the recipe states.
 
-    loaded = load_recipe(recipe, overrides or ())
-    sizes = {name: corpus.size for name, corpus in loaded.corpora.items()} | prepared_sizes(loaded, run)
+    With --hardware, also check that memory suffices.
+    """
+    from tinyllama.corpus.rows import row_count  # imports numpy
+    from tinyllama.errors import TinyLlamaError
+    from tinyllama.sampler import rehearse
+
+    family = open_family(recipe, overrides, run)
+    loaded = family.recipe
+    sizes = {name: corpus.size for name, corpus in loaded.corpora.items()} | family.prepared_sizes()
     rows = {name: row_count(size, loaded.model.context) for name, size in sizes.items()}
     began, results = time.monotonic(), []
     memory = None if hardware is None else _Memory(loaded, hardware, gpus)
@@ -54,11 +69,13 @@ def rehearse(  # noqa: PLR0913  # a command's options
     seconds, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     if as_json:
         extra = {} if memory is None else {"memory_per_gpu": memory.plain}
-        typer.echo(json.dumps(_plain(results, seconds, peak) | extra, indent=2, ensure_ascii=False))
+        print_json(_plain(results, seconds, peak) | extra)
     else:
-        typer.echo(f"{seconds:.0f} s, {peak:.1f} GiB of memory at most")
+        typer.echo(f"{seconds:.0f} s, peak memory {peak:.1f} GiB")
     if failed := [result.variant for result in results if not result.passed]:
-        raise TinyLlamaError(f"the rehearsal of {', '.join(failed)} failed; training it would not do what is stated")
+        raise TinyLlamaError(
+            f"the rehearsal of {', '.join(failed)} failed; training would not do what the recipe states"
+        )
     if memory is not None and not memory.fits:
         raise TinyLlamaError(
             f"{loaded.name} does not fit {hardware}: lower hardware.micro_batch, set "
@@ -76,7 +93,7 @@ def _print(result: Rehearsal) -> None:
         typer.echo(f"  {'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
 
 
-def _plain(results: list[Rehearsal], seconds: float, peak: float) -> dict[str, Any]:
+def _plain(results: list[Rehearsal], seconds: float, peak: float) -> dict[str, Json]:
     return {
         "passed": all(result.passed for result in results),
         "seconds": round(seconds, 1),
@@ -86,16 +103,16 @@ def _plain(results: list[Rehearsal], seconds: float, peak: float) -> dict[str, A
 
 
 class _Memory:
-    """What one rank holds, measured, against what its card has."""
+    """The measured memory of one rank against that of its GPU."""
 
     def __init__(self, recipe: Recipe, name: str, gpus: int) -> None:
-        from tinyllama.plan.hardware import find_gpu  # noqa: PLC0415  # only with --hardware
-        from tinyllama.train.memory import measure_memory  # noqa: PLC0415  # imports torch
+        from tinyllama.plan.hardware import find_gpu  # only with --hardware
+        from tinyllama.train.memory import measure_memory  # imports torch
 
-        card = find_gpu(name)
+        gpu = find_gpu(name)
         self._name, self._gpus = name, gpus
-        self._measured: RankMemory = measure_memory(recipe, gpus, min(gpus, card.per_node))
-        self._limit = card.usable
+        self._measured: RankMemory = measure_memory(recipe, gpus, min(gpus, gpu.per_node))
+        self._limit = gpu.usable
         self.fits = self._measured.total <= self._limit
 
     @property
@@ -111,13 +128,13 @@ class _Memory:
         )
 
     @property
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, Json]:
         """For JSON, in bytes."""
         return asdict(self._measured) | {"total": self._measured.total, "limit": self._limit, "fits": self.fits}
 
 
 class _Progress:
-    """A line on stderr now and then."""
+    """Writes a line to stderr every few seconds."""
 
     _EVERY = 15.0
 

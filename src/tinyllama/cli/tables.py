@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +16,7 @@ from tinyllama.text import MISSING, number, percent
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tinyllama.evaluation.scores import TaskScores
     from tinyllama.plan import PlanSummary
 
 _WIDE = 160
@@ -47,38 +48,36 @@ def print_matrix(console: Console, bits: Mapping[str, Mapping[str, float]], corp
     _print(console, "held-out bits per byte", ("model", *corpora), rows)
 
 
-def print_tasks(console: Console, tasks: Mapping[str, Mapping[str, Any]]) -> None:
+def print_tasks(console: Console, tasks: Mapping[str, TaskScores]) -> None:
     """Task scores with their errors, above the published rows where these have the tasks, and a reason for each gap."""
-    names = list(dict.fromkeys(name for row in tasks.values() for name in row if name != "average"))
+    names = list(dict.fromkeys(name for scores in tasks.values() for name in scores.tasks))
     titles = {task.name: task.title for task in TASKS}
     comparable = any(name in titles for name in names)
-    rows = [cells for model, row in tasks.items() for cells in _score_rows(model, row, names)]
+    rows = [cells for model, scores in tasks.items() for cells in _score_rows(model, scores, names)]
     header = ["model", *(titles.get(name, name) for name in names), "average"]
     notes: list[str] = []
     if comparable:
-        for model, scores in published_scores().items():
-            rows.append([f"{model} (published)", *(number(scores.get(name), 2) for name in [*names, "average"])])
+        for model, published in published_scores().items():
+            rows.append([f"{model} (published)", *(number(published.get(name), 2) for name in [*names, "average"])])
         notes = [f"{item.model}: average {item.note}" for item in PUBLISHED if item.note]
     width = len(header) if comparable else len(header) - 1  # the average is of the tasks that were published
     _print(console, "task scores, percent", tuple(header[:width]), [tuple(cells[:width]) for cells in rows])
     reasons = dict.fromkeys(
-        f"{MISSING} {name}: {row[name]['reason']}"
-        for row in tasks.values()
-        for name in names
-        if "reason" in row.get(name, {})
+        f"{MISSING} {name}: {gap.reason}" for scores in tasks.values() for name, gap in scores.missing.items()
     )
     for line in [*notes, *reasons]:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def _score_rows(model: str, row: Mapping[str, Any], names: list[str]) -> list[list[str]]:
-    """One model's scores; below them, where there are any, their standard errors and how many questions were asked."""
-    results = [row.get(name, {}) for name in names]
-    rows = [[model, *(percent(result.get("score")) for result in results), percent(row.get("average"))]]
-    if any("score" in result for result in results):
-        rows.append(["  ± standard error", *(percent(result.get("bootstrap_stderr")) for result in results), ""])
-        counts = (f"{result['questions']:,}" if "questions" in result else MISSING for result in results)
-        rows.append(["  questions", *counts, ""])
+def _score_rows(model: str, scores: TaskScores, names: list[str]) -> list[list[str]]:
+    """One model's scores; below them, where there are any, their standard errors and the numbers of questions."""
+    found = [scores.measured.get(name) for name in names]
+    rows = [[model, *(percent(score.score if score else None) for score in found), percent(scores.average)]]
+    if any(found):
+        rows.append(
+            ["  ± standard error", *(percent(score.bootstrap_stderr if score else None) for score in found), ""]
+        )
+        rows.append(["  questions", *(f"{score.questions:,}" if score else MISSING for score in found), ""])
     return rows
 
 

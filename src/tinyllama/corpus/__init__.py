@@ -1,1 +1,1 @@
-"""Corpora: documents, tokenizers, and token shards under one manifest."""
+"""Prepared corpora on disk: token shards and an index of documents under one manifest."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 INDEX_COLUMNS = ("start", "tokens", "bytes", "origin", "group", "part")
 
 
 def index_file(split: str) -> str:
-    """Name of the columnar index of a split's documents."""
+    """Name of the file with the columnar index of a split's documents."""
     return f"{split}.documents.parquet"
 
 
-def index_schema() -> Any:  # noqa: ANN401  # pyarrow ships no types
-    """Columns of a document index: where its tokens start, how many they are, bytes of its text, and its origin."""
-    import pyarrow as pa  # noqa: PLC0415  # slow to import
+def index_schema() -> pa.Schema:
+    """Columns of a document index: first token, number of tokens, bytes of the text, and where the text came from."""
+    import pyarrow as pa
 
     types = (pa.int64(), pa.int64(), pa.int64(), pa.string(), pa.string(), pa.int64())
     return pa.schema(list(zip(INDEX_COLUMNS, types, strict=True)))

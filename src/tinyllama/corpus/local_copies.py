@@ -1,8 +1,8 @@
 """Copies of shards on a local disk, made in the background while rows are read from where the corpora are.
 
-For corpora on network storage: a row is a few kilobytes at a place that the sampler chooses, for which such storage is
-slow. A copy's name is the SHA-256 of what is in it, so that families, variants and the processes of a machine share
-copies, and none is used that differs from its manifest.
+They serve corpora on network storage, which is slow at reads of a few kilobytes at random positions. The name of a
+copy is the SHA-256 of its content, so that families, variants and the processes of a machine share copies, and a copy
+that differs from its manifest is never used.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _CHUNK = 1 << 22
-_ROOM = 0.05
-"""Of the disk that stays free."""
+_FREE_SHARE = 0.05
+"""Share of the disk that stays free."""
 
 
 @contextmanager
 def local_copies(folder: str | None, streams: Sequence[tuple[PreparedCorpus, TokenStream]]) -> Iterator[None]:
-    """Copy the shards of training streams to a folder while the block runs; streams go over to each copy that is done.
+    """Copy the shards of training streams to a folder while the block runs; a stream switches to each finished copy.
 
-    What cannot be copied is said once, and read from where it is.
+    One warning reports a shard that cannot be copied; it and those after it are read from the original.
 
     Args:
-        folder: on a local disk, with variables of the environment as `$NAME`; None copies nothing.
-        streams: each with its corpus.
+        folder: on a local disk, with environment variables as `$NAME`; None copies nothing.
+        streams: training streams, each with its corpus.
     """
     if folder is None:
         yield
         return
     ended = threading.Event()
-    place = Path(os.path.expandvars(folder))
-    thread = threading.Thread(target=_copy_all, args=(place, streams, ended), name="local copies", daemon=True)
+    copies = Path(os.path.expandvars(folder))
+    thread = threading.Thread(target=_copy_all, args=(copies, streams, ended), name="local copies", daemon=True)
     thread.start()
     try:
         yield
@@ -62,9 +62,9 @@ def _copy_all(folder: Path, streams: Sequence[tuple[PreparedCorpus, TokenStream]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for corpus, stream in streams:
-            for index, shard in enumerate(corpus.manifest["splits"][TRAIN]["shards"]):
-                copy = folder / f"{shard['sha256']}{SHARD_SUFFIX}"
-                _copy(corpus.folder / shard["file"], copy, shard["sha256"], ended)
+            for index, shard in enumerate(corpus.manifest.splits[TRAIN].shards):
+                copy = folder / f"{shard.sha256}{SHARD_SUFFIX}"
+                _copy(corpus.folder / shard.file, copy, shard.sha256, ended)
                 if ended.is_set():
                     return
                 stream.move(index, copy)
@@ -73,10 +73,10 @@ def _copy_all(folder: Path, streams: Sequence[tuple[PreparedCorpus, TokenStream]
 
 
 def _copy(original: Path, copy: Path, sha256: str, ended: threading.Event) -> None:
-    """Make one copy, unless it is there; the processes of a machine take turns at it.
+    """Make one copy unless it exists; the processes of a machine take turns.
 
     Raises:
-        CorpusError: there is no room, or the original is not what its manifest says.
+        CorpusError: the disk is full, or the original differs from its manifest.
     """
     if copy.is_file():
         return
@@ -104,5 +104,7 @@ def _copy(original: Path, copy: Path, sha256: str, ended: threading.Event) -> No
 
 def _require_room(folder: Path, size: int) -> None:
     disk = shutil.disk_usage(folder)
-    if disk.free - size < _ROOM * disk.total:
-        raise CorpusError(f"{folder}: there is no room for more copies of shards ({disk.free / 1e9:.1f} GB are free)")
+    if disk.free - size < _FREE_SHARE * disk.total:
+        raise CorpusError(
+            f"{folder}: the disk has no room for more copies of shards ({disk.free / 1e9:.1f} GB are free)"
+        )

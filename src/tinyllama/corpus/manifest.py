@@ -1,24 +1,119 @@
-"""A corpus on disk: its manifest, written last, and what it vouches for."""
+"""A corpus on disk: its manifest, written last, and the files that the manifest vouches for."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from pydantic import ConfigDict, JsonValue, field_validator
 
+from tinyllama.corpus.legacy import FORMAT_1, identity, upgraded
 from tinyllama.corpus.rows import Rows
-from tinyllama.corpus.shards import TokenStream
+from tinyllama.corpus.shards import ShardEntry, TokenStream
 from tinyllama.errors import CorpusError
-from tinyllama.files import sha256_file, sha256_json
+from tinyllama.files import sha256_file
+from tinyllama.record_files import FileRecord, parse_record, read_object, write_record
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 MANIFEST = "manifest.json"
-FORMAT = 1
 SPLITS = TRAIN, HELD_OUT = "train", "held_out"
+_REMEDY = "prepare the corpus again"
+
+
+class CorpusRequest(FileRecord):
+    """What decides a corpus: another request makes another corpus.
+
+    Besides the keys below, it holds the keys of the recipe's corpus that decide its content, as the recipe spells
+    them; see `recipe.classification.without_absent`.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
+
+    tokenizer: str
+    """SHA-256 of the tokenizer."""
+    bos: bool
+    """Whether each document begins with BOS."""
+    eos: bool
+    """Whether each document ends with EOS."""
+
+
+class FilesEntry(FileRecord):
+    """A source that is files."""
+
+    files: str
+    """The recipe's path, glob or URL."""
+
+
+class BuiltinEntry(FileRecord):
+    """A builtin source."""
+
+    version: str
+    sha256: str
+    license: str
+
+
+class EngineEntry(FileRecord):
+    """What encoded the text."""
+
+    name: str
+    """Library and version."""
+    checked: int
+    """Documents whose ids were compared with those of the tokenizer's own library."""
+
+
+class SplitEntry(FileRecord):
+    """The training or the held-out part of a corpus."""
+
+    documents: int
+    tokens: int
+    bytes: int
+    """UTF-8 bytes of the text."""
+    shards: tuple[ShardEntry, ...]
+
+
+class FileEntry(FileRecord):
+    """A file of the corpus."""
+
+    bytes: int
+    sha256: str
+
+
+class CorpusManifest(FileRecord):
+    """`manifest.json`: what a corpus is, what it was made from, and its files."""
+
+    FORMAT: ClassVar[int] = 2
+
+    format: int = FORMAT
+    corpus: str
+    """Name of the corpus in the recipe."""
+    license: str
+    request: CorpusRequest
+    bos_id: int
+    eos_id: int
+    rejected: int
+    """Documents and files that the corpus does not hold."""
+    quarantined: dict[str, int]
+    """Entries in `rejected.jsonl` by kind; those of the kind `repaired` are in the corpus."""
+    sources: tuple[FilesEntry | BuiltinEntry, ...]
+    engine: EngineEntry
+    dtype: str
+    """NumPy's name of the type of a token."""
+    splits: dict[str, SplitEntry]
+    """`train` and `held_out`."""
+    files: dict[str, FileEntry]
+    """Every file of the corpus but the manifest, by name."""
+
+    @field_validator("splits")
+    @classmethod
+    def _has_both(cls, splits: dict[str, SplitEntry]) -> dict[str, SplitEntry]:
+        if missing := [split for split in SPLITS if split not in splits]:
+            raise ValueError(f"{missing[0]} is missing")
+        return splits
 
 
 @dataclass(frozen=True)
@@ -26,25 +121,25 @@ class PreparedCorpus:
     """A complete corpus: folder and manifest."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: CorpusManifest
 
     @property
     def name(self) -> str:
         """The corpus's name in the recipe."""
-        return str(self.manifest["corpus"])
+        return self.manifest.corpus
 
     @property
     def sha256(self) -> str:
         """Identity of the corpus: the hash of its manifest, which holds the hashes of all its files."""
-        return sha256_json(self.manifest)
+        return identity(self.manifest.model_dump(mode="json"))
 
     def tokens(self, split: str) -> int:
         """Tokens in a split (`train` or `held_out`)."""
-        return int(self.manifest["splits"][split]["tokens"])
+        return self.manifest.splits[split].tokens
 
     def text_bytes(self, split: str) -> int:
         """UTF-8 bytes of a split's text."""
-        return int(self.manifest["splits"][split]["bytes"])
+        return self.manifest.splits[split].bytes
 
     def rows(self, split: str, context: int) -> Rows:
         """The rows of a split.
@@ -56,52 +151,65 @@ class PreparedCorpus:
 
     def stream(self, split: str) -> TokenStream:
         """The tokens of a split, one document after another."""
-        shards = self.manifest["splits"][split]["shards"]
+        shards = self.manifest.splits[split].shards
         return TokenStream(
-            [self.folder / shard["file"] for shard in shards],
-            [shard["tokens"] for shard in shards],
-            np.dtype(self.manifest["dtype"]),
+            [self.folder / shard.file for shard in shards],
+            [shard.tokens for shard in shards],
+            np.dtype(self.manifest.dtype),
         )
 
 
+def is_prepared(folder: Path) -> bool:
+    """Whether a complete corpus is in a folder: its manifest is written last."""
+    return (folder / MANIFEST).is_file()
+
+
 def open_corpus(folder: Path) -> PreparedCorpus:
-    """Open a prepared corpus and check its manifest and the sizes of its files, in no time at any size.
+    """Open a prepared corpus and check its manifest and the sizes of its files; takes milliseconds at any size.
 
     Raises:
-        CorpusError: it is not there, not complete, or a file has another size.
+        CorpusError: there is no complete corpus, its manifest cannot be used, or a file has another size.
     """
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_manifest(path)
     except FileNotFoundError:
         raise CorpusError(f"{folder}: no complete corpus is here; run `tinyllama prepare`") from None
-    except (OSError, ValueError) as error:
-        raise CorpusError(f"{path}: the manifest cannot be read ({error}); prepare the corpus again") from error
-    if manifest.get("format") != FORMAT:
-        raise CorpusError(f"{path}: format {manifest.get('format')}, expected {FORMAT}; prepare the corpus again")
-    for name, facts in manifest["files"].items():
+    for name, entry in manifest.files.items():
         file = folder / name
         size = file.stat().st_size if file.is_file() else None
-        if size != facts["bytes"]:
-            raise CorpusError(f"{file}: {size} bytes, expected {facts['bytes']}; prepare the corpus again")
+        if size != entry.bytes:
+            raise CorpusError(f"{file}: {size} bytes, expected {entry.bytes}; {_REMEDY}")
     return PreparedCorpus(folder, manifest)
 
 
-def verify_corpus(corpus: PreparedCorpus) -> None:
-    """Check the SHA-256 of every file.
+def read_manifest(path: Path) -> CorpusManifest:
+    """The manifest in a file, of format 1 or 2.
 
     Raises:
-        CorpusError: a file differs from its manifest.
+        FileNotFoundError: the file does not exist.
+        CorpusError: the manifest cannot be used; the message names the file and the key.
     """
-    for name, facts in corpus.manifest["files"].items():
-        if sha256_file(corpus.folder / name) != facts["sha256"]:
-            raise CorpusError(f"{corpus.folder / name}: its SHA-256 differs from the manifest's; prepare it again")
+    value = read_object(path, CorpusError, _REMEDY)
+    number = value.get("format")
+    if number == FORMAT_1:
+        value = upgraded(value, CorpusManifest.FORMAT)
+    elif number != CorpusManifest.FORMAT:
+        raise CorpusError(
+            f"{path}: format: {number}, expected at most {CorpusManifest.FORMAT}; upgrade tinyllama, or {_REMEDY}"
+        )
+    return parse_record(CorpusManifest, value, path, CorpusError, _REMEDY)
 
 
-def file_facts(folder: Path, known: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of every file in a folder, by name; `known` has the SHA-256 of some already."""
+def write_manifest(folder: Path, manifest: CorpusManifest) -> None:
+    """Write the manifest into the folder of a corpus; every other file must be there."""
+    write_record(folder / MANIFEST, manifest)
+
+
+def file_entries(folder: Path, known: Mapping[str, str]) -> dict[str, FileEntry]:
+    """The entry of every file in a folder, by name; `known` has the SHA-256 of some already."""
     return {
-        path.name: {"bytes": path.stat().st_size, "sha256": known.get(path.name) or sha256_file(path)}
+        path.name: FileEntry(bytes=path.stat().st_size, sha256=known.get(path.name) or sha256_file(path))
         for path in sorted(folder.iterdir())
         if path.is_file()
     }

@@ -20,7 +20,7 @@ class PreparedText(NamedTuple):
     """A document as it was tokenized."""
 
     origin: str
-    """Where it stood: see `Document.origin`."""
+    """Where its source document is: see `Document.origin`."""
     part: int
     """Index of this piece in its source document."""
     text: str
@@ -34,24 +34,25 @@ def read_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, split: str, origin:
     """The documents of a split, in the order of the shards.
 
     Args:
-        corpus: complete.
-        tokenizer: the one that the corpus was tokenized with.
+        corpus: the corpus.
+        tokenizer: the tokenizer that the corpus was prepared with.
         split: `train` or `held_out`.
-        origin: only documents whose origin has this in it.
+        origin: read only documents whose origin contains this.
 
     Raises:
-        CorpusError: the tokenizer is another one, or a document's text does not have the bytes on record.
+        CorpusError: the corpus was prepared with another tokenizer, or a document's text does not have the bytes on
+            record.
     """
-    from pyarrow import compute, parquet  # noqa: PLC0415  # slow to import
+    from pyarrow import compute, parquet
 
-    made_with = corpus.manifest["request"]["tokenizer"]
+    made_with = corpus.manifest.request.tokenizer
     if tokenizer.sha256 != made_with:
         raise CorpusError(
-            f"{corpus.folder}: was tokenized with the tokenizer {made_with[:12]}…, not {tokenizer.sha256[:12]}…; "
-            "give the family that it belongs to"
+            f"{corpus.folder}: was prepared with the tokenizer {made_with[:12]}…, not {tokenizer.sha256[:12]}…; "
+            "name the corpus inside the folder of its family"
         )
     stream = corpus.stream(split)
-    special = {corpus.manifest["bos_id"], corpus.manifest["eos_id"]}
+    special = {corpus.manifest.bos_id, corpus.manifest.eos_id}
     with parquet.ParquetFile(corpus.folder / index_file(split)) as index:
         for batch in index.iter_batches(columns=["start", "tokens", "bytes", "origin", "part"]):
             for row in batch.filter(compute.match_substring(batch["origin"], origin)).to_pylist():
@@ -66,7 +67,7 @@ def read_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, split: str, origin:
 
 
 def find_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, origin: str, limit: int) -> list[PreparedText]:
-    """The first `limit` documents of all splits whose origin has `origin` in it.
+    """The first `limit` documents of all splits whose origin contains `origin`.
 
     Raises:
         CorpusError: see `read_texts`.
@@ -76,6 +77,6 @@ def find_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, origin: str, limit:
 
 
 def can_spell(text: str, size: int) -> bool:
-    """Whether a text of `size` bytes decodes to this one: SentencePiece gives back a U+2581, 3 bytes, as a space."""
+    """Whether a text of `size` bytes can decode to `text`: SentencePiece decodes U+2581 (3 bytes) to a space."""
     more = size - len(text.encode())
     return more % 2 == 0 and 0 <= more <= 2 * text.count(" ")

@@ -17,7 +17,7 @@ IGNORED = -100
 
 
 def row_count(tokens: int, context: int) -> int:
-    """Rows of `context` targets that cover a stream of `tokens` tokens."""
+    """Number of rows of `context` targets that cover a stream of `tokens` tokens."""
     return -(-(tokens - 1) // context)
 
 
@@ -25,7 +25,7 @@ class Rows:
     """The rows of one token stream.
 
     Row i reads tokens i·T … i·T + T and predicts all but the first. The last row is the last T + 1 tokens of
-    the stream, with the targets that the row before it predicts set to IGNORED: no padding, nothing dropped.
+    the stream; targets that the row before it predicts are IGNORED. So there is no padding, and nothing is dropped.
     """
 
     def __init__(self, stream: TokenStream, context: int, name: str) -> None:
@@ -43,14 +43,14 @@ class Rows:
 
     @property
     def targets(self) -> int:
-        """Predicted tokens in all rows together."""
+        """Number of predicted tokens in all rows."""
         return self.stream.tokens - 1
 
     def __len__(self) -> int:
         return row_count(self.stream.tokens, self._context)
 
     def predicted(self, index: int) -> int:
-        """Targets that a row predicts: all of them, but for the last row."""
+        """Number of targets that a row predicts: `context`, except in the last row."""
         return min(self._context, self.targets - index * self._context)
 
     def row(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,4 +1,4 @@
-"""Token streams on disk: little-endian shards, of which only what is asked for is read."""
+"""Token streams on disk: little-endian shards, read piece by piece."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from tinyllama.errors import CorpusError
+from tinyllama.record_files import FileRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ SHARD_TOKENS = 1 << 29
 SHARD_SUFFIX = ".bin"
 
 _MOST_OPEN = 128
-"""Files that a stream keeps open; a process may often have no more than 1,024."""
+"""Files that a stream keeps open at most; many systems allow a process 1,024."""
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -38,56 +39,68 @@ def shard_name(split: str, number: int) -> str:
     return f"{split}-{number:05d}{SHARD_SUFFIX}"
 
 
+class ShardEntry(FileRecord):
+    """A shard: its file, which holds nothing but token ids."""
+
+    file: str
+    tokens: int
+    sha256: str
+
+
 class ShardWriter:
-    """Appends token ids to a split's shards and hashes them on the way."""
+    """Appends token ids to a split's shards and hashes what it writes."""
 
     def __init__(self, folder: Path, split: str, dtype: np.dtype[Any], shard_tokens: int = SHARD_TOKENS) -> None:
         self._folder, self._split, self._dtype, self._limit = folder, split, dtype, shard_tokens
         self._file: BinaryIO | None = None
         self._digest = hashlib.sha256()
-        self.shards: list[dict[str, Any]] = []
-        """One entry per shard: file, tokens, sha256."""
+        self._tokens = 0
+        """Tokens in the open shard."""
+        self.shards: list[ShardEntry] = []
+        """Shards that are finished."""
         self.tokens = 0
+        """Tokens in all shards together."""
 
     def append(self, ids: Sequence[int] | NDArray[np.uint32]) -> None:
         """Append ids; a document may continue in the next shard."""
         values = np.asarray(ids, dtype=self._dtype)
         while len(values):
-            if self._file is None:
-                self._open()
-            room = self._limit - self.shards[-1]["tokens"]
+            file = self._file or self._open()
+            room = self._limit - self._tokens
             part, values = values[:room], values[room:]
-            self._write(part)
-            if self.shards[-1]["tokens"] == self._limit:
+            self._write(file, part)
+            if self._tokens == self._limit:
                 self.close()
 
-    def _open(self) -> None:
-        name = shard_name(self._split, len(self.shards))
-        self._file = (self._folder / name).open("wb")
-        self._digest = hashlib.sha256()
-        self.shards.append({"file": name, "tokens": 0, "sha256": ""})
+    def _open(self) -> BinaryIO:
+        self._file = (self._folder / self._name).open("wb")
+        self._digest, self._tokens = hashlib.sha256(), 0
+        return self._file
 
-    def _write(self, part: NDArray[Any]) -> None:
+    def _write(self, file: BinaryIO, part: NDArray[Any]) -> None:
         data = np.ascontiguousarray(part).data
-        assert self._file is not None  # noqa: S101  # opened by `append`
-        self._file.write(data)
+        file.write(data)
         self._digest.update(data)
-        self.shards[-1]["tokens"] += len(part)
+        self._tokens += len(part)
         self.tokens += len(part)
+
+    @property
+    def _name(self) -> str:
+        return shard_name(self._split, len(self.shards))
 
     def close(self) -> None:
         """Finish the open shard, if any."""
         if self._file is not None:
             self._file.close()
             self._file = None
-            self.shards[-1]["sha256"] = self._digest.hexdigest()
+            self.shards.append(ShardEntry(file=self._name, tokens=self._tokens, sha256=self._digest.hexdigest()))
 
 
 class TokenStream:
-    """One long run of token ids over several shards.
+    """One long sequence of token ids over several shards.
 
-    It reads what is asked for and no more, so that memory stays the same at any size, and a disk that fails is an
-    error and not the end of the process, as it would be through a memory map.
+    Reads are explicit: memory use does not grow with the corpus, and a failing disk raises an error, where a memory
+    map would kill the process.
     """
 
     def __init__(self, files: Sequence[Path], lengths: Sequence[int], dtype: np.dtype[Any]) -> None:
@@ -95,15 +108,15 @@ class TokenStream:
         self._ends = list(accumulate(lengths))
         self.tokens = self._ends[-1] if self._ends else 0
         self._open: OrderedDict[int, int] = OrderedDict()
-        """Shard → file descriptor, the last used ones."""
+        """Shard → file descriptor, the most recently used last."""
         self._moved: dict[int, Path] = {}
         weakref.finalize(self, _close_all, self._open)
 
     def read(self, start: int, count: int) -> NDArray[np.int64]:
-        """Ids `start` to `start + count`, across shard borders: [count].
+        """The ids from `start` to `start + count`, across shards: [count].
 
         Raises:
-            CorpusError: a shard cannot be read, or is shorter than its record says.
+            CorpusError: a shard cannot be read, or is shorter than the manifest says.
         """
         parts = []
         shard = bisect_right(self._ends, start)
@@ -115,20 +128,20 @@ class TokenStream:
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])
 
     def move(self, shard: int, file: Path) -> None:
-        """Read a shard from another file of the same content from now on; safe beside a thread that reads."""
+        """Read a shard from another file of the same content from now on; safe while another thread reads."""
         self._moved[shard] = file
 
     def _read_shard(self, shard: int, offset: int, count: int) -> NDArray[np.int64]:
         item = self._dtype.itemsize
         try:
             data = os.pread(self._descriptor(shard), count * item, offset * item)
-            while 0 < len(data) < count * item:  # a system call gives at most 2 GiB
+            while 0 < len(data) < count * item:  # one system call returns at most 2 GiB
                 more = os.pread(self._descriptor(shard), count * item - len(data), offset * item + len(data))
                 if not more:
                     break
                 data += more
         except OSError as error:
-            raise CorpusError(f"{self._files[shard]}: cannot be read ({error.strerror}); see to the disk") from error
+            raise CorpusError(f"{self._files[shard]}: cannot be read ({error.strerror}); check the disk") from error
         if len(data) != count * item:
             raise CorpusError(f"{self._files[shard]}: is shorter than its manifest says; prepare the corpus again")
         return np.frombuffer(data, self._dtype).astype(np.int64)

@@ -44,7 +44,7 @@ def held_out_losses(
     for name, corpus in corpora.items():
         held_out = corpus.rows(HELD_OUT, model.shape.context)
         chosen = Permutation(len(held_out), f"held-out/{name}")(np.arange(min(rows, len(held_out))))
-        bos = corpus.manifest["bos_id"] if document_masking else None
+        bos = corpus.manifest.bos_id if document_masking else None
         total, targets = _sum_losses(model, held_out, sorted(chosen.tolist()), bos)
         losses[name] = total / targets
     return losses
@@ -58,7 +58,7 @@ def bits_per_byte(model: Llama, corpora: Mapping[str, PreparedCorpus], *, docume
     result = {}
     for name, corpus in corpora.items():
         held_out = corpus.rows(HELD_OUT, model.shape.context)
-        bos = corpus.manifest["bos_id"] if document_masking else None
+        bos = corpus.manifest.bos_id if document_masking else None
         total, _ = _sum_losses(model, held_out, range(len(held_out)), bos)
         result[name] = total / math.log(2) / corpus.text_bytes(HELD_OUT)
     return result

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from tinyllama.files import Json
+
 
 class Journal:
     """Answers by the hash of what was asked, one JSON line each, appended as they come.
@@ -20,7 +22,7 @@ class Journal:
     begun anew. A last line that a crash cut short is dropped.
     """
 
-    def __init__(self, path: Path, inputs: Mapping[str, object]) -> None:
+    def __init__(self, path: Path, inputs: Json) -> None:
         self._path, self._header = path, {"inputs": sha256_json(inputs)}
         self._answers: dict[str, Any] = dict(self._read())
 
@@ -45,7 +47,7 @@ class Journal:
         """The answer recorded under a key, or None."""
         return self._answers.get(key)
 
-    def put(self, answers: Mapping[str, object]) -> None:
+    def put(self, answers: Mapping[str, Json]) -> None:
         """Record some answers."""
         self._answers |= answers
         self._file.write("".join(json.dumps([key, answer]) + "\n" for key, answer in answers.items()))

@@ -22,6 +22,8 @@ from tinyllama.formats.model_source import ModelIdentity
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tinyllama.files import Json
+
 Tasks = dict[str, TaskScore | MissingTask]
 
 
@@ -184,9 +186,9 @@ def data_hashes(data: Path) -> dict[str, str]:
 
 def journal_inputs(
     identity: ModelIdentity, tokenizer_sha256: str, dtype: str, device: str, torch_version: str
-) -> dict[str, object]:  # JSON that is hashed alone
+) -> dict[str, Json]:
     """What the answers in a journal depend on, as 4bd9be0 spelled it: the hash in the journal's head covers this."""
-    source: dict[str, object] = {
+    source: dict[str, Json] = {
         "kind": identity.kind,
         "sha256": identity.sha256,
         "bos": identity.adds_bos,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinyllama.evaluation.noise import RESAMPLES, Difference, differences
 
 if TYPE_CHECKING:
     from tinyllama.evaluation.agreement import Agreement
     from tinyllama.evaluation.scores import TaskScores
+    from tinyllama.files import Json
     from tinyllama.formats.model_source import ModelIdentity
 
 EXACT = "fp32"
@@ -72,6 +73,11 @@ class EvaluationRecord:
     """Task → how the answers differ from those in fp32; None for fp32 itself, or where that is not known."""
 
     @property
+    def bits_by_text(self) -> dict[str, float]:
+        """Corpus or text → bits per byte; empty if they were not measured."""
+        return self.bits_per_byte.values if self.bits_per_byte else {}
+
+    @property
     def published(self) -> dict[str, dict[str, Difference]]:
         """Published model → task (and `average`) → the difference of the scores to it."""
         return differences(self.scores.measured)
@@ -82,16 +88,17 @@ def library_versions() -> dict[str, str]:
     return {name: _version(name) for name in _LIBRARIES}
 
 
-def record_to_json(record: EvaluationRecord) -> dict[str, Any]:  # the JSON of record.json
+def record_to_json(record: EvaluationRecord) -> dict[str, Json]:
     """A record as JSON, with what follows from it for readers: the average and the differences to published scores."""
+    agreements = record.against_fp32
     return {
         "model": record.model,
         "source": asdict(record.source),
         "inputs": record.inputs,
         "tasks": record.scores.to_json(),
-        "bits_per_byte": record.bits_per_byte and asdict(record.bits_per_byte),
-        "against_fp32": record.against_fp32 and {task: asdict(found) for task, found in record.against_fp32.items()},
-        "conditions": record.conditions and asdict(record.conditions),
+        "bits_per_byte": asdict(record.bits_per_byte) if record.bits_per_byte else None,
+        "against_fp32": None if agreements is None else {task: asdict(found) for task, found in agreements.items()},
+        "conditions": asdict(record.conditions) if record.conditions else None,
         "published": {
             row: {task: item._asdict() | {"exceeds_noise": item.exceeds_noise} for task, item in compared.items()}
             for row, compared in record.published.items()

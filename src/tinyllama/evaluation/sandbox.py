@@ -56,7 +56,7 @@ def unavailable() -> str | None:
 def _run(program: str, limits: Limits) -> tuple[bool, str]:
     """Whether the program ended well, and what the sandbox itself had to say."""
     word = secrets.token_hex(16)
-    process = subprocess.Popen(  # noqa: S603  # our own file
+    process = subprocess.Popen(  # our own file
         [sys.executable, "-I", "-S", jail.__file__, str(limits.seconds), str(limits.memory), word],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         cwd="/", env={}, start_new_session=True, close_fds=True,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from tinyllama.evaluation.answers import Answer  # noqa: TC001  # pydantic reads the annotation
 from tinyllama.evaluation.catalogue import GROUPS
 from tinyllama.evaluation.published import mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tinyllama.evaluation.answers import Answer
     from tinyllama.evaluation.journal import Journal
     from tinyllama.evaluation.task_data import Row
+    from tinyllama.files import Json
 
 _COMMONSENSE = GROUPS["commonsense"]
 Splits = dict[str, list["Row"]]
@@ -72,7 +73,7 @@ class TaskScores:
         scores = {name: self.measured[name].score if name in self.measured else None for name in self.tasks}
         return scores | {"average": self.average}
 
-    def to_json(self) -> dict[str, Any]:  # the JSON of record.json and summary.json
+    def to_json(self) -> dict[str, Json]:
         """Task → its fields, and `average`."""
         return {name: asdict(result) for name, result in self.tasks.items()} | {"average": self.average}
 

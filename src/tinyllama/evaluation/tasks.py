@@ -13,6 +13,7 @@ from tinyllama.evaluation.catalogue import CODE, expand_tasks
 from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScore, TaskScores
 from tinyllama.evaluation.task_data import TASK_DATA
 from tinyllama.evaluation.task_files import read_rows
+from tinyllama.installation import install_hint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,8 +42,8 @@ def evaluate_tasks(
     """
     options, names = options or EvaluationOptions(), expand_tasks(tasks)
     if find_spec("lm_eval") is None:
-        return TaskScores({name: MissingTask("install tinyllama[eval]") for name in names})
-    from tinyllama.evaluation.harness import run_task
+        return TaskScores({name: MissingTask(f"lm-eval is not installed: {install_hint('eval')}") for name in names})
+    from tinyllama.evaluation.harness import run_task  # needs lm-eval
     from tinyllama.evaluation.humaneval import evaluate_code
 
     rows = {name: _rows(name, data) for name in names}  # before anything is scored: mistakes are said at once
@@ -60,7 +61,7 @@ def evaluate_tasks(
 
 def _rows(name: str, data: Path) -> dict[str, Splits] | MissingTask:
     """A task's rows by subject (one without a name, for most) and split, or why there are none."""
-    from tinyllama.evaluation.harness import subjects_of
+    from tinyllama.evaluation.harness import subjects_of  # needs lm-eval
 
     task = TASK_DATA[name]
     files = task.question_files(data)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from tinyllama.files import Json
     from tinyllama.recipe import Recipe
     from tinyllama.tokenizer.base import Tokenizer
 
@@ -98,7 +99,7 @@ def _is_replaceable(folder: Path, mark: str) -> bool:
     return folder.is_dir() and ((folder / mark).is_file() or not any(folder.iterdir()))
 
 
-def _generation_config(bos_id: int, eos_id: int) -> dict[str, object]:
+def _generation_config(bos_id: int, eos_id: int) -> dict[str, Json]:
     """Where text begins and ends; how to sample is the caller's choice."""
     return {"bos_token_id": bos_id, "eos_token_id": eos_id}
 

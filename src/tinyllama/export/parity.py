@@ -118,7 +118,7 @@ def _our_logits(weights: Mapping[str, Tensor], shape: ModelShape, tokens: Tensor
 
 @torch.no_grad()
 def _their_logits(path: Path, tokens: Tensor, *, at_once: bool) -> tuple[Tensor, str]:
-    import transformers
+    import transformers  # takes seconds; only an export needs it
 
     with _without_progress_bar():
         model: Any
@@ -151,4 +151,4 @@ def _without_progress_bar() -> Iterator[None]:
             yield
     finally:
         if was_enabled:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # as above
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ import yaml
 from tinyllama.errors import PublishError
 from tinyllama.export.gguf_folder import MODELFILE
 from tinyllama.formats.huggingface.config import CONFIG
-from tinyllama.hub import HUB_ID
+from tinyllama.hub import HUB_ID, upload
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,24 +55,10 @@ def publish(folder: Path, repo: str, *, private: bool) -> str:
         The repository's address.
 
     Raises:
-        PublishError: the folder is no export, or the hub cannot be reached or does not take it.
+        PublishError: the folder is no export, or the hub cannot be reached or does not accept it.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
-
-    operations = [
-        CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in files_to_send(folder, repo)
-    ]
-    hub = HfApi()
-    try:
-        address = hub.create_repo(repo, private=private, exist_ok=True)
-        hub.create_commit(repo, operations, commit_message=f"Upload {folder.resolve().name}")
-    except Exception as error:  # the client's errors have no common root
-        reason = str(error).strip().replace("\n", " ")
-        raise PublishError(
-            f"{repo}: the hub at {hub.endpoint} did not take it: {reason}; nothing of this commit is there. "
-            "Check the connection, and log in with a token that may write (`hf auth login`, or HF_TOKEN)"
-        ) from error
-    return str(address)
+    files = {name: folder / name for name in files_to_send(folder, repo)}
+    return upload(files, repo, private=private, message=f"Upload {folder.resolve().name}")
 
 
 def _check_export(folder: Path) -> None:

@@ -22,7 +22,7 @@ _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 def stream_folder(folder: Path) -> Any:  # noqa: ANN401  # a model of transformers
     """The model that transformers builds from `config.json`, reading safetensors by its own names."""
-    from transformers import AutoConfig
+    from transformers import AutoConfig  # takes seconds
 
     index = folder / INDEX
     file_of = json.loads(index.read_text(encoding="utf-8"))["weight_map"] if index.is_file() else {}
@@ -37,8 +37,8 @@ def stream_folder(folder: Path) -> Any:  # noqa: ANN401  # a model of transforme
 
 def stream_gguf(path: Path) -> Any:  # noqa: ANN401  # a model of transformers
     """The model that transformers builds from a GGUF file's metadata, with its own names and row order."""
-    from gguf import GGUFReader, dequantize
-    from transformers import AutoConfig
+    from gguf import GGUFReader, dequantize  # an extra
+    from transformers import AutoConfig  # takes seconds
     from transformers.modeling_gguf_pytorch_utils import (
         LlamaTensorProcessor,
         get_gguf_hf_weights_map,
@@ -60,10 +60,10 @@ def stream_gguf(path: Path) -> Any:  # noqa: ANN401  # a model of transformers
 
 
 def _streamed(config: Any, read: Callable[[str], Tensor]) -> Any:  # noqa: ANN401  # a config and model of transformers
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM  # takes seconds
 
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]  # as above
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
         model.eval()
     # Its one buffer is computed from the config, not stored; on the meta device it was not.
     model.model.rotary_emb = type(model.model.rotary_emb)(config)

@@ -1,4 +1,4 @@
-"""Task scores while a run goes on: copies of checkpoints, evaluated by a process of their own.
+"""Task scores during training: copies of checkpoints, evaluated by a process of their own.
 
 A copy is a folder of hard links: made at once, no space taken, and safe from the pruning of old checkpoints. The
 process takes the lowest priority and one core, so that training never waits for it.
@@ -101,7 +101,7 @@ def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
 
 
 def _steps(folder: Path) -> list[int]:
-    from tinyllama.checkpoint.format import steps_saved  # noqa: PLC0415  # keeps waiting processes small
+    from tinyllama.checkpoint.format import steps_saved  # keeps waiting processes small
 
     return steps_saved(folder)
 

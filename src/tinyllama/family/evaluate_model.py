@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from tinyllama.corpus.manifest import HELD_OUT, MANIFEST, open_corpus
+from tinyllama.corpus.manifest import HELD_OUT, is_prepared, open_corpus
 from tinyllama.corpus.reading import read_texts
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation import legacy
@@ -25,12 +25,13 @@ from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.evaluation.vocabulary import refuse_other_vocabulary
 from tinyllama.family.progress import SILENT
 from tinyllama.formats.open import open_model
+from tinyllama.layout import family_of_corpus
 from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.train.machine import cores, describe_machine
 from tinyllama.train.precision import DTYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from tinyllama.family.progress import Progress
     from tinyllama.model import Llama
@@ -63,6 +64,46 @@ class Evaluated(NamedTuple):
 
     record: EvaluationRecord
     folder: Path
+
+
+def evaluate(  # noqa: PLR0913  # a public function; all but the first have defaults and go by name
+    model: str | Path,
+    *,
+    tasks: Sequence[str] = ("commonsense",),
+    data: str | Path = "data/eval",
+    limit: int | None = None,
+    precision: str = EXACT,
+    texts: Sequence[str | Path] = (),
+    out: str | Path = "evaluations",
+    progress: Progress = SILENT,
+) -> EvaluationRecord:
+    """Score one model of any origin on tasks and text; the record is kept below `out`.
+
+    Answers that an earlier call kept are not computed again.
+
+    Args:
+        model: see `open_model`.
+        tasks: names of tasks and groups.
+        data: folder with local copies of the tasks' data; a task whose data is not there has a reason and no score.
+        limit: at most this many questions of each task or subject.
+        precision: fp32 or bf16.
+        texts: text files or prepared corpora whose bits per byte are measured.
+        out: folder of the records.
+        progress: receives messages; nothing is shown by default.
+
+    Raises:
+        ModelError: there is no such model.
+        EvaluationError: an unknown task, a damaged data file, or a text that cannot be read.
+    """
+    request = EvaluateRequest(
+        tasks=list(tasks),
+        data=Path(data),
+        limit=limit,
+        dtype=precision,
+        texts=[Path(text) for text in texts],
+        out=Path(out),
+    )
+    return evaluate_model(model, request, progress=progress).record
 
 
 def evaluate_model(
@@ -136,9 +177,9 @@ def _bits_per_byte(model: Llama, tokenizer: Tokenizer, request: EvaluateRequest,
 
 def _texts(path: Path) -> Iterator[str]:
     """The held-out documents of a prepared corpus, or a file as one document."""
-    if (path / MANIFEST).is_file():
+    if is_prepared(path):
         corpus = open_corpus(path)
-        tokenizer = open_tokenizer(path.parent.parent / "tokenizer")
+        tokenizer = open_tokenizer(family_of_corpus(path).tokenizer)
         for document in read_texts(corpus, tokenizer, HELD_OUT):
             yield document.text
         return

@@ -1,191 +1,235 @@
-"""A family's folder and what belongs in it: tokenizer, corpora, runs."""
+"""A family: one recipe in one folder, and every phase from its text to its report."""
 
 from __future__ import annotations
 
-import json
-import logging
-import time
-from contextlib import contextmanager
-from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyllama.errors import SourceError
-from tinyllama.family.background import BackgroundEvaluation
-from tinyllama.files import write_json
+from tinyllama.corpus.manifest import TRAIN, is_prepared, open_corpus
+from tinyllama.errors import UserError
+from tinyllama.family.prepare import Prepared, prepare, prepare_tokenizer
+from tinyllama.family.progress import SILENT
+from tinyllama.family.workspace import Workspace
 from tinyllama.layout import BASE, FamilyLayout
-from tinyllama.plan import compile_plan
-from tinyllama.prepare.prepare import PrepareOptions, prepare_corpus
-from tinyllama.prepare.tokenizer import imported_folder, obtain_tokenizer
+from tinyllama.prepare.prepare import PrepareOptions
+from tinyllama.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tinyllama.checkpoint.format import Checkpoint
-    from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.evaluation.record import EvaluationRecord
     from tinyllama.export import ParityResult
     from tinyllama.family.progress import Progress
-    from tinyllama.model import Llama
-    from tinyllama.recipe import Recipe
-    from tinyllama.sources.rejected import Rejected
-    from tinyllama.tokenizer.base import Tokenizer
+    from tinyllama.report.summary import FamilySummary
     from tinyllama.train import Ranks, Run
-    from tinyllama.train.metrics import Logger
-
-_log = logging.getLogger(__name__)
 
 
 class Family:
-    """One recipe in one folder. Everything it makes is kept, and made again only if it would differ."""
+    """One recipe in one folder. Everything it makes is kept, and made again only if it would differ.
 
-    def __init__(  # noqa: PLR0913  # what it is, and where
+    Each phase is a method that does what is missing and returns what is there: `prepare`, `train`, `evaluate`,
+    `export`, `report`; `reproduce` does all of them in order. A process that is stopped loses nothing: the same call
+    resumes.
+    """
+
+    def __init__(
         self,
-        recipe: Recipe,
-        folder: Path,
-        root: Path,
-        progress: Progress,
+        recipe: Recipe | str,
+        folder: Path | str | None = None,
         *,
+        root: Path | str = ".",
+        progress: Progress = SILENT,
         ranks: Ranks | None = None,
-        options: PrepareOptions = PrepareOptions(),  # noqa: B008  # a constant
     ) -> None:
-        """Bind a recipe to a folder.
+        """Bind a recipe to a folder; nothing is made yet.
 
         Args:
-            recipe: the family.
-            folder: of everything it makes.
-            root: what paths in the recipe are relative to.
-            progress: receives messages and counts.
-            ranks: the processes that work on it together, if there are several; the first writes.
-            options: for the preparation of corpora.
+            recipe: a recipe, the name of a shipped one, or the path of a YAML file.
+            folder: of everything the family makes; `runs/<recipe name>` by default.
+            root: what relative paths in the recipe are relative to.
+            progress: receives messages and counts; nothing is shown by default.
+            ranks: the processes that train together, from `join_ranks`; None for this process alone.
+
+        Raises:
+            RecipeError: the recipe cannot be found, read or validated.
         """
-        self.recipe, self.folder, self.root, self.progress, self.ranks = recipe, folder, root, progress, ranks
-        self._options = options
-        self.missing: dict[str, str] = {}
-        """Corpora whose source cannot be had → why."""
+        recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+        folder = Path("runs") / recipe.name if folder is None else Path(folder)
+        self.work = Workspace(recipe, FamilyLayout(folder), Path(root), progress, ranks)
+        self._prepared: Prepared | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The family's recipe."""
+        return self.work.recipe
+
+    @property
+    def folder(self) -> Path:
+        """The folder of everything the family makes."""
+        return self.work.layout.root
+
+    @property
+    def layout(self) -> FamilyLayout:
+        """Where everything lies in the folder."""
+        return self.work.layout
 
     @property
     def models(self) -> list[str]:
         """`base` and the variants."""
-        return [BASE, *self.recipe.variants]
+        return self.work.models
 
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer, obtained or trained if it is not there."""
-        self.progress.say("tokenizer")
-        if self.recipe.tokenizer.imported and not imported_folder(self.folder / "tokenizer").is_dir():
-            from tinyllama.family.import_model import open_start  # noqa: PLC0415  # imports torch
+    def prepare(self, options: PrepareOptions | None = None) -> Prepared:
+        """Obtain the tokenizer and prepare every corpus whose source is available; minutes to days of work.
 
-            open_start(self.recipe).write_tokenizer(imported_folder(self.folder / "tokenizer"))
-        return obtain_tokenizer(self.recipe, self.folder / "tokenizer", self.root, _ignore)
-
-    @cached_property
-    def corpora(self) -> dict[str, PreparedCorpus]:
-        """Every corpus that can be had, prepared if it is not there; the others are in `missing`."""
-        prepared = {}
-        for name in self.recipe.corpora:
-            with self.progress.counting(f"corpus {name}") as count:
-                try:
-                    folder = self.folder / "corpora" / name
-                    prepared[name] = prepare_corpus(
-                        self.recipe, name, self.tokenizer, folder, self.root, count, self._options
-                    )
-                except SourceError as error:
-                    self.missing[name] = str(error)
-                    _log.warning("corpus %s: %s", name, error)
-        return prepared
-
-    def lacks(self, model: str) -> list[str]:
-        """Corpora that a model needs and that cannot be had."""
-        needed = set(self.recipe.base) | set(self.recipe.variants.get(model, {}))
-        return sorted(needed - set(self.corpora))
-
-    def run(self, model: str) -> Run:
-        """The run that trains a model.
+        Args:
+            options: workers, executor and checks; they change nothing in the result. Calls after the first return
+                what the first one prepared.
 
         Raises:
-            SourceError: a corpus it needs cannot be had.
+            CorpusError: text, tokenizer or disk are not what preparation needs.
+            SourceError: the tokenizer is unavailable; a corpus whose source is unavailable is in `missing` instead.
         """
-        from tinyllama.evaluation.bits import held_out_losses  # noqa: PLC0415
-        from tinyllama.train import Ranks, Run  # noqa: PLC0415  # imports torch
-        from tinyllama.train.import_start import imported_sha256  # noqa: PLC0415  # imports torch
+        if self._prepared is None:
+            options, ranks = options or PrepareOptions(), self.work.ranks
+            if ranks is not None:  # the others then find what rank 0 has prepared
+                with ranks.phase("the preparation of the corpora; run `tinyllama prepare` before training"):
+                    ranks.run_on_rank0(lambda: _discard(prepare(self.work, options)))
+            self._prepared = prepare(self.work, options)
+        return self._prepared
 
-        if lacking := self.lacks(model):
-            raise SourceError(f"{model} needs {', '.join(lacking)}: {self.missing[lacking[0]]}")
+    def prepared_sizes(self) -> dict[str, int]:
+        """Training tokens of the corpora that are prepared already; nothing is prepared."""
+        folders = {name: self.layout.corpus(name) for name in self.recipe.corpora}
+        return {name: open_corpus(path).tokens(TRAIN) for name, path in folders.items() if is_prepared(path)}
 
-        def losses(trained: Llama) -> dict[str, float]:
-            masking = self.recipe.document_masking
-            return held_out_losses(trained, self.corpora, rows=self.recipe.evaluation.rows, document_masking=masking)
+    def training_run(self, model: str) -> Run:
+        """The run that trains a model; see `tinyllama.train.train`.
 
-        plan = compile_plan(self.recipe, None if model == BASE else model)
-        watch: list[Logger] = [self.progress.training(model, plan)]
-        if (every := self.recipe.evaluation.tasks_every) is not None:
-            watch.append(BackgroundEvaluation(self.folder / model, self.recipe.evaluation, every))
-        return Run(
-            recipe=self.recipe,
-            plan=plan,
-            family=self.folder,
-            corpora=self.corpora,
-            tokenizer_sha256=self.tokenizer.sha256,
-            start_sha256=imported_sha256(self.recipe, self.folder) if self.recipe.start is not None else None,
-            held_out_losses=losses,
-            watch=watch,
-            ranks=self.ranks or Ranks(),
-        )
+        Raises:
+            SourceError: a corpus it needs is unavailable.
+        """
+        from tinyllama.family.train import training_run  # imports torch
 
-    def train(self, model: str) -> None:
-        """Train a model to its end, from wherever it stands; imports the model that the recipe starts from."""
-        from tinyllama.train import Ranks, is_finished, train  # noqa: PLC0415  # imports torch
+        return training_run(self.work, self.prepare(), model)
 
-        if self.recipe.start is not None:
-            ranks = self.ranks or Ranks()
-            with ranks.phase("the import of the model to start from; run `tinyllama import` before training"):
-                ranks.run_on_rank0(self._import_missing)
-        run = self.run(model)
-        if is_finished(run):
-            self.progress.say(f"{model}: trained already")
-        elif self.recipe.hardware.compile:
-            self.progress.say(f"training {model}; its first step compiles, which can take a minute")
-        else:
-            self.progress.say(f"training {model}")
-        with self.timed(f"train {model}"):
-            train(run)
+    def train(self, *models: str) -> dict[str, Checkpoint]:
+        """Train models to their end, from wherever they stand; the base comes first, since all others need it.
 
-    def _import_missing(self) -> None:
-        """Import the model that the recipe starts from, unless that was done; one rank does, for all."""
-        from tinyllama.checkpoint.store import checkpoint_store  # noqa: PLC0415  # imports torch
+        Args:
+            models: `base` or variants; all of them by default.
 
-        if not checkpoint_store(self.recipe, self.folder, BASE).steps():
-            self.import_start()
+        Returns:
+            The last checkpoint of each model trained.
+
+        Raises:
+            UserError: the recipe has no such model.
+            SourceError: a corpus that a model needs is unavailable.
+            Interrupted: a signal asked to stop; the state was saved first.
+        """
+        from tinyllama.family.train import train_model  # imports torch
+
+        if unknown := [model for model in models if model not in self.models]:
+            raise UserError(f"{self.recipe.name} has no model {unknown[0]!r}; it has {', '.join(self.models)}")
+        wanted = dict.fromkeys([BASE, *(models or self.models)])
+        return {model: train_model(self.work, self.prepare(), model) for model in wanted}
 
     def import_start(self) -> tuple[Checkpoint, ParityResult | None]:
         """Import the model that the recipe starts from, again if that was done; see `import_model`."""
-        from tinyllama.family.import_model import import_model  # noqa: PLC0415  # imports torch
+        from tinyllama.family.import_model import import_model  # imports torch
 
-        return import_model(self.recipe, FamilyLayout(self.folder), lambda: self.tokenizer, self.progress)
+        return import_model(self.recipe, self.layout, lambda: prepare_tokenizer(self.work), self.work.progress)
 
-    @contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
-        """Add the seconds of a block to the family's record of time per phase, unless it found the phase done."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            seconds = time.monotonic() - began
-            if (phase not in self.seconds or seconds > _NOTHING_DONE) and (self.ranks is None or self.ranks.first):
-                total = self.seconds.get(phase, 0.0) + seconds
-                write_json(self.folder / "seconds.json", self.seconds | {phase: round(total, 2)})
+    def finished(self) -> dict[str, Checkpoint]:
+        """The newest good checkpoint of every model that has one.
 
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Seconds spent per phase, over all runs of the command."""
-        path = self.folder / "seconds.json"
-        recorded: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return recorded
+        Raises:
+            ModelError: no model has one.
+        """
+        from tinyllama.family.trained import finished  # imports torch
+
+        return finished(self.work)
+
+    def evaluate(self, data: Path | str | None = None) -> dict[str, EvaluationRecord]:
+        """Measure every trained model: bits per byte on every corpus, and the recipe's tasks.
+
+        Args:
+            data: folder with local copies of the tasks' data; the recipe's by default.
+
+        Returns:
+            The evaluation record of each model.
+        """
+        from tinyllama.family.evaluate import evaluate_family  # imports torch
+
+        checkpoints = self.finished()  # first: what is not trained is an error before anything is prepared
+        return evaluate_family(self.work, self.prepare(), checkpoints, self.task_data(data))
+
+    def export(self, data: Path | str | None = None) -> dict[str, Path]:
+        """Write every trained model as a Hugging Face folder, checked against transformers, with a model card.
+
+        Args:
+            data: folder with local copies of the tasks' data, whose scores the cards show; the recipe's by default.
+
+        Returns:
+            The folder of each model.
+        """
+        from tinyllama.family.export import export_family  # imports torch
+
+        checkpoints = self.finished()
+        return export_family(self.work, self.prepare(), checkpoints, self.evaluate(data))
+
+    def export_gguf(self, precision: str = "F16") -> dict[str, Path]:
+        """Write every trained model as GGUF with an Ollama Modelfile.
+
+        Args:
+            precision: of the matrices: F32, F16, BF16 or Q8_0.
+
+        Returns:
+            The folder of each model.
+        """
+        from tinyllama.family.export import export_family_gguf  # imports torch
+
+        checkpoints = self.finished()
+        return export_family_gguf(self.work, prepare_tokenizer(self.work), checkpoints, precision)
+
+    def report(self, data: Path | str | None = None) -> FamilySummary:
+        """Evaluate and export what is trained, and write summary.json and report.html.
+
+        Args:
+            data: folder with local copies of the tasks' data; the recipe's by default.
+
+        Returns:
+            The figures of the family, which summary.json holds.
+        """
+        from tinyllama.family.report import report_family  # imports torch
+
+        self.finished()  # what is not trained is an error before anything is prepared
+        return report_family(self.work, self.prepare(), self.task_data(data))
+
+    def reproduce(self, data: Path | str | None = None) -> FamilySummary:
+        """Prepare, train, evaluate, export and report; skips what is done and valid.
+
+        A model whose text is unavailable is skipped with a message; the others are trained.
+
+        Args:
+            data: folder with local copies of the tasks' data; the recipe's by default.
+
+        Returns:
+            The figures of the family, which summary.json holds.
+        """
+        from tinyllama.family.train import train_model  # imports torch
+
+        with self.work.timed("prepare"):
+            prepared = self.prepare()
+        for model in self.models:
+            if lacking := prepared.lacking(self.recipe, model):
+                self.work.progress.say(f"{model}: skipped, since {', '.join(lacking)} is unavailable")
+            else:
+                train_model(self.work, prepared, model)
+        return self.report(data)
+
+    def task_data(self, data: Path | str | None) -> Path:
+        """Folder with local copies of the tasks' data: `data`, or the recipe's."""
+        return Path(self.recipe.evaluation.data if data is None else data)
 
 
-_NOTHING_DONE = 1.0
-"""Seconds; to find that a phase was done before takes less."""
-
-
-def _ignore(_rejected: Rejected) -> None:
-    """Documents rejected while the tokenizer is trained are counted when their corpus is prepared."""
+def _discard(_result: object) -> None:
+    """What rank 0 prepared is opened by each rank from the disk, not sent."""

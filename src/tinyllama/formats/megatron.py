@@ -41,10 +41,10 @@ def write_megatron(corpus: PreparedCorpus, folder: Path) -> list[Path]:
     """
     if folder.exists():
         raise CorpusError(f"{folder} is there already; delete it or name another folder")
-    splits = [split for split in SPLITS if corpus.manifest["splits"][split]["documents"]]
+    splits = [split for split in SPLITS if corpus.manifest.splits[split].documents]
     with new_directory(folder) as beside:
         for split in splits:
-            dtype = np.dtype("<u2") if np.dtype(corpus.manifest["dtype"]).itemsize == 2 else np.dtype("<i4")
+            dtype = np.dtype("<u2") if np.dtype(corpus.manifest.dtype).itemsize == 2 else np.dtype("<i4")
             _write_index(beside / f"{split}.idx", _lengths(corpus, split), dtype)
             stream = corpus.stream(split)
             with (beside / f"{split}.bin").open("wb") as file:

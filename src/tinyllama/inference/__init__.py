@@ -3,7 +3,7 @@
 from tinyllama.inference.decode import decode, decode_batch
 from tinyllama.inference.packing import pack
 from tinyllama.inference.sampling import GREEDY, Sampling
-from tinyllama.inference.text import continue_prompts, continue_text
+from tinyllama.inference.text import continue_prompts, generate
 from tinyllama.inference.text_stream import TextStream, stream_batch, stream_text
 
 __all__ = [
@@ -11,9 +11,9 @@ __all__ = [
     "Sampling",
     "TextStream",
     "continue_prompts",
-    "continue_text",
     "decode",
     "decode_batch",
+    "generate",
     "pack",
     "stream_batch",
     "stream_text",

@@ -24,7 +24,7 @@ _LOADED: WeakKeyDictionary[OpenModel, tuple[Llama, Tokenizer]] = WeakKeyDictiona
 """Models that were loaded to generate, for as long as the caller holds what `open_model` gave."""
 
 
-def continue_text(  # noqa: PLR0913  # a public function; all but two have defaults and go by name
+def generate(  # noqa: PLR0913  # a public function; all but two have defaults and go by name
     model: OpenModel | Path | str,
     prompt: str,
     *,

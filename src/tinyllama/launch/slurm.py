@@ -1,4 +1,4 @@
-"""What is asked of a Slurm cluster: how long a limit is, and to take a job."""
+"""Training jobs on a Slurm cluster: checked before they wait in its queue, and submitted."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import UserError
+from tinyllama.layout import BASE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tinyllama.recipe import Recipe
+
+_EARLY = 60
+"""Seconds that Slurm may send a signal before its time."""
 _DAYS = re.compile(r"(\d+)-(\d+)(?::(\d+))?(?::(\d+))?")
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+)")
 
@@ -33,6 +38,32 @@ def seconds_of(limit: str) -> int:
     raise UserError(f"a time limit of {limit!r} is not one of Slurm's; write e.g. 90 (minutes), 8:00:00 or 2-12:00:00")
 
 
+def check_job(  # noqa: PLR0913  # each is a fact of the job
+    recipe: Recipe, variant: str | None, ranks: int, per_node: int, *, time: str | None, notice: int
+) -> None:
+    """Refuse a job that would fail hours later, when it leaves the queue.
+
+    Args:
+        recipe: the family's.
+        variant: to train; None trains all.
+        ranks: of all nodes.
+        per_node: ranks of a node.
+        time: limit of a job, as Slurm spells it.
+        notice: seconds before the limit at which ranks save.
+
+    Raises:
+        UserError: the recipe has no such variant, or the notice would come as the job begins.
+        RecipeError: the recipe's sharding does not divide the ranks.
+    """
+    if variant is not None and variant not in {BASE, *recipe.variants}:
+        raise UserError(f"{recipe.name} has no variant {variant!r}; it has {BASE}, {', '.join(recipe.variants)}")
+    recipe.hardware.sharded_over(ranks, per_node)
+    if time is not None and seconds_of(time) <= notice + _EARLY:
+        raise UserError(
+            f"--time {time} leaves no time to train: the notice may come {notice} + {_EARLY} s before the limit"
+        )
+
+
 def submit(script: Path) -> str:
     """Hand a batch script to sbatch.
 
@@ -40,16 +71,14 @@ def submit(script: Path) -> str:
         The job's number.
 
     Raises:
-        UserError: there is no sbatch here, or it refuses the script; tells what it said.
+        UserError: sbatch is not installed here, or refuses the script; quotes its message.
     """
     sbatch = shutil.which("sbatch")
     if sbatch is None:
         raise UserError(
-            f"sbatch is not here, so this is no machine from which Slurm takes jobs; run `sbatch {script}` on one"
+            f"sbatch is not installed here; run `sbatch {script}` on a machine from which Slurm accepts jobs"
         )
-    done = subprocess.run(  # noqa: S603  # Slurm's own command
-        [sbatch, "--parsable", str(script)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sbatch, "--parsable", str(script)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"sbatch refuses {script}: {done.stderr.strip()}")
     return done.stdout.strip().partition(";")[0]  # of several clusters, the name of this one follows

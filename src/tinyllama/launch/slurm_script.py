@@ -48,9 +48,9 @@ while kill -0 "$training" 2>/dev/null; do # the signal ended the wait, not the t
   wait "$training" || status=$?
 done
 
-# What was stopped goes on in its next turn; what has finished or failed does not.
+# A job that was stopped is queued again and resumes; one that has finished or failed is not.
 if [ "$stopping" ] && [ "$status" -ne 0 ]; then
-  echo "job $SLURM_JOB_ID stopped before its limit; it goes on from its last checkpoint in its next turn"
+  echo "job $SLURM_JOB_ID stopped before its limit; it resumes from its last checkpoint when it starts again"
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$status"

@@ -33,7 +33,7 @@ class Packed:
 
     def __call__(self, x: Tensor) -> Tensor:
         """[rows, in] → [rows, out]."""
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, None, "none", [], "")  # noqa: SLF001  # as above
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, None, "none", [], "")  # noqa: SLF001
         return product
 
 

@@ -39,7 +39,7 @@ def _reader(prefix: str, names: list[str], read: Callable[[str], Tensor]) -> Cal
 
 
 def _dropper(empty: dict[str, nn.Parameter]) -> Callable[..., None]:
-    def hook(part: nn.Module, _inputs: Any, _outputs: Any) -> None:  # noqa: ANN401  # as above
-        part._parameters.update(empty)  # noqa: SLF001  # as above
+    def hook(part: nn.Module, _inputs: Any, _outputs: Any) -> None:  # noqa: ANN401
+        part._parameters.update(empty)  # noqa: SLF001
 
     return hook

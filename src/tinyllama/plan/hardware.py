@@ -23,6 +23,7 @@ from tinyllama.text import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tinyllama.files import Json
     from tinyllama.plan.table import Plan
     from tinyllama.recipe import ModelShape, Recipe
 
@@ -124,7 +125,7 @@ class Prediction:
         """Whether the memory suffices."""
         return self.memory.total <= self.memory_limit
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Json]:
         """Plain data for JSON."""
         return asdict(self) | {"fits": self.fits, "memory_total": self.memory.total}
 

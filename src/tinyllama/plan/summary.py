@@ -12,6 +12,7 @@ from tinyllama.plan.schedule import share_at
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tinyllama.files import Json
     from tinyllama.plan.table import Plan
     from tinyllama.recipe import Recipe
 
@@ -59,7 +60,7 @@ class PlanSummary:
     stages: list[StageSummary]
     corpora: list[CorpusSummary]
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Json]:
         """Plain data for JSON."""
         return asdict(self)
 

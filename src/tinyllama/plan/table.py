@@ -78,8 +78,8 @@ class Plan:
 
     def write_parquet(self, path: Path) -> None:
         """Write the table, one column `sequences_<corpus>` per corpus."""
-        import pyarrow as pa  # noqa: PLC0415  # slow to import, needed only here
-        from pyarrow import parquet  # noqa: PLC0415
+        import pyarrow as pa  # slow to import, needed only here
+        from pyarrow import parquet
 
         columns = {
             "step": np.arange(self.steps),

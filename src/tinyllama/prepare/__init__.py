@@ -1,1 +1,1 @@
-"""Preparation: documents become a corpus of token shards, on this machine or on a cluster."""
+"""Preparation of corpora: documents become token shards, on this machine or on a cluster."""

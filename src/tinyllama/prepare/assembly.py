@@ -1,22 +1,22 @@
-"""From the folders of finished tasks to one corpus: shards, document index, quarantine, fingerprints.
+"""Assembles the folders of finished tasks to one corpus: shards, document index, quarantine, file fingerprints.
 
-What comes out depends on the tasks' order alone, never on which worker did them, or when.
+The result depends only on the order of the tasks, never on which worker did them, or when.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from tinyllama.corpus.index import index_file, index_schema
-from tinyllama.corpus.manifest import SPLITS
-from tinyllama.corpus.shards import SHARD_TOKENS, shard_name
+from tinyllama.corpus.manifest import SPLITS, SplitEntry
+from tinyllama.corpus.shards import SHARD_TOKENS, ShardEntry, shard_name
 from tinyllama.errors import CorpusError
-from tinyllama.files import fsync_path, sha256_file, unique_mark, write_json
+from tinyllama.files import fsync_path, sha256_file, unique_mark
 from tinyllama.prepare.task import FILES, REJECTED, task_folder
+from tinyllama.record_files import read_record, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,44 +24,46 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from tinyllama.prepare.task import TaskResult
+
 _CHUNK = 1 << 20
 _INDEX_ROWS = 1 << 16
 
 
 class Piece(NamedTuple):
-    """A run of bytes in a task's file of tokens."""
+    """A range of bytes in a task's file of tokens."""
 
     file: Path
     offset: int
     bytes: int
     sha256: str
-    """Of the whole file."""
+    """SHA-256 of the whole file."""
 
 
 class Shard(NamedTuple):
-    """A shard of the corpus that is put together from pieces."""
+    """A shard of the corpus, made of pieces."""
 
     file: str
     pieces: tuple[Piece, ...]
 
 
 def plan_shards(
-    work: Path, results: Sequence[dict[str, Any]], dtype: np.dtype[Any], shard_tokens: int = SHARD_TOKENS
+    work: Path, results: Sequence[TaskResult], dtype: np.dtype[Any], shard_tokens: int = SHARD_TOKENS
 ) -> dict[str, list[Shard]]:
-    """The shards of each split: the tasks' tokens one after another, cut every `shard_tokens`."""
+    """The shards of each split: the tokens of all tasks in order, divided every `shard_tokens`."""
     return {split: list(_shards(work, results, split, dtype.itemsize, shard_tokens)) for split in SPLITS}
 
 
-def _shards(work: Path, results: Sequence[dict[str, Any]], split: str, item: int, shard_tokens: int) -> Iterator[Shard]:
+def _shards(work: Path, results: Sequence[TaskResult], split: str, item: int, shard_tokens: int) -> Iterator[Shard]:
     pieces: list[Piece] = []
     room, number = shard_tokens, 0
     for index, result in enumerate(results):
-        for shard in result["splits"][split]["shards"]:
+        for shard in result.splits[split].shards:
             done = 0
-            while done < shard["tokens"]:
-                here = min(room, shard["tokens"] - done)
-                file = task_folder(work, index) / shard["file"]
-                pieces.append(Piece(file, done * item, here * item, shard["sha256"]))
+            while done < shard.tokens:
+                here = min(room, shard.tokens - done)
+                file = task_folder(work, index) / shard.file
+                pieces.append(Piece(file, done * item, here * item, shard.sha256))
                 done, room = done + here, room - here
                 if not room:
                     yield Shard(shard_name(split, number), tuple(pieces))
@@ -71,12 +73,12 @@ def _shards(work: Path, results: Sequence[dict[str, Any]], split: str, item: int
 
 
 def write_shard(work: Path, shard: Shard, item: int) -> None:
-    """Put a shard together in the work folder, unless that is done.
+    """Write a shard into the work folder, unless it is finished.
 
-    What is written is read back and compared with the hashes that the tasks took of what they wrote.
+    The shard is read back and compared with the hashes that the tasks computed of what they wrote.
 
     Raises:
-        CorpusError: a task's file is not what was written to it, or the disk gives back something else.
+        CorpusError: the file of a task differs from what the task wrote, or the disk returns other bytes.
     """
     if finished_shard(work, shard) is not None:
         return
@@ -93,13 +95,13 @@ def write_shard(work: Path, shard: Shard, item: int) -> None:
         flushed.result()
     tokens = sum(piece.bytes for piece in shard.pieces) // item
     beside.replace(work / shard.file)
-    write_json(_facts(work, shard), {"file": shard.file, "tokens": tokens, "sha256": hashed.result()})
+    write_record(_entry_file(work, shard), ShardEntry(file=shard.file, tokens=tokens, sha256=hashed.result()))
 
 
 def _check_pieces(path: Path, shard: Shard, work: Path) -> None:
-    """Compare each part of a written shard with the hash of what its task wrote.
+    """Compare each piece of a written shard with the hash of what its task wrote.
 
-    Of a task's file that goes on in another shard, the file is compared with its hash, and the part with the file.
+    Where a shard holds only a part of a task's file, the file is compared with its hash, and the part with the file.
     """
     with path.open("rb") as written:
         for piece in shard.pieces:
@@ -126,42 +128,46 @@ def _hash(file: BinaryIO, size: int) -> str:
 
 
 def _chunks(size: int) -> Iterator[int]:
-    """How many bytes to read at a time."""
+    """Sizes of the reads that make up `size` bytes."""
     return (min(_CHUNK, size - start) for start in range(0, size, _CHUNK))
 
 
-def finished_shard(work: Path, shard: Shard) -> dict[str, Any] | None:
-    """File, tokens and SHA-256 of a shard, or None if it is not done."""
-    if not (work / shard.file).is_file() or not _facts(work, shard).is_file():
+def finished_shard(work: Path, shard: Shard) -> ShardEntry | None:
+    """The manifest's entry of a shard in the work folder, or None if it is not done.
+
+    Raises:
+        CorpusError: the entry cannot be used; the message names the file and the key.
+    """
+    entry = _entry_file(work, shard)
+    if not (work / shard.file).is_file() or not entry.is_file():
         return None
-    facts: dict[str, Any] = json.loads(_facts(work, shard).read_text(encoding="utf-8"))
-    return facts
+    return read_record(ShardEntry, entry, CorpusError, f"delete {work} and prepare the corpus again")
 
 
-def _facts(work: Path, shard: Shard) -> Path:
+def _entry_file(work: Path, shard: Shard) -> Path:
     return work / f"{shard.file}.json"
 
 
 def assemble(
-    work: Path, results: Sequence[dict[str, Any]], dtype: np.dtype[Any], folder: Path, workers: int
-) -> dict[str, dict[str, Any]]:
-    """Write shards, the index of each split and what the tasks kept aside into a folder.
+    work: Path, results: Sequence[TaskResult], dtype: np.dtype[Any], folder: Path, workers: int
+) -> dict[str, SplitEntry]:
+    """Write the shards, the index of each split and the quarantine of all tasks into a folder.
 
     Args:
-        work: where the tasks' folders are; shards are made there first, so that a finished one is kept.
-        results: of the tasks.
-        dtype: of a token.
-        folder: being made.
-        workers: threads; hashing and copying leave others free to run.
+        work: folder of the tasks' folders; shards are written there first, so that a finished one is kept.
+        results: results of the tasks.
+        dtype: type of a token.
+        folder: folder of the corpus.
+        workers: number of threads; hashing and copying release the interpreter lock.
 
     Returns:
-        the manifest's entry of each split.
+        The manifest's entry of each split.
 
     Raises:
         CorpusError: see `write_shard`.
     """
     shards = plan_shards(work, results, dtype)
-    parts = {split: [result["splits"][split] for result in results] for split in SPLITS}
+    parts = {split: [result.splits[split] for result in results] for split in SPLITS}
     with ThreadPoolExecutor(workers) as threads:
         writing = [
             threads.submit(write_shard, work, shard, dtype.itemsize) for split in SPLITS for shard in shards[split]
@@ -170,10 +176,15 @@ def assemble(
             _write_index(work, parts[split], split, folder / index_file(split))
         for written in writing:
             written.result()
-    entries: dict[str, dict[str, Any]] = {}
+    entries: dict[str, SplitEntry] = {}
     for split in SPLITS:
-        entries[split] = {key: sum(part[key] for part in parts[split]) for key in ("documents", "tokens", "bytes")}
-        entries[split]["shards"] = [finished_shard(work, shard) for shard in shards[split]]
+        finished = [finished_shard(work, shard) for shard in shards[split]]
+        entries[split] = SplitEntry(
+            documents=sum(part.documents for part in parts[split]),
+            tokens=sum(part.tokens for part in parts[split]),
+            bytes=sum(part.bytes for part in parts[split]),
+            shards=tuple(entry for entry in finished if entry is not None),
+        )
         for shard in shards[split]:
             (work / shard.file).replace(folder / shard.file)
     for name in (REJECTED, FILES):
@@ -184,10 +195,10 @@ def assemble(
     return entries
 
 
-def _write_index(work: Path, parts: Sequence[dict[str, Any]], split: str, target: Path) -> None:
-    """The tasks' indices as one, in groups of `_INDEX_ROWS` rows whatever the tasks' sizes."""
-    import pyarrow as pa  # noqa: PLC0415  # slow to import
-    from pyarrow import compute, parquet  # noqa: PLC0415
+def _write_index(work: Path, parts: Sequence[SplitEntry], split: str, target: Path) -> None:
+    """Write the indices of all tasks as one, in groups of `_INDEX_ROWS` rows whatever the sizes of the tasks."""
+    import pyarrow as pa
+    from pyarrow import compute, parquet
 
     start = 0
     with parquet.ParquetWriter(target, index_schema(), compression="zstd") as writer:
@@ -196,7 +207,7 @@ def _write_index(work: Path, parts: Sequence[dict[str, Any]], split: str, target
             table = parquet.read_table(task_folder(work, index) / index_file(split), partitioning=None)
             table = table.set_column(0, "start", compute.add(table["start"], start))
             pending = pa.concat_tables([pending, table]).combine_chunks()
-            start += part["tokens"]
+            start += part.tokens
             while len(pending) >= _INDEX_ROWS:
                 writer.write_table(pending.slice(0, _INDEX_ROWS), row_group_size=_INDEX_ROWS)
                 pending = pending.slice(_INDEX_ROWS).combine_chunks()

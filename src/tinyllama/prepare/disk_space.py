@@ -1,4 +1,4 @@
-"""Whether a disk has room for a corpus, asked before hours are spent on it."""
+"""Checks before a preparation that the disk has room for the corpus."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tinyllama.recipe import Corpus
-    from tinyllama.sources.documents import Task
+    from tinyllama.sources.documents import ReadTask
 
 _log = logging.getLogger(__name__)
 
 _TOKENS_PER_BYTE = 1 / 5
-"""Of text, at least."""
+"""Tokens that a byte of text gives at least."""
 _COPIES = 2
-"""Tokens are on the disk twice while tasks become shards."""
+"""Copies of the tokens on the disk while tasks become shards."""
 
 
-def check_space(corpus: Corpus, name: str, tasks: Sequence[Task], folder: Path) -> None:
-    """Refuse a corpus that the disk surely has no room for.
+def check_space(corpus: Corpus, name: str, tasks: Sequence[ReadTask], folder: Path) -> None:
+    """Refuse a corpus that the disk certainly has no room for.
 
     Args:
         corpus: the recipe's corpus.
         name: its name, for messages.
         tasks: its tasks.
-        folder: where it goes; nothing of this path needs to be there.
+        folder: folder of the corpus; the path need not exist.
 
     Raises:
-        CorpusError: it does not fit. Where `where` leaves documents out, nobody knows how many: it is only warned of.
+        CorpusError: the corpus does not fit. With a `where`, whose selection is not known, a warning is logged instead.
     """
     needed = int(sum(_needed(corpus, task) for task in tasks))
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
@@ -50,7 +50,7 @@ def check_space(corpus: Corpus, name: str, tasks: Sequence[Task], folder: Path) 
         raise CorpusError(text)
 
 
-def _needed(corpus: Corpus, task: Task) -> float:
+def _needed(corpus: Corpus, task: ReadTask) -> float:
     text = task.text_bytes
     if (limit := corpus.sources[task.source].limit) is not None:
         text = min(text, limit)

@@ -1,20 +1,22 @@
-"""Prepare a corpus: documents → token ids → shards, an index of documents, and the manifest, written last."""
+"""Prepares a corpus: documents → token ids → shards and an index of documents, and last the manifest."""
 
 from __future__ import annotations
 
 import shutil
 from importlib.util import find_spec
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from tinyllama.corpus.manifest import open_corpus
+from tinyllama.corpus.manifest import CorpusRequest, open_corpus
 from tinyllama.errors import UserError
 from tinyllama.files import sha256_json, write_atomic
+from tinyllama.installation import install_hint
 from tinyllama.prepare.cluster.queue import job_name, running_jobs
 from tinyllama.prepare.disk_space import check_space
 from tinyllama.prepare.job import Preparation, present_corpus, remove_leftovers, work_folder
-from tinyllama.prepare.task import Counts, Settings
+from tinyllama.prepare.task import Counts, TaskSettings
 from tinyllama.prepare.workers import available_cores, run_tasks
+from tinyllama.recipe.classification import without_absent
 from tinyllama.sources.documents import TASK_BYTES, plan_tasks
 from tinyllama.tokenizer.bulk import open_engine
 
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from pydantic import JsonValue
+
     from tinyllama.corpus.manifest import PreparedCorpus
-    from tinyllama.recipe import Corpus, Recipe
-    from tinyllama.sources.documents import Task
+    from tinyllama.recipe import Recipe
+    from tinyllama.sources.documents import ReadTask
     from tinyllama.sources.rejected import Rejected
     from tinyllama.tokenizer.base import Tokenizer
     from tinyllama.tokenizer.bulk import Engine
@@ -35,54 +39,57 @@ Executor = Literal["local", "slurm", "ray"]
 
 
 class PrepareOptions(NamedTuple):
-    """How to prepare; nothing here changes what comes out."""
+    """How to prepare; nothing here changes the result."""
 
     workers: int | None = None
-    """Processes, or jobs at a time; None: as many as there are cores, or as the cluster has room for, if there is
-    text for them."""
+    """Number of processes, or of jobs at a time; None for as many as there are cores, or as the cluster has room for,
+    if there is enough text."""
     exact_all: bool = False
-    """Have every document encoded by the tokenizer's own library too, not a sample."""
+    """Compare every document with the tokenizer's own library, not a sample."""
     executor: Executor = "local"
-    """Who does it: processes here, or jobs on a cluster whose machines share the folder."""
+    """Where it runs: in processes here, or in jobs on a cluster whose machines share the folder."""
     sbatch: Mapping[str, str] = MappingProxyType({})
     """Options for sbatch: long names without dashes → value ("" for a flag)."""
     say: Callable[[str], None] = lambda _text: None
-    """Told what a person should know meanwhile."""
+    """Receives messages for people."""
 
 
-def prepare_corpus(  # noqa: PLR0913, PLR0917  # each is named where it is called
+_DEFAULT = PrepareOptions()
+
+
+def prepare_corpus(  # noqa: PLR0913, PLR0917  # what to prepare (5), and how
     recipe: Recipe,
     name: str,
     tokenizer: Tokenizer,
     folder: Path,
     root: Path,
     progress: Callable[[Counts], None] = lambda _counts: None,
-    options: PrepareOptions = PrepareOptions(),  # noqa: B008  # a constant
+    options: PrepareOptions = _DEFAULT,
 ) -> PreparedCorpus:
-    """Prepare one corpus of a recipe into `folder`, unless exactly that is there already.
+    """Prepare one corpus of a recipe into `folder`, unless the folder holds it already.
 
-    The work is divided into tasks of some files each, which are kept in `.<name>.work` beside the folder until
-    all are done: a preparation that was killed goes on where it was. The result is the same to the byte for any
-    number of processes, on one machine or on many that share the folder.
+    The work is divided into tasks of some files each. Their results stay in `.<name>.work` beside the folder until the
+    corpus is complete, so that a preparation that was killed resumes where it was. The result is the same to the byte
+    for any number of processes, on one machine or on many that share the folder.
 
     Args:
         recipe: the recipe.
         name: the corpus's name in it.
         tokenizer: the family's tokenizer.
-        folder: where the corpus goes; complete or not there.
+        folder: folder of the corpus; it holds the complete corpus, or does not exist.
         root: folder that the recipe's relative paths start from.
-        progress: told what was done so far.
-        options: workers, executor and checks; they change nothing in the result.
+        progress: called with what was done so far.
+        options: workers, executor and checks.
 
     Raises:
-        CorpusError: no document could be read or too many are damaged, a pattern matches nothing, there is no room
-            on the disk, or the engine's ids are not the tokenizer's.
-        SourceError: a builtin or remote source cannot be had.
-        WorkerLostError: a worker was killed, or jobs ended before all was done.
-        UserError: a cluster or what its executor needs is not there, or other jobs prepare the corpus.
+        CorpusError: no document could be read or too many are damaged, a pattern matches nothing, the disk is full, or
+            the engine's ids differ from the tokenizer's.
+        SourceError: a builtin or remote source is unavailable.
+        WorkerLostError: a worker was killed, or jobs ended before the corpus was complete.
+        UserError: the cluster or a package of its executor is missing, or other jobs prepare the corpus.
     """
     corpus = recipe.corpora[name]
-    request = _request(recipe, corpus, tokenizer)
+    request = corpus_request(recipe, name, tokenizer.sha256)
     remove_leftovers(folder)
     present = present_corpus(folder, request)
     if present is not None:
@@ -92,9 +99,15 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # each is named where it is calle
     tasks = plan_tasks(corpus, root, skipped.append, name=name)
     engine, work = open_engine(tokenizer), work_folder(folder)
     check_space(corpus, name, tasks, folder)
-    _claim(work, sha256_json([request, engine.name, options.exact_all, *tasks_identity(tasks)]), options.executor)
-    settings = Settings(corpus, name, recipe.tokenizer.bos, recipe.tokenizer.eos, work, options.exact_all)
-    preparation = Preparation(settings, tasks, tokenizer, engine.name, folder.absolute(), request, skipped)
+    _claim(
+        work,
+        sha256_json([request.model_dump(mode="json"), engine.name, options.exact_all, *tasks_identity(tasks)]),
+        options.executor,
+    )
+    settings = TaskSettings(
+        corpus, name, tokenizer, recipe.tokenizer.bos, recipe.tokenizer.eos, work, options.exact_all
+    )
+    preparation = Preparation(settings, tasks, engine.name, folder.absolute(), request, skipped)
     if options.executor == "local":
         _prepare_here(preparation, engine, options.workers or _workers_worth(tasks), progress)
     else:
@@ -107,7 +120,7 @@ def _check_installed(executor: Executor) -> None:
     needed = {"local": (), "slurm": ("datatrove",), "ray": ("datatrove", "ray")}[executor]
     if missing := [name for name in needed if find_spec(name) is None]:
         extra = "ray" if executor == "ray" else "cluster"
-        raise UserError(f"--executor {executor} needs {' and '.join(missing)}: pip install 'tinyllama[{extra}]'")
+        raise UserError(f"--executor {executor} needs {' and '.join(missing)}: {install_hint(extra)}")
 
 
 def _prepare_here(preparation: Preparation, engine: Engine, workers: int, progress: Callable[[Counts], None]) -> None:
@@ -116,32 +129,32 @@ def _prepare_here(preparation: Preparation, engine: Engine, workers: int, progre
 
 
 def _prepare_on_cluster(preparation: Preparation, options: PrepareOptions, progress: Callable[[Counts], None]) -> None:
-    """Start jobs for what is missing and wait for them."""
+    """Start jobs for the missing parts and wait for them."""
     if options.executor == "ray":
-        from tinyllama.prepare.cluster.on_ray import prepare_on_ray  # noqa: PLC0415  # an extra
+        from tinyllama.prepare.cluster.on_ray import prepare_on_ray  # an extra
 
         prepare_on_ray(preparation, options.workers, progress)
     else:
-        from tinyllama.prepare.cluster.on_slurm import prepare_on_slurm  # noqa: PLC0415  # an extra
+        from tinyllama.prepare.cluster.on_slurm import prepare_on_slurm  # an extra
 
         prepare_on_slurm(preparation, options.workers, progress, dict(options.sbatch), options.say)
 
 
-def tasks_identity(tasks: Sequence[Task]) -> list[Any]:
-    """What makes the results of tasks worth keeping: the same files, unchanged, in the same tasks."""
-    return [[task.source, [[file.place, file.bytes, file.version] for file in task.files]] for task in tasks]
+def tasks_identity(tasks: Sequence[ReadTask]) -> list[JsonValue]:
+    """What has to be equal for results of tasks to be kept: the same files, unchanged, in the same tasks."""
+    return [[task.source, [[file.location, file.bytes, file.version] for file in task.files]] for task in tasks]
 
 
-def _workers_worth(tasks: Sequence[Task]) -> int:
-    """As many processes as there are cores, but none that would take longer to start than to do its part."""
+def _workers_worth(tasks: Sequence[ReadTask]) -> int:
+    """As many processes as there are cores, but none that takes longer to start than to do its part."""
     return min(available_cores(), 1 + sum(task.text_bytes for task in tasks) // TASK_BYTES)
 
 
 def _claim(work: Path, identity: str, executor: Executor) -> None:
-    """Make the work folder this preparation's: what another one left there goes, and what a killed worker had open.
+    """Take over the work folder: remove what another preparation or a killed worker left there.
 
     Raises:
-        UserError: Slurm jobs work there, and it is not these that the executor would wait for.
+        UserError: Slurm jobs work there, and the executor would not wait for them.
     """
     path = work / _IDENTITY
     ours = path.is_file() and path.read_text(encoding="utf-8") == identity
@@ -149,7 +162,7 @@ def _claim(work: Path, identity: str, executor: Executor) -> None:
         if ours and executor == "slurm":
             return
         raise UserError(
-            f"{work}: Slurm jobs {', '.join(jobs)} are preparing this corpus{'' if ours else ' of other text'}; "
+            f"{work}: Slurm jobs {', '.join(jobs)} are preparing this corpus{'' if ours else ' from other text'}; "
             f"wait for them, or end them: scancel --me --name={job_name(work)}"
         )
     if not ours:
@@ -162,13 +175,16 @@ def _claim(work: Path, identity: str, executor: Executor) -> None:
             partial.unlink(missing_ok=True)
 
 
-def _request(recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer) -> dict[str, Any]:
-    """What decides a prepared corpus: another request makes another corpus."""
-    return {
-        "sources": [source.model_dump(mode="json") for source in corpus.sources],
-        "cut": corpus.cut,
-        "held_out": corpus.held_out.model_dump(mode="json"),
-        "tokenizer": tokenizer.sha256,
-        "bos": recipe.tokenizer.bos,
-        "eos": recipe.tokenizer.eos,
-    }
+def corpus_request(recipe: Recipe, name: str, tokenizer: str) -> CorpusRequest:
+    """What decides the content of a recipe's corpus.
+
+    A key with the value that its absence means is skipped, so that corpora which were prepared before the key existed
+    stay valid.
+
+    Args:
+        recipe: the recipe.
+        name: the corpus's name in it.
+        tokenizer: SHA-256 of the family's tokenizer.
+    """
+    keys = without_absent(recipe.corpora[name]) | without_absent(recipe.tokenizer) | {"tokenizer": tokenizer}
+    return CorpusRequest.model_validate(keys)

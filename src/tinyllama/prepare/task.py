@@ -1,20 +1,22 @@
-"""One task of a preparation: its documents → token ids in a folder of their own, complete or not there."""
+"""One task of a preparation: its documents → token ids in a folder of its own, which is complete or not there."""
 
 from __future__ import annotations
 
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
 from tinyllama.corpus.index import INDEX_COLUMNS, index_file, index_schema
-from tinyllama.corpus.manifest import HELD_OUT, SPLITS, TRAIN
+from tinyllama.corpus.manifest import HELD_OUT, SPLITS, TRAIN, SplitEntry
 from tinyllama.corpus.shards import SHARD_SUFFIX, ShardWriter, token_dtype
 from tinyllama.errors import CorpusError
-from tinyllama.files import new_directory, unique_mark, write_json
+from tinyllama.files import new_directory, unique_mark
 from tinyllama.prepare.held_out import is_held_out
+from tinyllama.prepare.legacy import TASK_FORMAT_0, upgraded_result
+from tinyllama.record_files import FileRecord, parse_record, read_object, write_record
 from tinyllama.sources.documents import read_task, utf8_bytes
 from tinyllama.sources.rejected import Quarantine
 from tinyllama.tokenizer.bulk import CheckedEncoder
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tinyllama.recipe import Corpus
-    from tinyllama.sources.documents import Document, Task
+    from tinyllama.sources.documents import Document, ReadTask
     from tinyllama.tokenizer.base import Tokenizer
     from tinyllama.tokenizer.bulk import Encoded, Engine
 
@@ -34,67 +36,98 @@ RESULT, REJECTED, FILES = "task.json", "rejected.jsonl", "files.jsonl"
 
 _TASK = "task-"
 _BATCH_CHARACTERS = 1_000_000
-"""Text tokenized at a time: little enough to stay in a processor's cache on its way, enough for all cores."""
+"""Characters that are tokenized at a time: few enough for a processor's cache, enough for all cores."""
 
 
 class Counts(NamedTuple):
-    """What a task, or several, have done so far."""
+    """What one or several tasks have done so far."""
 
     documents: int = 0
     bytes: int = 0
-    """Of text, in UTF-8."""
+    """UTF-8 bytes of the text."""
     tokens: int = 0
     read: int = 0
-    """Bytes of source files, whose tasks are done."""
+    """Bytes of source files whose tasks are finished."""
     unread: int = 0
-    """Bytes of source files, whose tasks are not."""
+    """Bytes of source files whose tasks are not finished."""
 
     def __add__(self, other: object) -> Counts:
-        """What both have done."""
+        """What both have done together."""
         if not isinstance(other, Counts):
             return NotImplemented
         return Counts(*(mine + its for mine, its in zip(self, other, strict=True)))
 
 
+class TaskResult(FileRecord):
+    """`task.json`: what a finished task wrote."""
+
+    FORMAT: ClassVar[int] = 1
+
+    format: int = FORMAT
+    splits: dict[str, SplitEntry]
+    quarantined: dict[str, int]
+    """Entries in the task's `rejected.jsonl`, by kind."""
+    checked: int
+    """Documents whose ids were compared with those of the tokenizer's own library."""
+    input_bytes: int
+    """Size of the source files."""
+
+    @property
+    def counts(self) -> Counts:
+        """What the task did."""
+        parts = self.splits.values()
+        return Counts(
+            documents=sum(part.documents for part in parts),
+            bytes=sum(part.bytes for part in parts),
+            tokens=sum(part.tokens for part in parts),
+            read=self.input_bytes,
+        )
+
+
 @dataclass(frozen=True)
-class Settings:
+class TaskSettings:
     """What all tasks of a preparation share."""
 
     corpus: Corpus
     name: str
+    """Name of the corpus."""
+    tokenizer: Tokenizer
     bos: bool
     eos: bool
     work: Path
-    """Where the tasks' folders are."""
+    """Folder of the tasks' folders."""
     exact_all: bool
+    """Compare every document with the tokenizer's own library."""
 
 
 def task_folder(work: Path, index: int) -> Path:
-    """Where a task leaves what it made."""
+    """The folder of a task's result."""
     return work / f"{_TASK}{index:06d}"
 
 
-def finished_task(work: Path, index: int) -> dict[str, Any] | None:
-    """The result of a task, or None if it is not done."""
-    path = task_folder(work, index) / RESULT
-    result: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return result
+def finished_task(work: Path, index: int) -> TaskResult | None:
+    """The result of a task, or None if it is not finished.
+
+    Raises:
+        CorpusError: the result cannot be used; the message names the file and the key.
+    """
+    path, remedy = task_folder(work, index) / RESULT, f"delete {work} and prepare the corpus again"
+    try:
+        value = read_object(path, CorpusError, remedy)
+    except FileNotFoundError:
+        return None
+    if value.get("format", TASK_FORMAT_0) == TASK_FORMAT_0:
+        value = upgraded_result(value, TaskResult.FORMAT)
+    return parse_record(TaskResult, value, path, CorpusError, remedy)
 
 
 def finished_tasks(work: Path) -> set[int]:
-    """Which tasks are done; one look, however many there are."""
+    """Indices of the finished tasks, by one listing of the work folder."""
     return {int(folder.name.removeprefix(_TASK)) for folder in work.glob(f"{_TASK}*")}
 
 
-def task_counts(result: dict[str, Any]) -> Counts:
-    """What a task that is done has done."""
-    parts = result["splits"].values()
-    documents, size, tokens = (sum(part[key] for part in parts) for key in ("documents", "bytes", "tokens"))
-    return Counts(documents, size, tokens, result["input_bytes"])
-
-
 class _Split:
-    """Tokens and document index of one half of a task, while they are being written."""
+    """Tokens and document index of one split of a task, while they are written."""
 
     def __init__(self, folder: Path, name: str, vocab_size: int, head: list[int], tail: list[int]) -> None:
         self._folder, self._name = folder, name
@@ -103,10 +136,10 @@ class _Split:
         self.writer = ShardWriter(folder, name, self._dtype)
         self._bytes = 0
         self._rows: list[tuple[int, int, int, str, str, int]] = []
-        """Of the index: values of `INDEX_COLUMNS`."""
+        """Rows of the index: values of `INDEX_COLUMNS`."""
 
     def add(self, documents: Sequence[tuple[Document, int, NDArray[np.uint32]]]) -> None:
-        """Append documents: each with its bytes of text and its ids without BOS and EOS."""
+        """Append documents, each with the bytes of its text and its ids without BOS and EOS."""
         head, around = len(self._head), len(self._head) + len(self._tail)
         stream = np.empty(sum(len(ids) + around for _, _, ids in documents), self._dtype)
         at = 0
@@ -119,47 +152,39 @@ class _Split:
             at, self._bytes = end, self._bytes + size
         self.writer.append(stream)
 
-    def finish(self) -> dict[str, Any]:
-        """Close the tokens, write the index, and tell the counts."""
-        import pyarrow as pa  # noqa: PLC0415  # slow to import
-        from pyarrow import parquet  # noqa: PLC0415
+    def finish(self) -> SplitEntry:
+        """Close the tokens, write the index, and return the counts."""
+        import pyarrow as pa
+        from pyarrow import parquet
 
         self.writer.close()
         columns = list(zip(*self._rows, strict=True)) or [()] * len(INDEX_COLUMNS)
         table = pa.table(dict(zip(INDEX_COLUMNS, columns, strict=True)), schema=index_schema())
         parquet.write_table(table, self._folder / index_file(self._name), compression="zstd")
-        return {
-            "documents": len(self._rows),
-            "tokens": self.writer.tokens,
-            "bytes": self._bytes,
-            "shards": self.writer.shards,
-        }
+        return SplitEntry(
+            documents=len(self._rows), tokens=self.writer.tokens, bytes=self._bytes, shards=tuple(self.writer.shards)
+        )
 
 
-def run_task(  # noqa: PLR0913, PLR0917  # the stations of a task
-    settings: Settings,
-    task: Task,
-    index: int,
-    tokenizer: Tokenizer,
-    engine: Engine,
-    progress: Callable[[Counts], None],
+def run_task(
+    settings: TaskSettings, task: ReadTask, index: int, engine: Engine, progress: Callable[[Counts], None]
 ) -> None:
-    """Read, tokenize and write the documents of a task, unless that is done.
+    """Read, tokenize and write the documents of a task, unless it is finished.
 
-    Leaves a folder with the tokens and the index of both splits, what was rejected, fingerprints of the files that
-    were read, and the counts, written last.
+    The task's folder then has the tokens and the index of both splits, the quarantine, fingerprints of the files that
+    were read, and the result, written last.
 
     Raises:
-        CorpusError: the engine's ids are not the tokenizer's.
-        SourceError: a source cannot be had.
+        CorpusError: the engine's ids differ from the tokenizer's.
+        SourceError: a source is unavailable.
     """
-    folder = task_folder(settings.work, index)
+    folder, tokenizer = task_folder(settings.work, index), settings.tokenizer
     if folder.is_dir():
         return
     head = [tokenizer.bos_id] if settings.bos else []
     tail = [tokenizer.eos_id] if settings.eos else []
     encoder = CheckedEncoder(tokenizer, engine, every=settings.exact_all)
-    # Tokens do not wait for the disk: they are compared with their hashes when they become shards.
+    # Tokens are not flushed to the disk: they are compared with their hashes when they become shards.
     partial = new_directory(folder, unique_mark(), keep=True, unflushed=SHARD_SUFFIX)
     with partial as beside, ExitStack() as stack:
         splits = {split: _Split(beside, split, tokenizer.vocab_size, head, tail) for split in SPLITS}
@@ -173,29 +198,29 @@ def run_task(  # noqa: PLR0913, PLR0917  # the stations of a task
             progress(counts)
         with (beside / FILES).open("w", encoding="utf-8") as files:
             for file in task.files:
-                facts = {"file": file.origin, "bytes": file.bytes, "fingerprint": file.fingerprint()}
-                files.write(json.dumps(facts, ensure_ascii=False) + "\n")
-        result = {
-            "splits": {name: split.finish() for name, split in splits.items()},
-            "kept_aside": dict(quarantine.counts),
-            "checked": encoder.checked,
-            "input_bytes": task.size,
-        }
-        write_json(beside / RESULT, result)
-    progress(task_counts(result))
+                line = {"file": file.origin, "bytes": file.bytes, "fingerprint": file.fingerprint()}
+                files.write(json.dumps(line, ensure_ascii=False) + "\n")
+        result = TaskResult(
+            splits={name: split.finish() for name, split in splits.items()},
+            quarantined=dict(quarantine.counts),
+            checked=encoder.checked,
+            input_bytes=task.size,
+        )
+        write_record(beside / RESULT, result)
+    progress(result.counts)
 
 
 def _within(encoded: Encoded, tokenizer: Tokenizer) -> Encoded:
-    """The ids, if all are in the vocabulary; else they would be cut to 16 bits unseen."""
+    """The ids, if all are in the vocabulary; others would be truncated to 16 bits unnoticed."""
     if len(encoded.ids) and int(encoded.ids.max()) >= tokenizer.vocab_size:
         raise CorpusError(f"id {encoded.ids.max()} is outside a vocabulary of {tokenizer.vocab_size}; report this")
     return encoded
 
 
 def _add_batch(
-    settings: Settings, batch: list[Document], encoded: Encoded, splits: dict[str, _Split], counts: Counts
+    settings: TaskSettings, batch: list[Document], encoded: Encoded, splits: dict[str, _Split], counts: Counts
 ) -> Counts:
-    """Append a batch to its splits, and count it on."""
+    """Append a batch to its splits, and add it to the counts."""
     added: dict[str, list[tuple[Document, int, NDArray[np.uint32]]]] = {split: [] for split in splits}
     size = 0
     for index, document in enumerate(batch):
@@ -210,7 +235,7 @@ def _add_batch(
 
 
 def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    """Group documents so that each batch holds about `_BATCH_CHARACTERS`."""
+    """Group documents into batches of about `_BATCH_CHARACTERS`."""
     batch: list[Document] = []
     characters = 0
     for document in documents:

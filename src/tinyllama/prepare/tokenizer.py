@@ -1,12 +1,15 @@
-"""The tokenizer of a family: builtin, from a file or an imported model, or trained on the recipe's corpora."""
+"""Obtains the tokenizer of a family: builtin, from a file or an imported model, or trained on the recipe's corpora."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
 
 from tinyllama.errors import CorpusError
-from tinyllama.files import sha256_file, write_atomic, write_json
+from tinyllama.files import sha256_file, write_atomic
+from tinyllama.recipe.classification import without_absent
+from tinyllama.record_files import FileRecord, read_record, write_record
 from tinyllama.sources.documents import read_documents
 from tinyllama.tokenizer.chat_template import TEMPLATE_FILE, read_chat_template
 from tinyllama.tokenizer.convert import write_tokenizer_json
@@ -23,16 +26,31 @@ if TYPE_CHECKING:
     from tinyllama.tokenizer.base import Tokenizer
 
 TRAINING_CHARACTERS = 100_000_000
-"""How much of each corpus a tokenizer is trained on at most: the first characters in reading order."""
+"""Characters of each corpus that a tokenizer is trained on at most, from the beginning."""
+
+
+_ORIGIN = "origin.json"
+
+
+class TokenizerOrigin(FileRecord):
+    """`origin.json`: where a family's tokenizer came from, and its files."""
+
+    format: int = 1
+    origin: dict[str, JsonValue]
+    """What decides the tokenizer, as the recipe states it."""
+    version: str
+    """Where it came from, in words."""
+    sha256: dict[str, str]
+    """SHA-256 of each of its files, by name."""
 
 
 def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[[Rejected], None]) -> Tokenizer:
-    """The recipe's tokenizer, made in `folder` unless it is there already.
+    """The recipe's tokenizer, made in `folder` unless the folder holds it already.
 
-    Leaves `tokenizer.model`, `tokenizer.json` and `origin.json` (where it came from, SHA-256 of both); a tokenizer
-    that exists only as tokenizer.json is left with its tokenizer_config.json instead. What is there is kept if it
-    is undamaged and of the same origin: the same builtin, a file of the same content, or training with the same
-    settings on the same corpora as the recipe states them (their text is not read again).
+    The folder then has `tokenizer.model`, `tokenizer.json` and `origin.json`, or, for a tokenizer that exists only as
+    tokenizer.json, that file and its tokenizer_config.json. A tokenizer in the folder is kept if it is undamaged and of
+    the same origin: the same builtin, a file of the same content, or training with the same settings on the same
+    corpora as the recipe states them (their text is not read again).
 
     Args:
         recipe: the recipe.
@@ -41,15 +59,15 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
         reject: receives documents that could not be read for training.
 
     Raises:
-        CorpusError: the model is unusable, or does not have the recipe's vocab_size (one that comes with an
-            imported model may have fewer ids than that model has embeddings).
-        SourceError: Llama 2's tokenizer, or a builtin source of text, cannot be had.
+        CorpusError: the tokenizer is unusable, or does not have the recipe's vocab_size (the one of an imported model
+            may have fewer ids than the model has embeddings).
+        SourceError: Llama 2's tokenizer, or a builtin source of text, is unavailable.
     """
     origin = _origin(recipe, folder, root)
     if not _is_valid(folder, origin):
         files, version = _make_files(recipe, folder, root, reject)
-        # Nothing of another kind of tokenizer may stay: a tokenizer.model would be opened before a tokenizer.json.
-        for earlier in [folder / "origin.json", folder / TEMPLATE_FILE, *folder.glob("tokenizer*")]:
+        # Files of another kind of tokenizer have to go: a tokenizer.model is opened before a tokenizer.json.
+        for earlier in [folder / _ORIGIN, folder / TEMPLATE_FILE, *folder.glob("tokenizer*")]:
             earlier.unlink(missing_ok=True)
         for name, data in files.items():
             write_atomic(folder / name, data)
@@ -57,7 +75,7 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
         if model_file.name == "tokenizer.model":
             write_tokenizer_json(model_file, folder / "tokenizer.json")
         hashes = {path.name: sha256_file(path) for path in folder.glob("tokenizer*")}
-        write_json(folder / "origin.json", {"origin": origin, "version": version, "sha256": hashes})
+        write_record(folder / _ORIGIN, TokenizerOrigin(origin=origin, version=version, sha256=hashes))
     tokenizer = open_tokenizer(folder)
     fits = tokenizer.vocab_size == recipe.model.vocab_size
     if not fits and not (recipe.tokenizer.imported and tokenizer.vocab_size < recipe.model.vocab_size):
@@ -68,38 +86,41 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
     return tokenizer
 
 
-def _origin(recipe: Recipe, folder: Path, root: Path) -> dict[str, Any]:
-    """What decides the tokenizer, to compare with what is there."""
+def _origin(recipe: Recipe, folder: Path, root: Path) -> dict[str, JsonValue]:
+    """What decides the tokenizer, for comparison with the origin of the one in the folder."""
     settings = recipe.tokenizer
     if settings.builtin is not None:
         return {"builtin": settings.builtin}
     if settings.file is not None:
         path = root / settings.file
         if not path.is_file():
-            raise CorpusError(f"tokenizer.file: {path} is not there; correct the path, relative to {root.absolute()}")
+            raise CorpusError(f"tokenizer.file: {path} does not exist; correct the path, relative to {root.absolute()}")
         return {"file": settings.file, "sha256": sha256_file(path)}
     if settings.imported:
         return {"imported": open_tokenizer(imported_folder(folder)).sha256}
     training = _training(recipe)
     corpora = {name: recipe.corpora[name] for name in training.corpora or recipe.corpora}
-    texts = {name: corpus.model_dump(mode="json", include={"sources"}) for name, corpus in corpora.items()}
-    return {"train": training.model_dump(mode="json"), "corpora": texts}
+    texts: dict[str, JsonValue] = {
+        name: {"sources": [without_absent(source) for source in corpus.sources]} for name, corpus in corpora.items()
+    }
+    return {"train": without_absent(training), "corpora": texts}
 
 
-def _is_valid(folder: Path, origin: dict[str, Any]) -> bool:
+def _is_valid(folder: Path, origin: dict[str, JsonValue]) -> bool:
     """Whether the folder holds an undamaged tokenizer of this origin."""
     try:
-        record = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
-        hashes: dict[str, str] = record["sha256"]
-        return record["origin"] == origin and all(hashes[name] == sha256_file(folder / name) for name in hashes)
-    except (OSError, ValueError, KeyError, TypeError):
+        record = read_record(TokenizerOrigin, folder / _ORIGIN, CorpusError, "the tokenizer is made again")
+        return record.origin == origin and all(
+            sha256 == sha256_file(folder / name) for name, sha256 in record.sha256.items()
+        )
+    except (OSError, CorpusError):
         return False
 
 
 def _make_files(
     recipe: Recipe, folder: Path, root: Path, reject: Callable[[Rejected], None]
 ) -> tuple[dict[str, bytes], str]:
-    """The tokenizer's own files, name → bytes, and where they came from, in words."""
+    """The tokenizer's own files, name → content, and where they came from, in words."""
     settings = recipe.tokenizer
     if settings.imported:
         found = open_tokenizer(imported_folder(folder)).model_file
@@ -114,19 +135,19 @@ def _make_files(
 
 
 def imported_folder(folder: Path) -> Path:
-    """Where an import leaves the tokenizer of the model it imports, beside the family's tokenizer folder."""
+    """Folder of an imported model's tokenizer, beside the family's tokenizer folder."""
     return folder.parent / "imported"
 
 
 def _with_config(path: Path) -> dict[str, bytes]:
-    """A `tokenizer.model`, or a tokenizer.json with the tokenizer_config.json that belongs to it; and its template."""
+    """The content of a tokenizer.model, or of a tokenizer.json and its tokenizer_config.json; and the chat template."""
     template = read_chat_template(path.parent)
     beside = {} if template is None else {TEMPLATE_FILE: template.encode()}
     if path.suffix != ".json":
         return beside | {"tokenizer.model": path.read_bytes()}
     config = path.with_name("tokenizer_config.json")
     if not config.is_file():
-        raise CorpusError(f"{config} is not there; a tokenizer.json needs it, since it names BOS and EOS")
+        raise CorpusError(f"{config} does not exist; a tokenizer.json needs it, since it names BOS and EOS")
     return beside | {"tokenizer.json": path.read_bytes(), config.name: config.read_bytes()}
 
 
@@ -138,7 +159,7 @@ def _training(recipe: Recipe) -> TokenizerTraining:
 
 
 def _training_texts(recipe: Recipe, root: Path, reject: Callable[[Rejected], None]) -> Iterator[str]:
-    """Texts of the corpora named for training (all, if none is), held out or not."""
+    """Texts of the corpora that are named for training (of all, if none is), the held-out ones included."""
     for name in _training(recipe).corpora or recipe.corpora:
         characters = 0
         for document in read_documents(recipe.corpora[name], root, reject, name=name):

@@ -1,4 +1,4 @@
-"""Tasks of a preparation in this process, or in several at once. Any of them may be killed at any moment."""
+"""Runs the tasks of a preparation in this process or in several. Any of them may be killed at any moment."""
 
 from __future__ import annotations
 
@@ -20,33 +20,36 @@ from tinyllama.tokenizer.bulk import open_engine
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
+    from ctypes import Array, c_longlong
 
     from tinyllama.prepare.job import Preparation
     from tinyllama.tokenizer.bulk import Engine
 
+    _Board = Array[c_longlong]
+
 _SECONDS = 0.5
-"""Between two looks at how far the workers are."""
+"""Seconds between two reports of progress."""
 
 _worker: _Worker
-"""What this process needs for tasks, if it is a worker."""
+"""State of this process, if it is a worker."""
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_tasks(preparation: Preparation, engine: Engine, workers: int, progress: Callable[[Counts], None]) -> None:
-    """Do all tasks that are not done.
+    """Do all tasks that are not finished.
 
     Args:
-        preparation: what they belong to.
-        engine: used if no other process works; each worker opens its own.
-        workers: processes at most; with one, or one task to do, it is this process.
-        progress: told what all tasks together have done, from time to time.
+        preparation: the preparation of the tasks.
+        engine: used by this process; each worker opens its own.
+        workers: largest number of processes; with one, or one task left, this process does the work.
+        progress: called regularly with what all tasks together have done.
 
     Raises:
-        WorkerLostError: a worker was killed; what was finished is kept.
+        WorkerLostError: a worker was killed; finished tasks are kept.
         CorpusError, SourceError: see `run_task`.
     """
     pending = preparation.pending()
@@ -61,29 +64,29 @@ def run_tasks(preparation: Preparation, engine: Engine, workers: int, progress: 
         return
     with _pool(workers, (preparation, board)) as pool:
         ready = [pool.submit(_stand_by) for _ in range(workers)]
-        definition = engine.definition  # made while they start
+        definition = engine.definition  # computed while they start
         runs = [pool.submit(_run, index, definition) for index in pending]
         _follow([*ready, *runs], lambda: progress(_total(board)))
 
 
 @contextmanager
 def _pool(workers: int, arguments: tuple[Any, ...]) -> Iterator[ProcessPoolExecutor]:
-    context = get_context("spawn")  # a fork of a process with threads may never come back
+    context = get_context("spawn")  # a fork of a process with threads may deadlock
     start: Callable[..., None] = _start_worker
     with ProcessPoolExecutor(workers, context, start, arguments) as pool:
         try:
             yield pool
         except BrokenProcessPool:
             raise WorkerLostError(
-                "a worker was killed (for its memory?); what was finished is kept: run the same command again, "
-                "with fewer --workers if it was memory"
+                "a worker was killed (out of memory?); finished tasks are kept: run the same command again, with fewer "
+                "--workers if memory was short"
             ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _follow(futures: list[Future[None]], look: Callable[[], None]) -> None:
-    """Wait for all, looking on now and then; the first failure is raised at once."""
+    """Wait for all and report progress regularly; the first failure is raised at once."""
     pending = set(futures)
     while pending:
         done, pending = wait(pending, timeout=_SECONDS, return_when=FIRST_EXCEPTION)
@@ -93,43 +96,43 @@ def _follow(futures: list[Future[None]], look: Callable[[], None]) -> None:
 
 
 def open_worker_engine(preparation: Preparation, definition: str = "") -> Engine:
-    """The engine of a preparation for a process that is one of many: it uses one core.
+    """The engine of a preparation, for a process that is one of many: it uses one core.
 
     Args:
-        preparation: what it works on.
-        definition: of the engine where the preparation was started, if it is known here.
+        preparation: the preparation.
+        definition: definition of the engine in the process that started the preparation, if it is known here.
 
     Raises:
         CorpusError: another engine is installed here.
     """
-    os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"  # of fastokens
-    preparation.tokenizer.limit_threads(1)
-    engine = open_engine(preparation.tokenizer, definition)
+    os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"  # fastokens' settings
+    preparation.settings.tokenizer.limit_threads(1)
+    engine = open_engine(preparation.settings.tokenizer, definition)
     if engine.name != preparation.engine:
         raise CorpusError(
-            f"{platform.node()} has {engine.name} to encode with, and {preparation.engine} is used where the "
-            "preparation was started; install the same packages on all machines"
+            f"{platform.node()} encodes with {engine.name}, and {preparation.engine} is used where the preparation was "
+            "started; install the same packages on all machines"
         )
     return engine
 
 
 @dataclass
 class _Worker:
-    """What is opened once for all tasks of a process."""
+    """What a worker opens once for all its tasks."""
 
     preparation: Preparation
-    board: Any
+    board: _Board
     engine: Engine | None = None
 
 
-def _start_worker(preparation: Preparation, board: Any) -> None:  # noqa: ANN401  # ctypes
+def _start_worker(preparation: Preparation, board: _Board) -> None:
     global _worker  # noqa: PLW0603  # a process pool passes state to its workers in no other way
-    _outlive_nobody()
+    _end_with_parent()
     _worker = _Worker(preparation, board)
 
 
 def _stand_by() -> None:
-    """Nothing: a worker that is asked for it starts."""
+    """Do nothing; submitting this starts a worker."""
 
 
 def _run(index: int, definition: str) -> None:
@@ -138,8 +141,8 @@ def _run(index: int, definition: str) -> None:
     _worker.preparation.run(index, _worker.engine, _Poster(_worker.board, index, lambda _: None))
 
 
-def _outlive_nobody() -> None:
-    """End this process as soon as the one that started it is gone; Ctrl-C is for that one."""
+def _end_with_parent() -> None:
+    """End this process when the one that started it ends, and leave Ctrl-C to that one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
 
@@ -152,9 +155,9 @@ def _outlive_nobody() -> None:
 
 
 class _Poster:
-    """Posts a task's counts on the board that all processes share: numbers of its own, so there is nothing to lock."""
+    """Writes a task's counts to its own numbers on the board that all processes share, so without a lock."""
 
-    def __init__(self, board: Any, index: int, progress: Callable[[Counts], None]) -> None:  # noqa: ANN401  # ctypes
+    def __init__(self, board: _Board, index: int, progress: Callable[[Counts], None]) -> None:
         self._board, self._at, self._progress = board, index * len(Counts._fields), progress
 
     def __call__(self, counts: Counts) -> None:
@@ -162,6 +165,6 @@ class _Poster:
         self._progress(_total(self._board))
 
 
-def _total(board: Any) -> Counts:  # noqa: ANN401  # ctypes
+def _total(board: _Board) -> Counts:
     width = len(Counts._fields)
     return Counts(*(sum(board[field::width]) for field in range(width)))

@@ -4,7 +4,7 @@ from tinyllama.recipe.filters import Filter
 from tinyllama.recipe.loading import dump_recipe, find_recipe, load_recipe, shipped_recipes
 from tinyllama.recipe.running import Evaluation
 from tinyllama.recipe.schema import Recipe
-from tinyllama.recipe.text import Corpus, HeldOut, Source, Tokenizer, TokenizerTraining
+from tinyllama.recipe.text import Corpus, HeldOut, Source, TokenizerSettings, TokenizerTraining
 from tinyllama.recipe.training import LearningRate, ModelShape, Optimizer, Spikes, Stage, Start
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "Spikes",
     "Stage",
     "Start",
-    "Tokenizer",
+    "TokenizerSettings",
     "TokenizerTraining",
     "dump_recipe",
     "find_recipe",

@@ -79,10 +79,10 @@ class _Variables(ast.NodeTransformer):
         node.args = [self.visit(argument) for argument in node.args]
         return node
 
-    def visit_Name(self, node: ast.Name) -> ast.Name:  # as above
+    def visit_Name(self, node: ast.Name) -> ast.Name:
         return self._variable(node.id)
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.Name:  # as above
+    def visit_Attribute(self, node: ast.Attribute) -> ast.Name:
         return self._variable(ast.unparse(node))
 
     def _variable(self, field: str) -> ast.Name:

@@ -6,8 +6,9 @@ numbers; shares are exact fractions.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -15,42 +16,57 @@ from tinyllama.recipe.classification import DECIDES_NOTHING, Absent, Represented
 from tinyllama.recipe.quantities import Share
 from tinyllama.recipe.running import Checkpoints, Evaluation, Hardware, Logging
 from tinyllama.recipe.section import Name, Section
-from tinyllama.recipe.text import Corpus, Tokenizer
+from tinyllama.recipe.text import Corpus, TokenizerSettings
 from tinyllama.recipe.training import ModelShape, Optimizer, Spikes, Stage, Start
 
-if TYPE_CHECKING:
-    from fractions import Fraction
-
 Shares = dict[Name, Share]
+_SharesOrVariants = dict[str, Fraction | dict[str, Fraction]]
 
 
 class Recipe(Section):
     """A whole family."""
 
     name: Annotated[Name, DECIDES_NOTHING]
+    """Name of the family, and of its folder below `runs/`."""
     description: Annotated[str, DECIDES_NOTHING]
+    """One line about the family, for `tinyllama recipes` and the model cards."""
     license: Annotated[str, DECIDES_NOTHING]
-    """Of the trained models, as an SPDX-like identifier of the hub."""
+    """License of the trained models, as the hub's identifier (`apache-2.0`); model cards name it."""
     seed: int = 0
+    """Seed of the initial weights and of every permutation of rows."""
     model: ModelShape
-    tokenizer: Tokenizer
+    """Shape of the model."""
+    tokenizer: TokenizerSettings
+    """Where the tokenizer comes from: exactly one of `builtin`, `file`, `train` and `imported`."""
     corpora: Annotated[
         dict[Name, Corpus], Field(min_length=1), RepresentedBy("the manifest's hash of each corpus in use")
     ]
+    """Corpora by name."""
     document_masking: bool = False
-    """Keep attention inside each document."""
+    """Whether attention stays inside each document."""
     precision: Literal["fp32", "bf16", "fp8"] = "bf16"
-    """Of matrix products, fp8 only of the blocks'; weights, moments and reductions stay fp32."""
+    """Number format of matrix products; `fp8` applies to the blocks only, by torchao (extra `fp8`), the rest is bf16.
+    Weights, moments and reductions are always fp32. A GPU without 8-bit products emulates them."""
     optimizer: Optimizer
+    """Optimizer and learning rate."""
     start: Annotated[Start | None, Absent(None)] = None
+    """Model to start from, instead of random weights."""
     base: Annotated[Shares, RepresentedBy("the shares that were in force")]
+    """Share of each corpus before the fork; shares add up to 100%."""
     stages: Annotated[list[Stage], Field(min_length=1)]
+    """Stages of training, in order."""
     variants: Annotated[dict[Name, Shares], Field(min_length=1), RepresentedBy("the shares that were in force")]
+    """Shares of each variant, by its name, from the fork on; they add up to 100%."""
     evaluation: Annotated[Evaluation, DECIDES_NOTHING]
+    """What is measured, and when."""
     hardware: Annotated[Hardware, DECIDES_NOTHING] = Hardware()
+    """How training runs."""
     checkpoints: Annotated[Checkpoints, DECIDES_NOTHING]
+    """When checkpoints are saved, and how many are kept."""
     spikes: Annotated[Spikes, RepresentedBy("the steps that were skipped")] = Spikes()
+    """What happens at loss spikes."""
     logging: Annotated[Logging, DECIDES_NOTHING] = Logging()
+    """Where metrics go, beside metrics.jsonl."""
 
     def batch_sequences(self, stage: Stage) -> int:
         """Sequences in one step of a stage."""
@@ -88,7 +104,7 @@ class Recipe(Section):
 
     @field_validator("base", "variants")
     @classmethod
-    def _corpora_exist(cls, value: dict[str, object], info: ValidationInfo) -> dict[str, object]:
+    def _corpora_exist(cls, value: _SharesOrVariants, info: ValidationInfo) -> _SharesOrVariants:
         known = info.data.get("corpora", {})
         named = [name for item in value.values() if isinstance(item, dict) for name in item]
         for name in named or value:

@@ -19,26 +19,29 @@ class TokenizerTraining(Section):
     """Train a Llama-style SentencePiece BPE on the recipe's own corpora."""
 
     vocab_size: PositiveCount
+    """Ids of the trained tokenizer, equal to `model.vocab_size`."""
     corpora: list[Name] = Field(default=[])
-    """Corpora to learn from; empty means all."""
+    """Corpora to train on; an empty list means all."""
 
 
-class Tokenizer(Section):
+class TokenizerSettings(Section):
     """Where the tokenizer comes from; exactly one of the four."""
 
     builtin: Annotated[Literal["llama2"] | None, _BY_HASH] = None
+    """Llama 2's own tokenizer."""
     file: Annotated[str | None, _BY_HASH] = None
-    """A SentencePiece `tokenizer.model`, or a tokenizer.json with its tokenizer_config.json beside it."""
+    """Path of a SentencePiece `tokenizer.model`, or of a tokenizer.json with its tokenizer_config.json beside it."""
     train: Annotated[TokenizerTraining | None, _BY_HASH] = None
+    """Train a SentencePiece tokenizer on the recipe's corpora."""
     imported: Annotated[bool, _BY_HASH] = False
-    """The one that comes with the model of `start`."""
+    """Whether to use the tokenizer of the model of `start`."""
     bos: bool = True
-    """Begin each document with BOS, as Llama tooling does at inference."""
+    """Whether each document begins with BOS, as Llama's tools do at inference."""
     eos: bool = True
-    """End each document with EOS."""
+    """Whether each document ends with EOS."""
 
     @model_validator(mode="after")
-    def _one_origin(self) -> Tokenizer:
+    def _one_origin(self) -> TokenizerSettings:
         if sum(origin is not None for origin in (self.builtin, self.file, self.train)) + self.imported != 1:
             raise ValueError("give exactly one of builtin, file, train or imported")
         return self
@@ -48,14 +51,16 @@ class Source(Section):
     """Documents of one kind: files by pattern, or a builtin source that fetches its own."""
 
     builtin: str | None = None
+    """Name of a builtin source; give either this or `files`."""
     files: str | None = None
-    """A path, a glob or a URL (`hf://datasets/…`, `s3://…`); a directory stands for every readable file in it."""
+    """A path, a glob or a URL (`hf://datasets/…`, `s3://…`); a directory means every readable file in it."""
     text_field: str = "text"
-    """Field of JSON and Parquet documents that holds the text; dots reach into nested objects."""
+    """Field of JSON, Parquet and Arrow documents that holds the text; dots reach into nested objects."""
     where: str | None = None
-    """Which documents to keep, by their fields, e.g. `meta.redpajama_set_name != "RedPajamaGithub"`; see `Filter`."""
+    """Expression over a document's fields that selects documents: `meta.redpajama_set_name != "RedPajamaGithub"`.
+    See `Filter` for what it may use."""
     limit: PositiveCount | None = None
-    """Stop after the document that reaches this many characters."""
+    """Characters after which the source ends, with the document that reaches them."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:
@@ -77,9 +82,11 @@ class HeldOut(Section):
     """The part of a corpus that is never trained on, chosen by hash so that neighbors stay together."""
 
     share: Share
+    """Percentage of the corpus that is held out, above 0% and at most 50%."""
     by: Literal["document", "block"] = "document"
-    """`document`: whole source documents. `block`: runs of `block` consecutive pieces of one document."""
+    """Unit that is held out: whole documents, or blocks of `block` consecutive pieces of one document."""
     block: PositiveCount = 16
+    """Pieces of a document in a block."""
 
     @field_validator("share")
     @classmethod
@@ -93,11 +100,14 @@ class Corpus(Section):
     """Text under one name, tokenized into one stream."""
 
     sources: Annotated[list[Source], Field(min_length=1)]
+    """Sources of the text, read in order."""
     size: Annotated[PositiveCount, DECIDES_NOTHING]
-    """Tokens to train on: an estimate until the corpus is prepared."""
+    """Training tokens, an estimate until the corpus is prepared."""
     cut: PositiveCount | None = None
-    """Cut longer documents into pieces of at most this many characters, at line ends where possible."""
+    """Characters above which a document is cut into pieces, at line ends where possible."""
     max_damaged: Annotated[Share, DECIDES_NOTHING] = Fraction(1, 10)
-    """Preparation stops where a larger share of the documents is damaged."""
+    """Percentage of damaged documents above which preparation stops."""
     held_out: HeldOut
+    """The part that is never trained on."""
     license: Annotated[str, DECIDES_NOTHING]
+    """License of the text; model cards name it."""

@@ -22,15 +22,25 @@ class ModelShape(Section):
     """A Llama 2 decoder: RMSNorm, RoPE, grouped-query attention, SwiGLU, no biases."""
 
     layers: PositiveCount
+    """Number of blocks."""
     width: PositiveCount
+    """Dimension of the hidden states, a multiple of twice `heads`."""
     ffn: PositiveCount
+    """Dimension inside the SwiGLU feed-forward layers."""
     heads: PositiveCount
+    """Number of query heads."""
     kv_heads: PositiveCount
+    """Number of key-value heads, a divisor of `heads`."""
     context: PositiveCount
+    """Tokens of a training sequence."""
     vocab_size: PositiveCount
+    """Number of embeddings: the ids of the tokenizer, or more with an imported one."""
     rope_theta: Annotated[Number, Field(gt=0)] = 10000.0
+    """Base of the rotary position embeddings."""
     norm_eps: Annotated[Number, Field(gt=0)] = 1e-5
+    """Epsilon of RMSNorm."""
     tied_embeddings: bool = False
+    """Whether the head shares the matrix of the input embedding."""
 
     @property
     def head_dim(self) -> int:
@@ -69,11 +79,14 @@ class LearningRate(Section):
     """One cosine over tokens with a linear warm-up; a pure function of tokens seen."""
 
     peak: Annotated[Number, Field(gt=0)]
+    """Learning rate at the end of the warm-up."""
     minimum: Annotated[Number, Field(ge=0)]
+    """Learning rate at the horizon and after it."""
     warmup: Count
-    """Tokens."""
+    """Tokens over which the learning rate rises linearly from 0 to the peak."""
     horizon: PositiveCount
-    """Tokens at which the minimum is reached; stated, so that extending a stage never bends the curve."""
+    """Tokens at which the cosine reaches the minimum.
+    It is a key of its own, so that extending a stage never bends the curve."""
 
     @model_validator(mode="after")
     def _falls(self) -> LearningRate:
@@ -88,11 +101,15 @@ class Optimizer(Section):
     """Decoupled weight decay on every parameter; one learning rate for all."""
 
     kind: Literal["adamw", "muon"] = "adamw"
-    """`muon` orthogonalizes the updates of the blocks' matrices, and leaves embeddings, head and norms to AdamW."""
+    """`adamw`, or `muon` for the blocks' matrices with AdamW for embeddings, head and norms."""
     learning_rate: LearningRate
+    """Schedule of the learning rate: a linear warm-up, then one cosine over tokens."""
     betas: tuple[Number, Number] = (0.9, 0.95)
+    """Decay rates of AdamW's two moments."""
     eps: Annotated[Number, Field(gt=0)] = 1e-8
+    """Epsilon of AdamW."""
     weight_decay: Annotated[Number, Field(ge=0)] = 0.1
+    """Decoupled weight decay of every parameter."""
     clip: Annotated[Number, Field(gt=0)] = 1.0
     """Global norm that gradients are clipped to."""
 
@@ -120,13 +137,15 @@ class Stage(Section):
     """A span of tokens with one batch size."""
 
     name: Annotated[Name, DECIDES_NOTHING]
+    """Name of the stage."""
     until: PositiveCount
-    """Total tokens seen at which the stage ends (with the first step that reaches it)."""
+    """Total tokens at which the stage ends, with the first step that reaches them."""
     batch: BatchSize
+    """Batch of a step: `880 sequences`, or a number of tokens that is a whole number of sequences."""
     fork: Annotated[bool, RepresentedBy("the shares that were in force")] = False
-    """Variants leave the shared base at the start of this stage."""
+    """Whether the variants leave the base at the start of this stage; one stage has it."""
     ramp: Count = 0
-    """Tokens over which shares move linearly from the base's to the variant's, from the fork on."""
+    """Tokens over which shares move linearly from the base's to the variant's, on the stage with the fork."""
 
     @model_validator(mode="after")
     def _ramp_needs_fork(self) -> Stage:
@@ -139,11 +158,11 @@ class Start(Section):
     """A model that training goes on from, instead of random weights."""
 
     model: Annotated[str, RepresentedBy("the hash of its weights")]
-    """A Hugging Face folder or hub id, a GGUF file, or a checkpoint `…/checkpoints/step-<n>` of another run."""
+    """A Hugging Face folder or hub id, a GGUF file, or a checkpoint (`…/checkpoints/step-<n>`)."""
     tokens: Annotated[Count, Field(ge=0)]
-    """Tokens that the model is taken to have seen: where the plan and its learning rate begin."""
+    """Tokens that the model counts as having seen; the plan and its learning rate begin there."""
     moments: Literal["fresh", "kept"] = "fresh"
-    """The optimizer's: zeros, or those of the checkpoint (only ours have any)."""
+    """The optimizer's moments at the start: zeros, or those of a checkpoint written by TinyLlama."""
     rewarm: Annotated[Count, Field(ge=0)] = 0
     """Tokens over which the learning rate rises linearly from 0 to the schedule's."""
 
@@ -157,9 +176,11 @@ class Spikes(Section):
     """
 
     policy: Literal["none", "skip", "rollback-and-skip"] = "none"
-    """`none`: losses are not watched, and what is not finite ends the run. `skip`: the step's update is left out.
-    `rollback-and-skip`: the weights go back to the last planned checkpoint, and all steps since then are left out
-    (Chowdhery et al. 2022, "PaLM", section 5.1)."""
+    """`none` watches no losses, `skip` skips the spike's update, `rollback-and-skip` also undoes the steps before it.
+    With `none`, a non-finite loss or gradient ends training. With `rollback-and-skip`, the weights return to the last
+    planned checkpoint, and all steps since then are skipped (Chowdhery et al. 2022, "PaLM", section 5.1)."""
     sigmas: Annotated[Number, Field(gt=0)] = 6.0
+    """Standard deviations above the mean loss from which a loss is a spike."""
     window: Annotated[Count, Field(ge=2)] = 128
-    """Updates; until a stage has had so many, only what is not finite is a spike."""
+    """Updates that the mean and the standard deviation are taken over.
+    Until a stage has had that many, only a non-finite loss or gradient is a spike."""

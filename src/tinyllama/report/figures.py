@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tinyllama.recipe import Recipe, Stage
     from tinyllama.report.run_data import Bin, History, RunData
 
-Trace = dict[str, Any]
+Plotly = dict[str, Any]  # plotly's own JSON: a trace, an axis, a shape
 
 SHARE_POINTS = 16
 """Bins a stage of realized shares: enough steps each to see a share through a batch's rounding."""
@@ -36,8 +36,8 @@ class Figure:
 
     name: str
     label: str
-    data: list[Trace]
-    layout: dict[str, Any]
+    data: list[Plotly]
+    layout: Plotly
     height: int
 
 
@@ -105,7 +105,7 @@ def score_figure(run: RunData) -> Figure | None:
     for model, points in run.by_tokens.items():
         means = []
         for tokens, tasks in points:
-            scores = [result["score"] for result in tasks.values() if isinstance(result, dict) and "score" in result]
+            scores = [result.score for result in tasks.measured.values()]
             if scores:
                 means.append((tokens, 100 * sum(scores) / len(scores)))
         if means:
@@ -134,7 +134,7 @@ def share_figures(run: RunData) -> list[tuple[str, Figure]]:
     return figures
 
 
-def _line(model: str, x: Sequence[float], y: Sequence[float], **extra: object) -> Trace:
+def _line(model: str, x: Sequence[float], y: Sequence[float], **extra: object) -> Plotly:
     return {
         "type": "scatter",
         "mode": "lines",
@@ -147,12 +147,12 @@ def _line(model: str, x: Sequence[float], y: Sequence[float], **extra: object) -
 
 
 def _continued(run: RunData, model: str, bins: list[Bin]) -> list[Bin]:
-    """A variant's bins, after the base's last: the curve goes on from the fork."""
+    """A variant's bins after the base's last one, so that its curve begins at the fork."""
     before = run.histories[BASE].bins if model != BASE and BASE in run.histories else []
     return before[-1:] + bins
 
 
-def _schedule(run: RunData) -> list[Trace]:
+def _schedule(run: RunData) -> list[Plotly]:
     """Learning rate and batch of the base and the first variant that ran; they are the family's, not a model's."""
     stages = {name: stage for history in list(run.histories.values())[:2] for name, stage in history.stages.items()}
     bins = [item for stage in stages.values() for item in stage.bins]
@@ -168,7 +168,7 @@ def _schedule(run: RunData) -> list[Trace]:
     return [rate | {"meta": {}}, batch | {"meta": {}}]
 
 
-def _planned(recipe: Recipe, model: str, corpus: str) -> Trace:
+def _planned(recipe: Recipe, model: str, corpus: str) -> Plotly:
     """The plan's share: straight between the points where it bends."""
     variant = None if model == BASE else model
     spans = stage_spans(recipe)
@@ -178,13 +178,13 @@ def _planned(recipe: Recipe, model: str, corpus: str) -> Trace:
     return _line(model, bends, shares, line={"width": 4, "dash": "dot"}, opacity=0.45, hoverinfo="skip")
 
 
-def _realized(model: str, corpus: str, history: History) -> Trace:
+def _realized(model: str, corpus: str, history: History) -> Plotly:
     bins = [item for stage in history.stages.values() for item in coarsen(stage.bins, SHARE_POINTS)]
     shares = [item.counts.get(corpus, 0) / max(sum(item.counts.values()), 1) for item in bins]
     return _line(model, [(item.start + item.end) / 2 for item in bins], shares)
 
 
-def _small(recipe: Recipe, yaxis: dict[str, Any]) -> dict[str, Any]:
+def _small(recipe: Recipe, yaxis: Plotly) -> Plotly:
     return {
         "xaxis": _token_axis(recipe, nticks=5),
         "yaxis": yaxis,
@@ -194,7 +194,7 @@ def _small(recipe: Recipe, yaxis: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _loss_axis(traces: Sequence[Trace]) -> dict[str, Any]:
+def _loss_axis(traces: Sequence[Plotly]) -> Plotly:
     """Logarithmic, so that the fall of the first steps leaves room for what comes after; round, uncrowded ticks."""
     losses = [loss for trace in traces for loss in trace["y"] if loss > 0]
     ticks: list[float] = []
@@ -211,12 +211,12 @@ def _loss_axis(traces: Sequence[Trace]) -> dict[str, Any]:
     }
 
 
-def _token_axis(recipe: Recipe, title: str = "", **extra: object) -> dict[str, Any]:
+def _token_axis(recipe: Recipe, title: str = "", **extra: object) -> Plotly:
     axis = {"range": [0, stage_spans(recipe)[-1][2]], "exponentformat": "B", "showgrid": False}
     return axis | ({"title": {"text": title}} if title else {}) | extra
 
 
-def _bands(recipe: Recipe) -> list[dict[str, Any]]:
+def _bands(recipe: Recipe) -> list[Plotly]:
     """Every second stage shaded, over all panels."""
     return [
         {"type": "rect", "xref": "x", "yref": "paper", "x0": start, "x1": end, "y0": 0, "y1": 1, "layer": "below"}
@@ -224,7 +224,7 @@ def _bands(recipe: Recipe) -> list[dict[str, Any]]:
     ]
 
 
-def _stage_names(recipe: Recipe) -> list[dict[str, Any]]:
+def _stage_names(recipe: Recipe) -> list[Plotly]:
     """Each stage's name over its band, and the share of the axis it has room on."""
     spans = stage_spans(recipe)
     return [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tinyllama.errors import UserError
 from tinyllama.files import write_atomic
+from tinyllama.installation import install_hint
 from tinyllama.report import sections
 from tinyllama.report.markup import Markup, element, join
 from tinyllama.report.run_data import read_run
@@ -110,9 +111,9 @@ def _scripts(figures: list[Figure]) -> Markup | None:
 
 def _plotly() -> str:
     try:
-        from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # noqa: PLC0415  # ships no types; heavy
+        from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # ships no types; heavy
     except ImportError:
-        raise UserError("the report needs plotly; install it with: pip install 'tinyllama[report]'") from None
+        raise UserError(f"the report needs an extra: {install_hint('report')}") from None
     script: str = get_plotlyjs()
     return script
 

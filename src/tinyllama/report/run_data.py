@@ -1,4 +1,4 @@
-"""What a family's folder holds, read for the report; what is missing is said, not raised."""
+"""What a family's folder holds, read for the report; what is missing is shown on the page, not raised."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Any
 from tinyllama.errors import EvaluationError, ModelError
 from tinyllama.evaluation.record_files import read_records_by_tokens
 from tinyllama.layout import BASE, FamilyLayout
+from tinyllama.record_files import read_record
+from tinyllama.report.samples import SamplesFile
+from tinyllama.report.summary import FamilySummary, read_summary
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tinyllama.evaluation.scores import TaskScores
     from tinyllama.recipe import Recipe
+    from tinyllama.report.samples import Samples
 
 POINTS = 300
 """At least so many points a stage are kept of a longer series (at most twice as many)."""
@@ -101,15 +106,15 @@ class RunData:
     """Everything the report shows."""
 
     recipe: Recipe
-    summary: dict[str, Any]
+    summary: FamilySummary
+    """Empty where it cannot be read; `missing` then says why."""
     histories: dict[str, History]
     """Of the models that have metrics."""
-    samples: dict[str, dict[str, str]]
-    """Prompt → model → continuation."""
+    samples: Samples
     missing: dict[str, str]
     """File → why nothing could be read from it."""
-    by_tokens: dict[str, list[tuple[int, dict[str, Any]]]] = field(default_factory=dict)
-    """Model → (tokens, task results) that were measured during training, in order."""
+    by_tokens: dict[str, list[tuple[int, TaskScores]]] = field(default_factory=dict)
+    """Model → (tokens, task scores) that were measured during training, in order."""
 
     @property
     def models(self) -> list[str]:
@@ -135,8 +140,8 @@ def read_run(run: Path, recipe: Recipe) -> RunData:
     for model in [BASE, *recipe.variants]:
         if history := _read_history(run, f"{model}/metrics.jsonl", recipe.model.context, missing):
             histories[model] = history
-    summary = _read_json(run, "summary.json", missing)
-    samples = _read_json(run, "evaluation/samples.json", missing).get("samples", {})
+    summary = _read_summary(run, missing)
+    samples = _read_samples(run, missing)
     return RunData(recipe, summary, histories, samples, missing, _read_by_tokens(run, recipe, missing))
 
 
@@ -148,22 +153,30 @@ def coarsen(bins: list[Bin], points: int) -> list[Bin]:
     return bins
 
 
-def _read_json(run: Path, name: str, missing: dict[str, str]) -> dict[str, Any]:
+def _read_summary(run: Path, missing: dict[str, str]) -> FamilySummary:
+    path = FamilyLayout(run).summary
     try:
-        value = json.loads((run / name).read_text(encoding="utf-8"))
+        return read_summary(path)
+    except FileNotFoundError:
+        missing[path.name] = f"{path.name} is not there"
+    except ModelError as error:
+        missing[path.name] = str(error).removeprefix(f"{run}/")  # the page shows no path of this machine
+    return FamilySummary()
+
+
+def _read_samples(run: Path, missing: dict[str, str]) -> Samples:
+    path = FamilyLayout(run).samples
+    name = path.relative_to(run).as_posix()
+    try:
+        return read_record(SamplesFile, path, ModelError, "run `tinyllama report` again").samples
     except FileNotFoundError:
         missing[name] = f"{name} is not there"
-        return {}
-    except (OSError, ValueError) as error:
-        missing[name] = f"{name} cannot be read: {error}"
-        return {}
-    if not isinstance(value, dict):
-        missing[name] = f"{name} is not a JSON object"
-        return {}
-    return value
+    except ModelError as error:
+        missing[name] = str(error).removeprefix(f"{run}/")
+    return {}
 
 
-def _read_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[str, list[tuple[int, dict[str, Any]]]]:
+def _read_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[str, list[tuple[int, TaskScores]]]:
     found = {}
     for model in [BASE, *recipe.variants]:
         folder = FamilyLayout(run).scores_by_tokens(model)
@@ -173,7 +186,7 @@ def _read_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[
             missing[folder.relative_to(run).as_posix()] = str(error)
             continue
         if records:
-            found[model] = [(record.source.tokens or 0, record.scores.to_json()) for record in records]
+            found[model] = [(record.source.tokens or 0, record.scores) for record in records]
     return found
 
 

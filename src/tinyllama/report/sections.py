@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinyllama.layout import BASE
 from tinyllama.recipe import dump_recipe
@@ -10,11 +10,14 @@ from tinyllama.recipe.quantities import format_count
 from tinyllama.report.figures import held_out_figures, score_figure, share_figures, training_figure
 from tinyllama.report.findings import findings
 from tinyllama.report.markup import Markup, element
-from tinyllama.report.tables import bits_table, quota_table, spikes_table, swatch, tasks_table
+from tinyllama.report.tables import bits_table, quota_table, spikes_table, swatch
+from tinyllama.report.task_tables import tasks_tables
 from tinyllama.report.text import duration
 from tinyllama.report.tree import family_tree
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tinyllama.report.figures import Figure
     from tinyllama.report.run_data import RunData
 
@@ -51,7 +54,7 @@ def headline(run: RunData) -> Markup:
 
 
 def _token_numbers(run: RunData) -> list[tuple[str, str]]:
-    tokens: dict[str, int] = run.summary.get("tokens", {})
+    tokens = run.summary.tokens
     shared = tokens.get(BASE)
     own = {max(0, count - (shared or 0)) for name, count in tokens.items() if name != BASE}
     numbers = [(format_count(shared, 3), "tokens shared")] if shared is not None else []
@@ -62,10 +65,10 @@ def _token_numbers(run: RunData) -> list[tuple[str, str]]:
 
 
 def _time_numbers(run: RunData) -> list[tuple[str, str]]:
-    seconds: dict[str, float] = run.summary.get("seconds", {})
+    seconds = run.summary.seconds
     if not seconds:
         return []
-    cores = run.summary.get("machine", {}).get("cores")
+    cores = run.summary.machine.get("cores")
     return [(duration(sum(seconds.values())), f"on {cores} CPU cores" if cores else "in all")]
 
 
@@ -83,7 +86,7 @@ def family(run: RunData) -> Markup:
 def learnt(run: RunData) -> Markup:
     """The bits-per-byte matrix and what it says."""
     title = "What each model learnt"
-    bits = run.summary.get("bits_per_byte", {})
+    bits = run.summary.bits_per_byte
     lead = (
         "Bits each model needs for a byte of text it never saw; fewer is better. "
         f"Below each number, and in color, the difference to {run.reference}."
@@ -144,21 +147,21 @@ def shares(run: RunData, figures: list[Figure]) -> Markup:
 
 
 def tasks(run: RunData, figures: list[Figure]) -> Markup:
-    """The seven tasks beside the published rows, and scores during training; its figure goes to `figures`."""
-    title = "Seven commonsense tasks"
+    """Scores on every task that was asked for, and scores during training; their figure goes to `figures`."""
+    title = "How they score on tasks"
     lead = (
-        "Zero-shot accuracy in percent, by lm-evaluation-harness; guessing gives about 25 on HellaSwag, OpenBookQA and "
-        "ARC, and 50 on the others. ± is one standard error."
+        "Percent, by lm-evaluation-harness; guessing gives about 25 on HellaSwag, OpenBookQA and ARC, and 50 on "
+        "WinoGrande, BoolQ and PIQA. ± is one standard error."
     )
-    results = {name: row for name, row in run.summary.get("tasks", {}).items() if row}
+    results = {name: scores for name, scores in run.summary.tasks.items() if scores.tasks}
     if not results:
         return section("tasks", title, lead, absent(_reason(run, "summary.json", "tasks")))
     during = score_figure(run)
     if during is None:
-        return section("tasks", title, lead, tasks_table(run, results))
+        return section("tasks", title, lead, tasks_tables(run, results))
     figures.append(during)
     note = "The plain mean of the tasks measured during training, on copies of checkpoints."
-    return section("tasks", title, lead, tasks_table(run, results), _figure(during, note))
+    return section("tasks", title, lead, tasks_tables(run, results), _figure(during, note))
 
 
 def samples(run: RunData) -> Markup:
@@ -193,8 +196,8 @@ def machine(run: RunData) -> Markup:
     lead = "Enough to make it again."
     parts = [
         _times(run),
-        _pairs("Machine", run.summary.get("machine", {})),
-        _pairs("Versions", run.summary.get("versions", {})),
+        _pairs("Machine", run.summary.machine),
+        _pairs("Versions", run.summary.versions),
         _exports(run),
     ]
     recipe = element(
@@ -205,7 +208,7 @@ def machine(run: RunData) -> Markup:
 
 
 def _times(run: RunData) -> Markup | None:
-    seconds: dict[str, float] = run.summary.get("seconds", {})
+    seconds = run.summary.seconds
     if not seconds:
         return None
     longest = max([*seconds.values(), 1e-9])
@@ -223,7 +226,7 @@ def _times(run: RunData) -> Markup | None:
     return element("div", element("h3", "Time per phase"), element("table", element("tbody", rows), class_="times"))
 
 
-def _pairs(title: str, values: dict[str, Any]) -> Markup | None:
+def _pairs(title: str, values: Mapping[str, object]) -> Markup | None:
     if not values:
         return None
     rows = [
@@ -234,7 +237,7 @@ def _pairs(title: str, values: dict[str, Any]) -> Markup | None:
 
 
 def _exports(run: RunData) -> Markup | None:
-    exports: dict[str, str] = run.summary.get("exports", {})
+    exports = run.summary.exports
     if not exports:
         return None
     rows = [

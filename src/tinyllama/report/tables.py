@@ -1,14 +1,12 @@
-"""The report's tables: bits per byte as a heat map, the seven tasks, loss spikes, planned and realized sequences."""
+"""The report's tables: bits per byte as a heat map, loss spikes, planned and realized sequences."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tinyllama.evaluation.published import PUBLISHED, TASKS
 from tinyllama.layout import BASE
 from tinyllama.plan import quota_at
-from tinyllama.recipe.quantities import format_count
 from tinyllama.report.markup import Markup, element, join
 from tinyllama.report.text import percent_change, spike_text
 from tinyllama.text import MISSING
@@ -64,88 +62,6 @@ def _bits_cell(row: Mapping[str, float], reference: Mapping[str, float], corpus:
     tone = "better" if ratio < 1 else "worse"
     style = f"background:rgb(var(--{tone}) / {0.06 + 0.5 * strength:.3f})"
     return element("td", value, element("small", percent_change(ratio)), style=style)
-
-
-class Footnotes:
-    """Numbered notes below a table; the same text gets the same number."""
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-        self.texts: list[str] = []
-
-    def mark(self, text: str) -> Markup:
-        """The reference to a note."""
-        if text not in self.texts:
-            self.texts.append(text)
-        number = self.texts.index(text) + 1
-        link = element("a", str(number), href=f"#{self.prefix}-{number}", aria_label=f"note {number}")
-        return element("sup", link)
-
-    def render(self) -> Markup | None:
-        """The list of notes."""
-        items = [element("li", text, id=f"{self.prefix}-{i}") for i, text in enumerate(self.texts, 1)]
-        return element("ol", items, class_="notes") if items else None
-
-
-def tasks_table(run: RunData, tasks: Mapping[str, Mapping[str, Any]]) -> Markup:
-    """Our models above the published rows, in percent."""
-    notes = Footnotes("task-note")
-    heads = [element("th", task.title, element("small", task.metric), scope="col") for task in TASKS]
-    head = element(
-        "tr", element("td"), element("th", "tokens", scope="col"), heads, element("th", "average", scope="col")
-    )
-    tokens = run.summary.get("tokens", {})
-    ours = [
-        element(
-            "tr",
-            model_head(run, model),
-            element("td", format_count(tokens[model]) if model in tokens else MISSING),
-            [_score_cell(tasks[model].get(task.name), notes) for task in TASKS],
-            _average_cell(tasks[model].get("average"), notes),
-        )
-        for model in run.models
-        if model in tasks
-    ]
-    theirs = [
-        element(
-            "tr",
-            element("th", row.model, scope="row"),
-            element("td", format_count(row.tokens)),
-            [element("td", f"{score:.2f}") for score in row.scores],
-            element("td", f"{row.average:.2f}", notes.mark(row.note) if row.note else None),
-        )
-        for row in PUBLISHED
-    ]
-    label = "Zero-shot accuracy in percent"
-    table = element(
-        "table",
-        element("caption", label, class_="unseen"),
-        element("thead", head),
-        element("tbody", _divider("this family"), ours),
-        element("tbody", _divider("published"), theirs),
-        class_="tasks",
-    )
-    return join(scrollable(table, label), notes.render())
-
-
-def _divider(text: str) -> Markup:
-    return element("tr", element("th", text, colspan=3 + len(TASKS), scope="rowgroup"), class_="divider")
-
-
-def _score_cell(result: Mapping[str, Any] | None, notes: Footnotes) -> Markup:
-    if result is None:
-        return element("td", MISSING, notes.mark("not asked for by the recipe's evaluation.tasks"))
-    if "reason" in result:
-        return element("td", MISSING, notes.mark(str(result["reason"])))
-    stderr = result.get("stderr")
-    error = element("small", f"±{100 * stderr:.1f}") if stderr is not None else None
-    return element("td", f"{100 * result['score']:.2f}", error)
-
-
-def _average_cell(average: float | None, notes: Footnotes) -> Markup:
-    if average is None:
-        return element("td", MISSING, notes.mark("the average needs a score for all seven tasks"))
-    return element("td", f"{100 * average:.2f}")
 
 
 def spikes_table(run: RunData) -> Markup | None:

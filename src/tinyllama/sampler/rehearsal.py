@@ -1,6 +1,6 @@
 """A rehearsal: the whole plan of every variant is walked, row by row, without data, and proven.
 
-The walk takes its rows from the sampler that training uses. The shared base is walked once; each variant goes on
+The walk takes its rows from the sampler that training uses. The shared base is walked once; each variant continues
 from a copy of its state.
 """
 

@@ -1,1 +1,1 @@
-"""Sources: documents read from files and URLs, and what had to be rejected."""
+"""Sources: documents read from files, URLs and builtin sources, and records of what was rejected."""

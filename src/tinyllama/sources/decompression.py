@@ -1,49 +1,66 @@
-"""The bytes of compressed files, up to the very byte where one is damaged."""
+"""The bytes of compressed files, up to the byte where one is damaged."""
 
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import zstandard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
 DAMAGE = (EOFError, zlib.error, zstandard.ZstdError)
-"""What `decompress` raises for a damaged file."""
+"""Errors that `decompress` raises for a damaged file."""
 
 _CHUNK = 1 << 18
 
 
-def decompress(file: BinaryIO, suffix: str | None) -> Iterator[bytes]:
-    """The bytes of a file of any number of compressed frames, in chunks.
+class _Frame(Protocol):
+    """What the decompressors of both libraries have in common."""
 
-    All that stands before a damage is given before it is raised (the libraries' own file objects lose what they
-    hold, or do not notice a file that was cut off).
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+_NEW_FRAME: dict[str, Callable[[], _Frame]] = {
+    ".jsonl.gz": lambda: zlib.decompressobj(wbits=31),
+    ".jsonl.zst": lambda: zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj(),
+}
+
+
+def decompress(file: BinaryIO, suffix: str) -> Iterator[bytes]:
+    """The content of a file of any number of compressed frames, in chunks.
+
+    Everything before a damaged byte is yielded before the error is raised (the libraries' own file objects lose what
+    they have buffered, or do not notice a truncated file).
 
     Args:
-        file: at its start; one that can seek.
-        suffix: `.jsonl.gz`, `.jsonl.zst`, or another, whose bytes are given as they are.
+        file: a seekable file at its start.
+        suffix: `.jsonl.gz`, `.jsonl.zst`, or another, for which the bytes are yielded as they are.
 
     Raises:
         EOFError: the file ends inside a frame.
         zlib.error: damaged gzip.
         zstandard.ZstdError: damaged Zstandard.
     """
-    frame = _new_frame(suffix)
-    if frame is None:
+    if suffix not in _NEW_FRAME:
         while data := file.read(_CHUNK):
             yield data
         return
-    start, within = 0, True  # a compressed file has at least one frame
+    frame, start, within = _NEW_FRAME[suffix](), 0, True  # a compressed file has at least one frame
     while data := file.read(_CHUNK):
         end = file.tell()
         # gzip allows zeros after a frame; no frame of either format begins with one.
         while data := data if within else data.lstrip(b"\0"):
             if not within:
-                frame, start, within = _new_frame(suffix), end - len(data), True
+                frame, start, within = _NEW_FRAME[suffix](), end - len(data), True
             try:
                 content = frame.decompress(data)
             except DAMAGE:
@@ -55,16 +72,16 @@ def decompress(file: BinaryIO, suffix: str | None) -> Iterator[bytes]:
         raise EOFError("the file ends inside a compressed frame")
 
 
-def _salvage(file: BinaryIO, suffix: str | None, start: int, failed: int) -> Iterator[bytes]:
-    """What a frame holds after the part that was read well: its bytes are fed one by one until one fails.
+def _salvage(file: BinaryIO, suffix: str, start: int, failed: int) -> Iterator[bytes]:
+    """The content of a frame after the part that was decompressed: its bytes are fed one by one until one fails.
 
     Args:
         file: the file.
         suffix: its format.
-        start: where the frame begins.
-        failed: where the chunk begins that could not be decompressed; what comes before it was given already.
+        start: offset of the frame.
+        failed: offset of the chunk that could not be decompressed; the content before it was yielded already.
     """
-    frame = _new_frame(suffix)
+    frame = _NEW_FRAME[suffix]()
     file.seek(start)
     while file.tell() < failed:
         frame.decompress(file.read(min(_CHUNK, failed - file.tell())))
@@ -73,9 +90,3 @@ def _salvage(file: BinaryIO, suffix: str | None, start: int, failed: int) -> Ite
             yield frame.decompress(bytes([byte]))
         except DAMAGE:
             return
-
-
-def _new_frame(suffix: str | None) -> Any:  # noqa: ANN401  # the two libraries' classes only look alike
-    if suffix == ".jsonl.zst":
-        return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
-    return zlib.decompressobj(wbits=31) if suffix == ".jsonl.gz" else None

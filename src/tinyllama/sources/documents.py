@@ -1,9 +1,9 @@
 """Documents out of text files, directories, JSON Lines, Parquet and builtin sources.
 
-Order is fixed: sources as the recipe lists them, files by path (code points), documents as they stand in
-the file. Text is passed on exactly as it is, but for a byte order mark at the start of a file and for halves of
-surrogate pairs, which are no characters. What cannot be read is handed to `reject`, one record for each document
-or file, never dropped in silence.
+The order is fixed: sources as the recipe lists them, files by path (code points), documents as in their file. Text is
+passed on unchanged, except for a byte order mark at the start of a file and for lone halves of surrogate pairs, which
+are not characters. Documents and files that cannot be read are passed to `reject`, one record each; nothing is dropped
+silently.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tinyllama.errors import CorpusError, SourceError
 from tinyllama.recipe import Filter
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
     from tinyllama.recipe import Corpus, Source
     from tinyllama.sources.files import SourceFile
-    from tinyllama.sources.records import Record
+    from tinyllama.sources.records import Fields, Record
     from tinyllama.sources.rejected import Reject
     from tinyllama.tokenizer.base import Tokenizer
 
 TASK_BYTES = 16_000_000
-"""Files of a source are read as one task until they have so many bytes of text together."""
+"""Bytes of text at which a task is full: files of a source are read together up to this size."""
 
 _EXCERPT = 120
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _MOST_NULS = 1 / 4
-"""Of a text's characters; English in UTF-16 is half NULs when it is read as UTF-8."""
+"""Largest share of NULs in a text; English in UTF-16 is half NULs when it is read as UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,58 +48,58 @@ class Document:
 
     text: str
     origin: str
-    """Where it stands: `path:line` in JSON Lines, `path#row` in Parquet and files of token ids, else `path` or a
-    builtin's name."""
+    """Where it was found: `path:line` in JSON Lines, `path#row` in Parquet and files of token ids, else `path` or the
+    name that a builtin source gives it."""
     group: str
-    """The whole source document it belongs to; pieces of a group are neighbors."""
+    """The source document that it is a piece of; pieces of a group are neighbors."""
     part: int
     """Index of this piece in its group."""
 
 
-class Task(NamedTuple):
-    """A part of a corpus that can be read by itself."""
+class ReadTask(NamedTuple):
+    """A part of a corpus that can be read independently of the others."""
 
     source: int
     """Index of the source in the recipe."""
     files: tuple[SourceFile, ...]
-    """Of that source; none for a builtin one, which is one task."""
+    """Files of that source; none for a builtin source, which is one task."""
 
     @property
     def size(self) -> int:
-        """Bytes of the files."""
+        """Total size of the files in bytes."""
         return sum(file.bytes for file in self.files)
 
     @property
     def text_bytes(self) -> int:
-        """Of text that is expected in its files."""
+        """Bytes of text that its files are expected to hold."""
         return sum(file.text_bytes for file in self.files)
 
 
 def read_documents(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") -> Iterator[Document]:
-    """Every document of a corpus, in order: those of its tasks, one task after another.
+    """Every document of a corpus, in order.
 
     Args:
         corpus: the recipe's corpus.
         root: folder that relative file patterns start from.
-        reject: receives what could not be used, see `plan_tasks` and `read_task`.
+        reject: receives documents and files that cannot be used, see `plan_tasks` and `read_task`.
         name: the corpus's name, for error messages.
 
     Raises:
         CorpusError: a pattern matches nothing.
-        SourceError: a builtin or remote source cannot be had.
+        SourceError: a builtin or remote source is unavailable.
     """
     for task in plan_tasks(corpus, root, reject, name=name):
         yield from read_task(corpus, task, reject)
 
 
-def plan_tasks(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") -> list[Task]:
-    """Divide a corpus into tasks; what they are depends on its files and their sizes alone.
+def plan_tasks(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") -> list[ReadTask]:
+    """Divide a corpus into tasks; the division depends only on its files and their sizes.
 
     Args:
         corpus: the recipe's corpus.
         root: folder that relative file patterns start from.
-        reject: receives files that are not read: of another suffix, or that this corpus has already with the
-            same settings.
+        reject: receives files that are not read, because of their suffix, or because the corpus has them already
+            with the same settings.
         name: the corpus's name, for error messages.
 
     Raises:
@@ -109,11 +109,11 @@ def plan_tasks(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") ->
     finder, tasks = FileFinder(root, name, reject), []
     for index, source in enumerate(corpus.sources):
         if source.builtin is not None:
-            tasks.append(Task(index, ()))
+            tasks.append(ReadTask(index, ()))
             continue
         files = finder.find(source)
         # A limit counts over all files of its source, so they are one task.
-        tasks += [Task(index, group) for group in _groups(files, None if source.limit else TASK_BYTES)]
+        tasks += [ReadTask(index, group) for group in _groups(files, None if source.limit else TASK_BYTES)]
     return tasks
 
 
@@ -130,23 +130,23 @@ def _groups(files: list[SourceFile], limit: int | None) -> Iterator[tuple[Source
         yield tuple(group)
 
 
-def read_task(corpus: Corpus, task: Task, reject: Reject, tokenizer: Tokenizer | None = None) -> Iterator[Document]:
+def read_task(corpus: Corpus, task: ReadTask, reject: Reject, tokenizer: Tokenizer | None = None) -> Iterator[Document]:
     """The documents of a task, in order.
 
-    What `where` does not keep is left out, `limit` stops after the whole document that reaches that many
-    characters, then `cut` divides long documents (see `cut_text`). Pieces of a group are numbered on.
+    `where` selects documents, `limit` stops after the document that reaches that many characters, then `cut` divides
+    long documents (see `cut_text`). The pieces of a group are numbered consecutively.
 
     Args:
         corpus: the recipe's corpus.
         task: one of its tasks.
-        reject: receives what could not be used: invalid UTF-8, UTF-16, text that is empty or all white space,
-            lines that are no JSON object, fields that are missing, given twice or no string, and damaged or
-            truncated files; and documents in which lone halves of surrogate pairs were replaced.
-        tokenizer: spells the ids in files of token ids.
+        reject: receives documents and files that cannot be used: invalid UTF-8, UTF-16, text that is empty or all
+            white space, lines that are not a JSON object, fields that are missing, duplicate or not a string, and
+            damaged or truncated files; also documents in which lone halves of surrogate pairs were replaced.
+        tokenizer: decodes files of token ids.
 
     Raises:
-        CorpusError: a file of token ids has another tokenizer's, contradicts itself, or there is no tokenizer.
-        SourceError: a builtin source cannot be had, or a remote file not be read.
+        CorpusError: a file of token ids is of another tokenizer or contradicts itself, or no tokenizer is given.
+        SourceError: a builtin source is unavailable, or a remote file cannot be read.
     """
     source = corpus.sources[task.source]
     if source.builtin is not None:
@@ -161,8 +161,8 @@ def read_task(corpus: Corpus, task: Task, reject: Reject, tokenizer: Tokenizer |
 def cut_text(text: str, limit: int) -> Iterator[str]:
     r"""Pieces of at most `limit` characters whose concatenation is the text.
 
-    Each ends at the last line end within the limit, or else at the limit; a `\r\n` is never divided
-    (with a limit of 1 such a pair is a piece of 2).
+    Each piece ends at the last line end within the limit, or else at the limit. A `\r\n` is never divided: with a
+    limit of 1, such a pair is a piece of 2 characters.
     """
     start = 0
     while len(text) - start > limit:
@@ -218,18 +218,18 @@ def _read_file(
                 yield from _accept(opened.read(), file.origin, file.origin, reject)
                 return
             for record in read_records(opened, suffix, {source.text_field, *(keep.fields if keep else ())}):
-                yield from _accept_record(record, file.origin + record.place, source.text_field, keep, reject)
+                yield from _accept_record(record, file.origin + record.location, source.text_field, keep, reject)
     except OSError as error:
-        if is_url(file.place):  # a network that fails now may work later: nothing may be lost by it
-            raise SourceError(f"{file.place}: reading failed ({error}); run the same command again") from error
+        if is_url(file.location):  # the network may work later: quarantining the file would lose its text
+            raise SourceError(f"{file.location}: reading failed ({error}); run the same command again") from error
         reject(Rejected(file.origin, f"the file cannot be read: {error.strerror or error}", ""))
 
 
 def _read_tokens(file: SourceFile, tokenizer: Tokenizer | None, reject: Reject) -> Iterator[Document]:
     if tokenizer is None:
         raise CorpusError(
-            f"{file.origin}: holds token ids, which no tokenizer can be trained on; name corpora of text in "
-            "tokenizer.train.corpora, or the tokenizer that they were made with"
+            f"{file.origin}: holds token ids, and a tokenizer is trained on text; name corpora of text in "
+            "tokenizer.train.corpora, or set tokenizer.file to the tokenizer that the ids were made with"
         )
     for index, text in spell_documents(file, tokenizer):
         yield from _accept(text, f"{file.origin}#{index}", f"{file.origin}#{index}", reject)
@@ -256,7 +256,7 @@ def _accept_record(
 
 
 def _accept(data: bytes | str, origin: str, group: str, reject: Reject) -> Iterator[Document]:
-    """The text as a document, unless it is none."""
+    """The text as a document; none if it cannot be used."""
     if isinstance(data, str):
         text, halves = _HALF_PAIR.subn("\ufffd", data) if not _is_encodable(data) else (data, 0)
         if halves:
@@ -282,9 +282,9 @@ def utf8_bytes(text: str) -> int:
     """Size of a text in UTF-8.
 
     Raises:
-        UnicodeEncodeError: it has halves of surrogate pairs.
+        UnicodeEncodeError: the text has lone halves of surrogate pairs.
     """
-    return len(text) if text.isascii() else len(text.encode())  # the first is known without looking
+    return len(text) if text.isascii() else len(text.encode())  # Python knows whether a text is ASCII
 
 
 def _is_encodable(text: str) -> bool:
@@ -295,7 +295,7 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _spelling(fields: dict[str, Any]) -> str:
+def _spelling(fields: Fields) -> str:
     return _excerpt(json.dumps(fields, default=str, ensure_ascii=False))
 
 

@@ -1,4 +1,4 @@
-"""The files that a source of text names: local paths, globs and directories, or URLs of any fsspec file system."""
+"""The files of a source: local paths, globs and directories, or URLs of any fsspec file system."""
 
 from __future__ import annotations
 
@@ -11,67 +11,67 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tinyllama.errors import CorpusError, SourceError
+from tinyllama.hub import access_hint, probe
 from tinyllama.sources.records import record_suffix
 from tinyllama.sources.rejected import Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tinyllama.hub import RepositoryKind
     from tinyllama.recipe import Source
     from tinyllama.sources.rejected import Reject
 
-TEXT_SUFFIXES = frozenset(
-    (  # noqa: SIM905  # a literal would take a line for each
-        ".adoc .asm .bash .bib .c .cc .cfg .clj .cmake .cpp .cs .css .csv .cu .cxx .dart .el .erl .ex .f "
-        ".f90 .fs .go .gradle .h .hh .hpp .hs .html .ini .java .jl .js .json .jsx .kt .lean .lisp .lua .m "
-        ".markdown .md .mk .ml .mli .mm .nim .org .pas .php .pl .pm .proto .ps1 .py .pyi .r .rb .rs .rst "
-        ".s .sass .scala .scm .scss .sh .sql .svg .swift .tcl .tex .thy .toml .ts .tsv .tsx .txt .v .vb "
-        ".vhd .vim .vue .xml .yaml .yml .zig"
-    ).split()
+_TEXT_SUFFIXES = (
+    ".adoc .asm .bash .bib .c .cc .cfg .clj .cmake .cpp .cs .css .csv .cu .cxx .dart .el .erl .ex .f "
+    ".f90 .fs .go .gradle .h .hh .hpp .hs .html .ini .java .jl .js .json .jsx .kt .lean .lisp .lua .m "
+    ".markdown .md .mk .ml .mli .mm .nim .org .pas .php .pl .pm .proto .ps1 .py .pyi .r .rb .rs .rst "
+    ".s .sass .scala .scm .scss .sh .sql .svg .swift .tcl .tex .thy .toml .ts .tsv .tsx .txt .v .vb "
+    ".vhd .vim .vue .xml .yaml .yml .zig"
 )
-"""What is read as text in a directory; a file that a pattern names is read as text whatever its suffix."""
+TEXT_SUFFIXES = frozenset(_TEXT_SUFFIXES.split())
+"""Suffixes of files that are read as text in a directory; a pattern that spells another suffix adds it."""
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://")
 _SAMPLE = 1 << 20
 _COMPRESSED = (".gz", ".zst", ".parquet")
 _EXPANSION = 3
-"""Bytes of text in a byte of a compressed file, at least."""
+"""Bytes of text that a byte of a compressed file holds at least."""
 _HUB = "hf://"
-_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file of a source, as it was found."""
+    """A file of a source."""
 
-    place: str
+    location: str
     """An absolute path or a URL."""
     origin: str
-    """How records name it: relative to the recipe's root where it lies below that."""
+    """Its name in records: the path relative to the recipe's root if it is below that."""
     bytes: int
     version: str
-    """What changes when the file does: its time of change, or what a remote system tells instead."""
+    """Changes whenever the file changes: the modification time, or what a remote system reports instead."""
 
     @property
     def text_bytes(self) -> int:
-        """Of text that is expected in it, at least."""
+        """Bytes of text that it is expected to hold at least."""
         return self.bytes * (_EXPANSION if self.origin.endswith(_COMPRESSED) else 1)
 
     def open(self) -> BinaryIO:
-        """The file, opened to read bytes; remote ones are read ahead.
+        """Open the file to read bytes; remote files are read ahead.
 
         Raises:
             OSError: it cannot be opened.
         """
-        if not is_url(self.place):
-            return Path(self.place).open("rb")
-        import fsspec  # noqa: PLC0415  # takes a while, and most corpora are local
+        if not is_url(self.location):
+            return Path(self.location).open("rb")
+        import fsspec  # takes a while, and most corpora are local
 
-        opened: BinaryIO = fsspec.open(self.place, "rb").open()
+        opened: BinaryIO = fsspec.open(self.location, "rb").open()
         return opened
 
     def fingerprint(self) -> str:
-        """Hex SHA-256 of the file's size and of its first and last MiB: cheap at any size, near or far.
+        """Hex SHA-256 of the file's size and of its first and last MiB: fast at any size, for remote files too.
 
         Raises:
             OSError: it cannot be read.
@@ -86,12 +86,12 @@ class SourceFile:
 
 
 def is_url(pattern: str) -> bool:
-    """Whether a source's `files` is a URL (`s3://…`, `hf://datasets/…`) and no local path."""
+    """Whether a source's `files` is a URL (`s3://…`, `hf://datasets/…`) and not a local path."""
     return _URL.match(pattern) is not None
 
 
 class FileFinder:
-    """Finds the files of one corpus's sources, each once."""
+    """Finds the files of the sources of one corpus, each file once."""
 
     def __init__(self, root: Path, name: str, reject: Reject) -> None:
         """Begin a corpus.
@@ -99,7 +99,8 @@ class FileFinder:
         Args:
             root: folder that relative patterns start from.
             name: the corpus's name, for messages.
-            reject: receives files that are not read: of another suffix, or found before with the same settings.
+            reject: receives files that are not read, because of their suffix, or because they were found before with
+                the same settings.
         """
         self._root, self._name, self._reject = root, name, reject
         self._seen: set[tuple[str, str]] = set()
@@ -107,7 +108,7 @@ class FileFinder:
     def find(self, source: Source) -> list[SourceFile]:
         """The readable files of a source in the order of their paths (code points).
 
-        Hidden files and folders are no part of a directory or glob.
+        Hidden files and folders are skipped in directories and globs.
 
         Raises:
             CorpusError: the pattern matches nothing.
@@ -121,13 +122,13 @@ class FileFinder:
                 f"{f'corpus {self._name}: ' if self._name else ''}no file matches {pattern!r}{where}; correct `files`, "
                 "put the data there, or run the command from the folder that holds it"
             )
-        return list(self._readable(sorted(found, key=lambda file: file.place), source))
+        return list(self._readable(sorted(found, key=lambda file: file.location), source))
 
     def _readable(self, files: list[SourceFile], source: Source) -> Iterator[SourceFile]:
         settings = json.dumps([source.text_field, source.where])
         for file in files:
-            path = PurePosixPath(file.place)
-            key = (file.place if is_url(file.place) else str(Path(file.place).resolve()), settings)
+            path = PurePosixPath(file.location)
+            key = (file.location if is_url(file.location) else str(Path(file.location).resolve()), settings)
             if key in self._seen:
                 reason = "this file was already read for this corpus, under another name or source"
                 self._reject(Rejected(file.origin, reason, "", "skipped"))
@@ -148,7 +149,7 @@ def _find_local(pattern: str, root: Path) -> list[SourceFile]:
     literal = root / pattern
     found = [literal]
     if not literal.exists():
-        matches = glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207  # Path.glob takes hidden files too
+        matches = glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207  # Path.glob matches hidden files too
         found = [root / match for match in matches]
     files = {path for path in found if path.is_file()}
     for folder in (path for path in found if path.is_dir()):
@@ -164,11 +165,12 @@ def _local_file(path: Path, root: Path) -> SourceFile:
 
 
 def _find_remote(pattern: str) -> list[SourceFile]:
-    import fsspec  # noqa: PLC0415  # takes a while, and most corpora are local
+    import fsspec  # takes a while, and most corpora are local
 
+    # The file system retries for minutes.
+    if pattern.startswith(_HUB) and (answer := probe(*_repository(pattern))).revision is None:
+        raise SourceError(_refusal(pattern, answer.reason))
     try:
-        if pattern.startswith(_HUB):
-            _ask_hub(_hub_name(pattern))
         system, path = fsspec.url_to_fs(pattern)
         listed = system.glob(path, detail=True) if "*" in path else {path: system.info(path)}
         for folder in [name for name, facts in listed.items() if facts["type"] == "directory"]:
@@ -179,10 +181,10 @@ def _find_remote(pattern: str) -> list[SourceFile]:
             }
     except FileNotFoundError as error:
         if pattern.startswith(_HUB):  # a private set of the hub looks like one that is not there
-            raise SourceError(_refusal(pattern, error)) from error
+            raise SourceError(_refusal(pattern, _first_line(error))) from error
         return []
     except Exception as error:  # every file system has errors of its own
-        raise SourceError(_refusal(pattern, error)) from error
+        raise SourceError(_refusal(pattern, _first_line(error))) from error
     chained = pattern.rpartition("::")[0]
     return [
         _remote_file(f"{chained}::{system.unstrip_protocol(name)}" if chained else system.unstrip_protocol(name), facts)
@@ -191,38 +193,33 @@ def _find_remote(pattern: str) -> list[SourceFile]:
     ]
 
 
-def _remote_file(place: str, facts: dict[str, Any]) -> SourceFile:
+def _remote_file(
+    location: str,
+    facts: dict[str, Any],  # fsspec's, of any file system
+) -> SourceFile:
     version = next((str(facts[key]) for key in ("ETag", "etag", "blob_id", "sha256", "mtime") if facts.get(key)), "")
-    return SourceFile(place, place, int(facts.get("size") or 0), version)
+    return SourceFile(location, location, int(facts.get("size") or 0), version)
 
 
-def _refusal(pattern: str, error: Exception) -> str:
-    reason = str(error).strip().split("\n")[0] or type(error).__name__
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def _refusal(pattern: str, reason: str) -> str:
     if not pattern.startswith(_HUB):
-        return f"{pattern}: cannot be read ({reason}); correct `files`, or the access that its file system is given"
+        return f"{pattern}: cannot be read ({reason}); correct `files`, or the credentials of its file system"
     return (
-        f"{pattern}: the hub refuses it or cannot be reached ({reason}); for a gated or private set accept its terms "
-        f"on the hub's page of {_hub_name(pattern)} and run `hf auth login` (or set HF_TOKEN), or name a local copy "
-        "in `files`"
+        f"{pattern}: the hub refuses it or cannot be reached ({reason}). {access_hint(_repository(pattern)[0])}; "
+        "otherwise check the connection, or name a local copy in `files`"
     )
 
 
-def _hub_name(pattern: str) -> str:
-    """`OWNER/NAME` out of `hf://datasets/OWNER/NAME@REVISION/…`."""
-    return "/".join(PurePosixPath(pattern.removeprefix(_HUB)).parts[1:3]).partition("@")[0]
-
-
-def _ask_hub(name: str) -> None:
-    """Ask once whether a data set is there and may be read, before the file system's own retries hold anybody up.
-
-    Raises:
-        Exception: it is not, or the hub does not answer; of the hub's own kinds.
-    """
-    from huggingface_hub import HfApi  # noqa: PLC0415  # takes half a second
-
-    api = HfApi()
-    api.dataset_info(name, timeout=_SECONDS)
-    api.auth_check(name, repo_type="dataset")
+def _repository(pattern: str) -> tuple[str, RepositoryKind]:
+    """The repository that a URL of the hub is about: `hf://datasets/OWNER/NAME@REVISION/…`, or without `datasets/`."""
+    first, *rest = PurePosixPath(pattern.removeprefix(_HUB)).parts
+    kinds: dict[str, RepositoryKind] = {"datasets": "dataset", "spaces": "space"}
+    kind = kinds.get(first, "model")
+    return "/".join(rest[:2] if first in kinds else [first, *rest[:1]]).partition("@")[0], kind
 
 
 def _is_hidden(path: PurePath) -> bool:

@@ -14,29 +14,33 @@ if TYPE_CHECKING:
     from pyarrow import RecordBatch
 
 RECORD_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".arrow")
-"""Files of many documents each."""
+"""Suffixes of files that hold many documents."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-"""Byte order marks of UTF-16; no UTF-8 begins so."""
+"""Byte order marks of UTF-16, which no UTF-8 begins with."""
 
 _ROWS = 256
 
 
-class Record(NamedTuple):
-    """One record of a file, or what was found in its place."""
+Fields = dict[str, Any]  # a user's record: any JSON value, and in Parquet and Arrow any type of theirs
 
-    place: str
-    """Inside the file: `:line`, `#row`, or nothing where the whole file is meant."""
-    fields: dict[str, Any]
+
+class Record(NamedTuple):
+    """One record of a file, or a damaged part of it."""
+
+    location: str
+    """Where it is in the file: `:line`, `#row`, or empty for the whole file."""
+    fields: Fields
     problem: str = ""
+    """Why the record cannot be used; empty for a good one."""
     found: bytes = b""
-    """What stands there, where there is a problem."""
+    """The bytes at the location of a problem."""
 
 
 def record_suffix(name: str) -> str | None:
-    """Which of the record formats a file has by its name."""
+    """The suffix of the record format that a file has by its name; None for other files."""
     lower = name.lower()
     return next((suffix for suffix in RECORD_SUFFIXES if lower.endswith(suffix)), None)
 
@@ -44,12 +48,12 @@ def record_suffix(name: str) -> str | None:
 def read_records(file: BinaryIO, suffix: str, columns: Iterable[str]) -> Iterator[Record]:
     """The records of a file in one of the formats, in order.
 
-    Damage costs what it hits and no more: a bad line, the row group or the rest of a compressed file.
+    Damage loses only the part that it affects: a line, a row group, or the rest of a compressed file.
 
     Args:
-        file: at its start.
+        file: the file at its start.
         suffix: its format, one of `RECORD_SUFFIXES`.
-        columns: fields that will be looked up (Parquet and Arrow read no others); dots reach into structs.
+        columns: fields that will be looked up (no others are read from Parquet and Arrow); dots reach into structs.
 
     Raises:
         OSError: the file cannot be read.
@@ -62,8 +66,8 @@ def read_records(file: BinaryIO, suffix: str, columns: Iterable[str]) -> Iterato
         yield from _read_json_lines(decompress(file, suffix))
 
 
-def lookup(fields: dict[str, Any], name: str) -> Any:  # noqa: ANN401  # any JSON value
-    """The value of a field, or None; a name with dots that is no field itself reaches into nested objects."""
+def lookup(fields: Fields, name: str) -> object:
+    """The value of a field, or None; a name with dots that is not itself a field reaches into nested objects."""
     if name in fields:
         return fields[name]
     outer, _, inner = name.partition(".")
@@ -85,20 +89,20 @@ def _read_json_lines(chunks: Iterator[bytes]) -> Iterator[Record]:
         yield Record("", {}, f"damaged or cut off; what follows line {number} is lost: {error}")
 
 
-def _parse(line: bytes, place: str) -> Record:
+def _parse(line: bytes, location: str) -> Record:
     try:
         fields = _JSON.decode(line.decode())
     except UnicodeDecodeError as error:
-        return Record(place, {}, f"not valid UTF-8 at byte {error.start} of the line", line)
+        return Record(location, {}, f"not valid UTF-8 at byte {error.start} of the line", line)
     except (ValueError, RecursionError) as error:
-        return Record(place, {}, f"not usable JSON: {error}", line)
+        return Record(location, {}, f"not usable JSON: {error}", line)
     if not isinstance(fields, dict):
-        return Record(place, {}, f"a JSON {type(fields).__name__} where an object with a text field belongs", line)
-    return Record(place, fields)
+        return Record(location, {}, f"a JSON {type(fields).__name__} where an object with a text field belongs", line)
+    return Record(location, fields)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of some pairs; which value of a field given twice is meant, nobody can tell."""
+def _unique(pairs: list[tuple[str, object]]) -> Fields:
+    """The object that the pairs spell; refused where a field has two values, since either may be meant."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
@@ -110,7 +114,7 @@ _JSON = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Lines, divided at line feeds only; a failure of `chunks` comes after all that could be read."""
+    """Lines, divided at line feeds only; an error of `chunks` is raised after everything before it was yielded."""
     pending: list[bytes] = []
     failure: Exception | None = None
     try:
@@ -129,8 +133,8 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _read_parquet(file: BinaryIO, names: set[str]) -> Iterator[Record]:
-    from pyarrow import ArrowException  # noqa: PLC0415  # heavy, and most corpora have no Parquet
-    from pyarrow.parquet import ParquetFile  # noqa: PLC0415  # as above
+    from pyarrow import ArrowException  # heavy, and most corpora have no Parquet
+    from pyarrow.parquet import ParquetFile
 
     try:
         parquet = ParquetFile(file)
@@ -151,8 +155,8 @@ def _read_parquet(file: BinaryIO, names: set[str]) -> Iterator[Record]:
 
 
 def _read_arrow(file: BinaryIO, names: set[str]) -> Iterator[Record]:
-    """Arrow's own formats: the file, or the stream that `datasets` writes."""
-    from pyarrow import ArrowException, ipc  # noqa: PLC0415  # heavy, and most corpora have none
+    """Records of Arrow's file format, or of the stream format that `datasets` writes."""
+    from pyarrow import ArrowException, ipc  # heavy, and most corpora have none
 
     row = 0
     try:
@@ -170,7 +174,7 @@ def _read_arrow(file: BinaryIO, names: set[str]) -> Iterator[Record]:
 
 
 def _columns(present: Iterable[str], names: set[str]) -> list[str]:
-    """The columns that hold some fields: by the whole name, or by what stands before the first dot."""
+    """The columns that hold some fields: those of the whole name, or of the part before the first dot."""
     there = set(present)
     return sorted({name if name in there else name.partition(".")[0] for name in names} & there)
 
@@ -178,8 +182,8 @@ def _columns(present: Iterable[str], names: set[str]) -> list[str]:
 def _rows(batch: RecordBatch, first: int) -> Iterator[Record]:
     columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     for row in range(batch.num_rows):
-        place = f"#{first + row}"
+        location = f"#{first + row}"
         try:
-            yield Record(place, {name: column[row].as_py() for name, column in columns.items()})
+            yield Record(location, {name: column[row].as_py() for name, column in columns.items()})
         except UnicodeDecodeError as error:
-            yield Record(place, {}, f"not valid UTF-8 at byte {error.start}", error.object)
+            yield Record(location, {}, f"not valid UTF-8 at byte {error.start}", error.object)

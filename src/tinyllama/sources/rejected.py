@@ -1,4 +1,4 @@
-"""What could not be used of a source, and why; nothing is dropped in silence."""
+"""Records of documents and files that could not be used, and why: nothing is dropped silently."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ Kind = Literal["damaged", "empty", "skipped", "repaired"]
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A document, file or part of a file that could not be used, or not as it stood."""
+    """A document, file or part of a file that could not be used, or only after a repair."""
 
     origin: str
     reason: str
     excerpt: str
-    """The start of what was found there, for people."""
+    """The start of the content, for people."""
     kind: Kind = "damaged"
-    """`damaged`: text was lost. `empty`: there is none. `skipped`: a file that was not read. `repaired`: the
-    document was kept, with U+FFFD in place of what is no character."""
+    """`damaged`: text was lost. `empty`: the document has no text. `skipped`: the file was not read. `repaired`: the
+    document is in the corpus, with U+FFFD in place of lone halves of surrogate pairs."""
 
 
 Reject = Callable[[Rejected], None]
 
 
 class Quarantine:
-    """Writes what was rejected to a file, a JSON line each, and counts it by kind."""
+    """Writes rejected documents and files to a file, one JSON line each, and counts them by kind."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self.counts = Counter[str]()
 
     def __call__(self, rejected: Rejected) -> None:
-        """Keep one aside."""
+        """Quarantine one."""
         self._file.write(json.dumps(asdict(rejected), ensure_ascii=False) + "\n")
         self.counts[rejected.kind] += 1

@@ -1,4 +1,4 @@
-"""Documents out of files of token ids that other tools wrote: Megatron, datatrove, and the packed files of litgpt.
+"""Documents out of files of token ids that other tools wrote: Megatron, datatrove, and litgpt's packed files.
 
 | files | written by | documents are divided by |
 |---|---|---|
@@ -32,46 +32,46 @@ if TYPE_CHECKING:
 
 _SUFFIXES = (".bin", ".ds")
 _COMPARED = 8
-"""Documents of a file whose text is encoded again, to see whose ids they are."""
+"""Number of documents of a file whose text is encoded again, to check that the ids are the tokenizer's."""
 
 MEGATRON_HEADER = b"MMIDIDX\x00\x00"
 MEGATRON_VERSION = 1
 MEGATRON_CODES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
-"""Numbers of the integer types in an index."""
+"""Megatron's codes of integer types."""
 
 _PACKED_HEADER = b"LITPKDS"
 _PACKED_VERSION = 1
 _PACKED_BYTES = 24
-"""Of the header: the name, version (8 bytes), number of the type (1), ids in the file (8)."""
+"""Size of the header: name (7 bytes), version (8), code of the type (1), number of ids in the file (8)."""
 _PACKED_CODES = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
 _PACKED_NAME = re.compile(r"(.*_)(\d{10})(\.bin)", re.DOTALL)
 
 
 class Special(NamedTuple):
-    """Ids that stand between documents."""
+    """Ids that delimit documents."""
 
     bos: int
     eos: int
 
 
 class TokenDocument(NamedTuple):
-    """Ids of a document."""
+    """The ids of a document."""
 
     number: int
-    """Among those that begin in the file, from 0."""
+    """Index among the documents that begin in the file, from 0."""
     ids: NDArray[np.int64]
-    """BOS and EOS included, where the file has them."""
+    """The ids, with BOS and EOS where the file has them."""
 
 
 def spell_documents(file: SourceFile, tokenizer: Tokenizer) -> Iterator[tuple[int, str]]:
     """The documents of a file of token ids as text, each with its number.
 
     Args:
-        file: of ids that this tokenizer gave.
-        tokenizer: the family's.
+        file: a file of ids of this tokenizer.
+        tokenizer: the family's tokenizer.
 
     Raises:
-        CorpusError: the ids are another tokenizer's, as most of the first documents show, or see
+        CorpusError: most of the first documents show that the ids are another tokenizer's; or see
             `read_token_documents`.
         OSError: the file or its index cannot be read.
     """
@@ -93,24 +93,24 @@ def spell_documents(file: SourceFile, tokenizer: Tokenizer) -> Iterator[tuple[in
 
 def _foreign(file: SourceFile) -> CorpusError:
     return CorpusError(
-        f"{file.origin}: its ids are not those that the family's tokenizer gives; name the tokenizer that they were "
-        "made with in the recipe (tokenizer.file), or give the text instead"
+        f"{file.origin}: its ids are not those of the family's tokenizer; name the tokenizer that they were made with "
+        "in the recipe (tokenizer.file), or give the text instead"
     )
 
 
 def is_token_file(name: str) -> bool:
-    """Whether a file holds token ids by its name."""
+    """Whether the name of a file says that it holds token ids."""
     return name.endswith(_SUFFIXES)
 
 
 def read_token_documents(file: SourceFile, special: Special) -> Iterator[TokenDocument]:
     """The documents of a file of token ids, in order.
 
-    Packed files go on where the one before them ends: a document belongs to the file that it begins in.
+    A document may continue in the next packed file; it belongs to the file that it begins in.
 
     Raises:
-        CorpusError: the file is of no known layout, or contradicts its index.
-        OSError: it or its index cannot be read.
+        CorpusError: the layout of the file is not known, or the file contradicts its index.
+        OSError: the file or its index cannot be read.
     """
     if file.origin.endswith(".ds"):
         return _read_indexed(file, *_datatrove_index(file))
@@ -123,8 +123,8 @@ def _read_indexed(file: SourceFile, ends: NDArray[np.int64], dtype: np.dtype[Any
     """Documents that end at token `ends`."""
     if int(ends[-1] if len(ends) else 0) * dtype.itemsize != file.bytes:
         raise CorpusError(
-            f"{file.origin}: has {file.bytes} bytes, but its index tells of {int(ends[-1] if len(ends) else 0)} ids of "
-            f"{dtype.itemsize} bytes; one of the two is cut off or belongs to another file"
+            f"{file.origin}: has {file.bytes} bytes, but its index counts {int(ends[-1] if len(ends) else 0)} ids of "
+            f"{dtype.itemsize} bytes; one of the two is truncated or belongs to another file"
         )
     with file.open() as opened:
         for index, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
@@ -133,25 +133,27 @@ def _read_indexed(file: SourceFile, ends: NDArray[np.int64], dtype: np.dtype[Any
 
 
 def _datatrove_index(file: SourceFile) -> tuple[NDArray[np.int64], np.dtype[Any]]:
-    """Ends of the documents; the width of an id follows from the size of the file."""
-    index = _beside(file, f"{file.place}.index")
+    """Ends of the documents, and the type of an id, which follows from the size of the file."""
+    index = _beside(file, f"{file.location}.index")
     ends = np.frombuffer(_read_index(index, file), "<u8").astype(np.int64)
     width = file.bytes // int(ends[-1]) if len(ends) and ends[-1] else 2
     return ends, np.dtype("<u4" if width == 4 else "<u2")
 
 
 def _megatron_index(file: SourceFile) -> tuple[NDArray[np.int64], np.dtype[Any]]:
-    """Ends of the documents, each of which may be several sequences."""
-    index = _beside(file, f"{file.place.removesuffix('.bin')}.idx")
+    """Ends of the documents, each of which may be several sequences, and the type of an id."""
+    index = _beside(file, f"{file.location.removesuffix('.bin')}.idx")
     data = _read_index(index, file)
     fixed = struct.calcsize("<9sQBQQ")
     if len(data) < fixed or data[:9] != MEGATRON_HEADER:
-        raise CorpusError(f"{index.origin}: no index of Megatron's; {file.origin} needs one, or to be a packed file")
+        raise CorpusError(
+            f"{index.origin}: is not an index of Megatron's; {file.origin} needs one, or has to be a packed file"
+        )
     _, version, code, sequences, documents = struct.unpack_from("<9sQBQQ", data)
     if version != MEGATRON_VERSION or code not in MEGATRON_CODES:
         raise CorpusError(f"{index.origin}: version {version} with type {code} of Megatron's index is not known")
     if len(data) < fixed + 12 * sequences + 8 * documents:
-        raise CorpusError(f"{index.origin}: is cut off")
+        raise CorpusError(f"{index.origin}: is truncated")
     lengths = np.frombuffer(data, "<i4", sequences, fixed)
     bounds = np.frombuffer(data, "<i8", documents, fixed + 12 * sequences)
     ends = np.cumsum([0, *lengths], dtype=np.int64)[bounds[1:]]
@@ -172,13 +174,13 @@ def _read_packed(file: SourceFile, special: Special) -> Iterator[TokenDocument]:
         if end == len(ids) and _is_open(ids, special):
             parts += _continued(file, special)
         document = np.concatenate(parts)
-        if document.tolist() != [special.bos]:  # which the last file is filled up with
+        if document.tolist() != [special.bos]:  # the last file is padded with these
             yield TokenDocument(index, document)
             index += 1
 
 
 def _continued(file: SourceFile, special: Special) -> Iterator[NDArray[np.int64]]:
-    """What follows the last document of a file in those after it."""
+    """The rest of a file's last document, from the files after it."""
     following = _neighbor(file, 1)
     while following is not None:
         ids = _packed_ids(following)
@@ -188,7 +190,7 @@ def _continued(file: SourceFile, special: Special) -> Iterator[NDArray[np.int64]
 
 
 def _is_open(ids: NDArray[np.int64], special: Special) -> bool:
-    """Whether the last document may go on."""
+    """Whether the last document may continue in the next file."""
     return not len(ids) or int(ids[-1]) != special.eos
 
 
@@ -201,19 +203,19 @@ def _starts(ids: NDArray[np.int64], special: Special) -> NDArray[np.int64]:
 def _packed_ids(file: SourceFile) -> NDArray[np.int64]:
     data = _read(file)
     if len(data) < _PACKED_BYTES:
-        raise CorpusError(f"{file.origin}: is cut off")
+        raise CorpusError(f"{file.origin}: is truncated")
     name, version, code, count = struct.unpack_from("<7sQBQ", data)
     if name != _PACKED_HEADER or version != _PACKED_VERSION or code not in _PACKED_CODES:
         raise CorpusError(f"{file.origin}: version {version} with type {code} of packed files is not known")
     dtype = np.dtype(_PACKED_CODES[code])
     if len(data) != _PACKED_BYTES + count * dtype.itemsize:
-        raise CorpusError(f"{file.origin}: has {len(data)} bytes, its header tells of {count} ids; it is cut off")
+        raise CorpusError(f"{file.origin}: has {len(data)} bytes, its header counts {count} ids; it is truncated")
     return np.frombuffer(data, dtype, count, _PACKED_BYTES).astype(np.int64)
 
 
 def _neighbor(file: SourceFile, step: int) -> SourceFile | None:
-    """The packed file before or after one, if it is there: its name has the next number."""
-    name = _PACKED_NAME.fullmatch(file.place)
+    """The packed file whose number is higher by `step`, if it exists."""
+    name = _PACKED_NAME.fullmatch(file.location)
     number = int(name[2]) + step if name else -1
     if name is None or number < 0:
         return None
@@ -225,9 +227,13 @@ def _neighbor(file: SourceFile, step: int) -> SourceFile | None:
     return found
 
 
-def _beside(file: SourceFile, place: str) -> SourceFile:
+def _beside(file: SourceFile, location: str) -> SourceFile:
     """A file in the same folder."""
-    return replace(file, place=place, origin=PurePosixPath(file.origin).with_name(PurePosixPath(place).name).as_posix())
+    return replace(
+        file,
+        location=location,
+        origin=PurePosixPath(file.origin).with_name(PurePosixPath(location).name).as_posix(),
+    )
 
 
 def _read_index(index: SourceFile, file: SourceFile) -> bytes:
@@ -235,7 +241,7 @@ def _read_index(index: SourceFile, file: SourceFile) -> bytes:
         return _read(index)
     except FileNotFoundError:
         raise CorpusError(
-            f"{index.origin} is not there; {file.origin} needs this index, or to be a packed file of litgpt's kind"
+            f"{index.origin} is not there; {file.origin} needs this index, or has to be a packed file of litgpt"
         ) from None
 
 

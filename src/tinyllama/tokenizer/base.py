@@ -1,4 +1,4 @@
-"""What every tokenizer can do."""
+"""The interface of every tokenizer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Library = Literal["sentencepiece", "tokenizers"]
 
 
 class Tokenizer(Protocol):
-    """A tokenizer of any kind. Instances can be pickled: another process opens the file again."""
+    """A tokenizer of any kind. Instances can be pickled; the other process opens the file again."""
 
     model_file: Path
     """The file that defines it: a SentencePiece model, or a tokenizer.json."""
     chat_template: str | None
     """The Jinja template beside it; None for a base model."""
     library: Library
-    """The library that gives its ids, which are the reference for every other reader."""
+    """The library whose ids are the reference for every other reader of the tokenizer."""
 
     def limit_threads(self, count: int) -> None:
         """Encode lists of texts with at most `count` threads."""
@@ -28,17 +28,17 @@ class Tokenizer(Protocol):
         """Whether the vocabulary has a piece of this spelling."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, without BOS and EOS; a text that spells a special token stays text."""
+        """Ids of each text, without BOS and EOS; the spelling of a special token is encoded as text."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; special tokens give none."""
+        """The text of ids; special tokens are skipped."""
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Ids of a text as tooling gives them to the model: after BOS, where this tokenizer has it so."""
+        """Ids of a prompt as Llama tooling passes them to a model: after BOS, if `adds_bos`."""
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids."""
+        """Number of ids in the vocabulary."""
 
     @property
     def bos_id(self) -> int:
@@ -54,4 +54,4 @@ class Tokenizer(Protocol):
 
     @property
     def sha256(self) -> str:
-        """Hex SHA-256 of what decides the ids."""
+        """Hex SHA-256 of everything that decides the ids."""

@@ -1,4 +1,4 @@
-"""Token ids for whole corpora: a fast engine, held to the ids that the tokenizer's own library gives."""
+"""Token ids for whole corpora: a fast engine, checked against the tokenizer's own library."""
 
 from __future__ import annotations
 
@@ -18,51 +18,53 @@ from tinyllama.tokenizer.convert import tokenizer_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import fastokens
     from numpy.typing import NDArray
+    from pydantic import JsonValue
 
     from tinyllama.tokenizer.base import Tokenizer
 
 _log = logging.getLogger(__name__)
 
 _ONE_IN = 1024
-"""How many documents there are for each that is encoded twice, which takes nine times as long."""
+"""One document in so many is encoded a second time, by the reference, which takes nine times as long."""
 _FIRST, _SHORT = 8, 10_000
-"""Documents at the beginning of each task that are encoded twice: the very first, and others that are short."""
+"""The first of a task's documents are encoded twice: the very first, and others up to so many characters."""
 _LONG = 1_000_000
-"""Characters. SentencePiece takes a minute for ten million, so longer texts are no part of a sample, and are divided
-where it is the only engine."""
+"""Characters above which a text is not sampled, since SentencePiece takes a minute for ten million; where it is the
+only engine, such texts are divided."""
 _SPACE = "▁"
 
 
 class Encoded(NamedTuple):
-    """Ids of several texts."""
+    """The ids of several texts."""
 
     ids: NDArray[np.uint32]
-    """Of all texts, one after another."""
+    """Ids of all texts, one after another."""
     bounds: NDArray[np.int64]
     """Text i has the ids `bounds[i]` to `bounds[i + 1]`: [texts + 1]."""
 
     def of(self, index: int) -> NDArray[np.uint32]:
-        """Ids of one text."""
+        """The ids of one text."""
         return self.ids[self.bounds[index] : self.bounds[index + 1]]
 
 
 class Engine(Protocol):
-    """Gives the ids of many texts, without BOS and EOS; a text that spells a special token stays text."""
+    """Encodes many texts, without BOS and EOS; the spelling of a special token is encoded as text."""
 
     name: str
     """Library and version, for the manifest."""
 
     @property
     def definition(self) -> str:
-        """What another process opens the same engine with, sooner than from the tokenizer alone."""
+        """What another process can open the same engine from, faster than from the tokenizer."""
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """Ids of texts."""
+        """The ids of texts."""
 
 
 class ReferenceEngine:
-    """The tokenizer's own library, which the ids of all others are compared with."""
+    """The tokenizer's own library, which other engines are compared with."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.name, self.definition = f"{tokenizer.library} {version(tokenizer.library)}", ""
@@ -70,7 +72,7 @@ class ReferenceEngine:
         self._divide = divide_text if can_divide(tokenizer) else None
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """Ids of texts."""
+        """The ids of texts."""
         parts = [[text] if self._divide is None else self._divide(text, _LONG) for text in texts]
         lists = self._tokenizer.encode([part for of_text in parts for part in of_text])
         ends = np.cumsum([0, *map(len, lists)], dtype=np.int64)
@@ -79,10 +81,10 @@ class ReferenceEngine:
 
 
 def can_divide(tokenizer: Tokenizer) -> bool:
-    """Whether ids of a text are those of its parts, if it is divided before runs of spaces.
+    """Whether a text that is divided before runs of spaces has the ids of its parts.
 
-    Merges make pieces of the vocabulary only. If none has a space after another character, no merge reaches over
-    the beginning of a run of spaces, so what stands on either side is encoded as if it stood alone. True of Llama 2.
+    Merges make only pieces of the vocabulary. If no piece has a space after another character, no merge crosses the
+    beginning of a run of spaces, so that both sides are encoded as if they stood alone. This holds for Llama 2.
     """
     if tokenizer.library != "sentencepiece":
         return False
@@ -91,9 +93,9 @@ def can_divide(tokenizer: Tokenizer) -> bool:
 
 
 def divide_text(text: str, limit: int) -> list[str]:
-    """Parts of a text, of at most `limit` characters where spaces allow it, that are encoded one by one.
+    """Parts of a text to encode one by one, of at most `limit` characters where spaces allow it.
 
-    Each part but the first had one space more at its beginning, which SentencePiece puts before every text.
+    Each part but the first lacks its first space, since SentencePiece puts one before every text.
     """
     parts, start = [], 0
     while len(text) - start > limit:
@@ -109,14 +111,14 @@ def divide_text(text: str, limit: int) -> list[str]:
 
 
 class FastEngine:
-    """`fastokens`: the merges of a SentencePiece BPE in Rust, several times as fast."""
+    """`fastokens`: a SentencePiece BPE in Rust, several times as fast as the reference."""
 
     def __init__(self, tokenizer: Tokenizer, definition: str = "") -> None:
-        """Describe the engine; it is built when it is used, and fails then if the model is not of Llama's kind.
+        """Describe the engine; it is built at its first use, which fails if the model is not of Llama's kind.
 
         Args:
             tokenizer: the reference.
-            definition: of another such engine; "" to make it out of the tokenizer.
+            definition: that of another such engine; "" to derive it from the tokenizer.
         """
         self.name = f"fastokens {version('fastokens')}"
         self._tokenizer, self._given = tokenizer, definition
@@ -128,14 +130,14 @@ class FastEngine:
         return self._given or json.dumps(_without_specials(tokenizer_json(self._tokenizer.model_file)))
 
     @cached_property
-    def _engine(self) -> Any:  # noqa: ANN401  # it ships no types
-        """Built by the process that encodes, which the one that only divides the work is not."""
-        from fastokens import Tokenizer  # noqa: PLC0415  # an extra
+    def _engine(self) -> fastokens.Tokenizer:
+        """Built on first use: a process that only divides the work among others needs none."""
+        from fastokens import Tokenizer  # an extra
 
         return Tokenizer.from_json_str(self.definition)
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """Ids of texts."""
+        """The ids of texts."""
         ids, bounds = self._engine.encode_batch_flat(list(texts))
         encoded = Encoded(np.frombuffer(ids, "<u4"), np.frombuffer(bounds, "<u8").astype(np.int64))
         if not self._reads_bytes:
@@ -144,7 +146,7 @@ class FastEngine:
         return self._corrected(encoded, texts, spelled) if spelled else encoded
 
     def _corrected(self, encoded: Encoded, texts: Sequence[str], chosen: Sequence[int]) -> Encoded:
-        """With the reference's ids for some texts."""
+        """The encoded texts, with the reference's ids for the chosen ones."""
         parts = [encoded.of(index) for index in range(len(texts))]
         for index, ids in zip(chosen, self._tokenizer.encode([texts[i] for i in chosen]), strict=True):
             parts[index] = np.array(ids, np.uint32)
@@ -152,15 +154,17 @@ class FastEngine:
 
 
 _BYTE_SPELLING = "<0x"
-"""How the byte pieces begin. Where a vocabulary has no "<", fastokens reads their spelling in a text as the piece;
-a text that has it is left to the reference. Llama 2's vocabulary has it, so that merges never get as far."""
+"""How the byte pieces begin. If a vocabulary has no piece "<", fastokens reads their spelling in a text as the piece,
+so the reference encodes such texts. Llama 2's vocabulary has the piece."""
 
 
-def _without_specials(state: dict[str, Any]) -> dict[str, Any]:
+def _without_specials(
+    state: dict[str, Any],  # the tokenizers library's own JSON
+) -> JsonValue:
     """A tokenizer.json in which no text spells a control token.
 
-    Nothing is added that would be looked for in texts, and the names of the control tokens begin with a space, which
-    the normalizer leaves in no text.
+    It has no added tokens, which would be searched for in texts. The names of the control tokens begin with a space,
+    which no normalized text contains.
     """
     model = state["model"]
     names = {token["content"]: f" {token['content']}" for token in state["added_tokens"]}
@@ -174,18 +178,18 @@ def open_engine(tokenizer: Tokenizer, definition: str = "") -> Engine:
 
     Args:
         tokenizer: the reference.
-        definition: of the same engine in another process, if there is one.
+        definition: that of the same engine in another process, if there is one.
     """
     if tokenizer.library != "sentencepiece":
         return ReferenceEngine(tokenizer)
     if find_spec("fastokens") is None:
-        _log.warning("fastokens is not installed: SentencePiece encodes, at about a fifth of the speed")
+        _log.warning("fastokens is not installed: SentencePiece encodes instead, at about a fifth of the speed")
         return ReferenceEngine(tokenizer)
     return FastEngine(tokenizer, definition)
 
 
 class CheckedEncoder:
-    """Encodes with an engine, and a sample of the documents with the tokenizer's own library too."""
+    """Encodes with an engine, and compares a sample of the documents with the tokenizer's own library."""
 
     def __init__(self, tokenizer: Tokenizer, engine: Engine, *, every: bool = False) -> None:
         """Begin a task.
@@ -193,20 +197,20 @@ class CheckedEncoder:
         Args:
             tokenizer: the reference.
             engine: gives the ids.
-            every: compare all documents; else the first one, short ones that follow it soon, and one in 1,024,
-                chosen by a hash of their origin, of those that have less than a million characters.
+            every: compare all documents; else the first one, short ones soon after it, and one in 1,024, chosen by a
+                hash of its origin among those of at most a million characters.
         """
         self._tokenizer, self._engine, self._every = tokenizer, engine, every
         self._is_reference = isinstance(engine, ReferenceEngine)
         self._seen = 0
         self.checked = 0
-        """Documents whose ids are known to be the reference's."""
+        """Number of documents that were compared with the reference, or encoded by it."""
 
     def encode(self, texts: Sequence[str], origins: Sequence[str]) -> Encoded:
         """Ids of documents.
 
         Raises:
-            CorpusError: the engine gives other ids than the reference; names the document.
+            CorpusError: the engine's ids differ from the reference's; names the document.
         """
         encoded = self._engine.encode(texts)
         if self._is_reference:
@@ -235,6 +239,6 @@ class CheckedEncoder:
         first = int(differs[0]) if len(differs) else same
         raise CorpusError(
             f"{origin}: {self._engine.name} gives other ids than the tokenizer's own library from token {first} on "
-            f"({ids[first : first + 4].tolist()}, not {list(reference[first : first + 4])}); nothing was kept of it: "
+            f"({ids[first : first + 4].tolist()}, not {list(reference[first : first + 4])}); the task was discarded: "
             "uninstall fastokens, prepare again, and report the document to its authors"
         )

@@ -1,7 +1,7 @@
 """Byte-level BPE tokenizers of Llama models, as `tokenizers` and as llama.cpp describe them.
 
-Both merge bytes by rank; they differ in how they name the rule that cuts a text into words first. llama.cpp has a word
-for each rule that it knows (`tokenizer.ggml.pre`), tokenizer.json spells it out.
+Both merge bytes by rank. They differ in how they name the rule that first divides a text into words: llama.cpp has a
+name for each rule that it knows (`tokenizer.ggml.pre`), tokenizer.json spells the rule out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from tinyllama.tokenizer.sentencepiece_writer import CONTROL, NORMAL
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pydantic import JsonValue
+
 USER_DEFINED, UNUSED = 4, 5
 """Further kinds of tokens, as GGUF numbers them."""
 
@@ -24,11 +26,11 @@ _LLAMA3_WORDS = (
 )
 
 
-def _bytes(*, use_regex: bool) -> dict[str, Any]:
+def _bytes(*, use_regex: bool) -> dict[str, JsonValue]:
     return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
 
 
-_RULES: dict[str, dict[str, Any]] = {
+_RULES: dict[str, dict[str, JsonValue]] = {
     "gpt-2": _bytes(use_regex=True),
     "smollm": {
         "type": "Sequence",
@@ -42,23 +44,23 @@ _RULES: dict[str, dict[str, Any]] = {
         ],
     },
 }
-"""llama.cpp's word for a rule → the rule in tokenizer.json."""
+"""llama.cpp's name of a rule → the rule in tokenizer.json."""
 
 _WHOLE_WORDS_FIRST = {"llama-bpe"}
-"""Rules whose tokenizers take a word that is in the vocabulary as it is (`ignore_merges`)."""
+"""Rules whose tokenizers do not divide a word that is in the vocabulary (`ignore_merges`)."""
 
 
 class ByteLevel(NamedTuple):
-    """A byte-level BPE: all that decides its ids."""
+    """A byte-level BPE: everything that decides its ids."""
 
     rule: str
-    """llama.cpp's word for how words are cut."""
+    """llama.cpp's name of the rule for words."""
     tokens: Sequence[str]
-    """In the order of ids, bytes spelled as GPT-2 does."""
+    """Tokens in the order of ids, with bytes spelled as in GPT-2."""
     kinds: Sequence[int]
-    """NORMAL, CONTROL, USER_DEFINED or UNUSED of each token."""
+    """Kind of each token: NORMAL, CONTROL, USER_DEFINED or UNUSED."""
     merges: Sequence[str]
-    """`left right`, in the order of their ranks."""
+    """Pairs `left right` in the order of their ranks."""
 
 
 def tokenizer_json(pieces: ByteLevel, bos: str | None) -> str:
@@ -66,17 +68,17 @@ def tokenizer_json(pieces: ByteLevel, bos: str | None) -> str:
 
     Args:
         pieces: the tokenizer.
-        bos: token that is put before every text, if one is.
+        bos: token that the tokenizer puts before every text; None for none.
 
     Raises:
-        CorpusError: its rule for words is not one we know.
+        CorpusError: its rule for words is not known.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors  # noqa: PLC0415  # heavy
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
     if pieces.rule not in _RULES:
         raise CorpusError(
-            f"the tokenizer cuts words by llama.cpp's rule {pieces.rule!r}; known are {', '.join(_RULES)}: give the "
-            "model as a Hugging Face folder, which spells its rule out"
+            f"the tokenizer's rule for words, {pieces.rule!r} in llama.cpp, is not among {', '.join(_RULES)}; give the "
+            "model as a Hugging Face folder, which spells the rule out"
         )
     vocabulary = {text: index for index, text in enumerate(pieces.tokens)}
     merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in pieces.merges)]
@@ -99,18 +101,22 @@ def tokenizer_json(pieces: ByteLevel, bos: str | None) -> str:
     return json.dumps(state, ensure_ascii=False, indent=2)
 
 
-def read_byte_level(state: dict[str, Any], vocab_size: int, where: str) -> ByteLevel:
+def read_byte_level(
+    state: dict[str, Any],  # the tokenizers library's own JSON
+    vocab_size: int,
+    where: str,
+) -> ByteLevel:
     """The byte-level BPE in a parsed tokenizer.json; ids without a token, up to `vocab_size`, are UNUSED.
 
     Raises:
-        CorpusError: it is another kind of tokenizer, or cuts words by a rule that llama.cpp has no word for.
+        CorpusError: it is another kind of tokenizer, or llama.cpp has no name for its rule for words.
     """
     rule = next((name for name, rule in _RULES.items() if _same(rule, state.get("pre_tokenizer"))), None)
     model = state["model"]
     if model["type"] != "BPE" or model.get("byte_fallback") or rule is None or state.get("normalizer"):
         raise CorpusError(
-            f"{where}: no byte-level BPE whose rule for words llama.cpp knows ({', '.join(_RULES)}); GGUF cannot "
-            "describe it (put the tokenizer.model of a tokenizer of Llama 2's kind beside it)"
+            f"{where}: is not a byte-level BPE whose rule for words llama.cpp knows ({', '.join(_RULES)}), so GGUF "
+            "cannot describe it; if it is a tokenizer of Llama 2's kind, put its tokenizer.model beside it"
         )
     tokens = [f"[PAD{index}]" for index in range(vocab_size)]
     kinds = [UNUSED] * vocab_size
@@ -123,8 +129,8 @@ def read_byte_level(state: dict[str, Any], vocab_size: int, where: str) -> ByteL
     return ByteLevel(rule, tokens, kinds, merges)
 
 
-def _same(rule: Any, stated: Any) -> bool:  # noqa: ANN401  # JSON values
-    """Whether a stated rule is `rule`; what only moves offsets does not count."""
+def _same(rule: object, stated: object) -> bool:
+    """Whether a stated rule is `rule`, apart from settings that only move offsets."""
     if isinstance(rule, dict) and isinstance(stated, dict):
         keys = (rule.keys() | stated.keys()) - {"trim_offsets"}
         return all(_same(rule.get(key), stated.get(key)) for key in keys)

@@ -1,4 +1,4 @@
-"""The template that lays a conversation out as one text, as transformers keeps it beside a tokenizer."""
+"""The chat template, which formats a conversation as one text, as transformers keeps it beside a tokenizer."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TEMPLATE_FILE = "chat_template.jinja"
-"""Where transformers 5 writes it; before, it stood in tokenizer_config.json."""
+"""File that transformers 5 writes; earlier versions put the template into tokenizer_config.json."""
 
 
 def read_chat_template(folder: Path) -> str | None:
-    """The Jinja template in a model's or tokenizer's folder; None if it has none, as base models have it.
+    """The Jinja template in the folder of a model or tokenizer; None if there is none, as with base models.
 
-    Of several in tokenizer_config.json, the one named `default` is taken, as transformers does.
+    If tokenizer_config.json has several, the one named `default` is used, as in transformers.
 
     Raises:
         CorpusError: tokenizer_config.json cannot be read.
@@ -30,7 +30,7 @@ def read_chat_template(folder: Path) -> str | None:
     try:
         stated = json.loads(settings.read_text(encoding="utf-8")).get("chat_template")
     except (ValueError, AttributeError) as error:
-        raise CorpusError(f"{settings}: no JSON object can be read from it ({error}); get the file anew") from error
+        raise CorpusError(f"{settings}: is not a JSON object ({error}); download the file again") from error
     if isinstance(stated, list):
         stated = next((entry["template"] for entry in stated if entry["name"] == "default"), None)
     return stated or None

@@ -1,4 +1,4 @@
-"""A SentencePiece model in the forms that other tools read: tokenizer.json and transformers' files."""
+"""Converts a SentencePiece model to the files that other tools read: tokenizer.json and transformers' files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from tinyllama.files import Json
+
 _SPACE = "▁"
 """How SentencePiece writes a space in a piece."""
 
@@ -20,7 +22,7 @@ _SPACE = "▁"
 class _Pieces(NamedTuple):
     texts: Sequence[str]
     scores: dict[str, float]
-    """Of the pieces that merges can make, which control symbols and bytes are not."""
+    """Scores of the pieces that merges can make, so not of control symbols and bytes."""
     controls: Sequence[str]
     """Unknown, BOS and EOS."""
 
@@ -38,12 +40,12 @@ def write_tokenizer_json(model_file: Path, target: Path) -> None:
     write_json(target, tokenizer_json(model_file))
 
 
-def tokenizer_json(model_file: Path) -> dict[str, Any]:
+def tokenizer_json(model_file: Path) -> dict[str, Any]:  # the tokenizers library's own JSON
     """A SentencePiece BPE as `tokenizers` reads it: the same ids, after BOS.
 
     The normalizer puts a space before the text and writes spaces as U+2581; characters without a piece become
-    bytes. The spellings of unknown, BOS and EOS in a text are read as these tokens, as Llama tooling does (in
-    prepared corpora they stay text).
+    bytes. The spellings of unknown, BOS and EOS in a text become these tokens, as in Llama tooling (in prepared corpora
+    they stay text).
 
     Args:
         model_file: a SentencePiece BPE with byte fallback and identity normalization.
@@ -51,7 +53,7 @@ def tokenizer_json(model_file: Path) -> dict[str, Any]:
     Raises:
         CorpusError: the model is of another kind, whose ids would differ.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors  # noqa: PLC0415  # heavy
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
     pieces = _read_pieces(model_file)
     vocabulary = {text: index for index, text in enumerate(pieces.texts)}
@@ -68,23 +70,23 @@ def tokenizer_json(model_file: Path) -> dict[str, Any]:
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, vocabulary[bos])]
     )
-    state: dict[str, Any] = json.loads(tokenizer.to_str())
+    state = json.loads(tokenizer.to_str())
     # The older spelling of merges: tokenizers below 0.20, as transformers 4.31 has it, reads no other.
     state["model"]["merges"] = [f"{left} {right}" for left, right in state["model"]["merges"]]
-    return state
+    return dict(state)
 
 
 def write_transformers_files(model_file: Path, folder: Path, *, context: int) -> None:
     """Write tokenizer.model, tokenizer.json, tokenizer_config.json and special_tokens_map.json.
 
-    The class named is the plain reader of tokenizer.json, since transformers 5's own class for Llama rebuilds
-    its parts and gives other ids for texts that begin with a space. transformers 4's LlamaTokenizer reads
-    tokenizer.model; `legacy` keeps it to SentencePiece's ids.
+    `tokenizer_class` names the plain reader of tokenizer.json, since transformers 5's own class for Llama rebuilds the
+    tokenizer and gives other ids for texts that begin with a space. LlamaTokenizer of transformers 4 reads
+    tokenizer.model; `legacy` makes it give SentencePiece's ids.
 
     Args:
         model_file: a SentencePiece BPE with byte fallback and identity normalization; or a tokenizer.json, which
             is copied with the tokenizer_config.json beside it.
-        folder: where the files go, beside a model's.
+        folder: the model's folder.
         context: tokens in the model's context.
 
     Raises:
@@ -98,7 +100,7 @@ def write_transformers_files(model_file: Path, folder: Path, *, context: int) ->
     write_atomic(folder / "tokenizer.model", model_file.read_bytes())
     write_tokenizer_json(model_file, folder / "tokenizer.json")
     write_json(folder / "special_tokens_map.json", special)
-    settings = {
+    settings: dict[str, Json] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,
         "model_input_names": ["input_ids", "attention_mask"],
@@ -120,13 +122,13 @@ def _copy_json_tokenizer(model_file: Path, folder: Path) -> None:
 
 
 def _chat_template(model_file: Path) -> dict[str, str]:
-    """The setting that every transformers reads, where a template stands beside the tokenizer."""
+    """The setting that every version of transformers reads, if there is a template beside the tokenizer."""
     template = read_chat_template(model_file.parent)
     return {} if template is None else {"chat_template": template}
 
 
 def _read_pieces(model_file: Path) -> _Pieces:
-    from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2  # noqa: PLC0415  # loads protobuf
+    from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2  # loads protobuf
 
     proto: Any = sentencepiece_model_pb2  # its classes are made at run time
     data = model_file.read_bytes()
@@ -142,7 +144,7 @@ def _read_pieces(model_file: Path) -> _Pieces:
         or any(piece.type in {kind.USER_DEFINED, kind.UNUSED} for piece in model.pieces)
     ):
         raise CorpusError(
-            f"{model_file}: not a tokenizer of Llama's kind (BPE with byte fallback, identity normalization, "
+            f"{model_file}: is not a tokenizer of Llama's kind (BPE with byte fallback, identity normalization, "
             "a space before the text, white space kept, no user-defined pieces); other tools could not read "
             "the same ids from it"
         )
@@ -153,11 +155,11 @@ def _read_pieces(model_file: Path) -> _Pieces:
 
 
 def _merges(pieces: _Pieces) -> list[tuple[str, str]]:
-    """Pairs in the order in which SentencePiece would merge them: by the score of what they make.
+    """Pairs in the order in which SentencePiece merges them: by the score of the piece that they make.
 
-    SentencePiece merges any neighbors that make a piece, of equal scores the leftmost. Of the pairs that
-    make the same piece, or white space of any length, the longer left one goes first, which is how a run
-    grows when it is merged from the left.
+    SentencePiece merges any neighbors that make a piece, and with equal scores the leftmost. Among the pairs that make
+    the same piece, or white space of any length, the pair with the longer left part comes first, since a run that is
+    merged from the left grows there.
     """
     found: list[tuple[float, int, int, str, str]] = []
     for text, score in pieces.scores.items():

@@ -1,4 +1,4 @@
-"""Tokenizers that are no SentencePiece model: tokenizer.json, as models with byte-level BPE have it."""
+"""Tokenizers that are a tokenizer.json, as models with byte-level BPE have it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import tokenizers
+    from pydantic import JsonValue
 
     from tinyllama.tokenizer.base import Library
 
@@ -24,33 +25,33 @@ TOKENIZER_JSON, SETTINGS, CONFIG = "tokenizer.json", "tokenizer_config.json", "c
 
 
 class JsonTokenizer:
-    """A `tokenizer.json`, or what transformers makes of a folder's older files; `tokenizers` gives the ids."""
+    """A `tokenizer.json`, or what transformers makes of a folder's older files, read by `tokenizers`."""
 
     library: Library = "tokenizers"
 
     def __init__(self, model_file: Path) -> None:
-        """Load a `tokenizer.json`; BOS and EOS are those of tokenizer_config.json or config.json beside it.
+        """Load a `tokenizer.json`; tokenizer_config.json or config.json beside it names BOS and EOS.
 
         Args:
-            model_file: the file; if it is not there, its folder's older files (vocab.json, merges.txt) are read.
+            model_file: the file; if it does not exist, older files of its folder (vocab.json, merges.txt) are read.
 
         Raises:
-            CorpusError: no tokenizer can be read, EOS is not stated, or BOS or EOS is no token of it.
+            CorpusError: no tokenizer can be read, EOS is not named, or BOS or EOS is not in the vocabulary.
         """
         self.model_file, self.chat_template = model_file, read_chat_template(model_file.parent)
         self._tokenizer = _load(model_file)
-        self._tokenizer.encode_special_tokens = True  # a text that spells a special token stays text
+        self._tokenizer.encode_special_tokens = True  # the spelling of a special token is text
         self.config = _read(model_file.with_name(CONFIG)) | _read(model_file.with_name(SETTINGS))
         """The model's settings, and over them the tokenizer's."""
         eos, bos = self._special("eos"), self._special("bos")
         if eos is None:
             raise CorpusError(
-                f"{model_file}: {SETTINGS} beside it names no eos_token; documents could not be told apart"
+                f"{model_file}: {SETTINGS} beside it names no eos_token, which separates documents; add it"
             )
         self._eos, self._bos = eos, eos if bos is None else bos
 
     def __reduce__(self) -> tuple[type[JsonTokenizer], tuple[Path]]:
-        """Another process opens the file again, wherever it works."""
+        """Another process opens the file again, whatever its working directory."""
         return type(self), (self.model_file.absolute(),)
 
     def limit_threads(self, count: int) -> None:
@@ -58,7 +59,7 @@ class JsonTokenizer:
         os.environ["RAYON_NUM_THREADS"] = str(count)
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Ids of a text as tooling gives them to the model: after BOS, where this tokenizer has it so."""
+        """Ids of a prompt as Llama tooling passes them to a model: after BOS, if `adds_bos`."""
         return [self.bos_id] * self.adds_bos + self.encode([text])[0]
 
     def has_piece(self, text: str) -> bool:
@@ -66,17 +67,17 @@ class JsonTokenizer:
         return self._tokenizer.token_to_id(text) is not None
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, without BOS and EOS; a text that spells a special token stays text."""
+        """Ids of each text, without BOS and EOS; the spelling of a special token is encoded as text."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; special tokens give none."""
+        """The text of ids; special tokens are skipped."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, added tokens included."""
+        """Number of ids in the vocabulary, added tokens included."""
         return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
 
     @property
@@ -91,13 +92,13 @@ class JsonTokenizer:
 
     @cached_property
     def adds_bos(self) -> bool:
-        """Whether the tokenizer begins a text with BOS when asked for special tokens, as tooling asks it."""
+        """Whether the tokenizer itself puts BOS before a text when it adds special tokens."""
         ids: list[int] = self._tokenizer.encode("a").ids
         return ids[:1] == [self._bos]
 
     @cached_property
     def sha256(self) -> str:
-        """Hex SHA-256 of the file (or of what transformers made), and of what BOS and EOS are."""
+        """Hex SHA-256 of the file (or of what transformers made), BOS and EOS."""
         if self.model_file.is_file():
             content = sha256_file(self.model_file)
         else:
@@ -105,14 +106,16 @@ class JsonTokenizer:
         return sha256_json([content, self._bos, self._eos])
 
     def _special(self, name: str) -> int | None:
-        """Id of BOS or EOS, as the settings spell it or the config numbers it; None if neither does."""
+        """Id of BOS or EOS by its spelling in the settings or its number in the config; None if neither has it."""
         key = f"{name}_token"
         token = self.config.get(key)
         text = token.get("content") if isinstance(token, dict) else token
         if isinstance(text, str):
             index: int | None = self._tokenizer.token_to_id(text)
             if index is None:
-                raise CorpusError(f"{self.model_file}: {SETTINGS} names {text!r} as {key}, which is no token of it")
+                raise CorpusError(
+                    f"{self.model_file}: {SETTINGS} names {text!r} as {key}, which is not in its vocabulary"
+                )
             return index
         number = self.config.get(f"{name}_token_id")
         number = number[0] if isinstance(number, list) and number else number
@@ -122,10 +125,10 @@ class JsonTokenizer:
 def _load(model_file: Path) -> tokenizers.Tokenizer:
     try:
         if model_file.is_file():
-            from tokenizers import Tokenizer  # noqa: PLC0415  # commands that need none start faster
+            from tokenizers import Tokenizer  # commands that need none start faster
 
             return Tokenizer.from_str(model_file.read_text(encoding="utf-8"))
-        from transformers import AutoTokenizer  # noqa: PLC0415  # takes seconds
+        from transformers import AutoTokenizer  # takes seconds
 
         made: Any = AutoTokenizer.from_pretrained(model_file.parent, use_fast=True)
         found: tokenizers.Tokenizer = made.backend_tokenizer
@@ -137,7 +140,7 @@ def _load(model_file: Path) -> tokenizers.Tokenizer:
     return found
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, JsonValue]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

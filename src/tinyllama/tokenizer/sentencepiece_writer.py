@@ -12,7 +12,7 @@ NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
 
 
 class Piece(NamedTuple):
-    """One entry of the vocabulary; its place is its id."""
+    """One entry of the vocabulary; its position is its id."""
 
     text: str
     score: float
@@ -25,13 +25,13 @@ def serialize_model(
     """A model with byte fallback and identity normalization; the same pieces give the same bytes.
 
     Args:
-        pieces: the vocabulary in the order of ids; BPE merges what makes the piece of the highest score first.
+        pieces: the vocabulary in the order of ids; BPE first merges the pair that makes the piece of highest score.
         unknown_id: id of the unknown piece.
         bos_id: id of BOS.
         eos_id: id of EOS.
-        space_prefix: a space is put before every text.
+        space_prefix: put a space before every text.
     """
-    from sentencepiece import sentencepiece_model_pb2  # noqa: PLC0415  # loads protobuf
+    from sentencepiece import sentencepiece_model_pb2  # loads protobuf
 
     proto: Any = sentencepiece_model_pb2  # its classes are made at run time
     model = proto.ModelProto()

@@ -1,4 +1,4 @@
-"""Train a Llama-style tokenizer: SentencePiece BPE with Llama 2's settings."""
+"""Training of a Llama-style tokenizer: SentencePiece BPE with Llama 2's settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 CHARACTER_COVERAGE = 0.99995
-"""Llama 2's: the share of the text whose characters become pieces; the rest is spelled in bytes."""
+"""Llama 2's share of the text whose characters become pieces; the rest is spelled in bytes."""
 
 _BYTES_AND_CONTROLS = 256 + 3
 
@@ -20,18 +20,18 @@ _BYTES_AND_CONTROLS = 256 + 3
 def train_model(texts: Iterable[str], vocab_size: int) -> bytes:
     """Train a SentencePiece BPE with Llama 2's settings; the same texts give the same bytes.
 
-    Byte fallback, digits apart, no normalization, a space put before the text, runs of white space kept. It
-    learns from lines, so that line ends are always spelled as bytes, as in Llama 2. Characters are covered up
-    to `CHARACTER_COVERAGE`, but take at most half of the pieces that a small vocabulary has.
+    The settings: byte fallback, separate digits, no normalization, a space before the text, runs of white space kept.
+    Training is on lines, so that line ends are always spelled as bytes, as in Llama 2. Characters are covered up to
+    `CHARACTER_COVERAGE`, but take at most half of the pieces of a small vocabulary.
 
     Args:
-        texts: what to learn from; held in memory.
-        vocab_size: ids, of which 259 are the bytes, unknown, BOS and EOS.
+        texts: the training text; held in memory.
+        vocab_size: number of ids, of which 259 are the bytes, unknown, BOS and EOS.
 
     Raises:
-        CorpusError: there is no text, or not enough to fill the vocabulary.
+        CorpusError: there is no text, or too little to fill the vocabulary.
     """
-    from sentencepiece import SentencePieceTrainer  # noqa: PLC0415  # only needed to train
+    from sentencepiece import SentencePieceTrainer  # only needed to train
 
     lines = [line for text in texts for line in text.split("\n") if line]
     room = vocab_size - _BYTES_AND_CONTROLS
@@ -68,9 +68,9 @@ def train_model(texts: Iterable[str], vocab_size: int) -> bytes:
 
 
 def _rare_characters(lines: Iterable[str], most: int) -> dict[int, str]:
-    """A table that puts "0" in place of characters that get no piece: beyond the coverage, or `most` of them.
+    """A table that replaces characters without a piece by "0": those beyond the coverage or the `most` frequent.
 
-    The trainer's own coverage refuses to go below 0.98, which a small vocabulary needs for Chinese.
+    The trainer's own setting has a minimum of 0.98, and a small vocabulary needs less for Chinese.
     """
     counts = Counter[str]()
     for line in lines:

@@ -15,7 +15,7 @@ def prepare_compiler() -> None:
     """Spare what need not be tried, and begin what would be waited for."""
     if _knows_latest():
         os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
-    from torch._inductor.codecache import CppPythonBindingsCodeCache  # noqa: PLC0415  # it looks at that when imported
+    from torch._inductor.codecache import CppPythonBindingsCodeCache  # it looks at that when imported
 
     def make_header() -> None:
         with suppress(Exception):  # that there is no compiler, say, is told where it is needed
@@ -32,5 +32,5 @@ def _knows_latest() -> bool:
     """
     command = [os.environ.get("CXX", "g++"), "-mamx-bf16", "-E", "-x", "c++", os.devnull]
     with suppress(OSError):
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603  # torch runs it too
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0  # torch runs it too
     return False

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tinyllama.errors import TrainingError
+from tinyllama.installation import install_hint
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,9 +32,9 @@ def use_fp8(model: Llama, device: torch.device) -> None:
         TrainingError: torchao is not installed.
     """
     try:
-        from torchao.float8 import Float8LinearConfig, convert_to_float8_training  # noqa: PLC0415  # an extra
+        from torchao.float8 import Float8LinearConfig, convert_to_float8_training  # an extra
     except ModuleNotFoundError:
-        raise TrainingError("precision: fp8 needs the extra: pip install 'tinyllama[fp8]'") from None
+        raise TrainingError(f"precision: fp8 needs an extra: {install_hint('fp8')}") from None
     emulated = device.type != "cuda" or torch.cuda.get_device_capability(device) < _CAPABLE
     if emulated:
         _log.warning("precision fp8: this device has no such products, they are emulated; bf16 is faster here")

@@ -109,7 +109,7 @@ class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as torch has
 
     def __init__(self, held: Iterable[Tensor]) -> None:
         """Begin with the tensors `held`."""
-        super().__init__()  # type: ignore[no-untyped-call]  # as above
+        super().__init__()  # type: ignore[no-untyped-call]
         self.most = 0
         self._storages = WeakIdKeyDictionary({tensor.untyped_storage(): None for tensor in held})
 

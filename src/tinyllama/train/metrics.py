@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tinyllama.errors import TrainingError
+from tinyllama.installation import install_hint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +63,7 @@ class TensorBoardLogger:
     """Scalars by tokens seen."""
 
     def __init__(self, folder: Path, tokens: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # slow to import
+        from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(folder), purge_step=tokens + 1)
 
@@ -85,9 +86,9 @@ class WandbLogger:
 
     def __init__(self, recipe: Recipe, project: str, name: str) -> None:
         try:
-            import wandb  # noqa: PLC0415  # an extra
+            import wandb  # an extra
         except ImportError:
-            raise TrainingError("logging.wandb needs the extra: pip install 'tinyllama[wandb]'") from None
+            raise TrainingError(f"logging.wandb needs an extra: {install_hint('wandb')}") from None
         config = recipe.model_dump(mode="json")
         self._run = wandb.init(project=project, name=f"{recipe.name}-{name}", config=config, resume="allow")
 

@@ -90,7 +90,7 @@ class _Trainer:
         self.gradients = Gradients(
             self.state.model,
             micro_batch=self.micro_batch,
-            document_bos=next(iter(run.corpora.values())).manifest["bos_id"] if masked else None,
+            document_bos=next(iter(run.corpora.values())).manifest.bos_id if masked else None,
             compiled=recipe.hardware.compile,
         )
         self.peak = measure_peak(recipe.precision, self.ranks.device)

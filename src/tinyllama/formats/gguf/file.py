@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tinyllama.errors import ModelError
+from tinyllama.installation import install_hint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,9 +31,9 @@ class GgufFile:
             ModelError: the `gguf` package is not installed, or the file is damaged, cut off or one part of several.
         """
         try:
-            from gguf import GGUFReader
+            from gguf import GGUFReader  # an extra
         except ImportError:
-            raise ModelError(f"{path}: reading GGUF needs the extra: pip install 'tinyllama[gguf]'") from None
+            raise ModelError(f"{path}: reading GGUF needs an extra: {install_hint('gguf')}") from None
         self.path = path
         try:
             self._reader: GGUFReader = GGUFReader(path)
@@ -59,7 +60,7 @@ class GgufFile:
             return float(str(field.parts[-1][0]))
         return value
 
-    def require(self, key: str) -> Any:  # noqa: ANN401  # as above
+    def require(self, key: str) -> Any:  # noqa: ANN401
         """The value under a metadata key that must be there.
 
         Raises:

@@ -161,7 +161,7 @@ def _names(shape: ModelShape) -> list[str]:
 
 
 def _dequantize(stored: Any, path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:  # noqa: ANN401  # a ReaderTensor
-    from gguf import dequantize
+    from gguf import dequantize  # an extra
 
     try:
         # A copy: what the file maps is read-only, and its pages would stay.

@@ -14,6 +14,7 @@ from tinyllama.tokenizer.sentencepiece_writer import NORMAL, Piece, serialize_mo
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tinyllama.files import Json
     from tinyllama.formats.gguf.file import GgufFile
 
 _KEY = "tokenizer.ggml."
@@ -59,9 +60,9 @@ def _byte_level(file: GgufFile) -> str:
     return tokenizer_json(pieces, tokens[file.require(f"{_KEY}bos_token_id")] if adds_bos else None)
 
 
-def _config(file: GgufFile) -> dict[str, object]:
+def _config(file: GgufFile) -> dict[str, Json]:
     tokens = file.require(f"{_KEY}tokens")
-    config = {
+    config: dict[str, Json] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": tokens[file.require(f"{_KEY}bos_token_id")],
         "eos_token": tokens[file.require(f"{_KEY}eos_token_id")],

@@ -39,7 +39,7 @@ def add_vocabulary(writer: GGUFWriter, tokenizer: Tokenizer, vocab_size: int) ->
 
 
 def _add_sentencepiece(writer: GGUFWriter, tokenizer: Tokenizer, vocab_size: int) -> None:
-    from sentencepiece import sentencepiece_model_pb2
+    from sentencepiece import sentencepiece_model_pb2  # loads protobuf
 
     proto: Any = sentencepiece_model_pb2  # its classes are made at run time
     model = proto.ModelProto.FromString(tokenizer.model_file.read_bytes())

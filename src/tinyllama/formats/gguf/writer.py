@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tinyllama.errors import ExportError
 from tinyllama.formats.gguf.tensors import gguf_name, to_gguf_rows
 from tinyllama.formats.gguf.vocabulary import add_vocabulary
+from tinyllama.installation import install_hint
 from tinyllama.model.stored_weights import parameter_shapes
 
 if TYPE_CHECKING:
@@ -55,10 +56,10 @@ def write_gguf(  # noqa: PLR0913, PLR0917  # a file has that many parts
         CorpusError: the tokenizer is of a kind that llama.cpp does not know.
     """
     try:
-        from gguf import GGUFWriter, quant_shape_to_byte_shape, quantize
+        from gguf import GGUFWriter, quant_shape_to_byte_shape, quantize  # an extra
     except ImportError:
-        raise ExportError("writing GGUF needs the extra: pip install 'tinyllama[gguf]'") from None
-    import numpy as np
+        raise ExportError(f"writing GGUF needs an extra: {install_hint('gguf')}") from None
+    import numpy as np  # beside gguf
 
     sizes = parameter_shapes(shape)
     types = {name: _type_of(size, kind) for name, size in sizes.items()}
@@ -77,7 +78,7 @@ def write_gguf(  # noqa: PLR0913, PLR0917  # a file has that many parts
 
 
 def _type_of(size: tuple[int, ...], kind: str) -> GGMLQuantizationType:
-    from gguf import GGMLQuantizationType
+    from gguf import GGMLQuantizationType  # an extra
 
     if len(size) == 1:
         return GGMLQuantizationType.F32

@@ -1,1 +1,1 @@
-"""Preparing on many machines that share a folder, by datatrove's executors; modules here import what extras install."""
+"""Preparation on many machines that share a folder, by datatrove's executors, which an extra installs."""

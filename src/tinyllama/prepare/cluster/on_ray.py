@@ -1,4 +1,4 @@
-"""Preparing on a Ray cluster whose machines share the family's folder, by datatrove's executor."""
+"""Preparation on a Ray cluster whose machines share the family's folder, by datatrove's executor."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 
 def prepare_on_ray(preparation: Preparation, workers: int | None, progress: Callable[[Counts], None]) -> None:
-    """Do what is missing of a preparation on the cluster of RAY_ADDRESS, or the one that runs here, or a new one.
+    """Do the missing parts of a preparation on the cluster of RAY_ADDRESS, or the one that runs here, or a new one.
 
-    The jobs end with this process; what they finished is kept.
+    The jobs end with this process; finished parts are kept.
 
     Args:
-        preparation: what to do.
-        workers: jobs at a time at most; None: as many as the cluster has room for.
-        progress: told from time to time what was done.
+        preparation: the preparation.
+        workers: largest number of jobs at a time; None for as many as the cluster has room for.
+        progress: called regularly with what was done.
 
     Raises:
-        UserError: no cluster answers, and what a job met, see `run_task` and `Preparation.finish`.
-        WorkerLostError: jobs were lost more often than Ray starts them again.
+        UserError: no cluster answers; also errors of jobs, see `run_task` and `Preparation.finish`.
+        WorkerLostError: jobs were lost more often than Ray restarts them.
     """
-    logger.disable("datatrove")  # it tells each step on stderr; the jobs' own logs are in the work folder
+    logger.disable("datatrove")  # it logs each step to stderr; the jobs' own logs are in the work folder
     logs, pending = new_launch(preparation.settings.work, "ray"), preparation.pending()
     with _connected(), watching(preparation, progress):
         _run(Tokenize(preparation, logs, pending), jobs_worth(preparation, pending, workers), workers)
@@ -46,7 +46,7 @@ def prepare_on_ray(preparation: Preparation, workers: int | None, progress: Call
 
 
 def _run(stage: Stage, jobs: int, workers: int | None) -> None:
-    """Run a stage to its end; a job whose process is lost is started again, three times at most."""
+    """Run a stage to its end; Ray restarts a job whose process is lost, three times at most."""
     if jobs:
         RayPipelineExecutor(
             [stage], tasks=jobs, workers=min(jobs, workers or jobs), logging_dir=str(stage.logs / stage.name)

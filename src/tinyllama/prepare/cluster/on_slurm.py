@@ -1,4 +1,4 @@
-"""Preparing on a Slurm cluster whose machines share the family's folder, by datatrove's executor."""
+"""Preparation on a Slurm cluster whose machines share the family's folder, by datatrove's executor."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from tinyllama.prepare.task import Counts
 
 _SECONDS = 5.0
-"""Between two looks at the queue."""
+"""Seconds between two queries of the queue."""
 _VISIBLE = 60.0
-"""Seconds within which a shared folder shows what another machine wrote there."""
+"""Seconds within which a shared folder shows files that another machine wrote."""
 
 
 class _Executor(SlurmPipelineExecutor):  # type: ignore[misc]  # datatrove ships no types
-    """Datatrove's, without what nobody asked for: a partition, a time limit, and jobs that merge statistics."""
+    """Datatrove's executor without its own defaults: partition, time limit, and a job that merges statistics."""
 
-    def get_sbatch_args(self, max_array: int = 1) -> dict[str, Any]:
+    def get_sbatch_args(self, max_array: int = 1) -> dict[str, Any]:  # datatrove's signature
         """Options for sbatch."""
         return {key: value for key, value in super().get_sbatch_args(max_array).items() if value is not None}
 
     def launch_merge_stats(self) -> None:
-        """Nothing."""
+        """Submit no such job."""
 
 
 def prepare_on_slurm(
@@ -49,26 +49,26 @@ def prepare_on_slurm(
     sbatch: dict[str, str],
     say: Callable[[str], None],
 ) -> None:
-    """Submit jobs for what is missing of a preparation, unless such jobs are there already, and wait for them.
+    """Submit jobs for the missing parts of a preparation, unless they are submitted already, and wait for them.
 
-    The jobs go on when this process ends; the same call waits for them again.
+    The jobs continue when this process ends; the same call waits for them again.
 
     Args:
-        preparation: what to do.
-        workers: jobs at a time at most; None: as many as there is work for.
-        progress: told from time to time what was done.
+        preparation: the preparation.
+        workers: largest number of jobs at a time; None for as many as there is work for.
+        progress: called regularly with what was done.
         sbatch: options for sbatch, long names without dashes → value ("" for a flag).
-        say: told which jobs there are.
+        say: receives a message that names the jobs.
 
     Raises:
-        UserError: Slurm refuses or does not answer, and what a job met, see `run_task` and `Preparation.finish`.
+        UserError: Slurm refuses or does not answer; also errors of jobs, see `run_task` and `Preparation.finish`.
         WorkerLostError: the jobs ended before the corpus was complete.
     """
     work, name = preparation.settings.work, preparation.settings.name
     if not (jobs := running_jobs(work)):
         _submit(preparation, workers, sbatch)
         jobs = running_jobs(work)
-    say(f"corpus {name}: Slurm jobs {', '.join(jobs)}; they go on when this command is stopped")
+    say(f"corpus {name}: Slurm jobs {', '.join(jobs)}; they continue when this command is stopped")
     with watching(preparation, progress):
         while running_jobs(work):
             time.sleep(_SECONDS)
@@ -78,17 +78,17 @@ def prepare_on_slurm(
         if time.monotonic() > deadline:
             raise WorkerLostError(
                 f"corpus {name}: its jobs ended before it was complete, see {logs}; run the same command again, "
-                "which does what is missing"
+                "which does the missing parts"
             )
         time.sleep(1)
 
 
 def _submit(preparation: Preparation, workers: int | None, sbatch: dict[str, str]) -> None:
-    """Three stages, each of which starts when the one before it has ended well."""
-    logger.disable("datatrove")  # it tells each step on stderr
+    """Submit three stages, each of which starts when the one before it has succeeded."""
+    logger.disable("datatrove")  # it logs each step to stderr
     logs, pending = new_launch(preparation.settings.work, SLURM), preparation.pending()
     after = {"kill-on-invalid-dep": "yes"} | sbatch
-    # How many shards there will be is known later; jobs without one end at once.
+    # The number of shards is not known yet; a job without a shard ends at once.
     packing = jobs_worth(preparation, range(len(preparation.tasks)), workers)
     tasks = _stage(Tokenize(preparation, logs, pending), jobs_worth(preparation, pending, workers), workers, sbatch)
     shards = _stage(Pack(preparation, logs), packing, workers, after, tasks)

@@ -1,4 +1,4 @@
-"""Which Slurm jobs work on a preparation."""
+"""Finds the Slurm jobs that work on a preparation."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SLURM = "slurm"
-"""Folder in the work folder, of the logs of Slurm jobs."""
+"""Name of the folder of Slurm jobs' logs in the work folder."""
 
 
 def job_name(work: Path) -> str:
-    """The name of all jobs that work in a folder, and of no others."""
+    """The name of all jobs that work in a folder, and of no other jobs."""
     return f"tinyllama-{hashlib.sha256(str(work).encode()).hexdigest()[:12]}"
 
 
 def running_jobs(work: Path) -> list[str]:
-    """Ids of the jobs that wait or run, as squeue prints them.
+    """Ids of the waiting and running jobs, as squeue prints them.
 
     Raises:
         UserError: Slurm does not answer.
@@ -30,11 +30,11 @@ def running_jobs(work: Path) -> list[str]:
         return []
     command = ["squeue", "--noheader", "--me", f"--name={job_name(work)}", "--format=%i"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # a fixed command
+        done = subprocess.run(command, capture_output=True, text=True, check=True)  # a fixed command
     except FileNotFoundError:
-        return []  # on a machine that does not know Slurm nobody can tell; to do a task twice at once harms nothing
+        return []  # this machine has no Slurm; a task that two processes do at once is harmless
     except subprocess.CalledProcessError as error:
         raise UserError(
-            f"squeue fails: {error.stderr.strip()}; jobs that are running go on: run the same command again later"
+            f"squeue fails: {error.stderr.strip()}; running jobs continue: run the same command again later"
         ) from error
     return done.stdout.split()

@@ -1,7 +1,7 @@
 """The stages of a preparation as steps of a datatrove pipeline.
 
-A pipeline runs once for each of `world_size` jobs; a job does every `world_size`-th of the parts. Which job does what,
-when, how often and where changes nothing in what comes out.
+A pipeline runs once for each of `world_size` jobs; a job does every `world_size`-th part. The result does not depend on
+which job does which part, when, where, or how often.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from tinyllama.prepare.job import Preparation
 
 _JOB_BYTES = 1_000_000_000
-"""Of source files, for a job: a minute or two on one core, since to start one takes seconds."""
+"""Bytes of source files for one job: a minute or two on one core, since starting a job takes seconds."""
 
 
 def jobs_worth(preparation: Preparation, tasks: Sequence[int], workers: int | None) -> int:
-    """How many jobs to divide tasks into: enough for all workers, none without a task."""
+    """Number of jobs to divide tasks into: enough for all workers, none without a task."""
     size = sum(preparation.tasks[index].size for index in tasks)
     return min(len(tasks), max(workers or 1, 1 + size // _JOB_BYTES))
 
 
 class Stage(PipelineStep):  # type: ignore[misc]  # datatrove ships no types
-    """A step that reads no documents of another and passes none on."""
+    """A step that neither reads documents from another step nor passes any on."""
 
     type = "TinyLlama"
 
@@ -40,30 +40,30 @@ class Stage(PipelineStep):  # type: ignore[misc]  # datatrove ships no types
         """Make the step.
 
         Args:
-            preparation: what to do.
-            logs: folder of this launch; errors of ours are recorded there.
+            preparation: the preparation.
+            logs: folder of this launch, where errors of jobs are recorded.
         """
         super().__init__()
         self.preparation, self.logs = preparation, logs
 
-    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Any]:  # noqa: ANN401  # datatrove's
-        """Do the part of one job."""
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Any]:  # noqa: ANN401  # the signature of datatrove's PipelineStep
+        """Do the share of one job."""
         with recorded(self.logs, f"{self.name}-{rank:05d}"), self.track_time(self.name):
             self.work(rank, world_size)
         yield from data or ()
 
     @abstractmethod
     def work(self, rank: int, world_size: int) -> None:
-        """Do the part of one job."""
+        """Do the share of one job."""
 
 
 class Tokenize(Stage):
-    """Documents → token ids: tasks that were not done at the launch."""
+    """Documents → token ids: the tasks that were not finished at the launch."""
 
     name = "tasks"
 
     def __init__(self, preparation: Preparation, logs: Path, pending: Sequence[int]) -> None:
-        """Make the step; `pending` are indices of tasks."""
+        """Make the step; `pending` are the indices of its tasks."""
         super().__init__(preparation, logs)
         self.pending = pending
 
@@ -75,7 +75,7 @@ class Tokenize(Stage):
 
 
 class Pack(Stage):
-    """Token ids of all tasks → shards."""
+    """The token ids of all tasks → shards."""
 
     name = "shards"
 
@@ -86,10 +86,10 @@ class Pack(Stage):
 
 
 class Finish(Stage):
-    """Shards → the corpus; one job."""
+    """Shards → the corpus, by one job."""
 
     name = "corpus"
 
-    def work(self, rank: int, world_size: int) -> None:  # noqa: ARG002  # one job
-        """Write the rest, and the manifest last."""
+    def work(self, rank: int, world_size: int) -> None:  # noqa: ARG002  # there is one job, so one share
+        """Write the remaining files, and last the manifest."""
         self.preparation.finish()

@@ -1,15 +1,14 @@
-"""How far the jobs of a launch are, and what they failed of: told by what they leave in the folder they share."""
+"""Progress and errors of the jobs of a launch, read from the folder that they share."""
 
 from __future__ import annotations
 
-import json
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tinyllama import errors
-from tinyllama.files import write_json
 from tinyllama.prepare.task import Counts, finished_tasks
+from tinyllama.record_files import FileRecord, read_record, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,11 +17,19 @@ if TYPE_CHECKING:
     from tinyllama.prepare.job import Preparation
 
 _SECONDS = 2.0
-"""Between two looks; a listing of a large shared folder is not free."""
+"""Seconds between two listings; listing a large shared folder takes time."""
+
+
+class JobError(FileRecord):
+    """An error of ours that ended a job."""
+
+    kind: str
+    """Name of its class in `tinyllama.errors`."""
+    text: str
 
 
 class FinishedTasks:
-    """Counts what tasks have done, wherever they are done."""
+    """Counts what tasks have done, on whatever machine."""
 
     def __init__(self, preparation: Preparation) -> None:
         self._preparation = preparation
@@ -30,7 +37,7 @@ class FinishedTasks:
         self._counts = Counts(unread=sum(task.size for task in preparation.tasks))
 
     def look(self) -> Counts:
-        """What all tasks that are done have done."""
+        """What all finished tasks have done."""
         for index in self._unseen & finished_tasks(self._preparation.settings.work):
             done = self._preparation.counts(index)
             self._counts += done._replace(unread=-done.read)
@@ -59,32 +66,32 @@ def watching(preparation: Preparation, progress: Callable[[Counts], None]) -> It
 
 
 def new_launch(work: Path, executor: str) -> Path:
-    """A folder for the logs of one launch of jobs; the last one is `last_launch`."""
+    """A new folder for the logs of one launch of jobs; see `last_launch`."""
     folder = work / executor / f"{len(list((work / executor).glob('*'))):04d}"
     folder.mkdir(parents=True)
     return folder
 
 
 def last_launch(work: Path, executor: str) -> Path:
-    """The folder of the last launch."""
+    """The folder of the most recent launch."""
     return max((work / executor).iterdir())
 
 
 @contextmanager
 def recorded(logs: Path, job: str) -> Iterator[None]:
-    """Leave an error of ours that the block raises for `raise_recorded`."""
+    """Record an error of ours that the block raises, for `raise_recorded`."""
     try:
         yield
     except errors.TinyLlamaError as error:
-        write_json(_errors(logs) / f"{job}.json", {"kind": type(error).__name__, "text": str(error)})
+        write_record(_errors(logs) / f"{job}.json", JobError(kind=type(error).__name__, text=str(error)))
         raise
 
 
 def raise_recorded(logs: Path) -> None:
-    """Raise the first error of ours that a job of a launch failed of, if there is one."""
+    """Raise the first error of ours that ended a job of a launch, if there is one."""
     for path in sorted(_errors(logs).glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        raise getattr(errors, record["kind"])(record["text"])
+        record = read_record(JobError, path, errors.WorkerLostError, "see the jobs' logs beside it")
+        raise getattr(errors, record.kind)(record.text)
 
 
 def _errors(logs: Path) -> Path:

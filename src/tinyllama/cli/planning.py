@@ -1,0 +1,89 @@
+"""Commands about recipes and plans: recipes, plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tinyllama.cli.app import (
+    AsJson,
+    Overrides,
+    RecipeName,
+    RunFolder,
+    VariantName,
+    app,
+    open_family,
+    print_json,
+)
+
+
+@app.command(epilog="Example: tinyllama recipes")
+def recipes(*, as_json: AsJson = False) -> None:
+    """List the shipped recipes."""
+    from tinyllama.recipe import load_recipe, shipped_recipes
+
+    found = {name: load_recipe(name).description for name in shipped_recipes()}
+    if as_json:
+        print_json(found)
+        return
+    for name, description in found.items():
+        typer.echo(f"{name:16} {description}")
+
+
+@app.command(
+    short_help="Show a recipe's stages and shares; predict its cost.",
+    epilog="Example: tinyllama plan tinyllama-v1.1 --hardware a100-40g --gpus 16 --price 1.5",
+)
+def plan(
+    recipe: RecipeName,
+    *,
+    variant: VariantName = None,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    parquet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write one variant's table, a row per step (needs --variant).")
+    ] = None,
+    hardware: Annotated[
+        str | None, typer.Option(metavar="GPU", help="Predict memory, speed, days and cost on this GPU, e.g. a100-40g.")
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs.")] = 1,
+    mfu: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1.0, help="Model FLOPs utilization (default: the published run's, 0.52)."),
+    ] = None,
+    price: Annotated[float | None, typer.Option(min=0.0, help="Price of one GPU-hour, to estimate the cost.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show each stage of a recipe: steps, tokens, batch, learning rate, shares, epochs.
+
+    With --hardware, also predict memory, speed, days and cost.
+    """
+    from tinyllama.cli.hardware import print_prediction
+    from tinyllama.cli.tables import output, print_plan
+    from tinyllama.errors import UserError
+    from tinyllama.plan import compile_plan, summarize
+    from tinyllama.plan.hardware import DEFAULT_MFU, predict
+
+    family = open_family(recipe, overrides, run)
+    loaded, sizes = family.recipe, family.prepared_sizes()
+    if parquet is not None and variant is None:
+        raise UserError("--parquet writes one variant's table; name it with --variant")
+    console, summaries, plans = output(), [], []
+    for name in [variant] if variant else loaded.variants:
+        compiled = compile_plan(loaded, name)
+        plans.append(compiled)
+        summaries.append(summarize(compiled, loaded, sizes))
+        if parquet is not None:
+            compiled.write_parquet(parquet)
+        if not as_json:
+            print_plan(console, summaries[-1])
+    prediction = (
+        None if hardware is None else predict(loaded, plans, hardware, gpus, mfu=mfu or DEFAULT_MFU, price=price)
+    )
+    if as_json:
+        table = [summary.as_dict() for summary in summaries]
+        print_json(table if prediction is None else {"plans": table, "hardware": prediction.as_dict()})
+    elif prediction is not None:
+        print_prediction(console, prediction)

@@ -1,0 +1,95 @@
+"""Commands that train: train, reproduce, report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from tinyllama.cli.app import (
+    AsJson,
+    EvaluationData,
+    Overrides,
+    RecipeName,
+    RunFolder,
+    VariantName,
+    app,
+    open_family,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from tinyllama.evaluation.scores import TaskScores
+    from tinyllama.family import Family
+
+
+@app.command(
+    short_help="Train a family: its base, then each variant; resumes.",
+    epilog="Example: tinyllama train mini --variant math_code",
+)
+def train(
+    recipe: RecipeName, *, variant: VariantName = None, overrides: Overrides = None, run: RunFolder = None
+) -> None:
+    """Train the base once, then each variant from the fork. A command that was stopped resumes.
+
+    On several GPUs or nodes: torchrun --nproc-per-node 4 -m -- tinyllama train RECIPE
+    """
+    from tinyllama.cli.progress import TerminalProgress
+    from tinyllama.family import Family
+    from tinyllama.recipe import load_recipe
+    from tinyllama.train import join_ranks  # imports torch
+
+    loaded = load_recipe(recipe, overrides or ())
+    with join_ranks(loaded.hardware.collective_timeout) as ranks:
+        family = Family(loaded, run, progress=TerminalProgress(quiet=not ranks.first), ranks=ranks)
+        trained = family.train(*([] if variant is None else [variant]))
+        if ranks.first:
+            for model in trained:
+                typer.echo(family.layout.model(model))
+
+
+@app.command(
+    short_help="Write a family's report: scores, curves, shares, samples.",
+    epilog="Example: tinyllama report mini",
+)
+def report(
+    recipe: RecipeName, *, overrides: Overrides = None, run: RunFolder = None, data: EvaluationData = None
+) -> None:
+    """Evaluate and export what is trained, and write summary.json and report.html."""
+    family = open_family(recipe, overrides, run)
+    family.report(data)
+    typer.echo(family.layout.report)
+
+
+@app.command(
+    short_help="Do everything: prepare, train, evaluate, export, report.",
+    epilog="Example: tinyllama reproduce mini",
+)
+def reproduce(
+    recipe: RecipeName,
+    *,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    data: EvaluationData = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prepare, train, evaluate, export and report, in this order. Skips what is done and valid."""
+    family = open_family(recipe, overrides, run)
+    summary = family.reproduce(data)
+    if as_json:
+        print_json(summary.to_json())
+    else:
+        print_scores(family, summary.bits_per_byte, summary.tasks)
+        for folder in summary.exports.values():
+            typer.echo(family.folder / folder)
+        typer.echo(family.layout.report)
+    family.prepare().require_all()
+
+
+def print_scores(family: Family, bits: dict[str, dict[str, float]], tasks: dict[str, TaskScores]) -> None:
+    """Print a family's bits per byte and task scores as tables."""
+    from tinyllama.cli.tables import output, print_matrix, print_tasks
+
+    console = output()
+    print_matrix(console, bits, list(family.prepare().corpora))
+    print_tasks(console, tasks)

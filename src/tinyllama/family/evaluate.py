@@ -1,0 +1,114 @@
+"""Evaluate the trained models of a family; a record that is still true is kept."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import torch
+
+from tinyllama.corpus.manifest import HELD_OUT
+from tinyllama.errors import CorpusError
+from tinyllama.evaluation import legacy
+from tinyllama.evaluation.bits import bits_per_byte
+from tinyllama.evaluation.catalogue import expand_tasks
+from tinyllama.evaluation.record import EXACT, BitsPerByte, Conditions, EvaluationRecord, library_versions
+from tinyllama.evaluation.record_files import read_current_record, write_record
+from tinyllama.evaluation.scores import EvaluationOptions
+from tinyllama.evaluation.task_files import data_hashes
+from tinyllama.evaluation.tasks import evaluate_tasks
+from tinyllama.family.trained import identity
+from tinyllama.files import sha256_json
+from tinyllama.formats.model_source import CheckpointModel
+from tinyllama.train.machine import cores, describe_machine
+from tinyllama.train.precision import DTYPES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tinyllama.checkpoint.format import Checkpoint
+    from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.family.prepare import Prepared
+    from tinyllama.family.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+
+
+def evaluate_family(
+    work: Workspace, prepared: Prepared, checkpoints: dict[str, Checkpoint], data: Path
+) -> dict[str, EvaluationRecord]:
+    """Bits per byte on every corpus, and task scores, of every model: model → record."""
+    torch.set_num_threads(cores())
+    records = {}
+    for model, checkpoint in checkpoints.items():
+        folder = work.layout.record(model)
+        inputs = _evaluation_inputs(work, prepared, checkpoint, data)
+        record = read_current_record(folder, inputs)
+        if record is None:
+            work.progress.say(f"evaluating {model}")
+            record = _evaluate(work, prepared, model, checkpoint, data, inputs[0])
+            write_record(folder, record)
+        records[model] = record
+    return records
+
+
+def _evaluate(  # noqa: PLR0913, PLR0917  # what a record depends on
+    work: Workspace, prepared: Prepared, model: str, checkpoint: Checkpoint, data: Path, inputs: str
+) -> EvaluationRecord:
+    began, recipe = time.monotonic(), work.recipe
+    source = CheckpointModel(checkpoint, recipe, model, work.layout, model)
+    window, masking = recipe.model.context, recipe.document_masking
+    bits = bits_per_byte(source.load(DTYPES[recipe.precision]), _measurable(work, prepared), document_masking=masking)
+    options = EvaluationOptions(bos=source.adds_bos)
+    scores = evaluate_tasks(source.load(), prepared.tokenizer, recipe.evaluation.tasks, data, options)
+    return EvaluationRecord(
+        model=model,
+        source=source.identity(),
+        scores=scores,
+        bits_per_byte=BitsPerByte(bits, window, window, recipe.precision),
+        conditions=Conditions(
+            tokenizer_sha256=prepared.tokenizer.sha256,
+            dtype=EXACT,
+            device="cpu",
+            threads=cores(),
+            machine=describe_machine(),
+            versions=library_versions(),
+            seconds=round(time.monotonic() - began, 1),
+        ),
+        inputs=inputs,
+    )
+
+
+def _measurable(work: Workspace, prepared: Prepared) -> dict[str, PreparedCorpus]:
+    """Corpora whose held-out part has at least a row."""
+    kept = {}
+    for name, corpus in prepared.corpora.items():
+        try:
+            corpus.rows(HELD_OUT, work.recipe.model.context)
+        except CorpusError as error:
+            _log.warning("%s", error)
+            continue
+        kept[name] = corpus
+    return kept
+
+
+def _evaluation_inputs(work: Workspace, prepared: Prepared, checkpoint: Checkpoint, data: Path) -> list[str]:
+    """Hashes of everything an evaluation depends on: today's first, then what 4bd9be0 wrote for the same.
+
+    That version covered all `*.jsonl` in the folder of data, and no other file, so its hash counts while the tasks
+    have no other.
+    """
+    tasks = work.recipe.evaluation.tasks
+    current, before = data_hashes(expand_tasks(tasks), data), legacy.data_hashes(data)
+    return [
+        sha256_json(
+            {
+                "weights": identity(checkpoint),
+                "corpora": {name: corpus.sha256 for name, corpus in prepared.corpora.items()},
+                "tasks": tasks,
+                "data": hashes,
+            }
+        )
+        for hashes in ([current, before] if current.keys() <= before.keys() else [current])
+    ]

@@ -1,0 +1,91 @@
+"""Prepare a family: its tokenizer and every corpus whose source is available."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tinyllama.errors import SourceError
+from tinyllama.prepare.prepare import prepare_corpus
+from tinyllama.prepare.tokenizer import obtain_tokenizer
+
+if TYPE_CHECKING:
+    from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.family.workspace import Workspace
+    from tinyllama.prepare.prepare import PrepareOptions
+    from tinyllama.recipe import Recipe
+    from tinyllama.sources.rejected import Rejected
+    from tinyllama.tokenizer.base import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A family's tokenizer and corpora on disk."""
+
+    tokenizer: Tokenizer
+    corpora: dict[str, PreparedCorpus]
+    """By name, in the recipe's order."""
+    missing: dict[str, str]
+    """Corpora whose source is unavailable → why."""
+
+    def lacking(self, recipe: Recipe, model: str) -> list[str]:
+        """Corpora that a model needs and whose source is unavailable."""
+        needed = set(recipe.base) | set(recipe.variants.get(model, {}))
+        return sorted(needed & set(self.missing))
+
+    def require(self, recipe: Recipe, model: str) -> None:
+        """Check that every corpus of a model is there.
+
+        Raises:
+            SourceError: a corpus's source is unavailable.
+        """
+        if lacking := self.lacking(recipe, model):
+            raise SourceError(f"{model} needs {', '.join(lacking)}: {self.missing[lacking[0]]}")
+
+    def require_all(self) -> None:
+        """Check that every corpus is there.
+
+        Raises:
+            SourceError: a corpus's source is unavailable; names all of them.
+        """
+        if self.missing:
+            raise SourceError("; ".join(f"{name}: {reason}" for name, reason in self.missing.items()))
+
+
+def prepare(work: Workspace, options: PrepareOptions) -> Prepared:
+    """Obtain the tokenizer and prepare every corpus, unless they are there already.
+
+    Raises:
+        CorpusError: text, tokenizer or disk are not what preparation needs.
+        SourceError: the tokenizer is unavailable. A corpus whose source is unavailable is in `missing` instead.
+        WorkerLostError: a worker process was killed.
+    """
+    tokenizer = prepare_tokenizer(work)
+    corpora, missing = dict[str, "PreparedCorpus"](), dict[str, str]()
+    for name in work.recipe.corpora:
+        folder = work.layout.corpus(name)
+        with work.progress.counting(f"corpus {name}") as count:
+            try:
+                corpora[name] = prepare_corpus(work.recipe, name, tokenizer, folder, work.root, count, options)
+            except SourceError as error:
+                missing[name] = str(error)
+                _log.warning("corpus %s: %s", name, error)
+    return Prepared(tokenizer, corpora, missing)
+
+
+def prepare_tokenizer(work: Workspace) -> Tokenizer:
+    """The family's tokenizer, obtained or trained unless it is there already."""
+    work.progress.say("tokenizer")
+    imported = work.layout.imported_tokenizer
+    if work.recipe.tokenizer.imported and not imported.is_dir():
+        from tinyllama.family.import_model import open_start  # imports torch
+
+        open_start(work.recipe).write_tokenizer(imported)
+    return obtain_tokenizer(work.recipe, work.layout.tokenizer, work.root, _ignore)
+
+
+def _ignore(_rejected: Rejected) -> None:
+    """Documents rejected while the tokenizer is trained are counted when their corpus is prepared."""

@@ -1,0 +1,70 @@
+"""What follows training: scores, samples, exports, summary.json and the report."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from tinyllama.family.background import evaluate_copies
+from tinyllama.family.evaluate import evaluate_family
+from tinyllama.family.export import export_family
+from tinyllama.family.samples import sample_family
+from tinyllama.family.trained import finished
+from tinyllama.report import write_report
+from tinyllama.report.summary import FamilySummary, write_summary
+from tinyllama.train.machine import describe_machine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tinyllama.evaluation.record import EvaluationRecord
+    from tinyllama.family.prepare import Prepared
+    from tinyllama.family.workspace import Workspace
+
+_LIBRARIES = ("tinyllama", "torch", "transformers", "sentencepiece", "lm_eval", "numpy", "safetensors")
+
+
+def report_family(work: Workspace, prepared: Prepared, data: Path) -> FamilySummary:
+    """Evaluate, sample and export what is trained; write summary.json and report.html."""
+    for model in work.models:
+        if work.layout.evaluating(model).is_dir():  # what was begun during training belongs in the report
+            evaluate_copies(work.layout.model(model), data, work.recipe.evaluation.tasks)
+    checkpoints = finished(work)
+    with work.timed("evaluate"):
+        records = evaluate_family(work, prepared, checkpoints, data)
+        sample_family(work, prepared.tokenizer, checkpoints)
+    with work.timed("export"):
+        exports = export_family(work, prepared, checkpoints, records)
+    summary = _summarize(work, prepared, records, exports)
+    write_summary(work.layout.summary, summary)
+    work.progress.say("writing the report")
+    write_report(work.layout.root, work.recipe)
+    return summary
+
+
+def _summarize(
+    work: Workspace, prepared: Prepared, records: dict[str, EvaluationRecord], exports: dict[str, Path]
+) -> FamilySummary:
+    return FamilySummary(
+        recipe=work.recipe.name,
+        description=work.recipe.description,
+        parameters=work.recipe.model.parameters,
+        models=list(records),
+        corpora=list(prepared.corpora),
+        missing=prepared.missing,
+        bits_per_byte={model: record.bits_by_text for model, record in records.items()},
+        tasks={model: record.scores for model, record in records.items()},
+        tokens={model: record.source.tokens or 0 for model, record in records.items()},
+        fingerprints={model: record.source.fingerprint or "" for model, record in records.items()},
+        seconds=work.seconds,
+        exports={model: str(folder.relative_to(work.layout.root)) for model, folder in exports.items()},
+        versions={name: _version(name) for name in _LIBRARIES},
+        machine=describe_machine(),
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,37 @@
+"""Continuations of the recipe's prompts by every trained model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tinyllama.checkpoint.weights import load_model
+from tinyllama.family.trained import identity
+from tinyllama.files import sha256_json
+from tinyllama.inference import Sampling, continue_prompts
+from tinyllama.record_files import write_record
+from tinyllama.report.samples import SamplesFile, read_samples
+
+if TYPE_CHECKING:
+    from tinyllama.checkpoint.format import Checkpoint
+    from tinyllama.family.workspace import Workspace
+    from tinyllama.report.samples import Samples
+    from tinyllama.tokenizer.base import Tokenizer
+
+_NEW_TOKENS = 48
+
+
+def sample_family(work: Workspace, tokenizer: Tokenizer, checkpoints: dict[str, Checkpoint]) -> Samples:
+    """Continue the recipe's prompts with the model card's sampling options, unless that was done."""
+    prompts, seed = work.recipe.evaluation.prompts, work.recipe.seed
+    inputs = sha256_json([prompts, {name: identity(checkpoint) for name, checkpoint in checkpoints.items()}])
+    recorded = read_samples(work.layout.samples)
+    if recorded is not None and recorded.inputs == inputs:
+        return recorded.samples
+    texts: Samples = {prompt: {} for prompt in prompts}
+    for model, checkpoint in checkpoints.items():
+        weights = load_model(checkpoint, work.recipe.model)
+        for prompt in prompts:
+            pieces = continue_prompts(weights, tokenizer, [prompt], Sampling(), max_new_tokens=_NEW_TOKENS, seed=seed)
+            texts[prompt][model] = "".join(piece for (piece,) in pieces)
+    write_record(work.layout.samples, SamplesFile(inputs=inputs, samples=texts))
+    return texts

@@ -1,0 +1,83 @@
+"""Train the models of a family."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tinyllama.checkpoint.store import checkpoint_store
+from tinyllama.evaluation.bits import held_out_losses
+from tinyllama.family.background import BackgroundEvaluation
+from tinyllama.family.import_model import import_model
+from tinyllama.layout import BASE
+from tinyllama.plan import compile_plan
+from tinyllama.train import Ranks, Run, is_finished, train
+from tinyllama.train.import_start import imported_sha256
+
+if TYPE_CHECKING:
+    from tinyllama.checkpoint.format import Checkpoint
+    from tinyllama.family.prepare import Prepared
+    from tinyllama.family.workspace import Workspace
+    from tinyllama.model import Llama
+    from tinyllama.train.metrics import Logger
+
+
+def training_run(work: Workspace, prepared: Prepared, model: str) -> Run:
+    """The run that trains a model: the base, or a variant from the fork on.
+
+    Raises:
+        SourceError: a corpus it needs is unavailable.
+    """
+    recipe = work.recipe
+    prepared.require(recipe, model)
+
+    def losses(trained: Llama) -> dict[str, float]:
+        rows, masking = recipe.evaluation.rows, recipe.document_masking
+        return held_out_losses(trained, prepared.corpora, rows=rows, document_masking=masking)
+
+    plan = compile_plan(recipe, None if model == BASE else model)
+    watch: list[Logger] = [work.progress.training(model, plan)]
+    if (every := recipe.evaluation.tasks_every) is not None:
+        watch.append(BackgroundEvaluation(work.layout.model(model), recipe.evaluation, every))
+    return Run(
+        recipe=recipe,
+        plan=plan,
+        family=work.layout.root,
+        corpora=prepared.corpora,
+        tokenizer_sha256=prepared.tokenizer.sha256,
+        start_sha256=imported_sha256(recipe, work.layout.root) if recipe.start is not None else None,
+        held_out_losses=losses,
+        watch=watch,
+        ranks=work.ranks or Ranks(),
+    )
+
+
+def train_model(work: Workspace, prepared: Prepared, model: str) -> Checkpoint:
+    """Train a model to its end, from wherever it stands; imports the model that the recipe starts from.
+
+    Returns:
+        The model's last checkpoint.
+
+    Raises:
+        SourceError: a corpus it needs is unavailable.
+        Interrupted: a signal asked to stop; the state was saved first.
+        TrainingError, CheckpointError, StorageError: see `tinyllama.train.train`.
+    """
+    if work.recipe.start is not None:
+        ranks = work.ranks or Ranks()
+        with ranks.phase("the import of the model to start from; run `tinyllama import` before training"):
+            ranks.run_on_rank0(lambda: _import_missing(work, prepared))
+    run = training_run(work, prepared, model)
+    if is_finished(run):
+        work.progress.say(f"{model}: trained already")
+    elif work.recipe.hardware.compile:
+        work.progress.say(f"training {model}; the first step compiles, which can take a minute")
+    else:
+        work.progress.say(f"training {model}")
+    with work.timed(f"train {model}"):
+        return train(run)
+
+
+def _import_missing(work: Workspace, prepared: Prepared) -> None:
+    """Import the model that the recipe starts from, unless that was done."""
+    if not checkpoint_store(work.recipe, work.layout.root, BASE).steps():
+        import_model(work.recipe, work.layout, lambda: prepared.tokenizer, work.progress)

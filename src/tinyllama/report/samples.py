@@ -1,0 +1,31 @@
+"""Continuations of the recipe's prompts, as evaluation/samples.json holds them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tinyllama.errors import ModelError
+from tinyllama.record_files import FileRecord, read_record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Samples = dict[str, dict[str, str]]
+"""Prompt → model → text."""
+
+
+class SamplesFile(FileRecord):
+    """The content of samples.json."""
+
+    format: int = 1
+    inputs: str
+    """Hash of the prompts and of the models' weights: the texts are kept while it does not change."""
+    samples: Samples
+
+
+def read_samples(path: Path) -> SamplesFile | None:
+    """Read samples.json; None if it is not there or cannot be read, since it is easily made again."""
+    try:
+        return read_record(SamplesFile, path, ModelError, "delete it and run `tinyllama report` again")
+    except (FileNotFoundError, ModelError):
+        return None

@@ -1,0 +1,91 @@
+"""The figures of a family: summary.json, its one writer and its one reader."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
+
+from tinyllama.errors import ModelError
+from tinyllama.evaluation.scores import MissingTask, TaskScore, TaskScores
+from tinyllama.files import write_json
+from tinyllama.record_files import read_object
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tinyllama.files import Json
+
+_REMEDY = "run `tinyllama report` again"
+FORMAT = 2
+"""Format 1, which had no such number, had the same keys."""
+
+
+@dataclass(frozen=True)
+class FamilySummary:
+    """What a family came to. All mappings are by model unless they say otherwise."""
+
+    recipe: str = ""
+    description: str = ""
+    parameters: int = 0
+    """Weights of one model."""
+    models: list[str] = field(default_factory=list)
+    """Those that are trained."""
+    corpora: list[str] = field(default_factory=list)
+    """Those that are prepared."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Corpus → why its source is unavailable."""
+    bits_per_byte: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Model → corpus → bits per byte of held-out text."""
+    tasks: dict[str, TaskScores] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+    """Seen in training."""
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Phase → time spent."""
+    exports: dict[str, str] = field(default_factory=dict)
+    """Folder, relative to the family's."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Library → version."""
+    machine: dict[str, str | int | float] = field(default_factory=dict)
+    """Processor, cores, memory and platform."""
+
+    def to_json(self) -> dict[str, Json]:
+        """What summary.json holds."""
+        tasks = {model: scores.to_json() for model, scores in self.tasks.items()}
+        return {"format": FORMAT} | asdict(replace(self, tasks={})) | {"tasks": tasks}
+
+
+def write_summary(path: Path, summary: FamilySummary) -> None:
+    """Write summary.json; it is complete or not there."""
+    write_json(path, summary.to_json())
+
+
+def read_summary(path: Path) -> FamilySummary:
+    """Read summary.json.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ModelError: it cannot be read, is of a newer format, or a key is wrong; names file and key.
+    """
+    data = read_object(path, ModelError, _REMEDY)
+    if (written := data.pop("format", 1)) not in {1, FORMAT}:
+        raise ModelError(f"{path}: format {written} is newer than this version reads; update tinyllama")
+    tasks = data.pop("tasks", {})
+    try:
+        scores = _TASKS.validate_python(tasks)
+        summary = _SUMMARY.validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelError(f"{path}: {'.'.join(map(str, first['loc'])) or 'tasks'}: {first['msg']}; {_REMEDY}") from error
+    return replace(summary, tasks={model: TaskScores(found) for model, found in scores.items()})
+
+
+def _without_average(tasks: object) -> object:
+    """One model's tasks; their average, which stands beside them in the file, follows from them."""
+    return {name: result for name, result in tasks.items() if name != "average"} if isinstance(tasks, dict) else tasks
+
+
+_SUMMARY = TypeAdapter(FamilySummary)
+_TASKS = TypeAdapter(dict[str, Annotated[dict[str, TaskScore | MissingTask], BeforeValidator(_without_average)]])
