@@ -66,7 +66,7 @@ for sequence in sequences:
 """
 
 
-def model_card(  # noqa: PLR0913  # a card shows that much
+def model_card(  # noqa: PLR0913  # the facts on a card
     recipe: Recipe,
     name: str,
     *,
@@ -84,8 +84,8 @@ def model_card(  # noqa: PLR0913  # a card shows that much
         plan_summary: Markdown below the heading "Plan".
         bits_per_byte: model → corpus → held-out bits per byte, of the whole family.
         tasks: model → task (and `average`) → the score as a fraction, None if it was not measured.
-        tokens: that this model has seen.
-        published: label → task → percentage, rows of other models to show beside.
+        tokens: that this model was trained on.
+        published: label → task → percentage, rows of other models for comparison.
     """
     sections = {
         "Quick start": _quick_start(recipe, name),
@@ -152,7 +152,7 @@ def _mixture(shares: Mapping[str, Fraction]) -> str:
 
 
 def _family(recipe: Recipe, name: str) -> str:
-    """The shares of every model once their ramp is over, and the licenses of the corpora."""
+    """The shares of every model after the ramp, and the licenses of the corpora."""
     rows = [
         [_model(model, name), *(format_share(shares[c]) if c in shares else "" for c in recipe.corpora)]
         for model, shares in {"base": recipe.base, **recipe.variants}.items()

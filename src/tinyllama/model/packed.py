@@ -28,7 +28,7 @@ class Packed:
     """
 
     def __init__(self, weight: Tensor, rows: int) -> None:
-        """Pack a matrix [out, in] for inputs of about so many rows."""
+        """Pack a matrix [out, in] for inputs of about `rows` rows."""
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows)  # noqa: SLF001  # torch has no public name
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -38,5 +38,5 @@ class Packed:
 
 
 def products_with(weight: Tensor, rows: int) -> Product:
-    """`x @ weight.T` for many x of about so many rows, with a packed matrix where that can be."""
+    """`x @ weight.T` for many x of about `rows` rows each, with a packed matrix where the hardware supports it."""
     return Packed(weight, rows) if packable(weight) else lambda x: x @ weight.T
