@@ -99,7 +99,7 @@ def test_the_cards_quick_start_runs_unchanged_on_all_four_exports(trained: Path)
         scripts.append(code.replace(placeholder, str(trained / folder)))
     done = subprocess.run([sys.executable, "-c", "\n".join(scripts)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("The TinyLlama project aims to pretrain") == 4
+    assert done.stdout.count("Result: Return the") == 4
 
 
 def test_evaluating_what_is_not_trained_is_refused(tmp_path: Path) -> None:

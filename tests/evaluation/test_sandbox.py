@@ -15,11 +15,11 @@ import pytest
 import tinyllama
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation import jail, sandbox
-from tinyllama.evaluation.sandbox import Limits, runs_to_its_end
+from tinyllama.evaluation.sandbox import SandboxLimits, runs_to_its_end
 
-LIMITS = Limits(seconds=2, memory=256 << 20)
+LIMITS = SandboxLimits(seconds=2, memory=256 << 20)
 WORKS = sandbox.unavailable() is None
-needs_sandbox = pytest.mark.skipif(not WORKS, reason="this machine shuts no programs in")
+needs_sandbox = pytest.mark.skipif(not WORKS, reason="this machine isolates no programs")
 
 HOSTILE = {
     "fork bomb": "import os\nwhile True: os.fork()",
@@ -76,7 +76,7 @@ print("noise " * 100_000)
 @needs_sandbox
 def test_a_program_that_sleeps_is_ended_with_all_it_started() -> None:
     began = time.monotonic()
-    assert not runs_to_its_end("import time\ntime.sleep(600)", Limits(seconds=1))
+    assert not runs_to_its_end("import time\ntime.sleep(600)", SandboxLimits(seconds=1))
     assert time.monotonic() - began < 20
     jails = [path for path in Path("/proc").glob("[0-9]*/cmdline") if b"time.sleep(600)" in _read(path)]
     assert jails == []
@@ -100,8 +100,8 @@ def test_programs_are_contained_for_a_user_too(tmp_path: Path) -> None:
     programs = {name: text.replace("PORT", port).replace("OUTSIDE", outside) for name, text in HOSTILE.items()}
     programs["fine"] = "assert 1 == 1"
     script = (
-        "import json, sys\nfrom tinyllama.evaluation.sandbox import Limits, runs_to_its_end, unavailable\n"
-        "print(json.dumps(unavailable() or {k: runs_to_its_end(v, Limits(60 if k == 'fine' else 2, 1 << 28)) "
+        "import json, sys\nfrom tinyllama.evaluation.sandbox import SandboxLimits, runs_to_its_end, unavailable\n"
+        "print(json.dumps(unavailable() or {k: runs_to_its_end(v, SandboxLimits(60 if k == 'fine' else 2, 1 << 28)) "
         "for k, v in json.load(sys.stdin).items()}))"
     )
     done = subprocess.run(

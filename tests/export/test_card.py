@@ -8,18 +8,14 @@ import pytest
 import yaml
 
 from tinyllama.export import model_card, quick_start
-from tinyllama.recipe import Recipe, load_recipe, shipped_recipes
+from tinyllama.recipe import Recipe, Start, load_recipe, shipped_recipes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TASKS: dict[str, dict[str, Any]] = {
-    "base": {"hellaswag": {"score": 0.25, "metric": "acc_norm"}, "boolq": {"score": 0.5}, "average": 0.375},
-    "math_code": {
-        "hellaswag": {"score": 0.3125},
-        "boolq": {"reason": "its data is not there"},
-        "average": None,
-    },
+TASKS: dict[str, dict[str, float | None]] = {
+    "base": {"hellaswag": 0.25, "boolq": 0.5, "piqa": None, "average": 0.375},
+    "math_code": {"hellaswag": 0.3125, "boolq": None, "piqa": None, "average": None},
 }
 BITS = {"base": {"prose": 2.5, "code": 4.0}, "math_code": {"prose": 2.6, "code": 1.23456}}
 
@@ -53,7 +49,7 @@ def test_the_front_matter_is_what_the_hub_reads(recipe: Recipe) -> None:
 def test_the_quick_start_makes_the_published_calls(recipe: Recipe) -> None:
     code = re.search(r"```python\n(.*?)```", card_of(recipe), re.DOTALL)
     assert code is not None
-    assert code[1] == quick_start("path/to/nano-math_code")
+    assert code[1] == quick_start("path/to/nano-math_code", recipe.evaluation.prompts[0], recipe.model.context)
     calls = {ast.unparse(node.func): node for node in ast.walk(ast.parse(code[1])) if isinstance(node, ast.Call)}
     assert "AutoTokenizer.from_pretrained" in calls
     loading = {word.arg: ast.unparse(word.value) for word in calls["transformers.pipeline"].keywords}
@@ -65,13 +61,25 @@ def test_the_quick_start_makes_the_published_calls(recipe: Recipe) -> None:
         "num_return_sequences": "1",
         "repetition_penalty": "1.5",
         "eos_token_id": "tokenizer.eos_token_id",
-        "max_length": "500",
+        "max_length": str(recipe.model.context),
     }
+
+
+def test_the_flagships_card_has_the_published_prompt_and_length() -> None:
+    card = card_of(load_recipe("tinyllama-v1.1"), "v1.1", bits_per_byte={}, tasks={})
+    assert "'The TinyLlama project aims to pretrain a 1.1B Llama model on 3 trillion tokens. With some" in card
+    assert "max_length=500," in card
+    assert "The TinyLlama project" not in card_of(load_recipe("mini"), "v1.1", bits_per_byte={}, tasks={})
+
+
+def test_a_recipe_without_prompts_has_a_neutral_one(recipe: Recipe) -> None:
+    evaluation = recipe.evaluation.model_copy(update={"prompts": []})
+    assert "    'Once upon a time',\n" in card_of(recipe.model_copy(update={"evaluation": evaluation}))
 
 
 def test_the_quick_start_takes_any_path() -> None:
     folder = 'C:\\models\\"mine"'
-    assigned = ast.parse(quick_start(folder)).body[3]
+    assigned = ast.parse(quick_start(folder, "the", 64)).body[3]
     assert isinstance(assigned, ast.Assign)
     assert ast.literal_eval(assigned.value) == folder
 
@@ -79,7 +87,7 @@ def test_the_quick_start_takes_any_path() -> None:
 def test_the_card_tells_what_the_model_was_trained_on(recipe: Recipe) -> None:
     card = card_of(recipe)
     assert "forked from the family's base (trained on 100% prose)" in card
-    assert "went on with 75% prose, 15% code, 10% arithmetic" in card
+    assert "continued with 75% prose, 15% code, 10% arithmetic" in card
     assert table_row(card, "**math_code**")[0] == "**math_code**"
     assert "| **math_code** | 75% | 15% | 10% |  |" in card
     assert table_row(card, "tokens seen")[1] == "120,832"
@@ -101,7 +109,30 @@ def test_scores_stand_beside_the_published_ones(recipe: Recipe) -> None:
     assert table_row(card, "base") == ["base", "25.00", "50.00", "37.50"]
     assert table_row(card, "**math_code**") == ["**math_code**", "31.25", "—", "—"]
     assert table_row(card, "Another (published)") == ["Another (published)", "61.47", "—", "53.63"]
-    assert "- boolq —: its data is not there" in card
+    assert "Not measured for this model: boolq and piqa." in card
+    assert "| model | hellaswag | boolq | average |" in card
+
+
+def test_tasks_that_no_model_was_measured_at_have_no_column(recipe: Recipe) -> None:
+    tasks = {model: {"piqa": None, "average": None} for model in ("base", "math_code")}
+    card = card_of(recipe, tasks=tasks)
+    assert "Zero-shot" not in card
+    assert "Not measured for this model: piqa." in card
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_the_optimizer_describes_itself(recipe: Recipe, kind: str) -> None:
+    trained = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"kind": kind})})
+    described = table_row(card_of(trained), "optimizer")[1]
+    assert described == trained.optimizer.describe()
+    assert ("Muon" in described) == (kind == "muon")
+
+
+def test_an_imported_model_is_named_without_its_folder(recipe: Recipe) -> None:
+    for model, shown in (("/home/me/models/tiny.gguf", "tiny.gguf"), ("TinyLlama/TinyLlama_v1.1", None)):
+        start = Start(model=model, tokens=3_000_000)
+        card = card_of(recipe.model_copy(update={"start": start}))
+        assert f"imported from {shown or model}, counted as 3M tokens" in card
 
 
 def test_bits_per_byte_are_a_matrix_with_gaps_shown(recipe: Recipe) -> None:

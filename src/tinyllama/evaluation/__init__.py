@@ -1,1 +1,1 @@
-"""Evaluation: held-out bits per byte and the seven commonsense tasks."""
+"""Evaluation: held-out bits per byte, tasks of lm-evaluation-harness, and their records."""

@@ -69,8 +69,8 @@ def bits_per_byte_of_texts(
 ) -> float:
     """The same measure for any tokenizer: -Σ log2 p over the tokens of all texts, by their UTF-8 bytes.
 
-    Texts are tokenized one by one and stand in one stream, each as BOS + ids + EOS; all tokens but the first are
-    targets, EOS included. Models with other tokenizers compare, since the bytes are the same for all.
+    Texts are tokenized one by one and concatenated, each as BOS + ids + EOS; all tokens but the first are
+    targets, EOS included. Models with different tokenizers are comparable, since the bytes are the same for all.
 
     Args:
         model: as it is (its own precision).
@@ -108,7 +108,7 @@ def _sum_losses(model: Llama, rows: Rows, chosen: Sequence[int], bos: int | None
         inputs = torch.from_numpy(np.stack([pair[0] for pair in pairs])).to(device)
         targets = torch.from_numpy(np.stack([pair[1] for pair in pairs])).flatten().to(device)
         hidden = model.hidden(inputs, None if bos is None else document_mask(inputs, bos)).flatten(0, 1)
-        head = products_with(model.lm_head.weight, _LOGITS)  # which ranks that share the model have whole only now
+        head = products_with(model.lm_head.weight, _LOGITS)  # ranks that shard the model have it whole only here
         for at in range(0, len(hidden), _LOGITS):
             logits = head(hidden[at : at + _LOGITS]).float()
             part = torch.nn.functional.cross_entropy(

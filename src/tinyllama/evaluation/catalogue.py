@@ -1,4 +1,4 @@
-"""The tasks that can be asked for: which metric of lm-eval's counts, how many examples are shown, and in groups."""
+"""The tasks that can be evaluated, and groups of them: metric, number of examples, lm-eval's definition."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class TaskDefinition(NamedTuple):
     metric: str
     """The one that counts, by lm-eval's name."""
     folder: str
-    """Where its definition is in lm-eval: to read its whole index takes ten seconds, to read these none."""
+    """Folder of its definition in lm-eval, whose whole index takes ten seconds to read."""
     shots: int = 0
     filter: str = "none"
     """Of lm-eval, applied to generated text before it is compared."""
     group: str | None = None
-    """lm-eval's name for the group of tasks, one a subject, that it is; its score is the mean over all questions."""
+    """lm-eval's name for the group of subjects that makes up this task; its score is the mean over all questions."""
 
 
 CODE = "humaneval"

@@ -1,7 +1,7 @@
-"""Evaluation questions that stand in a corpus: overlap of runs of 13 words (Brown et al. 2020, appendix C).
+"""Evaluation questions that occur in a corpus: overlap of runs of 13 words (Brown et al. 2020, appendix C).
 
-A text becomes words: case folded, everything but letters and digits left out; in scripts without spaces between
-words (Chinese, Japanese) each character is a word. A question's text is the prompt with the right answer. A question
+A text becomes words: case folded, letters and digits only; in scripts without spaces between words (Chinese,
+Japanese) each character is a word. A question's text is the prompt with the right answer. A question
 counts as contaminated if a document holds any 13 consecutive words of it. Questions of fewer than 13 words cannot
 be told from common phrases and are counted apart.
 """
@@ -78,10 +78,10 @@ def read_questions(tasks: Iterable[str], data: Path) -> tuple[dict[str, list[str
 
 
 class QuestionIndex:
-    """The runs of all questions, to be looked up in documents."""
+    """The runs of all questions, for look-ups of documents."""
 
     def __init__(self, questions: Mapping[str, list[str]]) -> None:
-        """Take in tasks → texts of their questions."""
+        """Index questions: task → their texts."""
         self.overlaps: dict[str, Overlap] = {}
         self._runs: dict[tuple[int, ...], set[tuple[str, int]]] = defaultdict(set)
         self._words: dict[str, int] = {}

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from tinyllama.tokenizer.base import Tokenizer
 
 _FEW_SHOT_SEED = 1234
-"""What lm-eval's own command takes."""
+"""The seed of lm-eval's own command."""
+LmEvalDict = dict[str, Any]  # lm-eval has no types for its definitions, outcomes and samples
 _ROOT = Path(definitions.__file__).parent
 
 
@@ -80,14 +81,14 @@ def _member(name: str, subject: str) -> str:
     return f"{CATALOGUE[name].group}_{subject}" if subject else name
 
 
-def _definition(name: str, members: Mapping[str, Splits]) -> dict[str, Any]:
+def _definition(name: str, members: Mapping[str, Splits]) -> LmEvalDict:
     """lm-eval's definitions of a task's subjects over our rows.
 
-    The splits that are not there are taken out, so that lm-eval does not look for examples in them.
+    Splits that are missing are removed from the definitions, so that lm-eval does not look for examples in them.
     """
 
-    def changed(member: str, splits: Splits) -> dict[str, Any]:
-        def dataset(**_: object) -> dict[str, Any]:
+    def changed(member: str, splits: Splits) -> LmEvalDict:
+        def dataset(**_: object) -> LmEvalDict:
             return {split: Dataset.from_list(rows) for split, rows in splits.items()}
 
         given = {"num_fewshot": CATALOGUE[name].shots, "custom_dataset": dataset}
@@ -101,7 +102,7 @@ def _definition(name: str, members: Mapping[str, Splits]) -> dict[str, Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back lm-eval's progress bars and its advice on task definitions, which are its own."""
+    """Silence lm-eval's progress bars, and its advice on task definitions that are its own."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -112,14 +113,14 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _samples(name: str, samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _samples(name: str, samples: Sequence[LmEvalDict]) -> list[LmEvalDict]:
     """lm-eval's record of each question, under the filter that counts, in the order of the file."""
     wanted = CATALOGUE[name].filter
     return sorted((sample for sample in samples if sample["filter"] == wanted), key=lambda sample: sample["doc_id"])
 
 
 def _score(
-    name: str, outcome: dict[str, Any], members: Mapping[str, Splits], samples: Sequence[tuple[str, dict[str, Any]]]
+    name: str, outcome: LmEvalDict, members: Mapping[str, Splits], samples: Sequence[tuple[str, LmEvalDict]]
 ) -> TaskScore:
     """lm-eval's score; of several subjects its mean over all questions, with the error that it pools for that."""
     task, one = CATALOGUE[name], samples[0][0]
@@ -141,7 +142,7 @@ def _score(
     )
 
 
-def _answer(name: str, member: str, sample: dict[str, Any]) -> Answer:
+def _answer(name: str, member: str, sample: LmEvalDict) -> Answer:
     """What was asked, the model's answers (log-likelihoods or text), and the metric."""
     metric = CATALOGUE[name].metric
     return Answer(

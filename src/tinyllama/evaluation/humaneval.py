@@ -1,7 +1,7 @@
 """HumanEval (Chen et al. 2021): programs that a model completes, run against their tests in a sandbox.
 
-Prompt, stop strings and room are those of lm-eval's definition. Its metric is not used, since that runs programs
-with no more than a promise of safety and fetches its code from a hub; pass@k is computed here by the paper's formula.
+Prompt, stop strings and room are those of lm-eval's definition. Its metric is not used, since it runs programs
+unprotected and fetches its code from a hub; pass@k is computed here by the paper's formula.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def evaluate_code(
     """Complete and run every program.
 
     With one sample it is decoded greedily, as lm-eval does. With more they are sampled; from ten on, pass@10 is
-    kept with each question.
+    recorded with each question.
     """
     if not options.run_code:
-        return MissingTask("it runs programs that the model writes; allow that with --run-code"), []
+        return MissingTask("humaneval runs programs that the model writes; allow that with --run-code"), []
     if reason := unavailable():
         return MissingTask(reason), []
     settings, version = _definition(options.samples)
@@ -79,7 +79,7 @@ def _complete(  # noqa: PLR0913, PLR0917  # what a completion depends on
 
 
 def _definition(samples: int) -> tuple[Continuation, str]:
-    """Stop strings, room and version out of lm-eval's definition, read without running the code beside it."""
+    """Stop strings, room and version from lm-eval's definition, read without running the code beside it."""
     from lm_eval import tasks
     from lm_eval.tasks._yaml_loader import load_yaml
 

@@ -1,4 +1,4 @@
-"""Runs one untrusted Python program where it can touch nothing. Started as a file of its own by `sandbox`.
+"""Runs one untrusted Python program in isolation. `sandbox` starts it as a separate process.
 
 Only the standard library is imported, and nothing of this package: the process that calls `unshare` must have one
 thread, and what it becomes must hold nothing of ours. Reads the program from stdin; `argv` is seconds, memory in
@@ -6,10 +6,10 @@ bytes, and the word that is printed when the program came to its end.
 
 Between the program and the machine stand:
 
-* namespaces of its own for processes, mounts, network (none is up), IPC and host name;
-* a root that is an empty memory disk of 16 MB, with the interpreter's own folders bound into it read-only;
-* a user without privileges: the caller's own in a user namespace or, for root, one that nobody has;
-* limits on processor time, memory and processes (one) and on the size of files; the caller's clock ends all of it;
+* separate namespaces for processes, mounts, network (with no interface up), IPC and host name;
+* a root that is an empty memory disk of 16 MB, with the interpreter's folders bound into it read-only;
+* a user without privileges: the caller's in a user namespace or, for root, an unused id;
+* limits on processor time, memory, number of processes (one) and size of files; the caller enforces the time limit;
 * a root that is changed a second time (chroot), for which the kernel refuses it any further user namespace.
 """
 
@@ -35,7 +35,7 @@ _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _DISK_BYTES = 16 << 20
 _SYSTEM = ("/usr", "/lib", "/lib64", "/bin")
 _UNPRIVILEGED = 1_000_000_000
-"""Users from here on are nobody's; each program gets one of its own."""
+"""User ids from here on are unused; each program gets a different one."""
 
 _RUN = """
 import os, sys
@@ -87,7 +87,7 @@ def _own_namespaces() -> int | None:
 def _own_root() -> str:
     """Enter an empty root that holds the interpreter alone, twice over; returns the interpreter's path in it."""
     _mount(None, "/", None, _REC | _PRIVATE)
-    outer = Path("/tmp")  # noqa: S108  # any folder will do to stand on: what is below stays as it is outside
+    outer = Path("/tmp")  # noqa: S108  # any folder serves as a mount point; outside the namespace it does not change
     _mount("tmpfs", str(outer), "tmpfs", _NOSUID | _NODEV, f"size={_DISK_BYTES},mode=755")
     root = outer / "root"
     root.mkdir()

@@ -1,4 +1,4 @@
-"""What a model answered so far, on disk, so that an interrupted evaluation goes on where it stood."""
+"""A model's answers so far, on disk, so that an interrupted evaluation resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 class Journal:
     """Answers by the hash of what was asked, one JSON line each, appended as they come.
 
-    The first line says what they depend on (weights, tokenizer, precision, …); with other inputs the file is
-    begun anew. A last line that a crash cut short is dropped.
+    The first line is a hash of what they depend on (weights, tokenizer, precision, …); with other inputs the file
+    starts empty. A last line that a crash cut short is dropped.
     """
 
     def __init__(self, path: Path, inputs: Json) -> None:
         self._path, self._header = path, {"inputs": sha256_json(inputs)}
-        self._answers: dict[str, Any] = dict(self._read())
+        self._answers = dict(self._read())
 
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         lines = [self._header, *([key, answer] for key, answer in self._answers.items())]
-        beside = self._path.with_suffix(".partial")
-        beside.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        beside.replace(self._path)
+        partial = self._path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        partial.replace(self._path)
         self._file = self._path.open("a", encoding="utf-8")
         return self
 

@@ -1,7 +1,7 @@
 """Our model behind lm-eval's interface, scoring as `lm_eval --model hf` does on the same weights.
 
 lm-eval's own `TemplateLM` splits context from continuation (both are tokenized together), so only the
-arithmetic is ours. Where it differs from lm-eval's HFLM on purpose:
+arithmetic is ours. It differs from lm-eval's HFLM on purpose in two points:
 
 * text that spells a special token stays text (HFLM would drop our BOS before a literal "<s>");
 * a continuation longer than the model's context is scored whole, in windows (HFLM fails an assertion).
@@ -46,7 +46,7 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
         bos: begin every text with BOS, as the documents in training did.
         rows: rows of a forward pass; None takes as many as suit the device.
         journal: answers already known, and where new ones go.
-        progress: told (done, of all) after each pass.
+        progress: called with (done, in all) after each pass.
 
     Raises:
         EvaluationError: the tokenizer has ids the model has no embedding for, or far fewer.
@@ -85,7 +85,7 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
 
     @property
     def prefix_token_id(self) -> int:
-        """What an empty context stands for: BOS, as HFLM takes it."""
+        """The token that an empty context consists of: BOS, as in HFLM."""
         return self._text.bos_id
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:  # noqa: FBT001  # lm-eval's signature
@@ -179,7 +179,7 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
             texts.append(text)
         return texts
 
-    def _generate(self, context: str, settings: dict[str, Any]) -> str:
+    def _generate(self, context: str, settings: dict[str, Any]) -> str:  # lm-eval's generation_kwargs
         if settings.get("do_sample") and settings.get("temperature"):
             raise EvaluationError("this evaluation only decodes greedily; set do_sample: false in the task")
         until = settings.get("until") or []

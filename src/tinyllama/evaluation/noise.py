@@ -1,4 +1,4 @@
-"""How sure a score is, and whether a difference is more than chance."""
+"""Standard errors of scores, and whether a difference exceeds chance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RESAMPLES, SEED = 10_000, 1234
 Z95 = 1.96
-"""Standard errors that a difference must exceed to be called one, at 95%."""
+"""Standard errors that a difference must exceed to be significant at 95%."""
 
 QUESTIONS = {
     "hellaswag": 10042, "openbookqa": 500, "winogrande": 1267, "arc_challenge": 1172, "arc_easy": 2376,
@@ -52,8 +52,8 @@ def differences(scores: Mapping[str, TaskScore]) -> dict[str, dict[str, Differen
 
     The published models' own errors are those of a share over the questions of the full split. Our error is the
     bootstrap's, or what chance gives a model as good as the published one on as many questions, if that is larger:
-    a bootstrap of few questions knows no error where all are right or all wrong. Both models were asked some of
-    the same questions, which makes the true noise of the difference smaller: this errs on the safe side.
+    a bootstrap of few questions that are all right or all wrong has no error. Both models were asked some of
+    the same questions, which makes the true noise of the difference smaller, so this errs on the safe side.
 
     Args:
         scores: of the tasks that were measured.

@@ -49,7 +49,7 @@ class PublishedRow(NamedTuple):
 
     @property
     def note(self) -> str | None:
-        """What to say where the published average is not the mean of the published scores."""
+        """A note where the published average is not the mean of the published scores; else None."""
         if self.recomputed == self.average:
             return None
         return f"published as {self.average:.2f}; the row's own scores average {self.recomputed:.2f}"

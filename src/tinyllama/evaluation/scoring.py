@@ -27,7 +27,7 @@ Score = tuple[float, bool]
 """Log-likelihood of a continuation in nats, and whether greedy decoding would give it."""
 
 _TOKENS_PER_PASS = {"cpu": 1024, "cuda": 32768}  # padded; small passes have rows of nearly one length
-_POSITIONS_PER_HEAD = {"cpu": 256, "cuda": 2048}  # bounds the logits to so many x V
+_POSITIONS_PER_HEAD = {"cpu": 256, "cuda": 2048}  # rows of logits held at once
 _TREE_TOKENS = 512  # attention grows with the square of a row
 _WORTH_SHARING = 8  # a text joins a tree if at least 1 / 8 of it is there already
 
@@ -41,15 +41,15 @@ class Window(NamedTuple):
 
 @dataclass
 class TokenTree:
-    """Texts laid out in one row, common beginnings once."""
+    """Texts laid out in one row, common prefixes once."""
 
     tokens: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     """Of each token in its text."""
     paths: list[NDArray[np.int64]] = field(default_factory=list)
-    """For each text, where its tokens stand in the row."""
+    """For each text, the positions of its tokens in the row."""
     branches: list[int] = field(default_factory=list)
-    """For each text, how many of its tokens an earlier one of the tree holds."""
+    """For each text, how many of its tokens belong to an earlier text of the tree."""
     windows: list[int] = field(default_factory=list)
     """Which windows the texts are."""
 
@@ -80,7 +80,7 @@ class TokenTree:
 def plan_trees(windows: Sequence[Window]) -> list[TokenTree]:
     """Put every window into a tree, longest tree first.
 
-    In the order of their ids, neighbors share the longest beginnings.
+    Sorted by their ids, neighbors share the longest prefixes.
     """
     trees: list[TokenTree] = []
     before: tuple[int, ...] = ()
@@ -124,7 +124,7 @@ def score_windows(
 
 
 def _states(model: Llama, batch: Sequence[TokenTree], device: torch.device) -> Tensor:
-    """Normed states of some trees [B, T, D]; what stands after a row's end is of no meaning."""
+    """Normed states of some trees [B, T, D]; what follows a row's end has no meaning."""
     length = len(batch[0].tokens)
     tokens = np.zeros((len(batch), length), np.int64)
     for row, tree in enumerate(batch):
@@ -163,7 +163,9 @@ def _score_states(
         row, ids = rows[here] - start, flat[here]
         logps[here] = own = all_logps[row, ids]
         hits[here] = likeliest = own == all_logps.amax(1)[row]
-        tied = row[likeliest]  # the first of equals is greedy; to look for it in few rows is cheap, in all it is not
+        tied = row[
+            likeliest
+        ]  # the first of equal logits is greedy; argmax over these few rows is cheap, over all it is not
         hits[here[likeliest]] = all_logps[tied].argmax(1) == ids[likeliest]
         start += len(chunk)
     parts = zip(torch.split(logps, lengths), torch.split(hits, lengths), strict=True)

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-Row = dict[str, Any]
+Row = dict[str, Any]  # of a data set; `Field` checks the types of its keys
 
 
 class Field(NamedTuple):
-    """One field a task reads: what it must be, in words and as a test of the row."""
+    """One field that a task reads: what it must be, in words and as a test of the row."""
 
     name: str
     expected: str
@@ -21,20 +21,20 @@ class Field(NamedTuple):
 
 
 class TaskData(NamedTuple):
-    """Where a task's rows are kept, and what each must have."""
+    """Where a task's rows are kept, and which fields each must have."""
 
     file: str
-    """Below the folder of all data; with a `*` for the subject, where a task has a file for each."""
+    """Path below the folder of all data; with a `*` for the subject, if the task has a file for each."""
     split: str
     original: str
     """Name on the Hugging Face hub."""
     fields: tuple[Field, ...]
     question: Callable[[Row], str]
-    """The words of a row as a text would hold them if it held the question: with the right answer."""
+    """A row as a text that contained the question would spell it, with the right answer."""
     examples: str | None = None
     """File with the rows that are shown as examples, of split `train`."""
     archive: str | None = None
-    """What the hub keeps instead of rows; it is unpacked into the first folder of `file`."""
+    """Archive on the hub that holds the rows; it is unpacked into the first folder of `file`."""
 
     def question_files(self, data: Path) -> dict[str, Path]:
         """The files with its questions that are in the folder `data`: subject → file; one file has the subject ""."""

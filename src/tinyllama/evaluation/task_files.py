@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.task_data import TASK_DATA
@@ -41,7 +41,7 @@ def read_rows(task: str, path: Path) -> list[Row]:
     return rows
 
 
-def _rows(task: str, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(task: str, path: Path) -> Iterator[tuple[str, Row]]:
     """(place, row) of a file: CSV with a header, or JSON lines."""
     try:
         text = path.read_text(encoding="utf-8-sig")

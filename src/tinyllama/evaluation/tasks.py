@@ -1,7 +1,7 @@
 """Scores on tasks by lm-eval's own code, on local copies of the data.
 
 Prompts, splits and metrics are those of lm-eval's task definitions; only the rows come from
-`<data>/<file>.jsonl` instead of a hub, so nothing here reaches for the network or a cache.
+`<data>/<file>.jsonl` instead of a hub, so nothing here uses the network or a cache.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def evaluate_tasks(
     from tinyllama.evaluation.harness import run_task  # needs lm-eval
     from tinyllama.evaluation.humaneval import evaluate_code
 
-    rows = {name: _rows(name, data) for name in names}  # before anything is scored: mistakes are said at once
+    rows = {
+        name: _rows(name, data) for name in names
+    }  # before anything is scored, so that mistakes are reported at once
     results: dict[str, TaskScore | MissingTask] = {}
     answers: dict[str, list[Answer]] = {}
     for name, found in rows.items():
@@ -60,7 +62,7 @@ def evaluate_tasks(
 
 
 def _rows(name: str, data: Path) -> dict[str, Splits] | MissingTask:
-    """A task's rows by subject (one without a name, for most) and split, or why there are none."""
+    """A task's rows by subject (most tasks have one, without a name) and split, or why there are none."""
     from tinyllama.evaluation.harness import subjects_of  # needs lm-eval
 
     task = TASK_DATA[name]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tinyllama.tokenizer.base import Tokenizer
 
 _PADDING = 1024
-"""Vocabularies are padded to multiples of at most so much, for the sake of matrix shapes."""
+"""Vocabularies are padded to multiples of at most this, for the shapes of matrices."""
 
 
 def refuse_other_vocabulary(tokenizer: Tokenizer, model: Llama) -> None:

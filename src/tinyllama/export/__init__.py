@@ -1,4 +1,4 @@
-"""A model as a folder that other tools load, checked against another library before it is there."""
+"""Models as folders that other tools load, each checked against another library before it appears."""
 
 from tinyllama.export.card import model_card, quick_start
 from tinyllama.export.folder import export_model

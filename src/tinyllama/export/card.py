@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
+from tinyllama.hub import HUB_ID
 from tinyllama.recipe import dump_recipe
 from tinyllama.recipe.quantities import format_count, format_share
-from tinyllama.text import MISSING, markdown_table, number, percent
+from tinyllama.text import listing, markdown_table, number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from fractions import Fraction
 
     from tinyllama.recipe import Recipe, Stage
 
-_PROMPT = (
+_FLAGSHIP = "tinyllama-v1.1"
+_PUBLISHED_PROMPT = (
     "The TinyLlama project aims to pretrain a 1.1B Llama model on 3 trillion tokens. With some proper "
     'optimization, we can achieve this within a span of "just" 90 days using 16 A100-40G GPUs 🚀🚀. '
     "The training has started on 2023-09-01."
 )
+"""Of the published card of TinyLlama v1.1."""
+_NEUTRAL_PROMPT = "Once upon a time"
+_MAX_LENGTH = 500
+"""Tokens of the published card's example; shorter where the model's context is."""
+_AVERAGE = "average"
 
 
-def quick_start(folder: str) -> str:
-    """Python code that continues a prompt with the model in `folder`: the calls of TinyLlama v1.1's card."""
+def quick_start(folder: str, prompt: str, max_length: int) -> str:
+    """Python code that continues a prompt with the model in `folder`: the calls of TinyLlama v1.1's card.
+
+    Args:
+        folder: of the exported model.
+        prompt: to continue.
+        max_length: tokens of prompt and continuation; at most the model's context.
+    """
     return f"""\
 import torch
 import transformers
@@ -38,26 +53,26 @@ pipeline = transformers.pipeline(
     device_map="auto",
 )
 sequences = pipeline(
-    {_PROMPT!r},
+    {prompt!r},
     do_sample=True,
     top_k=10,
     num_return_sequences=1,
     repetition_penalty=1.5,
     eos_token_id=tokenizer.eos_token_id,
-    max_length=500,
+    max_length={max_length},
 )
 for sequence in sequences:
     print(f"Result: {{sequence['generated_text']}}")
 """
 
 
-def model_card(  # noqa: PLR0913  # a card shows that much
+def model_card(  # noqa: PLR0913  # the facts on a card
     recipe: Recipe,
     name: str,
     *,
     plan_summary: str,
     bits_per_byte: Mapping[str, Mapping[str, float]],
-    tasks: Mapping[str, Mapping[str, Any]],
+    tasks: Mapping[str, Mapping[str, float | None]],
     tokens: int,
     published: Mapping[str, Mapping[str, float]] | None = None,
 ) -> str:
@@ -68,9 +83,9 @@ def model_card(  # noqa: PLR0913  # a card shows that much
         name: the model's: `base` or a variant.
         plan_summary: Markdown below the heading "Plan".
         bits_per_byte: model → corpus → held-out bits per byte, of the whole family.
-        tasks: model → task → {"score": fraction, …} or {"reason": why not}; "average" → fraction or None.
-        tokens: that this model has seen.
-        published: label → task → percentage, rows of other models to show beside.
+        tasks: model → task (and `average`) → the score as a fraction, None if it was not measured.
+        tokens: that this model was trained on.
+        published: label → task → percentage, rows of other models for comparison.
     """
     sections = {
         "Quick start": _quick_start(recipe, name),
@@ -85,13 +100,13 @@ def model_card(  # noqa: PLR0913  # a card shows that much
 
 
 def _front_matter(recipe: Recipe) -> str:
-    facts = {
+    metadata = {
         "license": recipe.license,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["llama", "tinyllama", recipe.name],
     }
-    return f"---\n{yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)}---"
+    return f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---"
 
 
 def _introduction(recipe: Recipe, name: str) -> str:
@@ -99,12 +114,12 @@ def _introduction(recipe: Recipe, name: str) -> str:
     base = f"trained on {_mixture(recipe.base)}"
     if recipe.start is not None:
         tokens = format_count(recipe.start.tokens)
-        imported = f"imported from {recipe.start.model}, counted as {tokens} tokens"
+        imported = f"imported from {_public_name(recipe.start.model)}, counted as {tokens} tokens"
         base = imported if recipe.fork_index == 0 else f"{imported}, and {base}"
     origin = (
         f"It is the family's base, which the variants fork from, {base}."
         if name == "base"
-        else f"It forked from the family's base ({base}) and went on with {_mixture(recipe.variants[name])}."
+        else f"It forked from the family's base ({base}) and continued with {_mixture(recipe.variants[name])}."
     )
     return (
         f"# {recipe.name}: {name}\n\n{recipe.description.rstrip('.')}.\n\n"
@@ -115,8 +130,15 @@ def _introduction(recipe: Recipe, name: str) -> str:
     )
 
 
+def _public_name(model: str) -> str:
+    """A model's name without folders of the machine that imported it; an id of the hub stays as it is."""
+    return model if HUB_ID.fullmatch(model) and not Path(model).exists() else Path(model).name
+
+
 def _quick_start(recipe: Recipe, name: str) -> str:
-    code = quick_start(f"path/to/{recipe.name}-{name}")
+    own = next(iter(recipe.evaluation.prompts), _NEUTRAL_PROMPT)
+    prompt = _PUBLISHED_PROMPT if recipe.name == _FLAGSHIP else own
+    code = quick_start(f"path/to/{recipe.name}-{name}", prompt, min(_MAX_LENGTH, recipe.model.context))
     return f"Needs `transformers` (4.31 or later) and `accelerate`.\n\n```python\n{code}```"
 
 
@@ -125,40 +147,37 @@ def _recipe(recipe: Recipe) -> str:
     return f"Also in `recipe.yaml`.\n\n<details>\n\n```yaml\n{text}```\n\n</details>"
 
 
-def _mixture(shares: Mapping[str, Any]) -> str:
+def _mixture(shares: Mapping[str, Fraction]) -> str:
     return ", ".join(f"{format_share(share)} {corpus}" for corpus, share in shares.items())
 
 
 def _family(recipe: Recipe, name: str) -> str:
-    """The shares of every model once their ramp is over, and the licenses of the corpora."""
+    """The shares of every model after the ramp, and the licenses of the corpora."""
     rows = [
         [_model(model, name), *(format_share(shares[c]) if c in shares else "" for c in recipe.corpora)]
         for model, shares in {"base": recipe.base, **recipe.variants}.items()
     ]
     licenses = [f"- {corpus}: {recipe.corpora[corpus].license}" for corpus in recipe.corpora]
-    return markdown_table(["model", *recipe.corpora], rows) + "\n\nLicences of the corpora:\n\n" + "\n".join(licenses)
+    return markdown_table(["model", *recipe.corpora], rows) + "\n\nLicenses of the corpora:\n\n" + "\n".join(licenses)
 
 
 def _training(recipe: Recipe, name: str, tokens: int) -> str:
     stages = recipe.stages[: recipe.fork_index] if name == "base" else recipe.stages
-    optimizer, rate = recipe.optimizer, recipe.optimizer.learning_rate
+    rate = recipe.optimizer.learning_rate
     horizon, warmup = format_count(rate.horizon), format_count(rate.warmup)
     policy = [word for word, used in (("BOS", recipe.tokenizer.bos), ("EOS", recipe.tokenizer.eos)) if used]
-    facts = {
+    rows = {
         "tokens seen": f"{tokens:,}",
         **{f"stage {stage.name}": _stage(recipe, stage) for stage in stages},
         "learning rate": f"{rate.peak:g} to {rate.minimum:g}, one cosine over {horizon} tokens",
         "warm-up": f"{warmup} tokens",
-        "optimizer": (
-            f"AdamW, betas {optimizer.betas[0]:g}/{optimizer.betas[1]:g}, eps {optimizer.eps:g}, "
-            f"weight decay {optimizer.weight_decay:g}, clip {optimizer.clip:g}"
-        ),
+        "optimizer": recipe.optimizer.describe(),
         "precision": f"{recipe.precision} products; fp32 weights, moments and reductions",
         "documents": f"with {' and '.join(policy)}" if policy else "without BOS and EOS",
         "attention across documents": "no" if recipe.document_masking else "yes",
         "seed": str(recipe.seed),
     }
-    return markdown_table(["", ""], facts.items())
+    return markdown_table(["", ""], rows.items())
 
 
 def _stage(recipe: Recipe, stage: Stage) -> str:
@@ -176,7 +195,7 @@ def _evaluation(
     recipe: Recipe,
     name: str,
     bits_per_byte: Mapping[str, Mapping[str, float]],
-    tasks: Mapping[str, Mapping[str, Any]],
+    tasks: Mapping[str, Mapping[str, float | None]],
     published: Mapping[str, Mapping[str, float]],
 ) -> str:
     rows = [
@@ -189,42 +208,31 @@ def _evaluation(
             "Bits per byte of held-out text (lower is better):",
             markdown_table(["model", *recipe.corpora], rows),
         ]
-    if any(tasks.values()):
-        parts += ["Zero-shot scores in percent (higher is better):", _scores(name, tasks, published)]
-    if reasons := _reasons(tasks.get(name, {})):
-        parts.append("\n".join(reasons))
+    asked = list(dict.fromkeys(task for row in tasks.values() for task in row if task != _AVERAGE))
+    measured = [task for task in asked if any(row.get(task) is not None for row in tasks.values())]
+    if measured:
+        parts += ["Zero-shot scores in percent (higher is better):", _scores(name, measured, tasks, published)]
+    if missing := [task for task in asked if tasks.get(name, {}).get(task) is None]:
+        parts.append(f"Not measured for this model: {listing(missing)}.")
     return "\n\n".join(parts) or "Not evaluated."
 
 
-def _scores(name: str, tasks: Mapping[str, Mapping[str, Any]], published: Mapping[str, Mapping[str, float]]) -> str:
-    columns = list(dict.fromkeys(task for row in tasks.values() for task in row if task != "average"))
-    ours = [
-        [_model(model, name), *(_percent(row.get(task)) for task in columns), _percent(_average(row))]
-        for model, row in tasks.items()
-    ]
+def _scores(
+    name: str,
+    measured: list[str],
+    tasks: Mapping[str, Mapping[str, float | None]],
+    published: Mapping[str, Mapping[str, float]],
+) -> str:
+    """Ours above the published rows, with the average where any row has one."""
+    averaged = bool(published) or any(row.get(_AVERAGE) is not None for row in tasks.values())
+    columns = [*measured, *([_AVERAGE] if averaged else [])]
+    ours = [[_model(model, name), *(percent(row.get(task)) for task in columns)] for model, row in tasks.items()]
     others = [
-        [f"{label} (published)", *(number(row.get(task), 2) for task in [*columns, "average"])]
-        for label, row in published.items()
+        [f"{label} (published)", *(number(row.get(task), 2) for task in columns)] for label, row in published.items()
     ]
-    return markdown_table(["model", *columns, "average"], ours + others)
-
-
-def _average(row: Mapping[str, Any]) -> dict[str, float | None]:
-    return {"score": row.get("average")}
+    return markdown_table(["model", *columns], ours + others)
 
 
 def _model(model: str, name: str) -> str:
     """A model's name, bold where it is the card's own."""
     return f"**{model}**" if model == name else model
-
-
-def _percent(result: Mapping[str, Any] | None) -> str:
-    return percent((result or {}).get("score"))
-
-
-def _reasons(row: Mapping[str, Any]) -> list[str]:
-    return [
-        f"- {task} {MISSING}: {result['reason']}"
-        for task, result in row.items()
-        if isinstance(result, dict) and "reason" in result
-    ]

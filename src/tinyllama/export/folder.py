@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tinyllama.tokenizer.base import Tokenizer
 
 
-def export_model(  # noqa: PLR0913  # an export has that many parts
+def export_model(  # noqa: PLR0913  # the parts of an export
     weights: Mapping[str, Tensor],
     *,
     folder: Path,
@@ -49,11 +49,11 @@ def export_model(  # noqa: PLR0913  # an export has that many parts
         tokenizer: that the corpora were tokenized with.
         card: the model card, from `model_card`.
         dtype: of the stored weights. torch.float32 keeps the master weights as trained, whatever precision
-            the products were computed in; torch.bfloat16 halves the folder for those who ask for it.
+            the products were computed in; torch.bfloat16 halves the folder at the cost of rounding.
 
     Raises:
         ExportError: the folder is something else, cannot be written, or the check failed.
-        CorpusError: the tokenizer is of a kind that other tools could not read.
+        CorpusError: the tokenizer is of a kind that other tools cannot read.
     """
     shape = recipe.model
     if tokenizer.vocab_size > shape.vocab_size:
@@ -75,7 +75,7 @@ def export_model(  # noqa: PLR0913  # an export has that many parts
 
 @contextmanager
 def export_folder(folder: Path, mark: str) -> Iterator[Path]:
-    """Yield a folder beside `folder` that takes its place when the block ends well.
+    """Yield a temporary folder that replaces `folder` when the block succeeds.
 
     Args:
         folder: new, empty, or an earlier export.
@@ -95,12 +95,12 @@ def export_folder(folder: Path, mark: str) -> Iterator[Path]:
 
 
 def _is_replaceable(folder: Path, mark: str) -> bool:
-    """Whether nothing is lost that an export did not write."""
+    """Whether replacing the folder deletes nothing that an export did not write."""
     return folder.is_dir() and ((folder / mark).is_file() or not any(folder.iterdir()))
 
 
 def _generation_config(bos_id: int, eos_id: int) -> dict[str, Json]:
-    """Where text begins and ends; how to sample is the caller's choice."""
+    """The ids that begin and end a text; how to sample is the caller's choice."""
     return {"bos_token_id": bos_id, "eos_token_id": eos_id}
 
 

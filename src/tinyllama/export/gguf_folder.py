@@ -1,4 +1,4 @@
-"""A model as a folder for llama.cpp and Ollama: a GGUF file, a Modelfile and a card, checked or not there."""
+"""A model as a folder for llama.cpp and Ollama: a GGUF file, a Modelfile and a card, checked before it appears."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _Q8_TINY = 127 * 2.0**-25
 """The same for blocks so small that their scale is a subnormal of fp16: half its spacing, times the largest step."""
 
 
-def export_gguf(  # noqa: PLR0913  # an export has that many parts
+def export_gguf(  # noqa: PLR0913  # the parts of an export
     weights: Mapping[str, Tensor],
     *,
     shape: ModelShape,
@@ -57,7 +57,7 @@ def export_gguf(  # noqa: PLR0913  # an export has that many parts
         tokenizer: the model's.
         folder: where the export goes; new, empty, or an earlier export.
         kind: F32, F16, BF16 or Q8_0.
-        about: what file and card say of it.
+        about: name and license, for file and card.
 
     Raises:
         ExportError: the folder is something else, cannot be written, or a check failed.
@@ -103,7 +103,7 @@ def convert_to_gguf(source: OpenModel, folder: Path, kind: str) -> ParityResult:
 
 
 def modelfile(file: str, shape: ModelShape, tokenizer: Tokenizer) -> str:
-    """What `ollama create` reads. A base model gets the prompt as it is; one with a chat template brings its own."""
+    """What `ollama create` reads. A base model gets the prompt unchanged; a model with a chat template uses that."""
     lines = [f"FROM ./{file}", f"PARAMETER num_ctx {shape.context}"]
     if tokenizer.chat_template is None:
         lines += ["PARAMETER top_k 10", "PARAMETER repeat_penalty 1.5", 'TEMPLATE "{{ .Prompt }}"']
@@ -122,7 +122,7 @@ def _compare_weights(stored: Mapping[str, Tensor], given: Mapping[str, Tensor], 
             bound = blocks.abs().amax(1, keepdim=True) * _Q8_ERROR + _Q8_TINY
             same = bool(((tensor.reshape(blocks.shape) - blocks).abs() <= bound).all())
         if not same:
-            raise ExportError(f"{name} does not read back as it was written; nothing was kept")
+            raise ExportError(f"{name} does not read back as it was written; no folder was made")
 
 
 def _card(file: str, kind: str, shape: ModelShape, about: ModelInfo, result: ParityResult) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-5
 """Largest difference of two logits, relative to the largest logit where that exceeds 1: about 80 times the
-rounding of fp32, and below what any wrong name, transposition, norm or rotation gives."""
+rounding of fp32, and below what any wrong name, transposition, norm or rotation causes."""
 
 WHOLE = 200_000_000
 """Parameters up to which transformers' own loader is used. It holds the whole model; a larger one is streamed
@@ -89,7 +89,7 @@ def check_parity(
         raise ExportError(
             f"{path.name}: not written: logits of transformers {version} are off by "
             f"{result.largest_difference:.3g}, where rounding explains at most {result.tolerance:.3g}; "
-            "if it is nan, the weights are not finite: take an earlier checkpoint"
+            "if it is nan, the weights are not finite: use an earlier checkpoint"
         )
     return result
 
@@ -138,9 +138,9 @@ def _can_stream(path: Path) -> bool:
 
 @contextmanager
 def _without_progress_bar() -> Iterator[None]:
-    """Keep transformers' bars for loading weights, which nobody waits for here, off the terminal.
+    """Keep transformers' progress bars for loading weights off the terminal.
 
-    Its switch does not reach the bar for GGUF, which goes to stderr all the same.
+    Its switch does not cover the bar for GGUF, so stderr is redirected too.
     """
     from transformers.utils import logging
 

@@ -1,4 +1,4 @@
-"""An export on its way to the Hugging Face hub, by the hub's own client."""
+"""Publishing exports on the Hugging Face hub, with the hub's own client."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def files_to_send(folder: Path, repo: str) -> dict[str, int]:
         repo: `owner/name` of the repository.
 
     Raises:
-        PublishError: the folder is no export, its card has no metadata, or the hub has no such names.
+        PublishError: the folder is no export, its card has no metadata, or the repository's name is not possible.
     """
     if not HUB_ID.fullmatch(repo):
         raise PublishError(
@@ -44,11 +44,11 @@ def files_to_send(folder: Path, repo: str) -> dict[str, int]:
 def publish(folder: Path, repo: str, *, private: bool) -> str:
     """Send an export to the hub in one commit: the repository holds all of it, or nothing new.
 
-    The client finds the user's token itself. What the repository holds beside these files stays.
+    The client finds the user's token itself. Other files in the repository stay.
 
     Args:
         folder: an export.
-        repo: `owner/name` of the repository, made if it is not there.
+        repo: `owner/name` of the repository, created if it does not exist.
         private: whether a new one is for its owner alone.
 
     Returns:
@@ -70,6 +70,6 @@ def _check_export(folder: Path) -> None:
     try:
         facts: Any = yaml.safe_load(rest.partition("\n---")[0])
     except yaml.YAMLError as error:
-        raise PublishError(f"{folder / CARD}: its metadata is no YAML: {error}; export the model anew") from error
+        raise PublishError(f"{folder / CARD}: its metadata is no YAML: {error}; export the model again") from error
     if not isinstance(facts, dict) or "license" not in facts:
-        raise PublishError(f"{folder / CARD}: its metadata names no license; export the model anew")
+        raise PublishError(f"{folder / CARD}: its metadata names no license; export the model again")

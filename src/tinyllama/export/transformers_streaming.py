@@ -1,4 +1,4 @@
-"""transformers' Llama over files that are too large to load: each module reads its own tensors when it is called."""
+"""transformers' Llama over files that are too large to load: each module reads its tensors when it is called."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def _card(work: Workspace, prepared: Prepared, model: str, records: dict[str, Ev
         model,
         plan_summary=plan_markdown(summarize(plan, work.recipe, sizes)),
         bits_per_byte={name: record.bits_by_text for name, record in records.items()},
-        tasks={name: record.scores.to_json() for name, record in records.items()},
+        tasks={name: record.scores.fractions for name, record in records.items()},
         tokens=plan.tokens_after(plan.steps),
     )
 

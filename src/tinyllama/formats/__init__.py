@@ -1,1 +1,1 @@
-"""Model formats of other tools, read and written; `open` resolves whatever a person names as a model."""
+"""Model formats, read and written. `open.open_model` resolves everything that a caller may name as a model."""

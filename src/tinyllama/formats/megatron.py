@@ -27,7 +27,7 @@ _TOKENS = 1 << 22
 def write_megatron(corpus: PreparedCorpus, folder: Path) -> list[Path]:
     """Write `<split>.bin` and `<split>.idx` for every split that has documents; the folder is complete or not there.
 
-    A document is one sequence, with BOS and EOS as in the corpus. Ids have 16 bits, or 32 where the corpus has so.
+    A document is one sequence, with BOS and EOS as in the corpus. Ids have 16 or 32 bits, as in the corpus.
 
     Args:
         corpus: to write.
@@ -42,12 +42,12 @@ def write_megatron(corpus: PreparedCorpus, folder: Path) -> list[Path]:
     if folder.exists():
         raise CorpusError(f"{folder} is there already; delete it or name another folder")
     splits = [split for split in SPLITS if corpus.manifest.splits[split].documents]
-    with new_directory(folder) as beside:
+    with new_directory(folder) as partial:
         for split in splits:
             dtype = np.dtype("<u2") if np.dtype(corpus.manifest.dtype).itemsize == 2 else np.dtype("<i4")
-            _write_index(beside / f"{split}.idx", _lengths(corpus, split), dtype)
+            _write_index(partial / f"{split}.idx", _lengths(corpus, split), dtype)
             stream = corpus.stream(split)
-            with (beside / f"{split}.bin").open("wb") as file:
+            with (partial / f"{split}.bin").open("wb") as file:
                 for start in range(0, stream.tokens, _TOKENS):
                     ids = stream.read(start, min(_TOKENS, stream.tokens - start))
                     file.write(ids.astype(dtype).data)

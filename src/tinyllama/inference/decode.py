@@ -73,7 +73,7 @@ def decode_batch(  # noqa: PLR0913  # each by name
         settings: how tokens are chosen.
         eos_id: id that ends a text; None ends none.
         max_new_tokens: of every prompt, at most.
-        seed: of the sampling. All rows draw from one generator, so a text depends on which others stand beside it.
+        seed: of the sampling. All rows draw from one generator, so a text depends on the others in the batch.
         samples: texts for each prompt, which is read once for all of them. The rows are all prompts in order, then
             all prompts again, and so on.
 
@@ -134,7 +134,7 @@ class _Batch:
         return new
 
     def _read_prompts(self) -> Tensor:
-        """Read each prompt once, then go on with `samples` rows of it: states [B, D]."""
+        """Read each prompt once, then repeat its state for `samples` rows: [B, D]."""
         rows, self.ids = self.ids, self.ids[: len(self.ids) // self.samples]
         state = self._read()
         self.ids = rows

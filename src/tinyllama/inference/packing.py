@@ -1,4 +1,4 @@
-"""Weights laid out for reading them once per token, which is what generating on a CPU spends its time on."""
+"""Weights in a layout that is fast to read once per token, which dominates the time of generating on a CPU."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from tinyllama.model import Llama
 
 _ROWS = 4
-"""oneDNN reads packed weights fastest for so many rows of input; fewer are filled up."""
+"""Rows of input for which oneDNN reads packed weights fastest; fewer are padded."""
 _SMALL = 1 << 18
-"""Matrices of fewer numbers stay in a core's cache, where the plain product is as fast and costs less to call."""
+"""Matrices with fewer numbers stay in a core's cache, where the plain product is as fast and cheaper to call."""
 
 
 def pack(model: Llama) -> None:
-    """Replace a model's linear layers by packed ones, in place; the model is then for generating alone.
+    """Replace a model's linear layers by packed ones, in place; the model can then only generate.
 
     A plain product of one position with a matrix rearranges the matrix, or reads it slowly, at every token. Each
-    layer's own weights are given up as soon as they are packed, so this needs little memory. Where torch has no
-    oneDNN, on a GPU, and for other types than fp32 and bf16, the model is left as it is.
+    layer's own weights are freed as soon as they are packed, so this needs little memory. Without oneDNN, on a GPU,
+    and for types other than fp32 and bf16, the model stays as it is.
     """
     if not can_pack(model.embed_tokens.weight):
         return

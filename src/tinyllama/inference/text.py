@@ -39,7 +39,7 @@ def generate(  # noqa: PLR0913  # a public function; all but two have defaults a
     """Continue a prompt; returns the new text without the prompt.
 
     The defaults are those of the model card's quick start. The weights are loaded once, in fp32, for as long as the
-    caller holds the opened model; a name opens the model anew at every call.
+    caller holds the opened model; a name opens and loads the model at every call.
 
     Args:
         model: what `open_model` returned, or what it takes.

@@ -13,15 +13,15 @@ _UNFINISHED = "\ufffd"
 
 
 class TextStream:
-    """The text of new tokens as it becomes final: never half of a character, nor what may begin a stop string.
+    """The text of new tokens as it becomes final: never part of a character, nor of a possible stop string.
 
     Byte-fallback tokens spell one character over several tokens; until the last has come, decoding gives
     U+FFFD at the end, which is held back. The pieces joined are the text of prompt and new tokens without
     the prompt's, up to the stop string that is complete first.
 
-    The whole sequence is decoded at each token, since the text of a token depends on what stands before it
+    The whole sequence is decoded at each token, since the text of a token depends on those before it
     (a leading space, unfinished bytes). That is quadratic, but it is a fraction of a millisecond in a full
-    context of 2,048 tokens, small beside the model's forward pass.
+    context of 2,048 tokens, small compared with the model's forward pass.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int], stops: Sequence[str] = ()) -> None:
@@ -29,7 +29,7 @@ class TextStream:
 
         Args:
             tokenizer: of the model.
-            prompt_ids: what is continued; its text is not given out, and no stop string is looked for in it.
+            prompt_ids: what is continued; its text is not part of the stream, and stop strings in it do not count.
             stops: strings that end the text and are no part of it; none is empty.
         """
         self._tokenizer, self._stops = tokenizer, tuple(stops)
@@ -40,7 +40,7 @@ class TextStream:
         """Whether a stop string came; no token is needed after it."""
 
     def push(self, new_id: int) -> str:
-        """Take the next token; returns what has become final by it, maybe nothing."""
+        """Add the next token; returns the text that is final now, maybe empty."""
         if self.stopped:
             return ""
         self._ids.append(new_id)
@@ -57,7 +57,7 @@ class TextStream:
         return self._give(whole[: len(whole) - self._begun(whole)])
 
     def finish(self) -> str:
-        """What was held back, since no further token comes."""
+        """The text that was held back; call it after the last token."""
         return "" if self.stopped else self._give(self._text[len(self._prompt) :])
 
     def _give(self, text: str) -> str:
@@ -66,7 +66,7 @@ class TextStream:
         return piece
 
     def _begun(self, text: str) -> int:
-        """Length of the longest end of a text that a stop string begins with."""
+        """Length of the longest suffix of a text that is a prefix of a stop string."""
         ends = (length for stop in self._stops for length in range(1, len(stop)) if text.endswith(stop[:length]))
         return max(ends, default=0)
 

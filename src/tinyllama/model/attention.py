@@ -16,9 +16,9 @@ from torch.nn import functional
 from tinyllama.model.torch_internals import softmax_backward
 
 SHORT = 512
-"""Positions up to which a processor trains faster when it holds the probabilities of all that may be looked at."""
+"""Positions up to which a CPU trains faster when it holds the probabilities of all pairs of positions."""
 BLOCKS = 4
-"""Blocks of positions whose probabilities are computed separately: 5 of 8 parts of the square are left."""
+"""Blocks of positions whose probabilities are computed separately: 5/8 of the square are computed."""
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
@@ -52,13 +52,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
     return mixed.reshape(shape)
 
 
-# An operator of its own: the compiler would make kernels for each block, as fast, but 10 s slower to compile.
+# A custom operator: the compiler would generate kernels for each block, which are as fast but compile 10 s longer.
 @torch.library.custom_op("tinyllama::attend_in_blocks", mutates_args=())
 def _attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, blocks: int) -> tuple[Tensor, list[Tensor]]:
     """Attention of scaled queries, all contiguous, and the probabilities of each block, for the backward.
 
     The heads of a group are rows of one product. `blocks` is an argument, so that programs that were compiled for
-    another number are not taken for this one's.
+    another number are not reused for this one.
     """
     key, value = key.flatten(0, 1), value.flatten(0, 1)  # [G, T, C]
     by_group = query.view(len(key), -1, *query.shape[2:])  # [G, R, T, C]
@@ -96,7 +96,7 @@ def _rows(by_group: Tensor, start: int, end: int) -> Tensor:
 
 
 def _bounds(length: int, blocks: int) -> list[tuple[int, int]]:
-    """Where at most so many blocks of positions begin and end."""
+    """Start and end of each of at most `blocks` blocks of positions."""
     size = -(-length // blocks)
     return [(start, min(start + size, length)) for start in range(0, length, size)]
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class KeyValueCache:
     """Keys and values of the positions already seen, per layer: [B, K, S, C].
 
-    They stand in buffers with room ahead, so that a new position is written and none is copied.
+    Buffers have spare room, so that a new position is written without copying the others.
     """
 
     def __init__(self, layers: int, capacity: int = 0) -> None:
@@ -45,7 +45,7 @@ class KeyValueCache:
         return self._lengths[0]
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Append one layer's new keys and values; returns all of them, as views that the next call may outdate."""
+        """Append one layer's new keys and values; returns all of them, as views that the next call may invalidate."""
         start = self._lengths[layer]
         end = start + key.shape[2]
         buffers = self._buffers[layer]
@@ -60,7 +60,7 @@ class KeyValueCache:
         return buffers[0][:, :, :end], buffers[1][:, :, :end]
 
     def repeat(self, copies: int) -> None:
-        """Make B times `copies` of B texts, to go on from each in several ways."""
+        """Turn B texts into `copies` x B, all of them in order, then all again, to continue each in several ways."""
         for layer, buffers in enumerate(self._buffers):
             if buffers is not None:
                 self._buffers[layer] = (buffers[0].repeat(copies, 1, 1, 1), buffers[1].repeat(copies, 1, 1, 1))
@@ -209,7 +209,7 @@ class Llama(nn.Module):
             tokens: ids; with a cache, only those not seen yet.
             mask: True where attention may look, [B or 1, 1, T, S]; None means causal.
             cache: extended in place by the new positions.
-            positions: of the ids in their texts [B, 1, T], where they don't simply follow each other (several
+            positions: of the ids in their texts [B, 1, T], where they are not consecutive (several
                 texts after a prefix that they share, texts of different length side by side); needs a mask.
         """
         start = 0 if cache is None else cache.length

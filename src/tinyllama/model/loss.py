@@ -107,13 +107,13 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # as in forward
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # torch gives no type for it
         grad_hidden, grad_weight = ctx.saved_tensors
         return grad_hidden, grad_weight, None, None, None
 
 
 def _products(weight: Tensor, rows: int, block: int) -> tuple[Product, Product]:
-    """`x @ weight.T` for x of so many rows, and `x @ weight` for x of a whole block."""
+    """`x @ weight.T` for x of `rows` rows, and `x @ weight` for x of a whole block."""
     if block == BLOCK:  # with a third as many rows, packing takes what it saves
         return products_with(weight, rows), products_with(weight.T, block)
     return (lambda x: x @ weight.T), (lambda x: x @ weight)

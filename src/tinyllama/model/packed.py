@@ -18,7 +18,7 @@ class Packed:
     """
 
     def __init__(self, weight: Tensor, rows: int) -> None:
-        """Pack a matrix [out, in] for inputs of about so many rows."""
+        """Pack a matrix [out, in] for inputs of about `rows` rows."""
         self._weight = pack_linear(weight, rows)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -27,5 +27,5 @@ class Packed:
 
 
 def products_with(weight: Tensor, rows: int) -> Product:
-    """`x @ weight.T` for many x of about so many rows, with a packed matrix where that can be."""
+    """`x @ weight.T` for many x of about `rows` rows each, with a packed matrix where the hardware supports it."""
     return Packed(weight, rows) if can_pack(weight) else lambda x: x @ weight.T

@@ -22,7 +22,7 @@ class StoredWeights(Mapping[str, Tensor]):
     """Weights on disk under our names (`embed_tokens.weight`, `layers.0.mlp.up_proj.weight`, …).
 
     `weights[name]` reads one tensor, in the precision it is stored in; nothing else is held in memory. A tied head
-    is left out, as in `Llama.named_parameters`.
+    is not among them, as in `Llama.named_parameters`.
     """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""GGUF files through the `gguf` package: opening them, and their metadata as plain values."""
+"""GGUF files through the `gguf` package: opening them, and reading their metadata as plain values."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class GgufFile:
         try:
             self._reader: GGUFReader = GGUFReader(path)
         except (OSError, ValueError, KeyError, IndexError) as error:
-            raise ModelError(f"{path}: cannot be read as GGUF: {error}; get the file anew") from error
+            raise ModelError(f"{path}: cannot be read as GGUF: {error}; download the file again") from error
         if self.get("split.count", 1) > 1:
             raise ModelError(
                 f"{path}: is one of several parts; join them first with llama.cpp's llama-gguf-split --merge"

@@ -77,7 +77,7 @@ def shape_of_gguf(file: GgufFile) -> ModelShape:
     heads, width = file.require("llama.attention.head_count"), file.require("llama.embedding_length")
     embedding = file.tensors.get(_OUTSIDE[EMBEDDING])
     if embedding is None:
-        raise ModelError(f"{file.path}: the tensor {_OUTSIDE[EMBEDDING]} is missing; get the file anew")
+        raise ModelError(f"{file.path}: the tensor {_OUTSIDE[EMBEDDING]} is missing; download the file again")
     try:
         shape = ModelShape(
             layers=file.require("llama.block_count"),

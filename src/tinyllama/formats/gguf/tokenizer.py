@@ -55,7 +55,7 @@ def _byte_level(file: GgufFile) -> str:
     tokens = file.require(f"{_KEY}tokens")
     kinds = file.get(f"{_KEY}token_type") or [NORMAL] * len(tokens)
     pieces = ByteLevel(file.get(f"{_KEY}pre", "gpt-2"), tokens, kinds, file.require(f"{_KEY}merges"))
-    # llama.cpp adds BOS of itself only where a file does not say, and for Llama 3's rule.
+    # Where a file does not say, llama.cpp adds BOS for Llama 3's rule only.
     adds_bos = file.get(f"{_KEY}add_bos_token", pieces.rule == "llama-bpe")
     return tokenizer_json(pieces, tokens[file.require(f"{_KEY}bos_token_id")] if adds_bos else None)
 

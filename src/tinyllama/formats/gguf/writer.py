@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinyllama.errors import ExportError
 from tinyllama.formats.gguf.tensors import gguf_name, to_gguf_rows
@@ -30,13 +30,13 @@ _Q8_BLOCK = 32
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a file says of itself."""
+    """What a GGUF file states about its model."""
 
     name: str
     license: str
 
 
-def write_gguf(  # noqa: PLR0913, PLR0917  # a file has that many parts
+def write_gguf(  # noqa: PLR0913, PLR0917  # the parts of a GGUF file
     weights: Mapping[str, Tensor], shape: ModelShape, tokenizer: Tokenizer, path: Path, kind: str, about: ModelInfo
 ) -> None:
     """Write a GGUF file that llama.cpp and what is built on it run.
@@ -48,8 +48,8 @@ def write_gguf(  # noqa: PLR0913, PLR0917  # a file has that many parts
         shape: the model's.
         tokenizer: the model's.
         path: the file.
-        kind: of the matrices: a key of `FILE_TYPES`.
-        about: what the file says of itself.
+        kind: type of the matrices, a key of `FILE_TYPES`.
+        about: name and license, for the metadata.
 
     Raises:
         ExportError: the `gguf` package is not installed.
@@ -88,7 +88,7 @@ def _type_of(size: tuple[int, ...], kind: str) -> GGMLQuantizationType:
 
 
 def _add_metadata(writer: GGUFWriter, shape: ModelShape, kind: str, about: ModelInfo) -> None:
-    facts: dict[str, Any] = {
+    metadata: dict[str, str | int | float] = {
         "type": "model",
         "name": about.name,
         "license": about.license,
@@ -105,5 +105,5 @@ def _add_metadata(writer: GGUFWriter, shape: ModelShape, kind: str, about: Model
         "layer_norm_rms_eps": shape.norm_eps,
         "quantization_version": 2,
     }
-    for key, value in facts.items():
+    for key, value in metadata.items():
         getattr(writer, f"add_{key}")(value)

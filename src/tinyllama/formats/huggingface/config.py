@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import ValidationError
@@ -15,12 +15,13 @@ from tinyllama.recipe import ModelShape
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tinyllama.formats.huggingface.tensors import JsonObject
     from tinyllama.model.llama import Llama
 
 CONFIG = "config.json"
 
 
-def config_of_shape(shape: ModelShape, *, dtype: torch.dtype, bos_id: int, eos_id: int) -> dict[str, Any]:
+def config_of_shape(shape: ModelShape, *, dtype: torch.dtype, bos_id: int, eos_id: int) -> JsonObject:
     """The `config.json` that makes transformers build this shape.
 
     RoPE is written twice: as `rope_parameters` for transformers 5, and as `rope_theta` for older readers and
@@ -61,7 +62,7 @@ def config_of_shape(shape: ModelShape, *, dtype: torch.dtype, bos_id: int, eos_i
     }
 
 
-def shape_of_config(config: dict[str, Any]) -> ModelShape:
+def shape_of_config(config: JsonObject) -> ModelShape:
     """The shape a `config.json` describes; what it leaves out has transformers' default.
 
     Raises:
@@ -112,7 +113,7 @@ def load_folder(folder: Path, dtype: torch.dtype = torch.float32) -> Llama:
     return build_model(shape, weights, dtype)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> JsonObject:
     """A folder's `config.json`.
 
     Raises:
@@ -121,7 +122,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_object(folder / CONFIG, "give a Hugging Face folder of a Llama model")
 
 
-def _refuse_other_architectures(config: dict[str, Any]) -> None:
+def _refuse_other_architectures(config: JsonObject) -> None:
     kind = config.get("model_type")
     architectures = config.get("architectures") or ["LlamaForCausalLM"]
     if kind != "llama" or architectures != ["LlamaForCausalLM"]:
@@ -136,7 +137,7 @@ def _refuse_other_architectures(config: dict[str, Any]) -> None:
         raise ModelError(f"{CONFIG}: the weights are quantized; give the folder in full precision")
 
 
-def _rope_theta(config: dict[str, Any]) -> float:
+def _rope_theta(config: JsonObject) -> float:
     """RoPE's base from `rope_parameters` (transformers 5) or `rope_theta` (before); refuses scaling."""
     theta = config.get("rope_theta", 10000.0)
     for key in ("rope_scaling", "rope_parameters"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -29,7 +29,7 @@ def write_safetensors(
         tensors: read one at a time and converted to `dtype`.
         dtype: of the file's tensors: fp32, fp16 or bf16.
     """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # what transformers looks for
+    header: dict[str, dict[str, str | list[int]]] = {"__metadata__": {"format": "pt"}}  # what transformers looks for
     offset = 0
     for name, size in sizes.items():
         end = offset + prod(size) * dtype.itemsize

@@ -28,8 +28,8 @@ def write_weights(
 ) -> None:
     """Write `model.safetensors`, or numbered parts and their index where it would exceed `shard_bytes`.
 
-    Tensors are taken from `weights` one at a time, so that only one is in memory where it reads them from disk. A tied
-    head is left out: the config says that it is the embedding.
+    Tensors are read from `weights` one at a time, so that only one is in memory at once. A tied head is not stored:
+    the config states that it is the embedding.
     """
     sizes = parameter_shapes(shape)
     parts = _split(sizes, dtype, shard_bytes)

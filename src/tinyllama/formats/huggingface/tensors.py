@@ -24,6 +24,8 @@ _PREFIX = "model."
 # Buffers that releases of transformers before 4.32 stored; the config decides them.
 _DERIVED = "rotary_emb.inv_freq"
 
+JsonObject = dict[str, Any]  # config.json and indexes: keys of any release of transformers
+
 
 def hub_name(name: str) -> str:
     """The name that transformers gives one of our parameters: all but the head live under `model.`."""
@@ -40,7 +42,7 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / single).is_file():
             return [folder / single]
         if (folder / index_name).is_file():
-            index = read_object(folder / index_name, "get the file anew")
+            index = read_object(folder / index_name, "download the file again")
             names = sorted(set(index.get("weight_map", {}).values()))
             for name in names:
                 if not (folder / name).is_file():
@@ -49,7 +51,7 @@ def weight_files(folder: Path) -> list[Path]:
     raise ModelError(f"{folder}: holds no weights: none of {WEIGHTS}, {INDEX}, {_LEGACY}, {_LEGACY_INDEX}")
 
 
-def read_object(path: Path, remedy: str) -> dict[str, Any]:
+def read_object(path: Path, remedy: str) -> JsonObject:
     """The JSON object in a file.
 
     Raises:
@@ -72,7 +74,7 @@ class FolderWeights(StoredWeights):
 
         Args:
             folder: with the weights.
-            tied: the head is the embedding; a stored head must say the same and is left out.
+            tied: whether the head is the embedding; a stored head must then be equal, and is skipped.
 
         Raises:
             ModelError: a file cannot be read, or a tied head differs.
@@ -123,7 +125,7 @@ class _SafetensorsFile:
             with safe_open(path, framework="pt") as file:
                 self.names = set(file.keys())
         except (OSError, SafetensorError) as error:
-            raise ModelError(f"{path}: cannot be read as safetensors: {error}; get the file anew") from error
+            raise ModelError(f"{path}: cannot be read as safetensors: {error}; download the file again") from error
 
     def read(self, name: str) -> Tensor:
         with safe_open(self._path, framework="pt") as file:
