@@ -19,6 +19,7 @@ from tinyllama.recipe.classification import absent_value, without_absent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from fractions import Fraction
 
     from tinyllama.plan import Plan
 
@@ -112,7 +113,7 @@ def _of_the_import(key: str) -> bool:
     return key.partition(".")[0] in {"model", "start", "tokenizer"} and key not in _NOT_IMPORTED
 
 
-def _shares(shares: Mapping[str, object]) -> dict[str, JsonValue]:
+def _shares(shares: Mapping[str, Fraction]) -> dict[str, JsonValue]:
     return {name: str(share) for name, share in sorted(shares.items()) if share}
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from tinyllama.errors import RecipeError
 from tinyllama.recipe.schema import Recipe
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+Section: TypeAlias = dict[str, JsonValue]
+"""A mapping as YAML holds it, before the schema has checked it."""
 Key = tuple[str | int, ...]
 Places = dict[Key, str]
 """Where each key was written: `file:line`, or `--set key=value`."""
@@ -68,7 +70,7 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], Places]:
+def _read(path: Path) -> tuple[Section, Places]:
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -100,7 +102,7 @@ def _locate(node: yaml.Node | None, key: Key, path: Path, places: Places) -> Non
             _locate(value, (*key, index), path, places)
 
 
-def _extend(path: Path, data: dict[str, Any], places: Places) -> tuple[dict[str, Any], Places]:
+def _extend(path: Path, data: Section, places: Places) -> tuple[Section, Places]:
     """Lay a recipe over the one it extends: mappings merge key by key, all else is replaced."""
     parent = str(data.pop("extends"))
     beside = path.parent / parent
@@ -116,15 +118,16 @@ def _extend(path: Path, data: dict[str, Any], places: Places) -> tuple[dict[str,
 _WHOLE = {"corpora", "base", "variants", "tokenizer"}
 
 
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> None:
+def _merge(below: Section, above: Section) -> None:
     for key, value in above.items():
-        if isinstance(value, dict) and isinstance(below.get(key), dict) and key not in _WHOLE:
-            _merge(below[key], value)
+        beneath = below.get(key)
+        if isinstance(value, dict) and isinstance(beneath, dict) and key not in _WHOLE:
+            _merge(beneath, value)
         else:
             below[key] = value
 
 
-def _override(data: dict[str, Any], places: Places, override: str) -> None:
+def _override(data: Section, places: Places, override: str) -> None:
     name, separator, text = override.partition("=")
     place = f"--set {override}"
     if not separator or not name:
@@ -133,22 +136,24 @@ def _override(data: dict[str, Any], places: Places, override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"{place}: the value is not valid YAML") from error
-    target: Any = data
+    target: JsonValue = data
     key: Key = ()
     rest = name.split(".")
     while rest:
         part, rest = _next_key(target, rest)
         key = (*key, part)
-        if not _can_hold(target, part):
-            raise RecipeError(f"{place}: there is no {'.'.join(map(str, key))} to set")
-        if rest:
-            target = target.setdefault(part, {}) if isinstance(target, dict) else target[part]
+        if isinstance(target, dict):
+            target[str(part)] = target.get(str(part), {}) if rest else value
+            target = target[str(part)]
+        elif isinstance(target, list) and isinstance(part, int) and part < len(target):
+            target[part] = target[part] if rest else value
+            target = target[part]
         else:
-            target[part] = value
+            raise RecipeError(f"{place}: there is no {'.'.join(map(str, key))} to set")
     places[key] = place
 
 
-def _next_key(target: Any, parts: list[str]) -> tuple[str | int, list[str]]:  # noqa: ANN401  # a YAML value
+def _next_key(target: JsonValue, parts: list[str]) -> tuple[str | int, list[str]]:
     """The key that a dotted name begins with, and what is left; a key may itself hold dots (`variants.v1.1`)."""
     if isinstance(target, list) and parts[0].isdigit():
         return int(parts[0]), parts[1:]
@@ -159,11 +164,7 @@ def _next_key(target: Any, parts: list[str]) -> tuple[str | int, list[str]]:  # 
     return parts[0], parts[1:]
 
 
-def _can_hold(target: Any, key: str | int) -> bool:  # noqa: ANN401  # a YAML value
-    return isinstance(target, dict) or (isinstance(target, list) and isinstance(key, int) and key < len(target))
-
-
-def _validate(data: dict[str, Any], places: Places, path: Path) -> Recipe:
+def _validate(data: Section, places: Places, path: Path) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:

@@ -226,7 +226,7 @@ def _times(run: RunData) -> Markup | None:
     return element("div", element("h3", "Time per phase"), element("table", element("tbody", rows), class_="times"))
 
 
-def _pairs(title: str, values: Mapping[str, object]) -> Markup | None:
+def _pairs(title: str, values: Mapping[str, str | int | float]) -> Markup | None:
     if not values:
         return None
     rows = [

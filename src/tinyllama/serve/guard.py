@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
-    Message = MutableMapping[str, Any]
+    from pydantic import JsonValue
+
+    Message = MutableMapping[str, Any]  # ASGI's: each kind of message has keys of its own
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
     Application = Callable[[Message, Receive, Send], Awaitable[None]]
-    Check = Callable[[dict[str, Any]], object]
+    Check = Callable[[dict[str, JsonValue]], object]
 
 COMPLETIONS, CHAT, MODELS = "/v1/completions", "/v1/chat/completions", "/v1/models"
 _INVALID = "invalid_request_error"
@@ -150,7 +152,7 @@ class Guard:
             raise Refusal(400, str(error)) from None
         return json.dumps(asked).encode()
 
-    def _max_tokens(self, asked: dict[str, Any]) -> int:
+    def _max_tokens(self, asked: dict[str, JsonValue]) -> int:
         wanted = asked.get("max_completion_tokens", asked.get("max_tokens"))
         limit = self._limits.max_tokens
         if wanted is None:
@@ -160,7 +162,7 @@ class Guard:
         return wanted
 
 
-def _prompt(given: Any, served: ServedModel) -> str:  # noqa: ANN401  # what a request holds
+def _prompt(given: JsonValue, served: ServedModel) -> str:
     if isinstance(given, list) and len(given) == 1:
         given = given[0]
     if not isinstance(given, str):

@@ -16,6 +16,8 @@ from tinyllama.serve.guard import CHAT, COMPLETIONS, Guard, Limits, ServedModel
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tinyllama.serve.guard import Check
+
 
 @dataclass(frozen=True)
 class ServeOptions:
@@ -70,7 +72,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UserError(f"cannot listen on {host} port {port}: {error.strerror}; give another --port") from error
 
 
-def _engine() -> tuple[Any, Any, dict[str, Any]]:
+def _engine() -> tuple[Any, Any, dict[str, Check]]:
     """Uvicorn, what makes llama.cpp's application of GGUF files and their contexts, and its types of requests."""
     try:
         import uvicorn  # an extra

@@ -10,7 +10,7 @@ import platform
 import shutil
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -90,7 +90,7 @@ def require_space(folder: Path, needed: int, purpose: str) -> None:
         )
 
 
-def describe_machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, str | int | float]:
     """Processor, cores, memory and platform, for reports."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {

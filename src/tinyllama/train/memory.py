@@ -112,7 +112,7 @@ class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as torch has
         func: Callable[..., Any],
         types: tuple[type, ...],
         args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        kwargs: dict[str, Any] | None = None,  # torch's signature
     ) -> Any:  # noqa: ANN401  # as the operation
         """Run one operation and note its results."""
         if DTensor in types:

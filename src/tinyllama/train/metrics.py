@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -130,7 +130,7 @@ class JsonlLogger:
 
     def log(self, record: Record) -> None:
         """Append one line."""
-        self._file.write(json.dumps(_values(record)) + "\n")
+        self._file.write(json.dumps(asdict(record)) + "\n")
         self._file.flush()
 
     def flush(self) -> None:
@@ -242,15 +242,10 @@ def _cut_after(path: Path, step: int) -> None:
         file.truncate(0)
 
 
-def _values(record: Record) -> dict[str, object]:
-    """A record's fields by name."""
-    return {field.name: getattr(record, field.name) for field in fields(record)}
-
-
 def _scalars(record: Record) -> dict[str, float]:
     """Numbers to draw, by the names of their curves."""
     if record.kind == "held_out":
         return {f"held_out/{name}": value for name, value in record.losses.items()}
     group = "train" if record.kind == "step" else record.kind
-    numbers = {name: value for name, value in _values(record).items() if isinstance(value, int | float)}
+    numbers = {name: value for name, value in asdict(record).items() if isinstance(value, int | float)}
     return {f"{group}/{name}": value for name, value in numbers.items() if name not in {"step", "tokens"}}

@@ -60,7 +60,7 @@ class GgufFile:
             return float(str(field.parts[-1][0]))
         return value
 
-    def require(self, key: str) -> Any:  # noqa: ANN401
+    def require(self, key: str) -> Any:  # noqa: ANN401  # as GGUF's metadata has it: a number, text or array
         """The value under a metadata key that must be there.
 
         Raises:
