@@ -12,6 +12,7 @@ TinyLlamaError                our fault: exit code 1
     ├── CheckpointError       a checkpoint that is damaged or belongs to another recipe
     ├── StorageError          a URL for checkpoints that cannot be reached, read or written
     ├── TrainingError         training that cannot start or continue
+    ├── NewerFormatError      a file that a later version of tinyllama wrote
     ├── EvaluationError       an evaluation's data or model
     ├── ExportError           an export's target or its parity check
     ├── PublishError          a folder that cannot be uploaded, or a hub that refuses it
@@ -47,6 +48,16 @@ class UserError(TinyLlamaError):
     """What was given is wrong; the text says what, where, and what to do. Exit code 2."""
 
     exit_code = 2
+
+
+class NewerFormatError(UserError):
+    """A later version of tinyllama wrote a file; no other error, so that nobody takes the file for a damaged one."""
+
+    def __init__(self, file: object, written: int, newest: int) -> None:
+        super().__init__(
+            f"{file}: format: {written} was written by a later version of tinyllama (this one reads up to {newest}); "
+            "upgrade tinyllama"
+        )
 
 
 class RecipeError(UserError):

@@ -114,11 +114,6 @@ def family_of_run(run: Path) -> FamilyLayout:
     return FamilyLayout(run.parent)
 
 
-def family_of_checkpoint(checkpoint: Path) -> FamilyLayout:
-    """The family of a checkpoint `<family>/<model>/checkpoints/step-<n>`."""
-    return FamilyLayout(checkpoint.resolve().parents[2])
-
-
 def family_of_corpus(corpus: Path) -> FamilyLayout:
     """The family of a prepared corpus `<family>/corpora/<name>`."""
     return FamilyLayout(corpus.resolve().parents[1])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from tinyllama.errors import NewerFormatError
 from tinyllama.files import write_json
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from tinyllama.errors import TinyLlamaError
 
-_Record = TypeVar("_Record", bound=BaseModel)
+_Record = TypeVar("_Record")
 
 
 class FileRecord(BaseModel):
@@ -25,61 +26,81 @@ class FileRecord(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True)
 
 
-def read_object(path: Path, error: type[TinyLlamaError], remedy: str) -> dict[str, JsonValue]:
-    """The JSON object in a file.
+def parse_object(text: str | bytes, file: Path | str, error: type[TinyLlamaError], remedy: str) -> dict[str, JsonValue]:
+    """The JSON object in the text of a file.
 
     Args:
-        path: the file.
+        text: what the file holds.
+        file: what messages call the file.
         error: raised for a file that cannot be used.
         remedy: what to do about such a file, for the message.
 
     Raises:
-        FileNotFoundError: the file does not exist.
-        error: the file cannot be read or holds no JSON object.
+        error: the text is no JSON object.
     """
     try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as failure:
-        raise error(f"{path}: cannot be read ({failure}); {remedy}") from failure
+        value = json.loads(text)
+    except ValueError as failure:
+        raise error(f"{file}: is not JSON ({failure}); {remedy}") from failure
     if not isinstance(value, dict):
-        raise error(f"{path}: holds no JSON object; {remedy}")
+        raise error(f"{file}: is not a JSON object; {remedy}")
     return value
 
 
+def read_object(path: Path, error: type[TinyLlamaError], remedy: str) -> dict[str, JsonValue]:
+    """The JSON object in a file; arguments and errors are those of `parse_object`.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        error: the file cannot be read or is no JSON object.
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as failure:
+        raise error(f"{path}: cannot be read ({failure}); {remedy}") from failure
+    return parse_object(text, path, error, remedy)
+
+
 def parse_record(
-    kind: type[_Record], value: dict[str, JsonValue], path: Path, error: type[TinyLlamaError], remedy: str
+    kind: type[_Record], value: dict[str, JsonValue], file: Path | str, error: type[TinyLlamaError], remedy: str
 ) -> _Record:
-    """The record that a JSON object spells.
+    """The record that a JSON object holds.
 
     Args:
-        kind: type of the record.
+        kind: a pydantic model or a dataclass; its `FORMAT` (1 if it has none) is the highest `format` that is read.
         value: the object.
-        path: file that holds the object, for the message.
+        file: what messages call the file that holds the object.
         error: raised for an object that is no such record.
         remedy: what to do about such a file, for the message.
 
     Raises:
+        NewerFormatError: a later version wrote the file.
         error: a key is missing or its value has the wrong type; the message names the file and the key.
     """
+    newest, written = getattr(kind, "FORMAT", 1), value.get("format")
+    if isinstance(written, int) and written > newest:
+        raise NewerFormatError(file, written, newest)
     try:
-        return kind.model_validate_json(json.dumps(value))
+        return TypeAdapter(kind).validate_json(json.dumps(value))
     except ValidationError as failure:
-        first = failure.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        reason = "is missing" if first["type"] == "missing" else f"{first['msg'][0].lower()}{first['msg'][1:]}"
-        raise error(f"{path}: {key}: {reason}; {remedy}") from failure
+        raise error(f"{file}: {first_problem(failure)}; {remedy}") from failure
 
 
 def read_record(kind: type[_Record], path: Path, error: type[TinyLlamaError], remedy: str) -> _Record:
-    """The record in a file.
-
-    Args and errors are those of `read_object` and `parse_record`.
-    """
+    """The record in a file; arguments and errors are those of `read_object` and `parse_record`."""
     return parse_record(kind, read_object(path, error, remedy), path, error, remedy)
 
 
 def write_record(path: Path, record: BaseModel) -> None:
     """Write a record atomically, indented for people."""
     write_json(path, record.model_dump(mode="json"))
+
+
+def first_problem(error: ValidationError, inside: int = 0) -> str:
+    """The first key that is wrong and why, `tokens: is missing`, without the `inside` outermost parts of its name."""
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"][inside:]))
+    reason = "is missing" if first["type"] == "missing" else f"{first['msg'][0].lower()}{first['msg'][1:]}"
+    return f"{key}: {reason}" if key else reason

@@ -21,6 +21,7 @@ from tests.train.test_import_start import foreign_folder, started, with_tokenize
 from tinyllama.checkpoint.format import Checkpoint, load_tensors, save_checkpoint, steps_saved
 from tinyllama.checkpoint.store import CheckpointStore, RemoteCheckpointStore
 from tinyllama.errors import CheckpointError, RecipeError, StorageError
+from tinyllama.family.family import Family
 from tinyllama.recipe import load_recipe
 from tinyllama.train.ranks import Ranks
 from tinyllama.train.run import find_start
@@ -250,7 +251,8 @@ def test_an_imported_start_is_kept_under_the_url_too(
 ) -> None:
     foreign = with_tokenizer(foreign_folder(tmp_path / "foreign"), prepared)
     disk, here = started(make_family, foreign, "disk"), started(make_family, foreign, "here")
-    here.recipe = here.recipe.model_copy(update={"checkpoints": here.recipe.checkpoints.model_copy(update={"url": s3})})
+    remote = here.recipe.checkpoints.model_copy(update={"url": s3})
+    here = Family(here.recipe.model_copy(update={"checkpoints": remote}), here.folder)
     for family in (disk, here):
         family.train("base")
     shutil.rmtree(here.folder / "base/checkpoints")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tinyllama.corpus.manifest import BuiltinEntry, CorpusManifest, open_corpus, read_manifest, write_manifest
-from tinyllama.errors import CorpusError
+from tinyllama.errors import CorpusError, NewerFormatError
+from tinyllama.prepare.job import present_corpus
 from tinyllama.prepare.prepare import prepare_corpus
 from tinyllama.prepare.tokenizer import obtain_tokenizer
 from tinyllama.recipe import load_recipe
@@ -79,7 +80,6 @@ def test_a_builtin_source_of_format_1_is_read(written: dict[str, Any], tmp_path:
         ({"request": {"tokenizer": "", "bos": True}}, r"manifest\.json: request\.eos: is missing"),
         ({"splits": {}}, r"manifest\.json: splits: .*train is missing"),
         ({"files": {"a": {"bytes": 1}}}, r"manifest\.json: files\.a\.sha256: is missing"),
-        ({"format": 3}, r"manifest\.json: format: 3, .*upgrade tinyllama"),
     ],
 )
 def test_a_wrong_manifest_is_refused_by_file_and_key(
@@ -87,6 +87,13 @@ def test_a_wrong_manifest_is_refused_by_file_and_key(
 ) -> None:
     with pytest.raises(CorpusError, match=message):
         read(tmp_path, written | change)
+
+
+def test_a_later_versions_corpus_is_refused_and_not_prepared_again(written: dict[str, Any], tmp_path: Path) -> None:
+    request = read(tmp_path, written).request
+    (tmp_path / "manifest.json").write_text(json.dumps(written | {"format": 3}))
+    with pytest.raises(NewerFormatError, match=r"manifest\.json: format: 3 .*upgrade tinyllama"):
+        present_corpus(tmp_path, request)
 
 
 @pytest.mark.parametrize("key", sorted(set(CorpusManifest.model_fields) - {"format", "quarantined"} | {"kept_aside"}))

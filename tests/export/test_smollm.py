@@ -54,7 +54,7 @@ def test_smollm2_goes_in_knows_paris_and_comes_out_in_both_forms(family: Family,
     text = continuation(family.folder / "base", prompt)
     assert "Paris" in text
 
-    (gguf,) = family.export_gguf("F16").values()
+    (gguf,) = family.export("gguf").values()
     assert continuation(next(gguf.glob("*.gguf")), prompt) == text
 
     exported = export_model(

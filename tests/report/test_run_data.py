@@ -62,8 +62,8 @@ def test_files_that_are_no_json_objects_are_named(run: Path, recipe: Recipe) -> 
     (run / "summary.json").write_text("{", encoding="utf-8")
     (run / "evaluation/samples.json").write_text("[]", encoding="utf-8")
     missing = read_run(run, recipe).missing
-    assert missing["summary.json"].startswith("summary.json: cannot be read (")
+    assert missing["summary.json"].startswith("summary.json: is not JSON (")
     assert (
         missing["evaluation/samples.json"]
-        == "evaluation/samples.json: holds no JSON object; run `tinyllama report` again"
+        == "evaluation/samples.json: is not a JSON object; run `tinyllama report` again"
     )

@@ -10,8 +10,9 @@ from tests.conftest import MakeFamily
 from tests.train.runs import assert_same_run, deterministic_metrics, step_records, weights
 from tests.train.stopping import StopAt, stop_at
 from tinyllama.checkpoint.format import steps_saved
-from tinyllama.errors import CheckpointError, Interrupted, TrainingError
+from tinyllama.errors import CheckpointError, Interrupted, NewerFormatError, TrainingError
 from tinyllama.family.train import train_model
+from tinyllama.files import sha256_file
 from tinyllama.model import Llama
 from tinyllama.sampler import Sampler
 from tinyllama.train import train
@@ -152,6 +153,23 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_restored(
     family.train("base")
     assert f"{shard}: differs from its manifest" in caplog.text
     assert_same_run(whole.folder / "base", family.folder / "base")
+
+
+@pytest.mark.parametrize("file", ["step-5/manifest.json", "step-5/state.json"])
+def test_a_checkpoint_of_a_later_version_is_refused_and_stays(make_family: MakeFamily, file: str) -> None:
+    family = make_family()
+    stop_at(family, "base", 5)
+    path = family.folder / "base/checkpoints" / file
+    text = path.read_text().replace('"format": ', '"format": 9')
+    path.write_text(text)
+    if path.name == "state.json":
+        manifest = path.with_name("manifest.json")
+        entries = json.loads(manifest.read_text())
+        entries["files"]["state.json"] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        manifest.write_text(json.dumps(entries))
+    with pytest.raises(NewerFormatError, match=f"{path}: format: 9.*upgrade"):
+        family.train("base")
+    assert path.read_text() == text
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_update_with_step_and_rows(make_family: MakeFamily) -> None:

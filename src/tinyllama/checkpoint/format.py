@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from tinyllama.checkpoint.records import parse_object, parse_record
-from tinyllama.checkpoint.state import CheckpointState, parse_state
+from tinyllama.checkpoint.state import DAMAGED, CheckpointState, parse_state
 from tinyllama.errors import CheckpointError
 from tinyllama.files import new_directory, sha256_file, write_atomic, write_json
+from tinyllama.record_files import parse_object, parse_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,7 +207,8 @@ def parse_manifest(text: str | bytes, file: str) -> Manifest:
     Raises:
         CheckpointError: a key is missing or of another type, or a later version wrote it; names file and key.
     """
-    return parse_record(Manifest, parse_object(text, file), file, Manifest.FORMAT)
+    value = parse_object(text, file, CheckpointError, DAMAGED)
+    return parse_record(Manifest, value, file, CheckpointError, DAMAGED)
 
 
 def read_state(folder: Path) -> CheckpointState:

@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 from tinyllama.checkpoint.fingerprint import FingerprintInputs
 from tinyllama.checkpoint.legacy import upgraded_state
-from tinyllama.checkpoint.records import parse_object, parse_record
+from tinyllama.errors import CheckpointError
+from tinyllama.record_files import parse_object, parse_record
 
+DAMAGED = "the checkpoint is damaged"
 Span = tuple[int, int]
 """The first and the last of some consecutive steps, counted from 1."""
 
@@ -89,7 +91,7 @@ def parse_state(text: str | bytes, file: str) -> CheckpointState:
     Raises:
         CheckpointError: a key is missing or of another type, or a later version wrote the file; names file and key.
     """
-    value = parse_object(text, file)
+    value = parse_object(text, file, CheckpointError, DAMAGED)
     if "format" not in value:
         value = upgraded_state(value, CheckpointState.FORMAT)
-    return parse_record(CheckpointState, value, file, CheckpointState.FORMAT)
+    return parse_record(CheckpointState, value, file, CheckpointError, DAMAGED)

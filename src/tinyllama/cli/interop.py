@@ -18,6 +18,7 @@ from tinyllama.cli.app import (
     open_family,
     print_json,
 )
+from tinyllama.errors import UserError
 
 
 class Format(StrEnum):
@@ -95,8 +96,9 @@ def export(
         Format, typer.Option("--format", help="For transformers and the like, or for llama.cpp.")
     ] = Format.hf,
     precision: Annotated[
-        GgufType, typer.Option(help="Number format of a GGUF file's matrices.", case_sensitive=False)
-    ] = GgufType.f16,
+        GgufType | None,
+        typer.Option(help="Number format of a GGUF file's matrices (default: F16).", case_sensitive=False),
+    ] = None,
     overrides: Overrides = None,
     run: RunFolder = None,
     data: EvaluationData = None,
@@ -106,16 +108,16 @@ def export(
     A single model, such as a fine-tuned one, becomes GGUF in the folder <its name>-<precision>-gguf beside it.
     """
     if not is_recipe(name):
-        typer.echo(_export_single(name, form, precision))
+        if overrides or run or data:
+            raise UserError(f"{name} is a single model; --set, --run and --data are options of a recipe")
+        typer.echo(_export_single(name, form, precision or GgufType.f16))
         return
     family = open_family(name, overrides, run)
-    folders = family.export_gguf(precision) if form == Format.gguf else family.export(data)
-    for folder in folders.values():
+    for folder in family.export(form, precision=precision, data=data).values():
         typer.echo(folder)
 
 
 def _export_single(name: str, form: Format, precision: GgufType) -> Path:
-    from tinyllama.errors import UserError
     from tinyllama.export import convert_to_gguf
     from tinyllama.formats.model_source import CheckpointModel
     from tinyllama.formats.open import open_model

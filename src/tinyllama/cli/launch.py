@@ -44,7 +44,9 @@ def launch(
     setup: Annotated[
         list[str] | None, typer.Option(metavar="LINE", help="Shell line to run first, e.g. --setup 'module load cuda'.")
     ] = None,
-    python: Annotated[str, typer.Option(help="Python interpreter (default: this command's).")] = sys.executable,
+    python: Annotated[
+        str, typer.Option(help="Python interpreter (default: this command's).", show_default=False)
+    ] = sys.executable,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the batch script.")] = False,
     variant: VariantName = None,
     overrides: Overrides = None,

@@ -10,21 +10,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter
-
+from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.agreement import Agreement  # noqa: TC001  # pydantic reads the annotation
 from tinyllama.evaluation.record import BitsPerByte, Conditions, EvaluationRecord
-from tinyllama.evaluation.record_json import parse_stored
-from tinyllama.evaluation.scores import MissingTask, TaskScore, TaskScores
+from tinyllama.evaluation.scores import StoredTasks, TaskScores
 from tinyllama.files import sha256_file
 from tinyllama.formats.model_source import ModelIdentity
+from tinyllama.record_files import read_record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tinyllama.files import Json
 
-Tasks = dict[str, TaskScore | MissingTask]
+REMEDY = "delete it and evaluate the model again"
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class _SingleRecord:
     machine: dict[str, str | int | float]
     seconds: float
     versions: dict[str, str]
-    tasks: Tasks
+    tasks: StoredTasks
     bits_per_byte: _Bits
     against_fp32: dict[str, Agreement] | None = None
 
@@ -85,7 +84,7 @@ class _FamilyRecord:
     inputs: str
     bits_per_byte: dict[str, float]
     bits_per_byte_settings: _BitsSettings
-    tasks: Tasks
+    tasks: StoredTasks
     tokens: int
     fingerprint: str
 
@@ -96,10 +95,7 @@ class _ScoresByTokens:
 
     tokens: int
     step: int
-    tasks: Tasks
-
-
-_SINGLE, _FAMILY, _BY_TOKENS = TypeAdapter(_SingleRecord), TypeAdapter(_FamilyRecord), TypeAdapter(_ScoresByTokens)
+    tasks: StoredTasks
 
 
 def read_single_record(path: Path) -> EvaluationRecord:
@@ -108,7 +104,7 @@ def read_single_record(path: Path) -> EvaluationRecord:
     Raises:
         EvaluationError: a key is missing or wrong; names file and key.
     """
-    old = parse_stored(path, _SINGLE)
+    old = read_record(_SingleRecord, path, EvaluationError, REMEDY)
     source, bits = old.source, old.bits_per_byte
     return EvaluationRecord(
         model=old.model,
@@ -148,7 +144,7 @@ def read_family_record(folder: Path) -> EvaluationRecord | None:
     path = folder.with_name(f"{folder.name}.json")
     if not path.is_file():
         return None
-    old = parse_stored(path, _FAMILY)
+    old = read_record(_FamilyRecord, path, EvaluationError, REMEDY)
     settings = old.bits_per_byte_settings
     return EvaluationRecord(
         model=old.model,
@@ -173,7 +169,7 @@ def read_scores_by_tokens(folder: Path) -> list[EvaluationRecord]:
     model = folder.parent.name
     records = []
     for path in sorted((folder.parent.parent / "by_tokens" / model).glob("*.json")):
-        old = parse_stored(path, _BY_TOKENS)
+        old = read_record(_ScoresByTokens, path, EvaluationError, REMEDY)
         source = ModelIdentity("checkpoint", None, None, "float32", model=model, step=old.step, tokens=old.tokens)
         records.append(EvaluationRecord(model=model, source=source, scores=TaskScores(old.tasks)))
     return records

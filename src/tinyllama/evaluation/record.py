@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 EXACT = "fp32"
 """The precision that others are compared with."""
+PRECISIONS = (EXACT, "bf16")
+"""Those that models are evaluated in."""
 _LIBRARIES = ("tinyllama", "lm_eval", "torch", "transformers", "tokenizers", "sentencepiece", "datasets")
 
 

@@ -7,20 +7,18 @@ spreadsheets and for people), and the journal of an evaluation that can resume.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from pydantic import TypeAdapter
+from typing import TYPE_CHECKING, ClassVar
 
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation import legacy
 from tinyllama.evaluation.agreement import Agreement, compare_answers
 from tinyllama.evaluation.answers import read_answers, write_answers
 from tinyllama.evaluation.record import BitsPerByte, Conditions, EvaluationRecord, record_to_json
-from tinyllama.evaluation.record_json import parse_stored, read_object
 from tinyllama.evaluation.record_tables import record_csv, record_markdown
-from tinyllama.evaluation.scores import MissingTask, TaskScore, TaskScores
+from tinyllama.evaluation.scores import StoredTasks, TaskScores
 from tinyllama.files import write_atomic, write_json
 from tinyllama.formats.model_source import ModelIdentity  # noqa: TC001  # pydantic reads the annotation
+from tinyllama.record_files import parse_record, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
     from tinyllama.evaluation.answers import Answer
 
-FORMAT = 2
 RECORD, ANSWERS, TABLE, MARKDOWN, JOURNAL = (
     "record.json", "questions.jsonl", "scores.csv", "scores.md", "journal.jsonl",
 )  # fmt: skip
@@ -38,16 +35,15 @@ RECORD, ANSWERS, TABLE, MARKDOWN, JOURNAL = (
 class _Stored:
     """The keys of record.json that are read back; the others follow from them."""
 
+    FORMAT: ClassVar[int] = 2
+
     model: str
     source: ModelIdentity
-    tasks: dict[str, TaskScore | MissingTask]
+    tasks: StoredTasks
     bits_per_byte: BitsPerByte | None
     conditions: Conditions | None
     inputs: str | None
     against_fp32: dict[str, Agreement] | None
-
-
-_STORED = TypeAdapter(_Stored)
 
 
 def write_record(folder: Path, record: EvaluationRecord) -> None:
@@ -55,7 +51,7 @@ def write_record(folder: Path, record: EvaluationRecord) -> None:
     write_answers(folder / ANSWERS, (answer for task in record.scores.answers.values() for answer in task))
     write_atomic(folder / TABLE, record_csv(record))
     write_atomic(folder / MARKDOWN, record_markdown(record))
-    write_json(folder / RECORD, {"format": FORMAT} | record_to_json(record))
+    write_json(folder / RECORD, {"format": _Stored.FORMAT} | record_to_json(record))
 
 
 def read_record(folder: Path) -> EvaluationRecord | None:
@@ -67,12 +63,10 @@ def read_record(folder: Path) -> EvaluationRecord | None:
     path = folder / RECORD
     if not path.is_file():
         return legacy.read_family_record(folder)
-    match read_object(path).get("format"):
-        case 1:
-            return legacy.read_single_record(path)
-        case int(written) if written != FORMAT:
-            raise EvaluationError(f"{path}: format {written} is newer than this version reads; update tinyllama")
-    stored = parse_stored(path, _STORED)
+    value = read_object(path, EvaluationError, legacy.REMEDY)
+    if value.get("format") == 1:
+        return legacy.read_single_record(path)
+    stored = parse_record(_Stored, value, path, EvaluationError, legacy.REMEDY)
     return EvaluationRecord(
         model=stored.model,
         source=stored.source,

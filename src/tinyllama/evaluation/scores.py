@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+from pydantic import BeforeValidator
 
 from tinyllama.evaluation.answers import Answer  # noqa: TC001  # pydantic reads the annotation
 from tinyllama.evaluation.catalogue import GROUPS
@@ -41,6 +43,15 @@ class MissingTask:
     """A task without a score, and why."""
 
     reason: str
+
+
+def _without_average(tasks: object) -> object:
+    """The tasks of a file; their average, which stands beside them there, follows from them."""
+    return {name: result for name, result in tasks.items() if name != "average"} if isinstance(tasks, dict) else tasks
+
+
+StoredTasks = Annotated[dict[str, TaskScore | MissingTask], BeforeValidator(_without_average)]
+"""One model's tasks as files hold them."""
 
 
 @dataclass(frozen=True)

@@ -164,13 +164,12 @@ def _family(recipe: Recipe, name: str) -> str:
 def _training(recipe: Recipe, name: str, tokens: int) -> str:
     stages = recipe.stages[: recipe.fork_index] if name == "base" else recipe.stages
     rate = recipe.optimizer.learning_rate
-    horizon, warmup = format_count(rate.horizon), format_count(rate.warmup)
     policy = [word for word, used in (("BOS", recipe.tokenizer.bos), ("EOS", recipe.tokenizer.eos)) if used]
     rows = {
         "tokens seen": f"{tokens:,}",
         **{f"stage {stage.name}": _stage(recipe, stage) for stage in stages},
-        "learning rate": f"{rate.peak:g} to {rate.minimum:g}, one cosine over {horizon} tokens",
-        "warm-up": f"{warmup} tokens",
+        "learning rate": rate.describe(),
+        "warm-up": f"{format_count(rate.warmup)} tokens",
         "optimizer": recipe.optimizer.describe(),
         "precision": f"{recipe.precision} products; fp32 weights, moments and reductions",
         "documents": f"with {' and '.join(policy)}" if policy else "without BOS and EOS",
@@ -211,7 +210,7 @@ def _evaluation(
     asked = list(dict.fromkeys(task for row in tasks.values() for task in row if task != _AVERAGE))
     measured = [task for task in asked if any(row.get(task) is not None for row in tasks.values())]
     if measured:
-        parts += ["Zero-shot scores in percent (higher is better):", _scores(name, measured, tasks, published)]
+        parts += ["Scores in percent (higher is better):", _scores(name, measured, tasks, published)]
     if missing := [task for task in asked if tasks.get(name, {}).get(task) is None]:
         parts.append(f"Not measured for this model: {listing(missing)}.")
     return "\n\n".join(parts) or "Not evaluated."

@@ -68,8 +68,8 @@ def _check_export(folder: Path) -> None:
         )
     _, _, rest = (folder / CARD).read_text(encoding="utf-8").partition("---\n")
     try:
-        facts: Any = yaml.safe_load(rest.partition("\n---")[0])
+        metadata: Any = yaml.safe_load(rest.partition("\n---")[0])
     except yaml.YAMLError as error:
         raise PublishError(f"{folder / CARD}: its metadata is no YAML: {error}; export the model again") from error
-    if not isinstance(facts, dict) or "license" not in facts:
+    if not isinstance(metadata, dict) or "license" not in metadata:
         raise PublishError(f"{folder / CARD}: its metadata names no license; export the model again")

@@ -13,12 +13,12 @@ import torch
 
 from tinyllama.corpus.manifest import HELD_OUT, is_prepared, open_corpus
 from tinyllama.corpus.reading import read_texts
-from tinyllama.errors import EvaluationError
+from tinyllama.errors import EvaluationError, UserError
 from tinyllama.evaluation import legacy
 from tinyllama.evaluation.bits import bits_per_byte_of_texts
 from tinyllama.evaluation.catalogue import expand_tasks
 from tinyllama.evaluation.journal import Journal
-from tinyllama.evaluation.record import EXACT, BitsPerByte, Conditions, EvaluationRecord, library_versions
+from tinyllama.evaluation.record import EXACT, PRECISIONS, BitsPerByte, Conditions, EvaluationRecord, library_versions
 from tinyllama.evaluation.record_files import JOURNAL, compare_with_record, write_record
 from tinyllama.evaluation.scores import EvaluationOptions
 from tinyllama.evaluation.tasks import evaluate_tasks
@@ -92,9 +92,12 @@ def evaluate(  # noqa: PLR0913  # a public function; all but the first have defa
         progress: receives messages; nothing is shown by default.
 
     Raises:
+        UserError: another precision.
         ModelError: there is no such model.
         EvaluationError: an unknown task, a damaged data file, or a text that cannot be read.
     """
+    if precision not in PRECISIONS:
+        raise UserError(f"precision is {precision!r}, but must be {' or '.join(PRECISIONS)}")
     request = EvaluateRequest(
         tasks=list(tasks),
         data=Path(data),

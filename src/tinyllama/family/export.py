@@ -8,15 +8,19 @@ import torch
 
 from tinyllama.checkpoint.weights import CheckpointWeights
 from tinyllama.corpus.manifest import TRAIN
-from tinyllama.errors import ExportError
-from tinyllama.export import ModelInfo, export_gguf, export_model, model_card
+from tinyllama.errors import ExportError, UserError
+from tinyllama.export import FILE_TYPES, ModelInfo, export_gguf, export_model, model_card
+from tinyllama.family.prepare import prepare_tokenizer
 from tinyllama.family.trained import identity
 from tinyllama.files import sha256_json
+from tinyllama.model.stored_weights import check_weights
 from tinyllama.plan import compile_plan, summarize
 from tinyllama.plan.tables import plan_markdown
 from tinyllama.record_files import FileRecord, read_record, write_record
+from tinyllama.text import listing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tinyllama.checkpoint.format import Checkpoint
@@ -37,20 +41,49 @@ class ExportMarker(FileRecord):
 
 
 def export_family(
+    work: Workspace,
+    checkpoints: dict[str, Checkpoint],
+    form: str,
+    precision: str | None,
+    scored: Callable[[], tuple[Prepared, dict[str, EvaluationRecord]]],
+) -> dict[str, Path]:
+    """Every model in one form: model → folder.
+
+    Args:
+        work: the family.
+        checkpoints: the models'.
+        form: see `Family.export`.
+        precision: see `Family.export`; None for the form's own.
+        scored: prepares and evaluates, for the forms that say how good a model is.
+
+    Raises:
+        UserError: an unknown form, or a precision that it does not come in.
+    """
+    if form == "gguf":
+        return export_gguf_files(work, prepare_tokenizer(work), checkpoints, precision or "F16")
+    if form != "hf":
+        raise UserError(f"form is {form!r}, but must be hf or gguf")
+    if precision is not None:
+        raise UserError("Hugging Face folders are in fp32; precision is an option of GGUF files")
+    prepared, records = scored()
+    return export_hugging_face(work, prepared, checkpoints, records)
+
+
+def export_hugging_face(
     work: Workspace, prepared: Prepared, checkpoints: dict[str, Checkpoint], records: dict[str, EvaluationRecord]
 ) -> dict[str, Path]:
-    """Every model as a Hugging Face folder: model → folder."""
+    """Every model as a Hugging Face folder with a model card: model → folder."""
     folders = {}
     for model, checkpoint in checkpoints.items():
         folder = work.layout.export(model)
-        card = _card(work, prepared, model, records)
+        card = _card(work, prepared, model, checkpoint, records)
         marker = work.layout.export_marker(model)
         inputs = sha256_json([identity(checkpoint), card, prepared.tokenizer.sha256])
         if not (_is_current(marker, inputs) and folder.is_dir()):
             work.progress.say(f"exporting {model}")
             marker.unlink(missing_ok=True)
             result = export_model(
-                CheckpointWeights(checkpoint),
+                _weights(work, checkpoint),
                 folder=folder,
                 recipe=work.recipe,
                 name=model,
@@ -63,16 +96,22 @@ def export_family(
     return folders
 
 
-def export_family_gguf(
-    work: Workspace, tokenizer: Tokenizer, checkpoints: dict[str, Checkpoint], kind: str
+def export_gguf_files(
+    work: Workspace, tokenizer: Tokenizer, checkpoints: dict[str, Checkpoint], precision: str
 ) -> dict[str, Path]:
-    """Every model as a GGUF file with its Modelfile: model → folder."""
+    """Every model as a GGUF file with its Modelfile: model → folder.
+
+    Raises:
+        UserError: GGUF files do not come in this precision.
+    """
+    if (kind := precision.upper()) not in FILE_TYPES:
+        raise UserError(f"precision is {precision!r}, but GGUF files are {listing(list(FILE_TYPES))}")
     folders = {}
     for model, checkpoint in checkpoints.items():
         folder = work.layout.export(f"{model}-{kind}-gguf")
         work.progress.say(f"exporting {model}")
         export_gguf(
-            CheckpointWeights(checkpoint),
+            _weights(work, checkpoint),
             shape=work.recipe.model,
             tokenizer=tokenizer,
             folder=folder,
@@ -83,7 +122,19 @@ def export_family_gguf(
     return folders
 
 
-def _card(work: Workspace, prepared: Prepared, model: str, records: dict[str, EvaluationRecord]) -> str:
+def _weights(work: Workspace, checkpoint: Checkpoint) -> CheckpointWeights:
+    weights = CheckpointWeights(checkpoint)
+    check_weights(weights, work.recipe.model, str(checkpoint.folder), "the recipe's model")
+    return weights
+
+
+def _card(
+    work: Workspace,
+    prepared: Prepared,
+    model: str,
+    checkpoint: Checkpoint,
+    records: dict[str, EvaluationRecord],
+) -> str:
     plan = compile_plan(work.recipe, model if model in work.recipe.variants else None)
     sizes = {name: corpus.tokens(TRAIN) for name, corpus in prepared.corpora.items()}
     return model_card(
@@ -92,7 +143,7 @@ def _card(work: Workspace, prepared: Prepared, model: str, records: dict[str, Ev
         plan_summary=plan_markdown(summarize(plan, work.recipe, sizes)),
         bits_per_byte={name: record.bits_by_text for name, record in records.items()},
         tasks={name: record.scores.fractions for name, record in records.items()},
-        tokens=plan.tokens_after(plan.steps),
+        tokens=checkpoint.state.tokens,
     )
 
 

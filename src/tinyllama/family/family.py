@@ -162,33 +162,30 @@ class Family:
         checkpoints = self.finished()  # first: what is not trained is an error before anything is prepared
         return evaluate_family(self.work, self.prepare(), checkpoints, self.task_data(data))
 
-    def export(self, data: Path | str | None = None) -> dict[str, Path]:
-        """Write every trained model as a Hugging Face folder, checked against transformers, with a model card.
+    def export(
+        self, form: str = "hf", *, precision: str | None = None, data: Path | str | None = None
+    ) -> dict[str, Path]:
+        """Write every trained model in a form that other tools load, after a check against transformers.
 
         Args:
-            data: folder with local copies of the tasks' data, whose scores the cards show; the recipe's by default.
+            form: `hf` for Hugging Face folders with a model card, or `gguf` for GGUF files with an Ollama Modelfile.
+            precision: of a GGUF file's matrices: F32, F16 (default), BF16 or Q8_0; Hugging Face folders are in fp32.
+            data: folder with local copies of the tasks' data, whose scores the cards of Hugging Face folders show; the
+                recipe's by default.
 
         Returns:
             The folder of each model.
+
+        Raises:
+            UserError: an unknown form, or an option that the form does not have.
+            ModelError: a model is not trained, or its shape is not the recipe's.
+            ExportError: transformers computes other logits.
         """
         from tinyllama.family.export import export_family  # imports torch
 
-        checkpoints = self.finished()
-        return export_family(self.work, self.prepare(), checkpoints, self.evaluate(data))
-
-    def export_gguf(self, precision: str = "F16") -> dict[str, Path]:
-        """Write every trained model as GGUF with an Ollama Modelfile.
-
-        Args:
-            precision: of the matrices: F32, F16, BF16 or Q8_0.
-
-        Returns:
-            The folder of each model.
-        """
-        from tinyllama.family.export import export_family_gguf  # imports torch
-
-        checkpoints = self.finished()
-        return export_family_gguf(self.work, prepare_tokenizer(self.work), checkpoints, precision)
+        if data is not None and form != "hf":
+            raise UserError("data is an option of Hugging Face folders, whose cards show scores")
+        return export_family(self.work, self.finished(), form, precision, lambda: (self.prepare(), self.evaluate(data)))
 
     def report(self, data: Path | str | None = None) -> FamilySummary:
         """Evaluate and export what is trained, and write summary.json and report.html.

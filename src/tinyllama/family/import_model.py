@@ -69,7 +69,7 @@ def import_model(
     elif source.has_tokenizer:
         _compare_tokenizers(tokenizer(), source)
     result = None
-    if source.checkpoint is None:
+    if source.read_by_transformers:
         check_weights(source.weights, source.shape, source.origin, "its configuration")
         result = check_parity(source.weights, source.shape, source.path, torch.float32)
     return import_start(recipe, source, layout.root, tokenizer().sha256), result

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tinyllama.family.background import evaluate_copies
 from tinyllama.family.evaluate import evaluate_family
-from tinyllama.family.export import export_family
+from tinyllama.family.export import export_hugging_face
 from tinyllama.family.samples import sample_family
 from tinyllama.family.trained import finished
 from tinyllama.report import write_report
@@ -34,7 +34,7 @@ def report_family(work: Workspace, prepared: Prepared, data: Path) -> FamilySumm
         records = evaluate_family(work, prepared, checkpoints, data)
         sample_family(work, prepared.tokenizer, checkpoints)
     with work.timed("export"):
-        exports = export_family(work, prepared, checkpoints, records)
+        exports = export_hugging_face(work, prepared, checkpoints, records)
     summary = _summarize(work, prepared, records, exports)
     write_summary(work.layout.summary, summary)
     work.progress.say("writing the report")

@@ -78,6 +78,8 @@ class OpenModel(ABC):
     checkpoint: Checkpoint | None = None
     """The verified checkpoint, if it is one of ours; it may hold moments too."""
     license = _UNKNOWN_LICENSE
+    read_by_transformers = True
+    """Whether transformers reads the format too, so that its logits can be compared with ours."""
 
     @abstractmethod
     def load(self, dtype: torch.dtype = torch.float32) -> Llama:
@@ -264,6 +266,7 @@ class CheckpointModel(OpenModel):
     """A checkpoint of a family's model, with its family's recipe and tokenizer."""
 
     checkpoint: Checkpoint
+    read_by_transformers = False
 
     def __init__(self, checkpoint: Checkpoint, recipe: Recipe, model: str, family: FamilyLayout, origin: str) -> None:
         """Bind a checkpoint that was verified.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tinyllama.recipe.classification import DECIDES_NOTHING, RepresentedBy
-from tinyllama.recipe.quantities import BatchSize, Count, Number
+from tinyllama.recipe.quantities import BatchSize, Count, Number, format_count
 from tinyllama.recipe.section import Name, PositiveCount, Section
 
 ADAMW_STATE, MUON_STATE = ("exp_avg", "exp_avg_sq"), ("momentum_buffer",)
@@ -95,6 +95,10 @@ class LearningRate(Section):
         if self.warmup >= self.horizon:
             raise ValueError(f"warmup ({self.warmup}) must be below horizon ({self.horizon})")
         return self
+
+    def describe(self) -> str:
+        """The schedule after the warm-up in one line, for people."""
+        return f"{self.peak:g} to {self.minimum:g}, one cosine over {format_count(self.horizon)} tokens"
 
 
 class Optimizer(Section):

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, ClassVar
 
 from tinyllama.errors import ModelError
-from tinyllama.evaluation.scores import MissingTask, TaskScore, TaskScores
+from tinyllama.evaluation.scores import StoredTasks, TaskScores
 from tinyllama.files import write_json
-from tinyllama.record_files import read_object
+from tinyllama.record_files import parse_record, read_object
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pydantic import JsonValue
+
     from tinyllama.files import Json
 
 _REMEDY = "run `tinyllama report` again"
-FORMAT = 2
-"""Format 1, which had no such number, had the same keys."""
 
 
 @dataclass(frozen=True)
 class FamilySummary:
     """What a family came to. All mappings are by model unless they say otherwise."""
+
+    FORMAT: ClassVar[int] = 2
+    """Format 1, which had no such number, had the same keys."""
 
     recipe: str = ""
     description: str = ""
@@ -54,7 +55,7 @@ class FamilySummary:
     def to_json(self) -> dict[str, Json]:
         """What summary.json holds."""
         tasks = {model: scores.to_json() for model, scores in self.tasks.items()}
-        return {"format": FORMAT} | asdict(replace(self, tasks={})) | {"tasks": tasks}
+        return {"format": self.FORMAT} | asdict(replace(self, tasks={})) | {"tasks": tasks}
 
 
 def write_summary(path: Path, summary: FamilySummary) -> None:
@@ -70,22 +71,14 @@ def read_summary(path: Path) -> FamilySummary:
         ModelError: it cannot be read, is of a newer format, or a key is wrong; names file and key.
     """
     data = read_object(path, ModelError, _REMEDY)
-    if (written := data.pop("format", 1)) not in {1, FORMAT}:
-        raise ModelError(f"{path}: format {written} is newer than this version reads; update tinyllama")
-    tasks = data.pop("tasks", {})
-    try:
-        scores = _TASKS.validate_python(tasks)
-        summary = _SUMMARY.validate_python(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(f"{path}: {'.'.join(map(str, first['loc'])) or 'tasks'}: {first['msg']}; {_REMEDY}") from error
+    tasks: dict[str, JsonValue] = {"tasks": data.pop("tasks", {})}
+    scores = parse_record(_Tasks, tasks, path, ModelError, _REMEDY).tasks
+    summary = parse_record(FamilySummary, data, path, ModelError, _REMEDY)
     return replace(summary, tasks={model: TaskScores(found) for model, found in scores.items()})
 
 
-def _without_average(tasks: object) -> object:
-    """One model's tasks; their average, which stands beside them in the file, follows from them."""
-    return {name: result for name, result in tasks.items() if name != "average"} if isinstance(tasks, dict) else tasks
+@dataclass(frozen=True)
+class _Tasks:
+    """`tasks` of a summary."""
 
-
-_SUMMARY = TypeAdapter(FamilySummary)
-_TASKS = TypeAdapter(dict[str, Annotated[dict[str, TaskScore | MissingTask], BeforeValidator(_without_average)]])
+    tasks: dict[str, StoredTasks]

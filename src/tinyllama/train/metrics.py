@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from tinyllama.checkpoint.records import first_problem
-from tinyllama.errors import TrainingError
+from tinyllama.errors import NewerFormatError, TrainingError
 from tinyllama.installation import install_hint
+from tinyllama.record_files import first_problem
 from tinyllama.train.legacy import MFU, SKIPPED
 
 if TYPE_CHECKING:
@@ -123,6 +123,8 @@ class JsonlLogger:
     def __init__(self, path: Path, step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+        with path.open("rb") as file:
+            _is_header(file.readline(), path)  # refuses a file of a later version
         _cut_after(path, step)
         self._file = path.open("a", encoding="utf-8")
         if not path.stat().st_size:
@@ -192,7 +194,8 @@ def read_metrics(path: Path) -> Iterator[Record]:
     """Records of a metrics file, line by line; none if there is no file, and none for a line cut short by a crash.
 
     Raises:
-        TrainingError: a line is no record, or a later version wrote the file; names file, line and key.
+        NewerFormatError: a later version wrote the file.
+        TrainingError: a line is no record; names file, line and key.
     """
     if not path.is_file():
         return
@@ -207,11 +210,8 @@ def _is_header(line: bytes, path: Path) -> bool:
     if not line.startswith(b'{"kind": "header"'):
         return False
     number = json.loads(line).get("format")
-    if not isinstance(number, int) or number > FORMAT:
-        raise TrainingError(
-            f"{path}: format: {number} was written by a later version of tinyllama (this one reads up to {FORMAT}); "
-            "upgrade tinyllama"
-        )
+    if number > FORMAT:
+        raise NewerFormatError(path, number, FORMAT)
     return True
 
 
@@ -235,11 +235,19 @@ def _cut_after(path: Path, step: int) -> None:
             end = lines.rfind(b"\n") + 1
             while end:
                 begin = lines.rfind(b"\n", 0, end - 1) + 1
-                if (begin or not start) and json.loads(lines[begin:end]).get("step", 0) <= step:  # a header has none
+                if (begin or not start) and _step(lines[begin:end], path) <= step:
                     file.truncate(start + end)
                     return
                 end = begin
         file.truncate(0)
+
+
+def _step(line: bytes, path: Path) -> int:
+    """The step of a record; 0 for the header, which has none."""
+    try:
+        return int(json.loads(line).get("step", 0))
+    except (ValueError, AttributeError) as error:
+        raise TrainingError(f"{path}: {line[:60]!r} is no record of training ({error}); remove the line") from error
 
 
 def _scalars(record: Record) -> dict[str, float]:

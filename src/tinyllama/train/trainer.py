@@ -108,7 +108,7 @@ class _Trainer:
     def run_to_end(self) -> Checkpoint:
         """Execute the plan from the current step on."""
         run, plan, recipe = self.run, self.plan, self.recipe
-        size = checkpoint_bytes(recipe) * self.store.on_disk(recipe.checkpoints.keep, len(self.stage_ends))
+        size = checkpoint_bytes(recipe) * self.store.on_disk(recipe.checkpoints.keep, len(self.kept))
         self.ranks.run_on_rank0(lambda: require_space(run.folder, size, "checkpoints"))
         rows = {name: run.corpora[name].rows("train", plan.context) for name in plan.corpora}
         sampler = Sampler(plan, recipe.seed, {name: len(part) for name, part in rows.items()})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from tinyllama import record_files
 from tinyllama.errors import ModelError
 from tinyllama.model.stored_weights import EMBEDDING, HEAD, StoredWeights
 
@@ -58,12 +58,9 @@ def read_object(path: Path, remedy: str) -> JsonObject:
         ModelError: it is not there or something else.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read: {error}; {remedy}") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: holds a {type(value).__name__}, not an object; {remedy}")
-    return value
+        return record_files.read_object(path, ModelError, remedy)
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: is missing; {remedy}") from error
 
 
 class FolderWeights(StoredWeights):
