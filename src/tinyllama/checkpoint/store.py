@@ -199,10 +199,10 @@ class RemoteCheckpointStore(CheckpointStore):
             self._system.invalidate_cache()
             found = self._system.find(self._root, detail=True)
         objects: dict[int, dict[str, int]] = {}
-        for path, facts in found.items():
+        for path, details in found.items():
             *_, folder, name = PurePosixPath(path).parts
             if (step := step_of(folder)) is not None:
-                objects.setdefault(step, {})[name] = int(facts["size"])
+                objects.setdefault(step, {})[name] = int(details["size"])
         return dict(sorted(objects.items()))
 
     def _remove(self, step: int, names: dict[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""`tinyllama contaminated`: which evaluation questions stand in the prepared corpora."""
+"""`tinyllama contaminated`: which evaluation questions the prepared corpora contain."""
 
 from __future__ import annotations
 

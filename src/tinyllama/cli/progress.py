@@ -91,7 +91,7 @@ class PreparationProgress:
         return counts.unread / done * (time.monotonic() - self._began) if done else None
 
     def close(self) -> None:
-        """Take the bar away, and say what it came to."""
+        """Remove the bar, and print its final count."""
         self._bar.stop()
         if self._text:
             self._screen.say(f"{self._text} in {time.monotonic() - self._began:.1f} s")

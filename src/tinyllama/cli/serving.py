@@ -27,7 +27,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
     api_key: Annotated[
         str | None,
-        typer.Option(envvar="TINYLLAMA_API_KEY", metavar="KEY", help="API key that requests must bring."),
+        typer.Option(envvar="TINYLLAMA_API_KEY", metavar="KEY", help="API key that requests must send."),
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of new tokens per answer.")] = 512,
     max_requests: Annotated[

@@ -35,8 +35,8 @@ def record_markdown(record: EvaluationRecord) -> str:
         lines += ["", markdown_table(("text", "bits per byte"), values)]
     if record.conditions and record.conditions.dtype != EXACT:
         lines += ["", *_beside_fp32(record)]
-    facts = asdict(record.source) | (asdict(record.conditions) if record.conditions else {})
-    rows = [(key, f"`{json.dumps(value, ensure_ascii=False)}`") for key, value in facts.items() if value is not None]
+    keys = asdict(record.source) | (asdict(record.conditions) if record.conditions else {})
+    rows = [(key, f"`{json.dumps(value, ensure_ascii=False)}`") for key, value in keys.items() if value is not None]
     lines += ["", markdown_table(("fact", "value"), rows)]
     return "\n".join(lines) + "\n"
 

@@ -66,7 +66,7 @@ for sequence in sequences:
 """
 
 
-def model_card(  # noqa: PLR0913  # the facts on a card
+def model_card(  # noqa: PLR0913  # the parts of a card
     recipe: Recipe,
     name: str,
     *,

@@ -126,8 +126,8 @@ def _compare_weights(stored: Mapping[str, Tensor], given: Mapping[str, Tensor], 
 
 
 def _card(file: str, kind: str, shape: ModelShape, about: ModelInfo, result: ParityResult) -> str:
-    facts = {"license": about.license, "pipeline_tag": "text-generation", "tags": ["llama", "gguf", "tinyllama"]}
-    front = yaml.safe_dump(facts, sort_keys=False)
+    metadata = {"license": about.license, "pipeline_tag": "text-generation", "tags": ["llama", "gguf", "tinyllama"]}
+    front = yaml.safe_dump(metadata, sort_keys=False)
     return f"""\
 ---
 {front}---

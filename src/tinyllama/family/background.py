@@ -1,6 +1,6 @@
 """Task scores during training: copies of checkpoints, evaluated by a process of their own.
 
-A copy is a folder of hard links: made at once, no space taken, and safe from the pruning of old checkpoints. The
+A copy is a folder of hard links: it is made at once, needs no space, and survives the pruning of old checkpoints. The
 process takes the lowest priority and one core, so that training never waits for it.
 """
 
@@ -64,7 +64,7 @@ class BackgroundEvaluation:
         self._start()
 
     def _start(self) -> None:
-        """Start the process that evaluates what is copied; nobody waits for it, and it outlives us."""
+        """Start the process that evaluates the copies; training does not wait for it, and it may outlive training."""
         evaluation, log = self._evaluation, str(self._run / f"{COPIES}.log")
         program = [
             sys.executable,

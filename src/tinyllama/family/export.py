@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class ExportMarker(FileRecord):
-    """What stands beside an export: what it was made of, and how its check went."""
+    """The file beside an export: what the export was made from, and the result of its check."""
 
     format: int = 1
     inputs: str

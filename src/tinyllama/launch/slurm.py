@@ -22,10 +22,10 @@ _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+)")
 
 
 def seconds_of(limit: str) -> int:
-    """Seconds of a time limit as Slurm spells it: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S.
+    """Seconds of a time limit in Slurm's notation: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S.
 
     Raises:
-        UserError: it is spelled otherwise.
+        UserError: it has another form.
     """
     if limit.isdecimal():
         return 60 * int(limit)
@@ -48,7 +48,7 @@ def check_job(  # noqa: PLR0913  # each is a fact of the job
         variant: to train; None trains all.
         ranks: of all nodes.
         per_node: ranks of a node.
-        time: limit of a job, as Slurm spells it.
+        time: limit of a job, in Slurm's notation.
         notice: seconds before the limit at which ranks save.
 
     Raises:

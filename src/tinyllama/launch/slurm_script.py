@@ -19,7 +19,7 @@ _TEMPLATE = """\
 {directives}
 set -e
 
-# SIGUSR1 comes {notice} s before the limit: the ranks are told, once, to save and end.
+# SIGUSR1 comes {notice} s before the limit: the ranks receive it once, save and end.
 stopping= training=
 stop() {{
   [ "$stopping" ] || [ -z "$training" ] || kill -USR1 "$training" || true

@@ -137,7 +137,7 @@ def find_gpu(name: str) -> Gpu:
         PlanError: it is not in the table.
     """
     if name not in GPUS:
-        raise PlanError(f"no card is named {name!r}{did_you_mean(name, GPUS)}; known: {', '.join(GPUS)}")
+        raise PlanError(f"no GPU is named {name!r}{did_you_mean(name, GPUS)}; known: {', '.join(GPUS)}")
     return GPUS[name]
 
 

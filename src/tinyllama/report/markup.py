@@ -20,7 +20,7 @@ Child = str | None | Iterable["Child"]
 def element(tag: str, *children: Child, **attributes: str | float | bool | None) -> Markup:
     """One element: `element("p", "a < b", class_="note")` → `<p class="note">a &lt; b</p>`.
 
-    Children are escaped unless they are `Markup`; lists are flattened and None is left out. In attribute names a
+    Children are escaped unless they are `Markup`; lists are flattened and None is skipped. In attribute names a
     trailing underscore is dropped and the others become hyphens; True gives a bare attribute, None and False none.
     """
     opening = Markup("".join([tag, *(_attribute(name, value) for name, value in attributes.items())]))

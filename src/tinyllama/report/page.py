@@ -39,7 +39,7 @@ def write_report(run: Path, recipe: Recipe) -> Path:
     """Write `report.html` into a family's folder, from what the folder holds.
 
     Reads summary.json, every model's metrics.jsonl and evaluation/samples.json; a part whose data is not there
-    is left out with a line that says why.
+    is omitted, with a line that says why.
 
     Raises:
         ModelError: there is no such folder.

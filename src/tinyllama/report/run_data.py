@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tinyllama.train.metrics import Record, SpikeRecord
 
 POINTS = 300
-"""At least so many points a stage are kept of a longer series (at most twice as many)."""
+"""Minimum number of points per stage of a longer series; at most twice as many are kept."""
 
 
 @dataclass

@@ -22,7 +22,7 @@ _REMEDY = "run `tinyllama report` again"
 
 @dataclass(frozen=True)
 class FamilySummary:
-    """What a family came to. All mappings are by model unless they say otherwise."""
+    """The results of a family. All mappings are by model unless they say otherwise."""
 
     FORMAT: ClassVar[int] = 2
     """Format 1, which had no such number, had the same keys."""

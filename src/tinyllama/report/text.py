@@ -1,4 +1,4 @@
-"""Numbers and events as the report spells them."""
+"""Text for numbers and events in the report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def percent(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: `42 s`, `12 min 5 s`, `3 h 20 min`, `9 d 4 h`."""
+    """Seconds in readable units: `42 s`, `12 min 5 s`, `3 h 20 min`, `9 d 4 h`."""
     whole = round(seconds)
     if whole < _MINUTE:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _ROUNDS = 8
 _TABLE_BITS = 16
-"""Halves of up to so many bits are looked up."""
+"""Largest number of bits of a half that is looked up in a table."""
 _STEPS = (
     (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
     (np.uint64(27), np.uint64(0x94D049BB133111EB)),

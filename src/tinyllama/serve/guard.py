@@ -1,4 +1,4 @@
-"""What stands before a served model: who may ask, how much, and errors in the OpenAI API's own shape.
+"""Guard in front of a served model: who may send requests, how large they may be, and errors in the OpenAI API's shape.
 
 It is an ASGI application around another one (https://asgi.readthedocs.io), the engine's server, and changes no answer
 but errors.
@@ -29,7 +29,7 @@ _ROUTES = {COMPLETIONS: "POST", CHAT: "POST", MODELS: "GET"}
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes."""
+    """Limits of a server."""
 
     max_tokens: int
     """New tokens of one answer, at most, and where a request states none."""
@@ -38,7 +38,7 @@ class Limits:
     body: int
     """Bytes of one request."""
     api_key: str | None = None
-    """That requests must bring; None lets everybody ask."""
+    """Key that requests must send; None accepts all requests."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Guard:
         Args:
             app: the engine's.
             models: by name.
-            limits: what is taken.
+            limits: of requests.
             checks: by path, what raises ValueError at a request that the engine would fail on.
         """
         self._app, self._models, self._limits, self._checks = app, models, limits, checks or {}
@@ -212,13 +212,13 @@ def _understood(status: int, body: bytes) -> Refusal:
     """An engine's error: the API's already, or FastAPI's `detail`."""
     kind = _INVALID if status < 500 else "internal_server_error"
     try:
-        told = json.loads(body)
+        answer = json.loads(body)
     except ValueError:
         return Refusal(status, body.decode(errors="replace"), kind=kind)
-    told = told if isinstance(told, dict) else {"detail": told}
-    if isinstance(error := told.get("error"), dict):
+    answer = answer if isinstance(answer, dict) else {"detail": answer}
+    if isinstance(error := answer.get("error"), dict):
         return Refusal(status, str(error.get("message")), kind=error.get("type") or kind, code=error.get("code"))
-    detail = told.get("detail", told)
+    detail = answer.get("detail", answer)
     if isinstance(detail, list):
         detail = "; ".join(f"{'.'.join(map(str, entry['loc'][1:]))}: {entry['msg']}" for entry in detail)
     return Refusal(400 if status == 422 else status, str(detail), kind=kind)

@@ -39,7 +39,7 @@ def serve(models: Sequence[str], options: ServeOptions, announce: Callable[[str]
         announce: receives the API's address once the server listens.
 
     Raises:
-        UserError: the address is taken, or open to other machines without an API key; the extra is not installed.
+        UserError: the address is in use, or open to other machines without an API key; the extra is not installed.
         ModelError: a model cannot be opened.
     """
     if options.limits.api_key is None and not _is_own(options.host):

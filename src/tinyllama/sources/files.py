@@ -159,9 +159,9 @@ def _find_local(pattern: str, root: Path) -> list[SourceFile]:
 
 
 def _local_file(path: Path, root: Path) -> SourceFile:
-    facts = path.stat()
+    status = path.stat()
     origin = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
-    return SourceFile(path.absolute().as_posix(), origin, facts.st_size, str(facts.st_mtime_ns))
+    return SourceFile(path.absolute().as_posix(), origin, status.st_size, str(status.st_mtime_ns))
 
 
 def _find_remote(pattern: str) -> list[SourceFile]:
@@ -173,10 +173,10 @@ def _find_remote(pattern: str) -> list[SourceFile]:
     try:
         system, path = fsspec.url_to_fs(pattern)
         listed = system.glob(path, detail=True) if "*" in path else {path: system.info(path)}
-        for folder in [name for name, facts in listed.items() if facts["type"] == "directory"]:
+        for folder in [name for name, entry in listed.items() if entry["type"] == "directory"]:
             listed |= {
-                name: facts
-                for name, facts in system.find(folder, detail=True).items()
+                name: entry
+                for name, entry in system.find(folder, detail=True).items()
                 if not _is_hidden(PurePosixPath(name).relative_to(folder))
             }
     except FileNotFoundError as error:
@@ -187,18 +187,18 @@ def _find_remote(pattern: str) -> list[SourceFile]:
         raise SourceError(_refusal(pattern, _first_line(error))) from error
     chained = pattern.rpartition("::")[0]
     return [
-        _remote_file(f"{chained}::{system.unstrip_protocol(name)}" if chained else system.unstrip_protocol(name), facts)
-        for name, facts in listed.items()
-        if facts["type"] == "file"
+        _remote_file(f"{chained}::{system.unstrip_protocol(name)}" if chained else system.unstrip_protocol(name), entry)
+        for name, entry in listed.items()
+        if entry["type"] == "file"
     ]
 
 
 def _remote_file(
     location: str,
-    facts: dict[str, Any],  # fsspec's, of any file system
+    entry: dict[str, Any],  # fsspec's, of any file system
 ) -> SourceFile:
-    version = next((str(facts[key]) for key in ("ETag", "etag", "blob_id", "sha256", "mtime") if facts.get(key)), "")
-    return SourceFile(location, location, int(facts.get("size") or 0), version)
+    version = next((str(entry[key]) for key in ("ETag", "etag", "blob_id", "sha256", "mtime") if entry.get(key)), "")
+    return SourceFile(location, location, int(entry.get("size") or 0), version)
 
 
 def _first_line(error: Exception) -> str:
