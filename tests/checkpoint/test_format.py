@@ -13,6 +13,7 @@ from tinyllama.checkpoint.format import (
     steps_saved,
     verify,
 )
+from tinyllama.checkpoint.retention import Retention
 from tinyllama.checkpoint.store import CheckpointStore
 from tinyllama.errors import CheckpointError
 
@@ -72,9 +73,9 @@ def test_a_failed_write_leaves_no_checkpoint_and_keeps_the_others(
 def test_passing_checkpoints_are_pruned_and_permanent_ones_kept(tmp_path: Path) -> None:
     for step in (5, 10, 15, 20):
         save_checkpoint(tmp_path, _tensors(step), made_up_state(step))
-    prune(tmp_path, 1, {5})
+    prune(tmp_path, Retention(1, frozenset({5})))
     assert steps_saved(tmp_path) == [5, 20]
-    prune(tmp_path, 0, {5})
+    prune(tmp_path, Retention(0, frozenset({5})))
     assert steps_saved(tmp_path) == [5]
 
 

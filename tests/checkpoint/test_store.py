@@ -19,6 +19,7 @@ from tests.train.runs import assert_same_run
 from tests.train.stopping import stop_at
 from tests.train.test_import_start import foreign_folder, started, with_tokenizer
 from tinyllama.checkpoint.format import Checkpoint, load_tensors, save_checkpoint, steps_saved
+from tinyllama.checkpoint.retention import Retention
 from tinyllama.checkpoint.store import CheckpointStore, RemoteCheckpointStore
 from tinyllama.errors import CheckpointError, RecipeError, StorageError
 from tinyllama.family.family import Family
@@ -97,7 +98,7 @@ def test_what_is_saved_under_a_url_is_read_on_another_machine(url: str, tmp_path
 
 def test_the_last_and_the_permanent_ones_stay(url: str, tmp_path: Path) -> None:
     store = RemoteCheckpointStore(tmp_path / "here", url)
-    writer = CheckpointWriter(store, 1, {2}, Ranks())
+    writer = CheckpointWriter(store, Retention(1, frozenset({2})), Ranks())
     for step in range(1, 6):
         writer.save({"model.a": torch.full((3, 2), float(step))}, made_up_state(step))
     writer.wait()
@@ -118,7 +119,7 @@ def test_without_its_manifest_a_checkpoint_is_not_there_and_is_cleared_away(url:
     newest = next(store.newest())
     assert isinstance(newest, Checkpoint)
     assert _value(newest) == 1.0
-    store.prune(2, set())
+    store.prune(Retention(2))
     assert {name.partition("/")[0] for name in _names(url)} == {"step-1"}
 
 

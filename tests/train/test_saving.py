@@ -8,6 +8,7 @@ from tests.checkpoint.states import made_up_state
 from tests.conftest import MakeFamily
 from tests.train.runs import step_records
 from tinyllama.checkpoint.format import load_tensors, save_checkpoint, steps_saved, verify
+from tinyllama.checkpoint.retention import Retention
 from tinyllama.checkpoint.store import CheckpointStore
 from tinyllama.errors import CheckpointError
 from tinyllama.train import saving
@@ -25,7 +26,7 @@ def test_training_goes_on_while_the_state_of_its_step_is_written(
         return save_checkpoint(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(saving, "save_checkpoint", slow)
-    writer, weight = CheckpointWriter(CheckpointStore(tmp_path), 2, set(), Ranks()), torch.ones(3)
+    writer, weight = CheckpointWriter(CheckpointStore(tmp_path), Retention(2), Ranks()), torch.ones(3)
     writer.save({"model.a": weight}, made_up_state(1))
     weight.fill_(2.0)  # the next update
     assert steps_saved(tmp_path) == []
@@ -38,7 +39,7 @@ def test_training_goes_on_while_the_state_of_its_step_is_written(
 
 
 def test_checkpoints_are_written_in_order_and_pruned(tmp_path: Path) -> None:
-    writer = CheckpointWriter(CheckpointStore(tmp_path), 1, {2}, Ranks())
+    writer = CheckpointWriter(CheckpointStore(tmp_path), Retention(1, frozenset({2})), Ranks())
     for step in range(1, 6):
         writer.save({"model.a": torch.full((2,), float(step))}, made_up_state(step))
     writer.wait()
@@ -48,7 +49,7 @@ def test_checkpoints_are_written_in_order_and_pruned(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_cannot_be_written_is_told_at_the_next(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    writer = CheckpointWriter(CheckpointStore(tmp_path / "file"), 1, set(), Ranks())
+    writer = CheckpointWriter(CheckpointStore(tmp_path / "file"), Retention(1), Ranks())
     writer.save({"model.a": torch.ones(1)}, made_up_state(1))
     with pytest.raises(CheckpointError, match="cannot be written"):
         writer.save({"model.a": torch.ones(1)}, made_up_state(2))

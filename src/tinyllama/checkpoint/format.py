@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed import ProcessGroup
 
+    from tinyllama.checkpoint.retention import Retention
+
 MANIFEST, STATE = "manifest.json", "state.json"
 WEIGHT = "model."
 """What names of weights begin with; those of moments begin with the moment's."""
@@ -224,15 +226,9 @@ def read_state(folder: Path) -> CheckpointState:
     return parse_state(text, str(folder / STATE))
 
 
-def passing(steps: list[int], keep: int, permanent: set[int]) -> list[int]:
-    """Those of some steps, in order, whose checkpoints may go: neither permanent nor among the last `keep` others."""
-    others = [step for step in steps if step not in permanent]
-    return others[: max(0, len(others) - keep)]
-
-
-def prune(folder: Path, keep: int, permanent: set[int]) -> None:
-    """Delete all but the last `keep` checkpoints and the permanent ones."""
-    for step in passing(steps_saved(folder), keep, permanent):
+def prune(folder: Path, retention: Retention) -> None:
+    """Delete the checkpoints that need not stay."""
+    for step in retention.passing(steps_saved(folder)):
         shutil.rmtree(folder / f"step-{step}")
 
 

@@ -18,13 +18,13 @@ from tinyllama.checkpoint.format import (
     STATE,
     Checkpoint,
     parse_manifest,
-    passing,
     prune,
     read_state,
     step_of,
     steps_saved,
     verify,
 )
+from tinyllama.checkpoint.retention import Retention
 from tinyllama.checkpoint.state import CheckpointState, parse_state
 from tinyllama.errors import CheckpointError, StorageError, TinyLlamaError
 from tinyllama.files import new_directory
@@ -101,13 +101,13 @@ class CheckpointStore:
             StorageError: the copy fails; earlier checkpoints are kept.
         """
 
-    def prune(self, keep: int, permanent: set[int]) -> None:
-        """Delete all but the last `keep` checkpoints and the permanent ones."""
-        prune(self.folder, keep, permanent)
+    def prune(self, retention: Retention) -> None:
+        """Delete the checkpoints that need not stay."""
+        prune(self.folder, retention)
 
-    def on_disk(self, keep: int, permanent: int) -> int:
+    def on_disk(self, retention: Retention) -> int:
         """The largest number of checkpoints that are in the folder at once."""
-        return keep + permanent + 1
+        return retention.most + 1
 
 
 class RemoteCheckpointStore(CheckpointStore):
@@ -180,16 +180,16 @@ class RemoteCheckpointStore(CheckpointStore):
                     raise OSError(f"{name} has {arrived.get(name)} bytes there, {entry.bytes} here")
             self._system.pipe_file(f"{there}/{MANIFEST}", manifest)
 
-    def prune(self, keep: int, permanent: set[int]) -> None:
+    def prune(self, retention: Retention) -> None:
         """Prunes the URL and the folder; removes what a killed upload left, too."""
         objects = self._objects()
         complete = [step for step, names in objects.items() if MANIFEST in names]
         with self._explained("cannot be pruned"):
-            for step in [*passing(complete, keep, permanent), *(objects.keys() - complete)]:
+            for step in [*retention.passing(complete), *(objects.keys() - complete)]:
                 self._remove(step, objects[step])
-        prune(self.folder, _COPIES, set())
+        prune(self.folder, Retention(_COPIES))
 
-    def on_disk(self, keep: int, permanent: int) -> int:  # noqa: ARG002  # the URL holds those
+    def on_disk(self, retention: Retention) -> int:  # noqa: ARG002  # the URL holds those
         """The copies, and the checkpoint that is being written."""
         return _COPIES + 1
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tinyllama.errors import ExportError
 from tinyllama.family.background import evaluate_copies
 from tinyllama.family.evaluate import evaluate_family
 from tinyllama.family.export import export_hugging_face
@@ -15,8 +17,6 @@ from tinyllama.report.summary import FamilySummary, write_summary
 from tinyllama.train.machine import describe_machine
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tinyllama.evaluation.record import EvaluationRecord
     from tinyllama.family.prepare import Prepared
     from tinyllama.family.workspace import Workspace
@@ -25,7 +25,11 @@ _LIBRARIES = ("tinyllama", "torch", "transformers", "sentencepiece", "lm_eval", 
 
 
 def report_family(work: Workspace, prepared: Prepared, data: Path) -> FamilySummary:
-    """Evaluate, sample and export what is trained; write summary.json and report.html."""
+    """Evaluate, sample and export what is trained; write summary.json and report.html.
+
+    Raises:
+        ExportError: transformers computes other logits; summary and report are written first, without exports.
+    """
     for model in work.models:
         if work.layout.evaluating(model).is_dir():  # what was begun during training belongs in the report
             evaluate_copies(work.layout.model(model), data, work.recipe.evaluation.tasks)
@@ -33,12 +37,18 @@ def report_family(work: Workspace, prepared: Prepared, data: Path) -> FamilySumm
     with work.timed("evaluate"):
         records = evaluate_family(work, prepared, checkpoints, data)
         sample_family(work, prepared.tokenizer, checkpoints)
+    exports, failure = dict[str, Path](), None
     with work.timed("export"):
-        exports = export_hugging_face(work, prepared, checkpoints, records)
+        try:
+            exports = export_hugging_face(work, prepared, checkpoints, records)
+        except ExportError as error:  # scores and report are there in any case
+            failure = error
     summary = _summarize(work, prepared, records, exports)
     write_summary(work.layout.summary, summary)
     work.progress.say("writing the report")
     write_report(work.layout.root, work.recipe)
+    if failure is not None:
+        raise failure
     return summary
 
 

@@ -10,6 +10,7 @@ from tinyllama.checkpoint.format import save_checkpoint
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tinyllama.checkpoint.retention import Retention
     from tinyllama.checkpoint.state import CheckpointState
     from tinyllama.checkpoint.store import CheckpointStore
     from tinyllama.train.ranks import Ranks
@@ -22,16 +23,15 @@ class CheckpointWriter:
     thread has collectives of its own, so that its messages never mix with those of training.
     """
 
-    def __init__(self, store: CheckpointStore, keep: int, kept: set[int], ranks: Ranks) -> None:
+    def __init__(self, store: CheckpointStore, retention: Retention, ranks: Ranks) -> None:
         """Bind a store; every rank must do so at the same time.
 
         Args:
             store: where the checkpoints are kept.
-            keep: how many of the others stay.
-            kept: steps whose checkpoints always stay.
+            retention: which of them stay.
             ranks: the processes that write together.
         """
-        self._store, self._keep, self._kept, self._ranks = store, keep, kept, ranks.with_own_group()
+        self._store, self._retention, self._ranks = store, retention, ranks.with_own_group()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
 
@@ -62,10 +62,10 @@ class CheckpointWriter:
         self._pool.shutdown(wait=True)
 
     def _write(self, tensors: dict[str, Tensor], state: CheckpointState, needed: int | None) -> None:
-        kept = self._kept if needed in {None, state.step} else self._kept | {needed}
+        retention = self._retention if needed in {None, state.step} else self._retention.keeping(needed)
         save_checkpoint(self._store.folder, tensors, state, self._ranks)
-        self._ranks.run_on_rank0(lambda: self._upload(state.step, kept))
+        self._ranks.run_on_rank0(lambda: self._upload(state.step, retention))
 
-    def _upload(self, step: int, kept: set[int]) -> None:
+    def _upload(self, step: int, retention: Retention) -> None:
         self._store.upload(step)
-        self._store.prune(self._keep, kept)
+        self._store.prune(retention)

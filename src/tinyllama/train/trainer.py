@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from tinyllama.checkpoint.fingerprint import difference
+from tinyllama.checkpoint.retention import Retention
 from tinyllama.checkpoint.state import CheckpointState
 from tinyllama.corpus.local_copies import local_copies
 from tinyllama.errors import Interrupted, TrainingError
@@ -97,10 +99,10 @@ class _Trainer:
         permanent = recipe.checkpoints.permanent
         # An imported model is the step-0 checkpoint; variants may fork from it at any later time.
         imported = {0} if recipe.start is not None else set()
-        self.kept = self.stage_ends | imported | (run.plan.steps_crossing(permanent) if permanent else set())
-        """Steps whose checkpoints stay."""
+        kept = self.stage_ends | imported | (run.plan.steps_crossing(permanent) if permanent else set())
+        self.retention = Retention(recipe.checkpoints.keep, frozenset(kept))
         self.store = run.store
-        self.writer = CheckpointWriter(self.store, recipe.checkpoints.keep, self.kept, self.ranks)
+        self.writer = CheckpointWriter(self.store, self.retention, self.ranks)
         self.loggers: list[Logger] = []
         self.stalled = 0.0
         """Seconds that training stood still for a checkpoint since the last step's record."""
@@ -108,7 +110,7 @@ class _Trainer:
     def run_to_end(self) -> Checkpoint:
         """Execute the plan from the current step on."""
         run, plan, recipe = self.run, self.plan, self.recipe
-        size = checkpoint_bytes(recipe) * self.store.on_disk(recipe.checkpoints.keep, len(self.kept))
+        size = checkpoint_bytes(recipe) * self.store.on_disk(self.retention)
         self.ranks.run_on_rank0(lambda: require_space(run.folder, size, "checkpoints"))
         rows = {name: run.corpora[name].rows("train", plan.context) for name in plan.corpora}
         sampler = Sampler(plan, recipe.seed, {name: len(part) for name, part in rows.items()})
@@ -124,7 +126,7 @@ class _Trainer:
                 logger.close()
         with self.ranks.phase("the last checkpoint"):
             self.writer.wait()
-            self.ranks.run_on_rank0(lambda: self.store.prune(0, self.kept))
+            self.ranks.run_on_rank0(lambda: self.store.prune(replace(self.retention, keep=0)))
             last = self.ranks.run_on_rank0(lambda: self.store.open(plan.steps))
             signal_number = self.ranks.largest(self.stop.signal_number)
         if signal_number:
@@ -152,7 +154,7 @@ class _Trainer:
             self._log(HeldOutRecord(step=step, tokens=self.plan.tokens_after(step), losses=losses))
         with self.ranks.phase(f"the agreement on signals after step {step}"):
             signal_number = self.ranks.largest(self.stop.signal_number)
-        planned = self._due(self.recipe.checkpoints.every) or step in self.kept
+        planned = self._due(self.recipe.checkpoints.every) or step in self.retention.permanent
         if planned or signal_number:
             self._save(planned=planned, wait=signal_number > 0)
         if signal_number:
