@@ -138,6 +138,14 @@ def test_a_users_own_language_gets_its_own_tokenizer(tmp_path: Path) -> None:
     assert planned.returncode == 0, planned.stderr
 
 
+def test_a_tokenizer_is_not_trained_over_somebody_elses_files(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.model").write_text("mine")
+    done = run("tokenizer", "train", "nano", "--vocab-size", "400", "--out", tmp_path)
+    assert done.returncode == 2
+    assert "give another folder" in done.stderr
+    assert (tmp_path / "tokenizer.model").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -29,7 +29,7 @@ TRAINING_CHARACTERS = 100_000_000
 """Characters of each corpus that a tokenizer is trained on at most, from the beginning."""
 
 
-_ORIGIN = "origin.json"
+ORIGIN = "origin.json"
 
 
 class TokenizerOrigin(FileRecord):
@@ -67,7 +67,7 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
     if not _is_valid(folder, origin):
         files, version = _make_files(recipe, folder, root, reject)
         # Files of another kind of tokenizer have to go: a tokenizer.model is opened before a tokenizer.json.
-        for earlier in [folder / _ORIGIN, folder / TEMPLATE_FILE, *folder.glob("tokenizer*")]:
+        for earlier in [folder / ORIGIN, folder / TEMPLATE_FILE, *folder.glob("tokenizer*")]:
             earlier.unlink(missing_ok=True)
         for name, data in files.items():
             write_atomic(folder / name, data)
@@ -75,7 +75,7 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
         if model_file.name == "tokenizer.model":
             write_tokenizer_json(model_file, folder / "tokenizer.json")
         hashes = {path.name: sha256_file(path) for path in folder.glob("tokenizer*")}
-        write_record(folder / _ORIGIN, TokenizerOrigin(origin=origin, version=version, sha256=hashes))
+        write_record(folder / ORIGIN, TokenizerOrigin(origin=origin, version=version, sha256=hashes))
     tokenizer = open_tokenizer(folder)
     fits = tokenizer.vocab_size == recipe.model.vocab_size
     if not fits and not (recipe.tokenizer.imported and tokenizer.vocab_size < recipe.model.vocab_size):
@@ -109,7 +109,7 @@ def _origin(recipe: Recipe, folder: Path, root: Path) -> dict[str, JsonValue]:
 def _is_valid(folder: Path, origin: dict[str, JsonValue]) -> bool:
     """Whether the folder holds an undamaged tokenizer of this origin."""
     try:
-        record = read_record(TokenizerOrigin, folder / _ORIGIN, CorpusError, "the tokenizer is made again")
+        record = read_record(TokenizerOrigin, folder / ORIGIN, CorpusError, "the tokenizer is made again")
         return record.origin == origin and all(
             sha256 == sha256_file(folder / name) for name, sha256 in record.sha256.items()
         )
