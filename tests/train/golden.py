@@ -1,4 +1,4 @@
-"""Losses of a few pinned steps. `python -m tests.train.golden` computes them anew and writes losses.json.
+"""Losses of a few pinned steps. `make golden` computes them again and writes losses.json.
 
 Renew them only with a change that is meant to change every run's losses, and say so where you describe the change.
 """
