@@ -203,9 +203,7 @@ def flops_formulas(shape: ModelShape) -> dict[str, int]:
 def memory_per_gpu(recipe: Recipe, sharded_over: int) -> Memory:
     """Bytes on each GPU when the state is sharded over so many ranks.
 
-    A block keeps, for each token of the backward pass and in bf16: the inputs of the two norms, of the two groups of
-    products, of the output projection and of attention (query, key, value), and gate, up and their product in the
-    feed-forward. Checkpointing keeps only the input of each block, and one block's whole set at a time.
+    Activation checkpointing keeps only the input of each block, and all that one block saves at a time.
     """
     shape = recipe.model
     own = 4 * -(-shape.parameters // sharded_over)
@@ -215,7 +213,7 @@ def memory_per_gpu(recipe: Recipe, sharded_over: int) -> Memory:
     # A gathered weight takes 2 bytes; the gradients of the block being reduced 2 in bf16 and 4 as they are summed.
     working = 2 * (tables + 2 * block) + 6 * max(block, tables)
     tokens = recipe.micro_batch * shape.context
-    kept = 2 * (6 * shape.width + 2 * shape.kv_heads * shape.head_dim + 3 * shape.ffn)
+    kept = 2 * shape.saved_per_token
     checkpointing = recipe.hardware.activation_checkpointing
     per_token = shape.layers * 2 * shape.width + kept if checkpointing else shape.layers * kept
     return Memory(

@@ -54,6 +54,15 @@ class ModelShape(Section):
         return self.layers * (attention + 3 * self.width * self.ffn)
 
     @property
+    def saved_per_token(self) -> int:
+        """Numbers that a block saves of each token for the backward pass, in bf16.
+
+        They are the inputs of the two norms, of the two groups of products, of the output projection and of attention
+        (query, key, value), and gate, up and their product in the feed-forward.
+        """
+        return 6 * self.width + 2 * self.kv_heads * self.head_dim + 3 * self.ffn
+
+    @property
     def parameters(self) -> int:
         """Number of weights: embeddings, blocks, final norm and (untied) head."""
         tables = 1 if self.tied_embeddings else 2
