@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 
 from tests.train.runs import step_records
 from tinyllama.family.family import Family
-from tinyllama.family.progress import SILENT
 from tinyllama.recipe import load_recipe
 from tinyllama.train.metrics import read_metrics
 
@@ -22,8 +21,7 @@ CASES = [f"{precision} {optimizer}" for precision, optimizer in product(("fp32",
 
 def prepare(folder: Path) -> None:
     """Make the tokenizer and the corpora that all cases share."""
-    family = Family(load_recipe(RECIPE), folder, Path(), SILENT)
-    assert set(family.corpora) == set(family.recipe.corpora)
+    assert not Family(load_recipe(RECIPE), folder).prepare().missing
 
 
 def losses(prepared: Path, folder: Path, case: str) -> dict[str, list[float] | dict[str, float]]:
@@ -31,9 +29,7 @@ def losses(prepared: Path, folder: Path, case: str) -> dict[str, list[float] | d
     precision, optimizer = case.split()
     shutil.copytree(prepared, folder)
     recipe = load_recipe(RECIPE, [f"precision={precision}", f"optimizer.kind={optimizer}"])
-    family = Family(recipe, folder, Path(), SILENT)
-    for model in ("base", "mixed"):
-        family.train(model)
+    Family(recipe, folder).train("mixed")
     steps = [record.loss for model in ("base", "mixed") for record in step_records(folder / model)]
     *_, held_out = (r for r in read_metrics(folder / "mixed/metrics.jsonl") if r.kind == "held_out")
     return {"losses": steps, "held_out": held_out.losses}
