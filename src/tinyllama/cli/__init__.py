@@ -1,4 +1,4 @@
-"""The command line. Everything heavy is imported by the command that needs it."""
+"""The command line. Each command imports its heavy dependencies when it runs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 
 
 def main() -> None:
-    """Run `tinyllama`; exit code 2 for a user's mistake, 1 for ours, 130 or 143 after a signal."""
-    from tinyllama.cli.commands import app  # importing the package alone must cost nothing
+    """Run `tinyllama`; exit code 2 for a user error, 1 for an internal error, 130 or 143 after a signal."""
+    from tinyllama.cli.commands import app  # deferred, so that importing the package stays cheap
     from tinyllama.errors import TinyLlamaError
 
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
@@ -22,6 +22,6 @@ def main() -> None:
         sys.stderr.write("interrupted; the same command resumes\n")
         raise SystemExit(130) from None
     except BrokenPipeError:
-        # The reader of our output is gone (`| head`): nothing is wrong, and nothing more can be shown.
+        # The reader of stdout has closed the pipe (`| head`): not an error, but no more output is possible.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None

@@ -1,4 +1,4 @@
-"""The application with all its commands: each module adds its own when it is imported."""
+"""The application with all commands: each module registers its commands on import."""
 
 from tinyllama.cli import (
     contamination,

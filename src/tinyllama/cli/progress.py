@@ -1,4 +1,4 @@
-"""What a person sees while it works: bars on a terminal, plain lines elsewhere, all on stderr."""
+"""Progress on stderr: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class TerminalProgress:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
 
     def say(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[Counts], None]]:
-        """A counter of documents, bytes and tokens: what there is, speeds, and the time left where that is known."""
+        """A counter of documents, bytes and tokens, with speeds and, if known, the remaining time."""
         progress = PreparationProgress(self, what)
         try:
             yield progress.show
@@ -54,7 +54,7 @@ class TerminalProgress:
 
 
 class PreparationProgress:
-    """Shows how far a corpus is; what was done before this command is part of the counts, not of the speeds."""
+    """Shows a corpus's progress; work done before this command is included in the counts, not in the speeds."""
 
     def __init__(self, screen: TerminalProgress, what: str) -> None:
         self._screen, self._what = screen, what
@@ -67,7 +67,7 @@ class PreparationProgress:
         self._task = self._bar.add_task(what, total=None)
 
     def show(self, counts: Counts) -> None:
-        """Show the counts of all tasks together."""
+        """Show the total counts of all tasks."""
         self._first = self._first or counts
         self._text = self._describe(counts, self._first)
         total = counts.read + counts.unread or None
@@ -86,12 +86,12 @@ class PreparationProgress:
         )
 
     def _seconds_left(self, counts: Counts, first: Counts) -> float | None:
-        """As much as the rest of the files takes at the speed so far; none is known before a task is done."""
+        """Estimated time for the remaining files at the average speed; None before the first task is done."""
         done = counts.read - first.read
         return counts.unread / done * (time.monotonic() - self._began) if done else None
 
     def close(self) -> None:
-        """Remove the bar, and print its final count."""
+        """Remove the bar and print the final counts."""
         self._bar.stop()
         if self._text:
             self._screen.say(f"{self._text} in {time.monotonic() - self._began:.1f} s")
@@ -102,7 +102,7 @@ def _clock(seconds: float) -> str:
 
 
 class TrainingProgress:
-    """Receives the records of a run and shows where it is."""
+    """Receives the records of a run and shows its progress."""
 
     def __init__(self, screen: TerminalProgress, name: str, plan: Plan) -> None:
         self._screen, self._name = screen, name
@@ -119,7 +119,7 @@ class TrainingProgress:
             self._screen.say(f"  {self._name} at {format_count(record.tokens)}: held-out loss {losses}")
             return
         if record.kind == "spike":
-            from tinyllama.report.text import spike_text  # imports the report, for what is rare
+            from tinyllama.report.text import spike_text  # deferred: spikes are rare
 
             self._screen.say(f"  {self._name}: {spike_text(record)}")
             return
@@ -143,9 +143,9 @@ class TrainingProgress:
         self._bar.update(self._task, completed=tokens - self._first, description=text)
 
     def flush(self) -> None:
-        """Nothing to do: a screen keeps nothing."""
+        """Do nothing: no records are buffered."""
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.stop()

@@ -1,4 +1,4 @@
-"""Commands that train: train, reproduce, report."""
+"""The commands `train`, `report` and `reproduce`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def train(
     recipe: RecipeName, *, variant: VariantName = None, overrides: Overrides = None, run: RunFolder = None
 ) -> None:
-    """Train the base once, then each variant from the fork. A command that was stopped resumes.
+    """Train the base once, then each variant from the fork. If interrupted, run the command again to resume.
 
     On several GPUs or nodes: torchrun --nproc-per-node 4 -m -- tinyllama train RECIPE
     """
@@ -55,7 +55,7 @@ def train(
 def report(
     recipe: RecipeName, *, overrides: Overrides = None, run: RunFolder = None, data: EvaluationData = None
 ) -> None:
-    """Evaluate and export what is trained, and write summary.json and report.html."""
+    """Evaluate and export the trained models, and write summary.json and report.html."""
     family = open_family(recipe, overrides, run)
     family.report(data)
     typer.echo(family.layout.report)
@@ -73,7 +73,7 @@ def reproduce(
     data: EvaluationData = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prepare, train, evaluate, export and report, in this order. Skips what is done and valid."""
+    """Prepare, train, evaluate, export and report, in this order. Skips steps whose outputs are valid."""
     family = open_family(recipe, overrides, run)
     summary = family.reproduce(data)
     if as_json:
@@ -87,7 +87,7 @@ def reproduce(
 
 
 def print_scores(family: Family, bits: dict[str, dict[str, float]], tasks: dict[str, TaskScores]) -> None:
-    """Print a family's bits per byte and task scores as tables."""
+    """Print a family's bits per byte and task scores."""
     from tinyllama.cli.tables import output, print_matrix, print_tasks
 
     console = output()

@@ -1,4 +1,4 @@
-"""A family: one recipe in one folder, from its text to its report."""
+"""A family: one recipe in one folder, from text to report."""
 
 from tinyllama.family.family import Family
 

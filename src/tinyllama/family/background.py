@@ -1,7 +1,7 @@
-"""Task scores during training: copies of checkpoints, evaluated by a process of their own.
+"""Task scores during training: a separate process evaluates copies of checkpoints.
 
-A copy is a folder of hard links: it is made at once, needs no space, and survives the pruning of old checkpoints. The
-process takes the lowest priority and one core, so that training never waits for it.
+A copy is a folder of hard links: it is created instantly, needs no space, and survives the pruning of old checkpoints.
+The process runs at the lowest priority on one core, so training never waits for it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COPIES = "evaluating"
 
 
 class BackgroundEvaluation:
-    """Receives a run's records; from every `tasks_every` tokens on, the next checkpoint is evaluated."""
+    """Receive a run's records; evaluate the first checkpoint after every `tasks_every` tokens."""
 
     def __init__(self, run: Path, evaluation: Evaluation, every: int) -> None:
         self._run, self._evaluation, self._every = run, evaluation, every
@@ -32,7 +32,7 @@ class BackgroundEvaluation:
         self._taken = set(_steps(run / "checkpoints"))
 
     def log(self, record: Record) -> None:
-        """Note where the run is, and take the checkpoint that has come since."""
+        """Update the position of the run, and copy a new checkpoint if one is due."""
         if record.kind != "step":
             return
         self._take()
@@ -40,10 +40,10 @@ class BackgroundEvaluation:
         self._due = self._due or (before is not None and before // self._every != record.tokens // self._every)
 
     def flush(self) -> None:
-        """Nothing to do: nothing is kept."""
+        """Do nothing: no records are buffered."""
 
     def close(self) -> None:
-        """The run's last checkpoint is evaluated whatever its tokens."""
+        """Evaluate the run's last checkpoint, regardless of its token count."""
         self._due = True
         self._take()
 
@@ -64,7 +64,7 @@ class BackgroundEvaluation:
         self._start()
 
     def _start(self) -> None:
-        """Start the process that evaluates the copies; training does not wait for it, and it may outlive training."""
+        """Start the process that evaluates the copies. Training does not wait for it; it may outlive training."""
         evaluation, log = self._evaluation, str(self._run / f"{COPIES}.log")
         program = [
             sys.executable,
@@ -83,7 +83,7 @@ class BackgroundEvaluation:
 
 
 def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
-    """Evaluate and remove every copy of a run, oldest first; waits for another process that does the same.
+    """Evaluate and remove every copy of a run, oldest first; wait for any other process that does the same.
 
     Records go to `<family>/evaluation/<model>/by_tokens/<tokens>/`.
     """
@@ -92,7 +92,7 @@ def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for step in _steps(run / COPIES):
             from tinyllama.checkpoint.format import read_state
-            from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model  # only once it is our turn
+            from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model  # deferred: heavy
 
             copy = run / COPIES / f"step-{step}"
             tokens = read_state(copy).tokens
@@ -102,7 +102,7 @@ def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
 
 
 def _steps(folder: Path) -> list[int]:
-    from tinyllama.checkpoint.format import steps_saved  # keeps waiting processes small
+    from tinyllama.checkpoint.format import steps_saved  # deferred: keeps waiting processes small
 
     return steps_saved(folder)
 

@@ -1,4 +1,4 @@
-"""Evaluate the trained models of a family; a record that is still true is kept."""
+"""Evaluate the trained models of a family; reuse records that are still valid."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 def evaluate_family(
     work: Workspace, prepared: Prepared, checkpoints: dict[str, Checkpoint], data: Path
 ) -> dict[str, EvaluationRecord]:
-    """Bits per byte on every corpus, and task scores, of every model: model → record."""
+    """Bits per byte on every corpus and task scores for every model: model → record."""
     torch.set_num_threads(cores())
     records = {}
     for model, checkpoint in checkpoints.items():
@@ -53,7 +53,7 @@ def evaluate_family(
     return records
 
 
-def _evaluate(  # noqa: PLR0913, PLR0917  # what a record depends on
+def _evaluate(  # noqa: PLR0913, PLR0917  # everything that a record depends on
     work: Workspace, prepared: Prepared, model: str, checkpoint: Checkpoint, data: Path, inputs: str
 ) -> EvaluationRecord:
     began, recipe = time.monotonic(), work.recipe
@@ -81,7 +81,7 @@ def _evaluate(  # noqa: PLR0913, PLR0917  # what a record depends on
 
 
 def _measurable(work: Workspace, prepared: Prepared) -> dict[str, PreparedCorpus]:
-    """Corpora whose held-out part has at least a row."""
+    """Corpora whose held-out part has at least one row."""
     kept = {}
     for name, corpus in prepared.corpora.items():
         try:
@@ -94,10 +94,10 @@ def _measurable(work: Workspace, prepared: Prepared) -> dict[str, PreparedCorpus
 
 
 def _evaluation_inputs(work: Workspace, prepared: Prepared, checkpoint: Checkpoint, data: Path) -> list[str]:
-    """Hashes of everything an evaluation depends on: today's first, then what 4bd9be0 wrote for the same.
+    """Hashes of everything an evaluation depends on: the current hash first, then the one that commit 4bd9be0 wrote.
 
-    That version covered all `*.jsonl` in the folder of data, and no other file, so its hash counts while the tasks
-    have no other.
+    That version hashed only the `*.jsonl` files in the data folder, so its hash is valid while the tasks use no
+    other files.
     """
     tasks = work.recipe.evaluation.tasks
     current, before = data_hashes(expand_tasks(tasks), data), legacy.data_hashes(data)

@@ -1,4 +1,4 @@
-"""Export the trained models of a family; an export that is still true is kept."""
+"""Export the trained models of a family; reuse exports that are still valid."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 
 class ExportMarker(FileRecord):
-    """The file beside an export: what the export was made from, and the result of its check."""
+    """The file next to an export: the export's inputs and the result of its check."""
 
     format: int = 1
     inputs: str
-    """Hash of weights, card and tokenizer: the export is kept while it does not change."""
+    """Hash of weights, card and tokenizer; the export is reused while it is unchanged."""
     largest_difference: float
-    """Between a logit of ours and of transformers."""
+    """Largest difference between our logits and transformers' logits."""
 
 
 def export_family(
@@ -47,17 +47,17 @@ def export_family(
     precision: str | None,
     scored: Callable[[], tuple[Prepared, dict[str, EvaluationRecord]]],
 ) -> dict[str, Path]:
-    """Every model in one form: model → folder.
+    """Export every model in one form: model → folder.
 
     Args:
         work: the family.
-        checkpoints: the models'.
+        checkpoints: the models' checkpoints.
         form: see `Family.export`.
-        precision: see `Family.export`; None for the form's own.
-        scored: prepares and evaluates, for the forms that say how good a model is.
+        precision: see `Family.export`; None for the form's default.
+        scored: prepares and evaluates, for the forms that report scores.
 
     Raises:
-        UserError: an unknown form, or a precision that it does not come in.
+        UserError: the form is unknown or does not support the precision.
     """
     if form == "gguf":
         return export_gguf_files(work, prepare_tokenizer(work), checkpoints, precision or "F16")
@@ -72,7 +72,7 @@ def export_family(
 def export_hugging_face(
     work: Workspace, prepared: Prepared, checkpoints: dict[str, Checkpoint], records: dict[str, EvaluationRecord]
 ) -> dict[str, Path]:
-    """Every model as a Hugging Face folder with a model card: model → folder."""
+    """Export every model as a Hugging Face folder with a model card: model → folder."""
     folders = {}
     for model, checkpoint in checkpoints.items():
         folder = work.layout.export(model)
@@ -99,10 +99,10 @@ def export_hugging_face(
 def export_gguf_files(
     work: Workspace, tokenizer: Tokenizer, checkpoints: dict[str, Checkpoint], precision: str
 ) -> dict[str, Path]:
-    """Every model as a GGUF file with its Modelfile: model → folder.
+    """Export every model as a GGUF file with its Modelfile: model → folder.
 
     Raises:
-        UserError: GGUF files do not come in this precision.
+        UserError: GGUF files do not support this precision.
     """
     if (kind := precision.upper()) not in FILE_TYPES:
         raise UserError(f"precision is {precision!r}, but GGUF files are {listing(list(FILE_TYPES))}")
@@ -148,7 +148,7 @@ def _card(
 
 
 def _is_current(marker: Path, inputs: str) -> bool:
-    """Whether an export was made of these; one whose marker cannot be read is made again."""
+    """Whether an export was made from these inputs; an export with an unreadable marker is made again."""
     try:
         return read_record(ExportMarker, marker, ExportError, "export again").inputs == inputs
     except (FileNotFoundError, ExportError):

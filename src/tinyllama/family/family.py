@@ -1,4 +1,4 @@
-"""A family: one recipe in one folder, and every phase from its text to its report."""
+"""A family: one recipe in one folder, and every phase from text to report."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
 
 
 class Family:
-    """One recipe in one folder. Everything it makes is kept, and made again only if it would differ.
+    """One recipe in one folder. Every output is kept, and is made again only if its inputs change.
 
-    Each phase is a method that does what is missing and returns what is there: `prepare`, `train`, `evaluate`,
-    `export`, `report`; `reproduce` does all of them in order. A process that is stopped loses nothing: the same call
-    resumes.
+    Each phase is a method that computes missing outputs and returns all of them: `prepare`, `train`, `evaluate`,
+    `export`, `report`; `reproduce` runs all of them in order. After an interruption, the same call resumes.
     """
 
     def __init__(
@@ -40,14 +39,14 @@ class Family:
         progress: Progress = SILENT,
         ranks: Ranks | None = None,
     ) -> None:
-        """Bind a recipe to a folder; nothing is made yet.
+        """Bind a recipe to a folder; write nothing yet.
 
         Args:
             recipe: a recipe, the name of a shipped one, or the path of a YAML file.
-            folder: of everything the family makes; `runs/<recipe name>` by default.
-            root: what relative paths in the recipe are relative to.
+            folder: folder of all the family's outputs; `runs/<recipe name>` by default.
+            root: base of relative paths in the recipe.
             progress: receives messages and counts; nothing is shown by default.
-            ranks: the processes that train together, from `join_ranks`; None for this process alone.
+            ranks: the processes that train together, from `join_ranks`; None for a single process.
 
         Raises:
             RecipeError: the recipe cannot be found, read or validated.
@@ -64,12 +63,12 @@ class Family:
 
     @property
     def folder(self) -> Path:
-        """The folder of everything the family makes."""
+        """The folder of all the family's outputs."""
         return self.work.layout.root
 
     @property
     def layout(self) -> FamilyLayout:
-        """Where everything lies in the folder."""
+        """The paths of all outputs in the folder."""
         return self.work.layout
 
     @property
@@ -78,26 +77,26 @@ class Family:
         return self.work.models
 
     def prepare(self, options: PrepareOptions | None = None) -> Prepared:
-        """Obtain the tokenizer and prepare every corpus whose source is available; minutes to days of work.
+        """Obtain the tokenizer and prepare every corpus whose source is available; takes minutes to days.
 
         Args:
-            options: workers, executor and checks; they change nothing in the result. Calls after the first return
-                what the first one prepared.
+            options: workers, executor and checks; they do not change the result. Later calls return what the first
+                call prepared.
 
         Raises:
-            CorpusError: text, tokenizer or disk are not what preparation needs.
-            SourceError: the tokenizer is unavailable; a corpus whose source is unavailable is in `missing` instead.
+            CorpusError: the text, the tokenizer or the disk does not meet the requirements.
+            SourceError: the tokenizer is unavailable. A corpus whose source is unavailable is listed in `missing`.
         """
         if self._prepared is None:
             options, ranks = options or PrepareOptions(), self.work.ranks
-            if ranks is not None:  # the others then find what rank 0 has prepared
+            if ranks is not None:  # rank 0 prepares; the other ranks open the result
                 with ranks.phase("the preparation of the corpora; run `tinyllama prepare` before training"):
                     ranks.run_on_rank0(lambda: _discard(prepare(self.work, options)))
             self._prepared = prepare(self.work, options)
         return self._prepared
 
     def prepared_sizes(self) -> dict[str, int]:
-        """Training tokens of the corpora that are prepared already; nothing is prepared."""
+        """Training tokens of the corpora that are already prepared; prepares nothing."""
         folders = {name: self.layout.corpus(name) for name in self.recipe.corpora}
         return {name: open_corpus(path).tokens(TRAIN) for name, path in folders.items() if is_prepared(path)}
 
@@ -105,17 +104,17 @@ class Family:
         """The run that trains a model; see `tinyllama.train.train`.
 
         Raises:
-            SourceError: a corpus it needs is unavailable.
+            SourceError: a corpus that the model needs is unavailable.
         """
         from tinyllama.family.train import training_run  # imports torch
 
         return training_run(self.work, self.prepare(), model)
 
     def train(self, *models: str) -> dict[str, Checkpoint]:
-        """Train models to their end, from wherever they stand; the base comes first, since all others need it.
+        """Train models to the end, resuming from their last checkpoints; the base is first, since all others need it.
 
         Args:
-            models: `base` or variants; all of them by default.
+            models: `base` or names of variants; all by default.
 
         Returns:
             The last checkpoint of each model trained.
@@ -123,7 +122,7 @@ class Family:
         Raises:
             UserError: the recipe has no such model.
             SourceError: a corpus that a model needs is unavailable.
-            Interrupted: a signal asked to stop; the state was saved first.
+            Interrupted: a signal stopped training; the state was saved first.
         """
         from tinyllama.family.train import train_model  # imports torch
 
@@ -133,7 +132,7 @@ class Family:
         return {model: train_model(self.work, self.prepare(), model) for model in wanted}
 
     def import_start(self) -> tuple[Checkpoint, ParityResult | None]:
-        """Import the model that the recipe starts from, again if that was done; see `import_model`."""
+        """Import the model that the recipe starts from, even if it was imported before; see `import_model`."""
         from tinyllama.family.import_model import import_model  # imports torch
 
         return import_model(self.recipe, self.layout, lambda: prepare_tokenizer(self.work), self.work.progress)
@@ -149,7 +148,7 @@ class Family:
         return finished(self.work)
 
     def evaluate(self, data: Path | str | None = None) -> dict[str, EvaluationRecord]:
-        """Measure every trained model: bits per byte on every corpus, and the recipe's tasks.
+        """Evaluate every trained model: bits per byte on every corpus, and scores on the recipe's tasks.
 
         Args:
             data: folder with local copies of the tasks' data; the recipe's by default.
@@ -159,7 +158,7 @@ class Family:
         """
         from tinyllama.family.evaluate import evaluate_family  # imports torch
 
-        checkpoints = self.finished()  # first: what is not trained is an error before anything is prepared
+        checkpoints = self.finished()  # first, so that an untrained family fails before anything is prepared
         return evaluate_family(self.work, self.prepare(), checkpoints, self.task_data(data))
 
     def export(
@@ -177,9 +176,9 @@ class Family:
             The folder of each model.
 
         Raises:
-            UserError: an unknown form, or an option that the form does not have.
-            ModelError: a model is not trained, or its shape is not the recipe's.
-            ExportError: transformers computes other logits.
+            UserError: the form is unknown or does not support the option.
+            ModelError: no model is trained, or a model's shape differs from the recipe's.
+            ExportError: transformers computes different logits.
         """
         from tinyllama.family.export import export_family  # imports torch
 
@@ -188,7 +187,7 @@ class Family:
         return export_family(self.work, self.finished(), form, precision, lambda: (self.prepare(), self.evaluate(data)))
 
     def report(self, data: Path | str | None = None) -> FamilySummary:
-        """Evaluate and export what is trained, and write summary.json and report.html.
+        """Evaluate and export the trained models, and write summary.json and report.html.
 
         Args:
             data: folder with local copies of the tasks' data; the recipe's by default.
@@ -198,11 +197,11 @@ class Family:
         """
         from tinyllama.family.report import report_family  # imports torch
 
-        self.finished()  # what is not trained is an error before anything is prepared
+        self.finished()  # an untrained family fails before anything is prepared
         return report_family(self.work, self.prepare(), self.task_data(data))
 
     def reproduce(self, data: Path | str | None = None) -> FamilySummary:
-        """Prepare, train, evaluate, export and report; skips what is done and valid.
+        """Prepare, train, evaluate, export and report; skip phases whose outputs are valid.
 
         A model whose text is unavailable is skipped with a message; the others are trained.
 
@@ -229,4 +228,4 @@ class Family:
 
 
 def _discard(_result: object) -> None:
-    """What rank 0 prepared is opened by each rank from the disk, not sent."""
+    """Each rank opens what rank 0 prepared from disk; nothing is sent."""

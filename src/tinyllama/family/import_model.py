@@ -37,8 +37,8 @@ def open_start(recipe: Recipe) -> OpenModel:
     """The model that a recipe starts from.
 
     Raises:
-        RecipeError: the recipe states none.
-        ModelError: it cannot be opened.
+        RecipeError: the recipe has no `start`.
+        ModelError: the model cannot be opened.
     """
     return open_model(stated_start(recipe).model)
 
@@ -46,20 +46,20 @@ def open_start(recipe: Recipe) -> OpenModel:
 def import_model(
     recipe: Recipe, layout: FamilyLayout, tokenizer: Callable[[], Tokenizer], progress: Progress
 ) -> tuple[Checkpoint, ParityResult | None]:
-    """Check the start's model against transformers, and write it as the family's step-0 checkpoint.
+    """Check the starting model against transformers, and write it as the family's step-0 checkpoint.
 
     Args:
-        recipe: states the start.
-        layout: of the family.
-        tokenizer: obtains the family's tokenizer, which may be the imported one.
+        recipe: recipe with a `start` section.
+        layout: the family's paths.
+        tokenizer: returns the family's tokenizer, which may be the imported one.
         progress: receives messages.
 
     Returns:
-        The checkpoint, and how far transformers' logits are from ours, both reading the source; None for a checkpoint
-        of ours, which transformers does not read.
+        The checkpoint, and the largest difference between transformers' logits and ours on the source model; None for
+        a TinyLlama checkpoint, which transformers cannot read.
 
     Raises:
-        ModelError: the model does not fit the recipe, or its tokenizer is another one.
+        ModelError: the model does not fit the recipe, or its tokenizer is not the recipe's.
         ExportError: the logits differ.
     """
     source = open_start(recipe)
@@ -76,7 +76,7 @@ def import_model(
 
 
 def _compare_tokenizers(ours: Tokenizer, source: OpenModel) -> None:
-    """Refuse a recipe whose tokenizer is not the one that the model was trained with."""
+    """Reject a recipe whose tokenizer is not the one that the model was trained with."""
     with TemporaryDirectory() as folder:
         source.write_tokenizer(Path(folder) / "tokenizer")
         theirs = open_tokenizer(Path(folder) / "tokenizer")

@@ -1,4 +1,4 @@
-"""Prepare a family: its tokenizer and every corpus whose source is available."""
+"""Prepare a family's tokenizer and every corpus whose source is available."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Prepared:
 
     tokenizer: Tokenizer
     corpora: dict[str, PreparedCorpus]
-    """By name, in the recipe's order."""
+    """Prepared corpora by name, in the recipe's order."""
     missing: dict[str, str]
-    """Corpora whose source is unavailable → why."""
+    """Corpus whose source is unavailable → reason."""
 
     def lacking(self, recipe: Recipe, model: str) -> list[str]:
-        """Corpora that a model needs and whose source is unavailable."""
+        """Unavailable corpora that a model needs."""
         needed = set(recipe.base) | set(recipe.variants.get(model, {}))
         return sorted(needed & set(self.missing))
 
     def require(self, recipe: Recipe, model: str) -> None:
-        """Check that every corpus of a model is there.
+        """Check that every corpus that a model needs is prepared.
 
         Raises:
             SourceError: a corpus's source is unavailable.
@@ -46,21 +46,21 @@ class Prepared:
             raise SourceError(f"{model} needs {', '.join(lacking)}: {self.missing[lacking[0]]}")
 
     def require_all(self) -> None:
-        """Check that every corpus is there.
+        """Check that every corpus is prepared.
 
         Raises:
-            SourceError: a corpus's source is unavailable; names all of them.
+            SourceError: sources are unavailable; the message names all of them.
         """
         if self.missing:
             raise SourceError("; ".join(f"{name}: {reason}" for name, reason in self.missing.items()))
 
 
 def prepare(work: Workspace, options: PrepareOptions) -> Prepared:
-    """Obtain the tokenizer and prepare every corpus, unless they are there already.
+    """Obtain the tokenizer and prepare every corpus, unless this was done before.
 
     Raises:
-        CorpusError: text, tokenizer or disk are not what preparation needs.
-        SourceError: the tokenizer is unavailable. A corpus whose source is unavailable is in `missing` instead.
+        CorpusError: the text, the tokenizer or the disk does not meet the requirements.
+        SourceError: the tokenizer is unavailable. A corpus whose source is unavailable is listed in `missing`.
         WorkerLostError: a worker process was killed.
     """
     tokenizer = prepare_tokenizer(work)
@@ -77,7 +77,7 @@ def prepare(work: Workspace, options: PrepareOptions) -> Prepared:
 
 
 def prepare_tokenizer(work: Workspace) -> Tokenizer:
-    """The family's tokenizer, obtained or trained unless it is there already."""
+    """The family's tokenizer; obtains or trains it if needed."""
     work.progress.say("tokenizer")
     imported = work.layout.imported_tokenizer
     if work.recipe.tokenizer.imported and not imported.is_dir():
@@ -88,4 +88,4 @@ def prepare_tokenizer(work: Workspace) -> Tokenizer:
 
 
 def _ignore(_rejected: Rejected) -> None:
-    """Documents rejected while the tokenizer is trained are counted when their corpus is prepared."""
+    """Ignore rejected documents during tokenizer training; they are counted when their corpus is prepared."""

@@ -1,4 +1,4 @@
-"""What a family reports while it works. The command line shows it on a terminal; Python users may stay silent."""
+"""Progress reports of a family. The command line shows them on a terminal; the Python default is silent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Progress(Protocol):
         """Show one line."""
 
     def counting(self, what: str) -> AbstractContextManager[Callable[[Counts], None]]:
-        """A context that shows the counts of documents, bytes and tokens it is given."""
+        """A context that shows counts of documents, bytes and tokens."""
 
     def training(self, name: str, plan: Plan) -> Logger:
         """A receiver of one run's records."""
@@ -48,10 +48,10 @@ class _SilentLogger:
         """Drop one record."""
 
     def flush(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: no records are buffered."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no resource is open."""
 
 
 SILENT = Silent()

@@ -1,4 +1,4 @@
-"""What follows training: scores, samples, exports, summary.json and the report."""
+"""Everything after training: scores, samples, exports, summary.json and the report."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _LIBRARIES = ("tinyllama", "torch", "transformers", "sentencepiece", "lm_eval", 
 
 
 def report_family(work: Workspace, prepared: Prepared, data: Path) -> FamilySummary:
-    """Evaluate, sample and export what is trained; write summary.json and report.html.
+    """Evaluate, sample and export the trained models; write summary.json and report.html.
 
     Raises:
-        ExportError: transformers computes other logits; summary and report are written first, without exports.
+        ExportError: transformers computes different logits; summary and report are written first, without exports.
     """
     for model in work.models:
-        if work.layout.evaluating(model).is_dir():  # what was begun during training belongs in the report
+        if work.layout.evaluating(model).is_dir():  # evaluations started during training belong in the report
             evaluate_copies(work.layout.model(model), data, work.recipe.evaluation.tasks)
     checkpoints = finished(work)
     with work.timed("evaluate"):
@@ -41,7 +41,7 @@ def report_family(work: Workspace, prepared: Prepared, data: Path) -> FamilySumm
     with work.timed("export"):
         try:
             exports = export_hugging_face(work, prepared, checkpoints, records)
-        except ExportError as error:  # scores and report are there in any case
+        except ExportError as error:  # scores and report are written anyway
             failure = error
     summary = _summarize(work, prepared, records, exports)
     write_summary(work.layout.summary, summary)

@@ -1,4 +1,4 @@
-"""Continuations of the recipe's prompts by every trained model."""
+"""Every trained model's continuations of the recipe's prompts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NEW_TOKENS = 48
 
 
 def sample_family(work: Workspace, tokenizer: Tokenizer, checkpoints: dict[str, Checkpoint]) -> Samples:
-    """Continue the recipe's prompts with the model card's sampling options, unless that was done."""
+    """Continue the recipe's prompts with the model card's sampling options, unless this was done before."""
     prompts, seed = work.recipe.evaluation.prompts, work.recipe.seed
     inputs = sha256_json([prompts, {name: identity(checkpoint) for name, checkpoint in checkpoints.items()}])
     recorded = read_samples(work.layout.samples)

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def finished(work: Workspace) -> dict[str, Checkpoint]:
-    """The last checkpoint of every model that has one.
+    """The last checkpoint of every trained model.
 
     Raises:
-        ModelError: none has.
+        ModelError: no model has a checkpoint.
     """
     stores = {model: checkpoint_store(work.recipe, work.layout.root, model) for model in work.models}
     trained = [model for model in work.models if stores[model].steps()]
@@ -30,5 +30,5 @@ def finished(work: Workspace) -> dict[str, Checkpoint]:
 
 
 def identity(checkpoint: Checkpoint) -> str:
-    """SHA-256 of a checkpoint's manifest, which holds those of its files."""
+    """SHA-256 of a checkpoint's manifest, which holds the hashes of its files."""
     return sha256_file(checkpoint.folder / MANIFEST)

@@ -1,4 +1,4 @@
-"""What every phase of a family works with."""
+"""The recipe, paths and processes that every phase of a family uses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tinyllama.train import Ranks
 
 _NOTHING_DONE = 1.0
-"""Seconds; finding that a phase was done before takes less."""
+"""Seconds; a phase that was already done takes less."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class Workspace:
 
     recipe: Recipe
     layout: FamilyLayout
-    """Where everything lies in the folder."""
+    """The paths of all outputs in the folder."""
     root: Path = field(default_factory=Path)
-    """What relative paths in the recipe are relative to."""
+    """Base of relative paths in the recipe."""
     progress: Progress = SILENT
     """Receives messages and counts."""
     ranks: Ranks | None = None
-    """The processes that train together; None for this process alone. Rank 0 writes."""
+    """The processes that train together; None for a single process. Rank 0 writes."""
 
     @property
     def models(self) -> list[str]:
@@ -46,7 +46,7 @@ class Workspace:
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Add the seconds of a block to the record of time per phase, unless the block found the phase done."""
+        """Add a block's duration to the record of time per phase, unless the phase was already done."""
         began = time.monotonic()
         try:
             yield
@@ -58,7 +58,7 @@ class Workspace:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Seconds spent per phase, over all runs of the command."""
+        """Seconds per phase, summed over all runs of the command."""
         path = self.layout.seconds
         recorded: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         return recorded

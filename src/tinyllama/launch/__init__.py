@@ -1,1 +1,1 @@
-"""Training as a job of a cluster's scheduler."""
+"""Training as a job on a cluster."""

@@ -1,7 +1,7 @@
-"""Plotly figures as plain data; the page's script gives them the colors of light or dark.
+"""Plotly figures as plain data; the page's script applies the light or dark colors.
 
-A line says in `meta` which model it belongs to, so that one color per model holds everywhere and a model can
-be hidden in all figures at once.
+Each line names its model in `meta`, so that a model has one color in all figures and can be hidden in all of them
+at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 SHARE_POINTS = 16
-"""Bins a stage of realized shares: enough steps each to see a share through a batch's rounding."""
+"""Bins per stage of realized shares; each bin has enough steps to average out the rounding of a batch."""
 
 
 _TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10, 12)
@@ -38,12 +38,12 @@ class Line:
     x: Sequence[float]
     y: Sequence[float]
     model: str | None
-    """Whose color it has, and with which it is shown and hidden; None for a curve that is the family's."""
+    """Model that determines the curve's color and visibility; None for a curve of the whole family."""
     style: dict[str, Json]
-    """Further keys of plotly's trace."""
+    """Additional keys of plotly's trace."""
 
     def to_plotly(self) -> dict[str, Json]:
-        """A trace as plotly reads it."""
+        """The trace as plotly reads it."""
         return {
             "type": "scatter",
             "mode": "lines",
@@ -58,7 +58,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure, and a description of what it shows."""
+    """A figure and a description of what it shows."""
 
     name: str
     label: str
@@ -68,14 +68,14 @@ class Figure:
 
 
 def stage_spans(recipe: Recipe) -> list[tuple[Stage, int, int]]:
-    """Each stage with the tokens seen before and after it, in whole steps."""
+    """Each stage with the tokens seen before it and at its end, in whole steps."""
     ends = [sequences * recipe.model.context for sequences in stage_ends(recipe)]
     start = recipe.start_sequences * recipe.model.context
     return list(zip(recipe.stages, [start, *ends[:-1]], ends, strict=True))
 
 
 def training_figure(run: RunData) -> Figure:
-    """Training loss of every model above learning rate and batch, on one token axis."""
+    """Training loss of every model, above learning rate and batch size, on one token axis."""
     losses = []
     for model, history in run.histories.items():
         bins = _continued(run, model, history.bins)
@@ -144,7 +144,7 @@ def score_figure(run: RunData) -> Figure | None:
 
 
 def share_figures(run: RunData) -> list[tuple[str, Figure]]:
-    """For each corpus, its realized share in every model's batches, and the planned one."""
+    """For each corpus, its realized and planned shares in every model's batches."""
     figures = []
     for corpus in run.recipe.corpora:
         lines, ends = [], []
@@ -171,7 +171,7 @@ def _continued(run: RunData, model: str, bins: list[Bin]) -> list[Bin]:
 
 
 def _schedule(run: RunData) -> list[Line]:
-    """Learning rate and batch of the base and the first variant that ran; they are the family's, not a model's."""
+    """Learning rate and batch size of the base and the first variant that ran; all variants share them."""
     stages = {name: stage for history in list(run.histories.values())[:2] for name, stage in history.stages.items()}
     bins = [item for stage in stages.values() for item in stage.bins]
     context = run.recipe.model.context
@@ -188,7 +188,7 @@ def _schedule(run: RunData) -> list[Line]:
 
 
 def _planned(recipe: Recipe, model: str, corpus: str) -> Line:
-    """The plan's share: straight between the points where it bends."""
+    """The plan's share: linear between its breakpoints."""
     variant = None if model == BASE else model
     spans = stage_spans(recipe)
     stage, fork, _ = spans[recipe.fork_index]
@@ -214,7 +214,7 @@ def _small(recipe: Recipe, yaxis: dict[str, Json]) -> dict[str, Json]:
 
 
 def _loss_axis(lines: Sequence[Line]) -> dict[str, Json]:
-    """Logarithmic, so that the fall of the first steps leaves room for what comes after; round, uncrowded ticks."""
+    """A logarithmic axis, so that the initial drop leaves room for later steps; with a few round ticks."""
     losses = [loss for line in lines for loss in line.y if loss > 0]
     ticks: list[float] = []
     if losses:
@@ -236,7 +236,7 @@ def _token_axis(recipe: Recipe, title: str = "", **extra: Json) -> dict[str, Jso
 
 
 def _bands(recipe: Recipe) -> list[Json]:
-    """Every second stage shaded, over all panels."""
+    """Shading for every second stage, across all panels."""
     return [
         {"type": "rect", "xref": "x", "yref": "paper", "x0": start, "x1": end, "y0": 0, "y1": 1, "layer": "below"}
         for _, start, end in stage_spans(recipe)[1::2]
@@ -244,7 +244,7 @@ def _bands(recipe: Recipe) -> list[Json]:
 
 
 def _stage_names(recipe: Recipe) -> list[Json]:
-    """Each stage's name over its band, and the share of the axis it has room on."""
+    """Each stage's name above its band, and the fraction of the axis that it may occupy."""
     spans = stage_spans(recipe)
     return [
         {

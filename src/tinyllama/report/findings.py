@@ -1,4 +1,4 @@
-"""What the bits-per-byte matrix says, in sentences."""
+"""Sentences that summarize the bits-per-byte matrix."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 Matrix = dict[str, dict[str, float]]
 """Model → corpus → held-out bits per byte."""
 
-_GAIN, _COST = 0.98, 1.005  # ratios worth a word
+_GAIN, _COST = 0.98, 1.005  # ratios worth a mention
 
 
 def findings(bits: Matrix, reference: str, home: Iterable[str]) -> dict[str, str]:
-    """Model → one sentence on where it does better and worse: a variant against the first, that against the base.
+    """Model → one sentence on where it is better and worse.
+
+    The first variant is compared with the base, and the other variants with the first.
 
     Args:
         bits: the matrix.

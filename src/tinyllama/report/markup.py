@@ -1,4 +1,4 @@
-"""HTML built from nested calls, so that every text is escaped where it enters the page."""
+"""HTML built from nested calls, so that all text is escaped when it enters the page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _VOID = {"br", "meta"}
 
 
 class Markup(str):
-    """Text that is HTML already."""
+    """Text that is already HTML."""
 
     __slots__ = ()
 
@@ -20,8 +20,9 @@ Child = str | None | Iterable["Child"]
 def element(tag: str, *children: Child, **attributes: str | float | bool | None) -> Markup:
     """One element: `element("p", "a < b", class_="note")` → `<p class="note">a &lt; b</p>`.
 
-    Children are escaped unless they are `Markup`; lists are flattened and None is skipped. In attribute names a
-    trailing underscore is dropped and the others become hyphens; True gives a bare attribute, None and False none.
+    Children are escaped unless they are `Markup`; lists are flattened and None is skipped. In attribute names, a
+    trailing underscore is dropped and other underscores become hyphens. True gives a bare attribute; None and False
+    give no attribute.
     """
     opening = Markup("".join([tag, *(_attribute(name, value) for name, value in attributes.items())]))
     if tag in _VOID:
@@ -30,7 +31,7 @@ def element(tag: str, *children: Child, **attributes: str | float | bool | None)
 
 
 def join(*children: Child) -> Markup:
-    """Children one after another."""
+    """Concatenate children."""
     return Markup("".join(_render(child) for child in children))
 
 

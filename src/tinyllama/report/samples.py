@@ -1,4 +1,4 @@
-"""Continuations of the recipe's prompts, as evaluation/samples.json holds them."""
+"""Continuations of the recipe's prompts: the format of evaluation/samples.json."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class SamplesFile(FileRecord):
 
     format: int = 1
     inputs: str
-    """Hash of the prompts and of the models' weights: the texts are kept while it does not change."""
+    """Hash of the prompts and of the models' weights; the texts are reused while it is unchanged."""
     samples: Samples
 
 
 def read_samples(path: Path) -> SamplesFile | None:
-    """Read samples.json; None if it is not there or cannot be read, since it is easily made again."""
+    """Read samples.json; None if it does not exist or cannot be read, since it is cheap to make again."""
     try:
         return read_record(SamplesFile, path, ModelError, "delete it and run `tinyllama report` again")
     except (FileNotFoundError, ModelError):

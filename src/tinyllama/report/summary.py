@@ -1,4 +1,4 @@
-"""The figures of a family: summary.json, its one writer and its one reader."""
+"""The figures of a family: the only writer and the only reader of summary.json."""
 
 from __future__ import annotations
 
@@ -22,44 +22,44 @@ _REMEDY = "run `tinyllama report` again"
 
 @dataclass(frozen=True)
 class FamilySummary:
-    """The results of a family. All mappings are by model unless they say otherwise."""
+    """The results of a family. Mappings are by model unless stated otherwise."""
 
     FORMAT: ClassVar[int] = 2
-    """Format 1, which had no such number, had the same keys."""
+    """Files of format 1 have no such number but the same keys."""
 
     recipe: str = ""
     description: str = ""
     parameters: int = 0
-    """Weights of one model."""
+    """Number of weights in one model."""
     models: list[str] = field(default_factory=list)
-    """Those that are trained."""
+    """Trained models."""
     corpora: list[str] = field(default_factory=list)
-    """Those that are prepared."""
+    """Prepared corpora."""
     missing: dict[str, str] = field(default_factory=dict)
-    """Corpus → why its source is unavailable."""
+    """Corpus → reason why its source is unavailable."""
     bits_per_byte: dict[str, dict[str, float]] = field(default_factory=dict)
     """Model → corpus → bits per byte of held-out text."""
     tasks: dict[str, TaskScores] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
-    """Seen in training."""
+    """Tokens seen in training."""
     fingerprints: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    """Phase → time spent."""
+    """Phase → seconds spent."""
     exports: dict[str, str] = field(default_factory=dict)
-    """Folder, relative to the family's."""
+    """Export folder, relative to the family's folder."""
     versions: dict[str, str] = field(default_factory=dict)
     """Library → version."""
     machine: dict[str, str | int | float] = field(default_factory=dict)
     """Processor, cores, memory and platform."""
 
     def to_json(self) -> dict[str, Json]:
-        """What summary.json holds."""
+        """The content of summary.json."""
         tasks = {model: scores.to_json() for model, scores in self.tasks.items()}
         return {"format": self.FORMAT} | asdict(replace(self, tasks={})) | {"tasks": tasks}
 
 
 def write_summary(path: Path, summary: FamilySummary) -> None:
-    """Write summary.json; it is complete or not there."""
+    """Write summary.json atomically."""
     write_json(path, summary.to_json())
 
 
@@ -67,8 +67,8 @@ def read_summary(path: Path) -> FamilySummary:
     """Read summary.json.
 
     Raises:
-        FileNotFoundError: it is not there.
-        ModelError: it cannot be read, is of a newer format, or a key is wrong; names file and key.
+        FileNotFoundError: the file does not exist.
+        ModelError: the file cannot be read, has a newer format, or has a wrong key; the message names file and key.
     """
     data = read_object(path, ModelError, _REMEDY)
     tasks: dict[str, JsonValue] = {"tasks": data.pop("tasks", {})}

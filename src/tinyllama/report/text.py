@@ -11,7 +11,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def percent_change(ratio: float) -> str:
-    """1.014 → `+1.4%`; less than 1 with a minus sign: one decimal below ten percent."""
+    """1.014 → `+1.4%`; a ratio below 1 gets a minus sign. Changes below 10% have one decimal."""
     change = (ratio - 1) * 100
     sign = "\N{MINUS SIGN}" if change < 0 else "+"
     return f"{sign}{percent(abs(change))}"
@@ -39,7 +39,7 @@ def duration(seconds: float) -> str:
 
 
 def spike_text(record: SpikeRecord) -> str:
-    """A spike in words: `loss 9.102 at step 7 is above 4.300: step 7 is skipped`."""
+    """Describe a spike: `loss 9.102 at step 7 is above 4.300: step 7 is skipped`."""
     first, last = record.skipped
     steps = f"step {last} is" if first == last else f"steps {first} to {last} are"
     if record.loss is None or record.grad_norm is None or record.threshold is None:

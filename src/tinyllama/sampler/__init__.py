@@ -1,4 +1,4 @@
-"""The sampler: (plan, seed, step) → rows, and the rehearsal that proves it."""
+"""The sampler: (plan, seed, step) → rows, and the rehearsal that verifies it."""
 
 from tinyllama.sampler.permutation import Permutation
 from tinyllama.sampler.rehearsal import RANKS, Rehearsal, rehearse

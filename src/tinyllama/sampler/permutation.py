@@ -1,10 +1,10 @@
-"""Keyed permutations of 0 … n-1 that are computed, not stored.
+"""Keyed permutations of 0 … n-1 that are computed instead of stored.
 
-A Feistel network permutes the next larger even power of two; results outside the range walk on through the
-network until they fall inside (cycle-walking, Black & Rogaway 2002), which keeps it a bijection.
+A Feistel network permutes the next larger even power of two. Results outside the range pass through the network
+again until they fall inside (cycle-walking, Black & Rogaway 2002), so the map is a bijection.
 
-A round's function takes half of a value, so that a table of all its results has about the square root of n entries.
-They are looked up while such tables fit a core's cache, and computed beyond.
+The input of a round's function is half of a value, so a table of all its results has about sqrt(n) entries. Results
+come from such tables while these fit a core's cache, and are computed otherwise.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     RoundFunction = Callable[[int, NDArray[np.int64]], NDArray[np.uint16 | np.int64]]
-    """(number of the round, half of each value) → what is added to the other half."""
+    """(round number, half of each value) → summand for the other half."""
 
 _ROUNDS = 8
 _TABLE_BITS = 16
-"""Largest number of bits of a half that is looked up in a table."""
+"""Maximum number of bits in a half for which a table is used."""
 _STEPS = (
     (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
     (np.uint64(27), np.uint64(0x94D049BB133111EB)),
@@ -34,14 +34,14 @@ _LAST_SHIFT = np.uint64(31)
 
 
 class Permutation:
-    """The permutation of `range(size)` that belongs to `key`."""
+    """The permutation of `range(size)` for `key`."""
 
     def __init__(self, size: int, key: str) -> None:
         self._size, self._half = size, _half(size)
         self._round = _round_function(key, self._half)
 
     def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Images of positions in [0, size), any shape of one dimension."""
+        """Images of a one-dimensional array of positions in [0, size)."""
         values = _feistel(positions, self._round, self._half)
         outside = np.flatnonzero(values >= self._size)
         while len(outside):
@@ -71,14 +71,14 @@ def _round_keys(key: str) -> NDArray[np.uint64]:
 
 
 def _half(size: int) -> int:
-    """Bits of each half of the network."""
+    """Bits in each half of a value."""
     return max(1, -(-max(size - 1, 1).bit_length() // 2))
 
 
 def _feistel(
     values: NDArray[np.int64], mixed: RoundFunction, half: int, table: NDArray[np.int64] | int = 0
 ) -> NDArray[np.int64]:
-    """All rounds. `table` says where each value's own table begins; both halves carry it above their bits."""
+    """Apply all rounds. `table` is the start of each value's table; both halves carry it above their bits."""
     mask = (1 << half) - 1
     left, right = values >> half, values & mask
     left |= table
@@ -113,19 +113,19 @@ def _computed(key: str, half: int) -> RoundFunction:
     return mixed
 
 
-@lru_cache(maxsize=16)  # as many epochs are read at a time as a step has corpora
+@lru_cache(maxsize=16)  # tables in use: one epoch per corpus of a step
 def _tables_of(key: str, half: int) -> NDArray[np.uint16]:
     return _tables(_round_keys(key)[:, None], half)
 
 
 def _tables(keys: NDArray[np.uint64], half: int) -> NDArray[np.uint16]:
-    """Each round's results, one key's after another's: [rounds, keys · 2^half], for keys [rounds, keys]."""
+    """Each round's results, concatenated over keys: [rounds, keys · 2^half], for keys [rounds, keys]."""
     values = _mix(np.arange(1 << half, dtype=np.uint64) + keys[:, :, None])
     return (values & np.uint64((1 << half) - 1)).astype(np.uint16).reshape(_ROUNDS, -1)
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finalizer of splitmix64 (Steele, Lea & Flood 2014), in place; wraps around on purpose."""
+    """The finalizer of splitmix64 (Steele, Lea & Flood 2014), in place; integer overflow is intended."""
     room = np.empty_like(values)
     for shift, factor in _STEPS:
         values ^= np.right_shift(values, shift, out=room)

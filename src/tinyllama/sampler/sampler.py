@@ -1,4 +1,4 @@
-"""Which rows an optimizer step sees: a pure function of plan, seed and step."""
+"""The rows of an optimizer step: a pure function of plan, seed and step."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
 
 
 class StepRows(NamedTuple):
-    """The rows of steps in the order in which they are seen, one entry per sequence."""
+    """The rows of steps in training order, one entry per sequence."""
 
     corpus: NDArray[np.int64]
     """Index into the plan's corpora."""
     row: NDArray[np.int64]
-    """Row of that corpus."""
+    """Row in that corpus."""
 
 
 class Sampler:
-    """Gives the rows of any step at once, without state, whatever came before and however many ranks there are.
+    """Computes the rows of any step directly; stateless and independent of the number of ranks.
 
-    Inside a corpus each epoch visits every row once, in a permutation of its own. Inside a step the corpora are
-    mixed by another permutation, so that every part of a batch is a fair sample of it.
+    Each epoch visits every row of a corpus once, in the order of that epoch's permutation. Another permutation mixes
+    the corpora within a step, so that every part of a batch is a fair sample of it.
     """
 
     def __init__(self, plan: Plan, seed: int, rows: Mapping[str, int]) -> None:
         """Bind a plan to corpora.
 
         Args:
-            plan: what each step takes from each corpus.
-            seed: of all permutations.
+            plan: number of sequences from each corpus in each step.
+            seed: seed of all permutations.
             rows: number of rows of each corpus.
 
         Raises:
-            PlanError: a corpus of the plan is missing or has no row.
+            PlanError: a corpus of the plan is missing or has no rows.
         """
         for name in plan.corpora:
             if rows.get(name, 0) < 1:
@@ -56,7 +56,7 @@ class Sampler:
         return self.span(step, step + 1)
 
     def span(self, first: int, end: int) -> StepRows:
-        """Rows of the steps from `first` to `end`, one step after another."""
+        """Rows of the steps in [`first`, `end`), step by step."""
         counts = self._plan.counts[first:end]
         corpora = np.arange(counts.shape[1])
         corpus = np.repeat(np.tile(corpora, len(counts)), counts.ravel())
@@ -68,18 +68,18 @@ class Sampler:
         return StepRows(corpus[order], row[order])
 
     def _mixing(self, first: int, end: int) -> NDArray[np.int64]:
-        """The order in which the rows of some steps are seen: each step's own are mixed among themselves."""
+        """The order of the rows of a range of steps: each step's rows are shuffled within the step."""
         batch = self._plan.batch[first:end].astype(np.int64)
         before = np.cumsum(batch) - batch
         changes = (np.flatnonzero(np.diff(batch)) + 1).tolist()
         parts = []
-        for start, stop in pairwise([0, *changes, len(batch)]):  # steps of one size at once
+        for start, stop in pairwise([0, *changes, len(batch)]):  # steps of equal size together
             keys = [f"{self._seed}/step/{first + offset}" for offset in range(start, stop)]
             parts.append((permute_each(int(batch[start]), keys) + before[start:stop, None]).ravel())
         return np.concatenate(parts)
 
     def _part(self, index: int, taken: int, count: int) -> NDArray[np.int64]:
-        """Rows `taken` … `taken + count` of one corpus's endless sequence of epochs."""
+        """Rows `taken` … `taken + count - 1` of one corpus's infinite sequence of epochs."""
         size, name = self._rows[index], self._plan.corpora[index]
         parts = [np.empty(0, np.int64)]
         while count:
@@ -92,8 +92,8 @@ class Sampler:
 
 
 def rank_part(sequences: int, rank: int, ranks: int) -> slice:
-    """Which of a step's sequences one of several ranks computes.
+    """The part of a step's sequences that one rank computes.
 
-    Rank after rank takes the next ones, so the order of all is that of one rank; sizes differ by at most one.
+    Ranks get consecutive parts, so their concatenation has the order of a single rank; sizes differ by at most one.
     """
     return slice(sequences * rank // ranks, sequences * (rank + 1) // ranks)

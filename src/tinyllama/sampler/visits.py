@@ -1,4 +1,4 @@
-"""Which rows of a corpus were visited: one byte a row, an epoch at a time."""
+"""The visited rows of a corpus: one byte per row, one epoch at a time."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ if TYPE_CHECKING:
 
 
 class Visits:
-    """Proves that a corpus is read epoch by epoch, each row once in each.
+    """Verifies that a corpus is read epoch by epoch, and that each epoch visits each row once.
 
-    Marks may come in any order and from several threads. That no row came twice is seen by counting: an epoch in
-    which as many rows are marked as were visited has visited each once.
+    Marks may come in any order and from several threads. Counting detects repeated rows: if the number of marked rows
+    equals the number of visits, no row was visited twice.
     """
 
     def __init__(self, name: str, rows: int) -> None:
         self.name, self.rows = name, rows
         self.problem = ""
-        """What is wrong first; empty while all is well."""
+        """The first error; empty if there is none."""
         self.epochs = 0
-        """Whole epochs."""
+        """Completed epochs."""
         self.visited = 0
-        """Visits of the running epoch."""
+        """Visits in the current epoch."""
         self._seen = np.zeros(rows, np.bool_)
 
     def copy(self) -> Visits:
-        """The same state, to go on along another variant."""
+        """A copy of the state, to continue with another variant."""
         other = Visits(self.name, self.rows)
         other.problem, other.epochs, other.visited = self.problem, self.epochs, self.visited
         other._seen[:] = self._seen
@@ -36,19 +36,19 @@ class Visits:
 
     @property
     def until_whole(self) -> int:
-        """Visits that the running epoch still needs."""
+        """Visits that remain in the current epoch."""
         return self.rows - self.visited
 
     def mark(self, rows: NDArray[np.int64]) -> None:
-        """Note visits of the running epoch; count them afterwards by `add`."""
+        """Mark rows visited in the current epoch; count them afterwards with `add`."""
         self._seen[rows] = True
 
     def add(self, count: int) -> None:
-        """Count visits that were marked."""
+        """Count marked visits."""
         self.visited += count
 
     def cross(self, rows: NDArray[np.int64]) -> None:
-        """Note the visits of a step in which the running epoch ends, in any order."""
+        """Mark and count the visits, in any order, of a step in which the current epoch ends."""
         values, counts = np.unique(rows, return_counts=True)
         if len(rows) >= self.until_whole:
             self.check()
@@ -67,7 +67,7 @@ class Visits:
         self.add(int(counts.sum()))
 
     def check(self) -> None:
-        """Compare the rows marked in the running epoch with the visits counted."""
+        """Compare the number of marked rows in the current epoch with the number of visits."""
         marked = int(np.count_nonzero(self._seen))
         if marked != self.visited:
             self._fail(

@@ -1,1 +1,1 @@
-"""Serving models over an API compatible with OpenAI's."""
+"""Serve models over an OpenAI-compatible API."""
