@@ -74,7 +74,7 @@ def page(run: Path, recipe: Recipe) -> Page:
 def test_every_section_is_there_and_in_the_navigation(page: Page) -> None:
     assert [section["id"] for section in page.find("section")] == SECTIONS
     assert [link["href"] for link in page.find("a")][1 : 1 + len(SECTIONS)] == [f"#{name}" for name in SECTIONS]
-    assert "Left out" not in page.text
+    assert "Not shown" not in page.text
 
 
 def test_nothing_is_loaded_from_anywhere(page: Page) -> None:
@@ -93,7 +93,7 @@ def test_nothing_is_loaded_from_anywhere(page: Page) -> None:
 
 def test_the_headline_tells_size_tokens_and_time(page: Page, recipe: Recipe) -> None:
     assert f"<h1>{recipe.name}</h1>" in page.html
-    for number in ("4</dd><dt>models", "60K</dd><dt>tokens shared", "60K</dd><dt>tokens more per variant"):
+    for number in ("4</dd><dt>models", "60K</dd><dt>shared tokens", "60K</dd><dt>additional tokens per variant"):
         assert number in page.html
     assert "12 min 39 s</dd><dt>on 2 CPU cores" in page.html
 
@@ -276,7 +276,7 @@ def test_a_part_without_data_is_left_out_with_one_line_saying_why(
     (run / file).unlink()
     page = Page(write_report(run, recipe))
     assert [section["id"] for section in page.find("section")] == SECTIONS
-    assert page.html.count(f"Left out: {file} is not there.") == len(missing)
+    assert page.html.count(f"Not shown: {file} does not exist.") == len(missing)
     assert kept in page.figures
 
 
@@ -284,15 +284,15 @@ def test_a_summary_without_a_part_says_which(run: Path, recipe: Recipe) -> None:
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     write(run / "summary.json", json.dumps(summary | {"tasks": {}, "bits_per_byte": {}}))
     page = Page(write_report(run, recipe))
-    assert "Left out: summary.json holds no tasks." in page.text
-    assert "Left out: summary.json holds no bits_per_byte." in page.text
+    assert "Not shown: summary.json holds no tasks." in page.text
+    assert "Not shown: summary.json holds no bits_per_byte." in page.text
 
 
 def test_an_empty_folder_gives_a_page_of_reasons_without_any_figure(tmp_path: Path, recipe: Recipe) -> None:
     path = write_report(tmp_path, recipe)
     assert path == tmp_path / "report.html"
     assert path.stat().st_size < 60_000
-    assert Page(path).html.count("Left out: ") >= 6
+    assert Page(path).html.count("Not shown: ") >= 6
 
 
 def test_a_folder_that_is_not_there_is_refused_with_the_command_that_makes_one(tmp_path: Path, recipe: Recipe) -> None:

@@ -1,4 +1,4 @@
-"""One self-contained page: style, data, plotly and script inline; nothing is ever requested."""
+"""One self-contained page: style, data, plotly and script are inline; the page makes no requests."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from tinyllama.report.run_data import RunData
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
-"""The browser itself refuses every request the page might make."""
+"""Makes the browser block every request from the page."""
 
 _NAVIGATION = {
     "family": "Family",
-    "learnt": "Learnt",
+    "learnt": "Bits per byte",
     "curves": "Curves",
     "shares": "Shares",
     "tasks": "Tasks",
@@ -36,13 +36,13 @@ _NAVIGATION = {
 
 
 def write_report(run: Path, recipe: Recipe) -> Path:
-    """Write `report.html` into a family's folder, from what the folder holds.
+    """Write `report.html` into a family's folder, from the folder's contents.
 
-    Reads summary.json, every model's metrics.jsonl and evaluation/samples.json; a part whose data is not there
-    is omitted, with a line that says why.
+    Reads summary.json, every model's metrics.jsonl and evaluation/samples.json. A section without data is replaced by
+    a line with the reason.
 
     Raises:
-        ModelError: there is no such folder.
+        ModelError: the folder does not exist.
         UserError: plotly is not installed.
     """
     path = run / "report.html"
@@ -73,7 +73,7 @@ def render(run: RunData) -> str:
         sections.headline(run),
         element("nav", links, aria_label="Sections"),
         element("main", main, id="content"),
-        element("noscript", element("p", "The figures need JavaScript; all tables are there without it.")),
+        element("noscript", element("p", "The figures need JavaScript; the tables do not.")),
         _scripts(figures),
     )
     return f"<!doctype html>\n{element('html', _head(run), body, lang='en')}\n"
@@ -92,7 +92,7 @@ def _head(run: RunData) -> Markup:
 
 
 def _palette(run: RunData) -> str:
-    """`--model-<index>` for every model; more than eight start again with the first color."""
+    """`--model-<index>` for every model; the colors repeat after eight models."""
     colors = "".join(f"--model-{i}:var(--hue-{i % 8});" for i in range(len(run.models)))
     return f":root{{{colors}}}\n"
 
@@ -126,7 +126,7 @@ def _own(name: str) -> str:
 
 
 def _finite(value: object) -> object:
-    """JSON has no NaN: a gap in the line instead."""
+    """Replace NaN, which JSON does not have, with a gap in the line."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):

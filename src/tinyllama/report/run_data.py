@@ -1,4 +1,4 @@
-"""What a family's folder holds, read for the report; what is missing is shown on the page, not raised."""
+"""Read a family's folder for the report; missing data is shown on the page instead of raised."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tinyllama.train.metrics import Record, SpikeRecord
 
 POINTS = 300
-"""Minimum number of points per stage of a longer series; at most twice as many are kept."""
+"""Minimum number of points per stage of a long series; the maximum is twice as many."""
 
 
 @dataclass
@@ -32,18 +32,18 @@ class Bin:
     """A run of consecutive steps of one stage."""
 
     start: int
-    """Tokens seen before it."""
+    """Tokens seen before the bin."""
     end: int
     steps: int
     loss: float
-    """Mean over the steps."""
+    """Mean loss over the steps."""
     lr: float
-    """Of the last step."""
+    """Learning rate of the last step."""
     counts: dict[str, int]
     """Sequences from each corpus."""
 
     def merged(self, following: Bin) -> Bin:
-        """This run and the next as one."""
+        """Merge this bin and the next."""
         steps = self.steps + following.steps
         names = self.counts | following.counts
         return Bin(
@@ -58,15 +58,15 @@ class Bin:
 
 @dataclass
 class StageHistory:
-    """The steps of one stage, in bins that double in size when there are too many."""
+    """The steps of one stage, in bins that double in size when there are too many of them."""
 
     batch: int
-    """Sequences a step."""
+    """Sequences per step."""
     bins: list[Bin] = field(default_factory=list)
     steps_per_bin: int = 1
 
     def add(self, step: Bin) -> None:
-        """Append one step."""
+        """Add one step."""
         if self.bins and self.bins[-1].steps < self.steps_per_bin:
             self.bins[-1] = self.bins[-1].merged(step)
         else:
@@ -76,7 +76,7 @@ class StageHistory:
             self.steps_per_bin *= 2
 
     def skip(self, end: int, counts: dict[str, int]) -> None:
-        """Add the sequences of a skipped step, which has no loss, to the point before it."""
+        """Add the sequences of a skipped step, which has no loss, to the previous point."""
         if self.bins:
             last = self.bins[-1]
             self.bins[-1] = last.merged(Bin(last.end, end, 0, 0.0, last.lr, counts))
@@ -84,7 +84,7 @@ class StageHistory:
 
 @dataclass
 class History:
-    """One model's metrics: its stages in order, its held-out losses by tokens, and its spikes."""
+    """One model's metrics: stages in order, held-out losses by tokens, and spikes."""
 
     stages: dict[str, StageHistory] = field(default_factory=dict)
     held_out: list[tuple[int, dict[str, float]]] = field(default_factory=list)
@@ -93,7 +93,7 @@ class History:
 
     @property
     def bins(self) -> list[Bin]:
-        """Of all stages."""
+        """Bins of all stages."""
         return [item for stage in self.stages.values() for item in stage.bins]
 
     @property
@@ -104,18 +104,18 @@ class History:
 
 @dataclass(frozen=True)
 class RunData:
-    """Everything the report shows."""
+    """All data that the report shows."""
 
     recipe: Recipe
     summary: FamilySummary
-    """Empty where it cannot be read; `missing` then says why."""
+    """Empty if summary.json cannot be read; `missing` then holds the reason."""
     histories: dict[str, History]
-    """Of the models that have metrics."""
+    """Histories of the models that have metrics."""
     samples: Samples
     missing: dict[str, str]
-    """File → why nothing could be read from it."""
+    """File → reason why it could not be read."""
     by_tokens: dict[str, list[tuple[int, TaskScores]]] = field(default_factory=dict)
-    """Model → (tokens, task scores) that were measured during training, in order."""
+    """Model → (tokens, task scores) measured during training, in order."""
 
     @property
     def models(self) -> list[str]:
@@ -124,7 +124,7 @@ class RunData:
 
     @property
     def reference(self) -> str:
-        """The variant that others are compared with: the first."""
+        """The first variant, which the others are compared with."""
         return next(iter(self.recipe.variants))
 
 
@@ -132,10 +132,10 @@ def read_run(run: Path, recipe: Recipe) -> RunData:
     """Read a family's folder.
 
     Raises:
-        ModelError: there is no such folder.
+        ModelError: the folder does not exist.
     """
     if not run.is_dir():
-        raise ModelError(f"{run}: there is no run; start one with: tinyllama reproduce {recipe.name}")
+        raise ModelError(f"{run} does not exist; start a run with: tinyllama reproduce {recipe.name}")
     missing: dict[str, str] = {}
     histories = {}
     for model in [BASE, *recipe.variants]:
@@ -147,7 +147,7 @@ def read_run(run: Path, recipe: Recipe) -> RunData:
 
 
 def coarsen(bins: list[Bin], points: int) -> list[Bin]:
-    """Merge neighbors pair by pair until at most twice as many as `points` are left."""
+    """Merge adjacent pairs until at most 2 · `points` bins remain."""
     while len(bins) > 2 * points:
         pairs = [bins[i : i + 2] for i in range(0, len(bins), 2)]
         bins = [pair[0].merged(pair[1]) if len(pair) == 2 else pair[0] for pair in pairs]
@@ -159,7 +159,7 @@ def _read_summary(run: Path, missing: dict[str, str]) -> FamilySummary:
     try:
         return read_summary(path)
     except FileNotFoundError:
-        missing[path.name] = f"{path.name} is not there"
+        missing[path.name] = f"{path.name} does not exist"
     except ModelError as error:
         missing[path.name] = str(error).removeprefix(f"{run}/")  # the page shows no path of this machine
     return FamilySummary()
@@ -171,7 +171,7 @@ def _read_samples(run: Path, missing: dict[str, str]) -> Samples:
     try:
         return read_record(SamplesFile, path, ModelError, "run `tinyllama report` again").samples
     except FileNotFoundError:
-        missing[name] = f"{name} is not there"
+        missing[name] = f"{name} does not exist"
     except ModelError as error:
         missing[name] = str(error).removeprefix(f"{run}/")
     return {}
@@ -194,7 +194,7 @@ def _read_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[
 def _read_history(run: Path, name: str, context: int, missing: dict[str, str]) -> History | None:
     history = History()
     if not (run / name).is_file():
-        missing[name] = f"{name} is not there"
+        missing[name] = f"{name} does not exist"
         return None
     try:
         for record in read_metrics(run / name):

@@ -1,4 +1,4 @@
-"""The sections of the report, each a heading, a line that says how to read it, and what is shown."""
+"""The sections of the report: each has a heading, a line on how to read it, and its content."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def section(name: str, title: str, lead: str, *content: Markup | None) -> Markup
 
 
 def absent(reason: str) -> Markup:
-    """The line that stands for a part without data."""
-    return element("p", f"Left out: {reason}.", class_="absent")
+    """The line that replaces a part without data."""
+    return element("p", f"Not shown: {reason}.", class_="absent")
 
 
 def headline(run: RunData) -> Markup:
-    """What family, how big, how many tokens, how long."""
+    """The family's name, size, tokens and training time."""
     numbers = [
-        (format_count(run.recipe.model.parameters, 3), "parameters each"),
+        (format_count(run.recipe.model.parameters, 3), "parameters per model"),
         (str(len(run.models)), "models"),
         *_token_numbers(run),
         *_time_numbers(run),
@@ -57,10 +57,10 @@ def _token_numbers(run: RunData) -> list[tuple[str, str]]:
     tokens = run.summary.tokens
     shared = tokens.get(BASE)
     own = {max(0, count - (shared or 0)) for name, count in tokens.items() if name != BASE}
-    numbers = [(format_count(shared, 3), "tokens shared")] if shared is not None else []
+    numbers = [(format_count(shared, 3), "shared tokens")] if shared is not None else []
     if own:
         spans = [format_count(count, 3) for count in sorted({min(own), max(own)})]
-        numbers.append((" to ".join(spans), "tokens more per variant"))
+        numbers.append((" to ".join(spans), "additional tokens per variant"))
     return numbers
 
 
@@ -69,27 +69,27 @@ def _time_numbers(run: RunData) -> list[tuple[str, str]]:
     if not seconds:
         return []
     cores = run.summary.machine.get("cores")
-    return [(duration(sum(seconds.values())), f"on {cores} CPU cores" if cores else "in all")]
+    return [(duration(sum(seconds.values())), f"on {cores} CPU cores" if cores else "in total")]
 
 
 def family(run: RunData) -> Markup:
-    """The tree."""
+    """The family tree."""
     shape = run.recipe.model
     lead = (
-        f"A Llama 2 decoder of {shape.layers} layers, width {shape.width:,}, {shape.heads} heads over "
-        f"{shape.kv_heads} for keys and values, context {shape.context:,}, vocabulary {shape.vocab_size:,}. "
-        "Every variant leaves the base at the same checkpoint, with its weights and its optimizer's moments."
+        f"A Llama 2 decoder with {shape.layers} layers, width {shape.width:,}, {shape.heads} query heads, "
+        f"{shape.kv_heads} key-value heads, context {shape.context:,} and vocabulary {shape.vocab_size:,}. "
+        "Every variant starts from the same base checkpoint, with its weights and optimizer moments."
     )
     return section("family", "The family", lead, family_tree(run))
 
 
 def learnt(run: RunData) -> Markup:
-    """The bits-per-byte matrix and what it says."""
-    title = "What each model learnt"
+    """The bits-per-byte matrix and a summary of it."""
+    title = "What each model learned"
     bits = run.summary.bits_per_byte
     lead = (
-        "Bits each model needs for a byte of text it never saw; fewer is better. "
-        f"Below each number, and in color, the difference to {run.reference}."
+        "Bits that each model needs per byte of held-out text; lower is better. "
+        f"The second line and the color of a cell show the difference from {run.reference}."
     )
     if not any(bits.values()):
         return section("learnt", title, lead, absent(_reason(run, "summary.json", "bits_per_byte")))
@@ -101,10 +101,8 @@ def learnt(run: RunData) -> Markup:
 
 def curves(run: RunData, figures: list[Figure]) -> Markup:
     """Losses, learning rate and batch by tokens; the figures are appended to `figures`."""
-    title = "How they learnt"
-    lead = (
-        "Losses in nats per token by tokens seen. Shaded and plain bands are the stages; variants go on from the base."
-    )
+    title = "Training curves"
+    lead = "Losses in nats per token by tokens seen. Shaded and plain bands are the stages; variants continue the base."
     if not run.histories:
         return section("curves", title, lead, absent(_reason(run, "base/metrics.jsonl", "steps")))
     training = training_figure(run)
@@ -113,8 +111,8 @@ def curves(run: RunData, figures: list[Figure]) -> Markup:
     steps = max(history.steps_per_point for history in run.histories.values())
     sampled = f"Each point is the mean of up to {steps} steps." if steps > 1 else "Each point is one step."
     note = (
-        f"{sampled} Training losses of different mixtures do not compare; held-out losses below do. Learning rate "
-        "and batch (in tokens) are the same for every variant."
+        f"{sampled} Training losses on different mixtures are not comparable; the held-out losses below are. The "
+        "learning rate and the batch size (in tokens) are the same for every variant."
     )
     grid = [_small_figure(corpus, figure) for corpus, figure in held_out]
     return section(
@@ -132,25 +130,25 @@ def curves(run: RunData, figures: list[Figure]) -> Markup:
 
 def shares(run: RunData, figures: list[Figure]) -> Markup:
     """Realized against planned shares; the figures are appended to `figures`."""
-    title = "What they were fed"
-    lead = "The share of each corpus in the batches: solid as realized, dotted as planned."
+    title = "Training data"
+    lead = "The share of each corpus in the batches: solid lines are realized shares, dotted lines are planned shares."
     charts = share_figures(run)
     if not charts:
         return section("shares", title, lead, absent(_reason(run, "base/metrics.jsonl", "steps")))
     figures += [figure for _, figure in charts]
     note = (
-        "In sequences, for each model's own part of the plan. The gap is the largest distance between what was taken "
-        "from the start on and the plan's quota, at the points kept here; it must stay below one sequence."
+        "In sequences, for each model's own part of the plan. The gap is the largest difference between the cumulative "
+        "count and the plan's quota at the plotted points; it must stay below one sequence."
     )
     grid = element("div", [_small_figure(corpus, figure) for corpus, figure in charts], class_="grid")
     return section("shares", title, lead, _legend(run), grid, element("p", note), quota_table(run))
 
 
 def tasks(run: RunData, figures: list[Figure]) -> Markup:
-    """Scores on every task that was asked for, and scores during training; their figure goes to `figures`."""
-    title = "How they score on tasks"
+    """Scores on every requested task, and scores during training; their figure is appended to `figures`."""
+    title = "Task scores"
     lead = (
-        "Percent, by lm-evaluation-harness; guessing gives about 25 on HellaSwag, OpenBookQA and ARC, and 50 on "
+        "Percent, by lm-evaluation-harness; chance is about 25 on HellaSwag, OpenBookQA and ARC, and 50 on "
         "WinoGrande, BoolQ and PIQA. ± is one standard error."
     )
     results = {name: scores for name, scores in run.summary.tasks.items() if scores.tasks}
@@ -160,13 +158,13 @@ def tasks(run: RunData, figures: list[Figure]) -> Markup:
     if during is None:
         return section("tasks", title, lead, tasks_tables(run, results))
     figures.append(during)
-    note = "The plain mean of the tasks measured during training, on copies of checkpoints."
+    note = "The unweighted mean of the tasks measured during training, on copies of checkpoints."
     return section("tasks", title, lead, tasks_tables(run, results), _figure(during, note))
 
 
 def samples(run: RunData) -> Markup:
     """Continuations of every prompt by every model, side by side."""
-    title = "In their own words"
+    title = "Samples"
     lead = "The same prompts, continued by every model of the family."
     if not run.samples:
         return section("samples", title, lead, absent(_reason(run, "evaluation/samples.json", "continuations")))
@@ -192,8 +190,8 @@ def _cards(run: RunData, prompt: str) -> list[Markup]:
 
 def machine(run: RunData) -> Markup:
     """Time, machine, versions, exports and the recipe."""
-    title = "How it was made"
-    lead = "Enough to make it again."
+    title = "Provenance"
+    lead = "Everything needed to reproduce this family."
     parts = [
         _times(run),
         _pairs("Machine", run.summary.machine),

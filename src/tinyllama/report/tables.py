@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from tinyllama.report.run_data import RunData
 
 _FULL_COLOR = math.log(4)
-"""A quarter of the bits, or four times as many, has the full color."""
+"""A ratio of 1/4 or 4 gets the full color."""
 
 
 def scrollable(table: Markup, label: str) -> Markup:
-    """A table that scrolls sideways on a narrow screen, also by keyboard."""
+    """A table that scrolls horizontally on a narrow screen, also by keyboard."""
     return element("div", table, class_="scroll", role="region", tabindex=0, aria_label=label)
 
 
 def model_head(run: RunData, model: str) -> Markup:
-    """A row's header: the model's name beside its color."""
+    """A row's header: the model's color and name."""
     return element("th", swatch(run, model), model, scope="row")
 
 
 def swatch(run: RunData, model: str) -> Markup:
-    """A model's color."""
+    """A swatch of a model's color."""
     return element("span", class_="swatch", style=f"background:var(--model-{run.models.index(model)})")
 
 
 def bits_table(run: RunData, bits: Matrix) -> Markup:
-    """Models by corpora; the color and the second line tell the difference to the first variant."""
+    """Models by corpora; the color and the second line show the difference from the first variant."""
     corpora = [name for name in run.recipe.corpora if any(name in row for row in bits.values())]
     reference = bits.get(run.reference, {})
     head = element("tr", element("td"), [element("th", name, scope="col") for name in corpora])
@@ -65,8 +65,8 @@ def _bits_cell(row: Mapping[str, float], reference: Mapping[str, float], corpus:
 
 
 def spikes_table(run: RunData) -> Markup | None:
-    """Steps that were skipped as spikes: what was found, and which rows they had; None if there are none."""
-    head = ("model", "step", "what was found", "policy", "rows")
+    """Steps that were skipped as spikes, with the cause and their rows; None if there are none."""
+    head = ("model", "step", "cause", "policy", "rows")
     rows = [
         element(
             "tr",
@@ -92,8 +92,8 @@ def spikes_table(run: RunData) -> Markup | None:
 
 
 def quota_table(run: RunData) -> Markup:
-    """Sequences planned and taken, of every model's own part of the plan, and the largest gap on the way."""
-    head = ("model", "corpus", "planned", "taken", "share", "largest gap")
+    """Planned and realized sequences of every model's own part of the plan, and the largest gap."""
+    head = ("model", "corpus", "planned", "realized", "share", "largest gap")
     rows = []
     for model in run.histories:
         own = list(_quota_rows(run, model))
@@ -111,7 +111,7 @@ def quota_table(run: RunData) -> Markup:
 
 
 def _quota_rows(run: RunData, model: str) -> Iterator[tuple[str, ...]]:
-    """Corpus, planned, taken, share and largest gap, in sequences since the model's start."""
+    """Corpus, planned, realized, share and largest gap, in sequences since the model's start."""
     bins = run.histories[model].bins
     total = sum(sum(item.counts.values()) for item in bins)
     shares = run.recipe.base if model == BASE else run.recipe.variants[model]
@@ -123,7 +123,7 @@ def _quota_rows(run: RunData, model: str) -> Iterator[tuple[str, ...]]:
 
 
 def _against_plan(run: RunData, model: str, corpus: str) -> tuple[float, float]:
-    """Sequences planned for a model's own part, and the largest cumulative gap, the base's part included."""
+    """Sequences planned for a model's own part, and the largest cumulative gap, including the base's part."""
     variant, context = (None if model == BASE else model), run.recipe.model.context
 
     def quota(tokens: int) -> float:

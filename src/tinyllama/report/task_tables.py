@@ -1,4 +1,4 @@
-"""Tables of task scores: the seven commonsense tasks beside the published rows, and every other task."""
+"""Tables of task scores: the seven commonsense tasks with published results, and every other task."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _COMMONSENSE = tuple(task.name for task in TASKS)
 
 
 class Footnotes:
-    """Numbered notes below a table; the same text gets the same number."""
+    """Numbered notes below a table; equal texts share a number."""
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.texts: list[str] = []
 
     def mark(self, text: str) -> Markup:
-        """The reference to a note."""
+        """A link to a note."""
         if text not in self.texts:
             self.texts.append(text)
         number = self.texts.index(text) + 1
@@ -42,7 +42,7 @@ class Footnotes:
 
 
 def tasks_tables(run: RunData, tasks: Mapping[str, TaskScores]) -> Markup:
-    """Every task that was asked for, in percent: the commonsense tasks first, if any of them was."""
+    """Every requested task, in percent: first the commonsense tasks, if any."""
     names = list(dict.fromkeys(name for scores in tasks.values() for name in scores.tasks))
     others = [name for name in names if name not in _COMMONSENSE]
     notes = Footnotes("task-note")
@@ -50,12 +50,12 @@ def tasks_tables(run: RunData, tasks: Mapping[str, TaskScores]) -> Markup:
     if len(others) < len(names):
         parts.append(_commonsense_table(run, tasks, notes))
     if others:
-        parts += [element("h3", "Further tasks") if parts else None, _others_table(run, tasks, others, notes)]
+        parts += [element("h3", "Other tasks") if parts else None, _others_table(run, tasks, others, notes)]
     return join(*parts, notes.render())
 
 
 def _commonsense_table(run: RunData, tasks: Mapping[str, TaskScores], notes: Footnotes) -> Markup:
-    """Our models above the published rows."""
+    """The family's models, above the published rows."""
     heads = [element("th", task.title, element("small", task.metric), scope="col") for task in TASKS]
     head = element(
         "tr", element("td"), element("th", "tokens", scope="col"), heads, element("th", "average", scope="col")
@@ -104,7 +104,7 @@ def _others_table(run: RunData, tasks: Mapping[str, TaskScores], names: list[str
         detail = f"{measured.metric}, {_examples(measured)}, {measured.questions:,} questions" if measured else None
         cells = [_score_cell(tasks[model].tasks.get(name), notes) for model in models]
         rows.append(element("tr", element("th", name, element("small", detail), scope="row"), cells))
-    label = "Scores of further tasks in percent"
+    label = "Scores on other tasks in percent"
     table = element(
         "table",
         element("caption", label, class_="unseen"),
@@ -125,7 +125,7 @@ def _divider(text: str) -> Markup:
 
 def _score_cell(result: TaskScore | MissingTask | None, notes: Footnotes) -> Markup:
     if result is None:
-        return element("td", MISSING, notes.mark("not asked for by the recipe's evaluation.tasks"))
+        return element("td", MISSING, notes.mark("not in the recipe's evaluation.tasks"))
     if isinstance(result, MissingTask):
         return element("td", MISSING, notes.mark(result.reason))
     error = element("small", f"±{percent(result.stderr, 1)}") if result.stderr is not None else None

@@ -1,4 +1,4 @@
-"""The family tree: the base's trunk and the variants' branches over one token axis."""
+"""The family tree: the base as trunk and the variants as branches, over one token axis."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from tinyllama.report.run_data import RunData
 
 _ROW, _TOP, _AXIS = 72, 34, 30  # pixels: a model's row, the stage names above, the token axis below
-_BEND = 7.0  # percent of the width that a branch takes to reach its row
+_BEND = 7.0  # percent of the width within which a branch reaches its row
 
 
 def family_tree(run: RunData) -> Markup:
-    """Lines in an SVG that stretches with the page; words in HTML above it, so that they keep their size."""
+    """Lines in an SVG that stretches with the page; labels in HTML above it, so that their size stays fixed."""
     recipe = run.recipe
     height = _TOP + _ROW * len(run.models) + _AXIS
     spans = stage_spans(recipe)
@@ -67,7 +67,7 @@ def _branch(model: str, index: int, fork: float, rows: dict[str, int]) -> Markup
 
 def _name(model: str, index: int, fork: float, y: int, recipe: Recipe) -> Markup:
     shares = recipe.base if model == BASE else recipe.variants[model]
-    # The base's words stand on its trunk; a variant's end where its branch ends.
+    # The base's label is above the trunk; a variant's label is right-aligned with the end of its branch.
     place = "left:0" if model == BASE else "right:0;text-align:right"
     room = fork if model == BASE else 100 - fork - _BEND
     return element(
@@ -93,5 +93,5 @@ def _label(recipe: Recipe) -> str:
     branches = [f"{name} ({shares_in_words(shares)})" for name, shares in recipe.variants.items()]
     return (
         f"Family tree: the base ({shares_in_words(recipe.base)}) is trained on {fork} tokens; from there "
-        f"{listing(branches)} go on to {format_count(recipe.stages[-1].until)}."
+        f"{listing(branches)} continue to {format_count(recipe.stages[-1].until)}."
     )

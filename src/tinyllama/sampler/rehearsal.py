@@ -1,7 +1,7 @@
-"""A rehearsal: the whole plan of every variant is walked, row by row, without data, and proven.
+"""A rehearsal: walk the whole plan of every variant, row by row, without data, and verify it.
 
-The walk takes its rows from the sampler that training uses. The shared base is walked once; each variant continues
-from a copy of its state.
+The rows come from the sampler that training uses. The shared base is walked once; each variant continues from a copy
+of its state.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 RANKS = (1, 2, 3, 4, 7, 16, 64, 256)
 """Rank counts whose orders are compared."""
 _SPAN = 1 << 18
-"""Sequences a thread takes at a time: enough to hide the interpreter, few enough for its cache."""
+"""Sequences per chunk of a thread: enough to hide interpreter overhead, few enough to fit the cache."""
 _SAMPLES = 64
-"""Steps of the base at which a variant's sampler is compared with the base's."""
+"""Number of base steps at which a variant's sampler is compared with the base's."""
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What the walk of one plan has shown."""
+    """The result of one plan's walk."""
 
     variant: str
     steps: int
@@ -50,7 +50,7 @@ class Rehearsal:
 
 @dataclass(frozen=True)
 class Parts:
-    """What is put on stage; a test replaces a part by one with an error in it."""
+    """The parts under verification; a test replaces one with a faulty version."""
 
     compile: Callable[[Recipe, str | None], Plan] = compile_plan
     sampler: type[Sampler] = Sampler
@@ -69,8 +69,8 @@ def rehearse(
     Args:
         recipe: the family.
         rows: rows of each corpus.
-        variants: which to walk.
-        progress: called with what is walked, and the sequences walked and in all.
+        variants: the variants to walk.
+        progress: called with the name of the walk, the sequences walked so far, and their total.
         parts: planner, sampler and division among ranks.
     """
     base = parts.compile(recipe, None)
@@ -89,7 +89,7 @@ def rehearse(
 
 
 def _shares_base(base: Plan, plan: Plan, sampler: Sampler, own: Sampler) -> Check:
-    """The variant's plan begins with the base's, and its sampler gives the base's rows there."""
+    """Check that the variant's plan begins with the base's, and that its sampler returns the base's rows there."""
     same = plan.fork_step == base.steps
     for index, name in enumerate(plan.corpora):
         counts = base.counts[:, base.corpora.index(name)] if name in base.corpora else 0
@@ -105,13 +105,13 @@ def _shares_base(base: Plan, plan: Plan, sampler: Sampler, own: Sampler) -> Chec
 
 
 def _ranks(plan: Plan, part: Callable[[int, int, int], slice]) -> Check:
-    """For every batch and rank count, the ranks' parts one after another are the batch."""
+    """Check for every batch size and rank count that the ranks' parts, concatenated, are the batch."""
     for batch in np.unique(plan.batch).tolist():
         whole = np.arange(batch)
         for ranks in RANKS:
             parts = np.concatenate([whole[part(batch, rank, ranks)] for rank in range(ranks)])
             if not np.array_equal(parts, whole):
-                found = f"{ranks} ranks compute {len(parts)} sequences of a batch of {batch}, or in another order"
+                found = f"{ranks} ranks compute {len(parts)} sequences of a batch of {batch}, or a different order"
                 return Check("ranks", found, passed=False)
     return Check("ranks", f"the same sequences in the same order on {', '.join(map(str, RANKS))} ranks", passed=True)
 
@@ -151,7 +151,7 @@ def _walk(
 
 
 def _next_crossing(plan: Plan, step: int, visits: Mapping[str, Visits]) -> int:
-    """The first step, from `step` on, in which a corpus's running epoch becomes whole (or the end of the plan)."""
+    """The first step at or after `step` that completes a corpus's current epoch (or the end of the plan)."""
     ends = [plan.steps]
     for index, name in enumerate(plan.corpora):
         whole = int(plan.taken[step, index]) + visits[name].until_whole
@@ -167,7 +167,7 @@ def _spans(plan: Plan, first: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _mark(plan: Plan, sampler: Sampler, span: tuple[int, int], visits: Mapping[str, Visits]) -> int:
-    """Mark the rows of some steps; returns the sequences seen at their end."""
+    """Mark the rows of a range of steps; return the number of sequences seen at its end."""
     chosen = sampler.span(*span)
     for index, name in enumerate(plan.corpora):
         visits[name].mark(chosen.row[chosen.corpus == index] if len(plan.corpora) > 1 else chosen.row)
