@@ -46,7 +46,7 @@ def test_submitting_gives_the_number_whatever_the_cluster(
 
 def test_what_sbatch_says_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _sbatch(tmp_path, "echo invalid partition specified: x >&2; exit 1", monkeypatch)
-    with pytest.raises(UserError, match="sbatch refuses /job: invalid partition specified: x"):
+    with pytest.raises(UserError, match="sbatch rejected /job: invalid partition specified: x"):
         submit(Path("/job"))
 
 

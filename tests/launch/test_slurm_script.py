@@ -148,5 +148,5 @@ def test_what_is_asked_of_the_cluster_stands_at_the_top(job: TrainingJob, tmp_pa
 
 
 def test_an_option_that_would_break_a_line_is_refused(job: TrainingJob, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="each line on its own"):
+    with pytest.raises(UserError, match="contains a line break"):
         replace(job, directives=("--mem=0\nrm -r x",)).script(tmp_path / "script")

@@ -1,4 +1,4 @@
-"""Training jobs on a Slurm cluster: checked before they wait in its queue, and submitted."""
+"""Check training jobs and submit them to a Slurm cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tinyllama.recipe import Recipe
 
 _EARLY = 60
-"""Seconds that Slurm may send a signal before its time."""
+"""Seconds by which Slurm may send a signal early."""
 _DAYS = re.compile(r"(\d+)-(\d+)(?::(\d+))?(?::(\d+))?")
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d+)")
 
@@ -25,7 +25,7 @@ def seconds_of(limit: str) -> int:
     """Seconds of a time limit in Slurm's notation: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S.
 
     Raises:
-        UserError: it has another form.
+        UserError: the limit has a different format.
     """
     if limit.isdecimal():
         return 60 * int(limit)
@@ -38,21 +38,21 @@ def seconds_of(limit: str) -> int:
     raise UserError(f"a time limit of {limit!r} is not one of Slurm's; write e.g. 90 (minutes), 8:00:00 or 2-12:00:00")
 
 
-def check_job(  # noqa: PLR0913  # each is a fact of the job
+def check_job(  # noqa: PLR0913  # each describes the job
     recipe: Recipe, variant: str | None, ranks: int, per_node: int, *, time: str | None, notice: int
 ) -> None:
-    """Refuse a job that would fail hours later, when it leaves the queue.
+    """Reject a job that would fail hours later, after it leaves the queue.
 
     Args:
-        recipe: the family's.
-        variant: to train; None trains all.
-        ranks: of all nodes.
-        per_node: ranks of a node.
-        time: limit of a job, in Slurm's notation.
+        recipe: the family's recipe.
+        variant: the variant to train; None trains all.
+        ranks: total number of ranks on all nodes.
+        per_node: ranks per node.
+        time: time limit of a job, in Slurm's notation.
         notice: seconds before the limit at which ranks save.
 
     Raises:
-        UserError: the recipe has no such variant, or the notice would come as the job begins.
+        UserError: the recipe has no such variant, or the time limit is too short for the notice.
         RecipeError: the recipe's sharding does not divide the ranks.
     """
     if variant is not None and variant not in {BASE, *recipe.variants}:
@@ -71,14 +71,14 @@ def submit(script: Path) -> str:
         The job's number.
 
     Raises:
-        UserError: sbatch is not installed here, or refuses the script; quotes its message.
+        UserError: sbatch is not installed here, or rejects the script; the message quotes sbatch.
     """
     sbatch = shutil.which("sbatch")
     if sbatch is None:
         raise UserError(
-            f"sbatch is not installed here; run `sbatch {script}` on a machine from which Slurm accepts jobs"
+            f"sbatch is not installed here; run `sbatch {script}` on a machine that can submit jobs to Slurm"
         )
     done = subprocess.run([sbatch, "--parsable", str(script)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"sbatch refuses {script}: {done.stderr.strip()}")
-    return done.stdout.strip().partition(";")[0]  # of several clusters, the name of this one follows
+        raise UserError(f"sbatch rejected {script}: {done.stderr.strip()}")
+    return done.stdout.strip().partition(";")[0]  # on multi-cluster setups, the cluster name follows

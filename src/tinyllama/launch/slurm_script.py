@@ -1,4 +1,4 @@
-"""The batch script of a training job: torchrun on every node, which saves before the limit and queues again."""
+"""The batch script of a training job: runs torchrun on every node, saves before the time limit and requeues."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _APART = 120
-"""Seconds that nodes may end apart, whether they have saved or failed."""
+"""Maximum seconds between the exits of the first and the last node."""
 _TEMPLATE = """\
 #!/bin/bash
-# Written by `tinyllama launch`; to submit it again: sbatch {script}
+# Written by `tinyllama launch`; to resubmit: sbatch {script}
 {directives}
 set -e
 
-# SIGUSR1 comes {notice} s before the limit: the ranks receive it once, save and end.
+# SIGUSR1 arrives {notice} s before the limit: the ranks receive it once, save and exit.
 stopping= training=
 stop() {{
   [ "$stopping" ] || [ -z "$training" ] || kill -USR1 "$training" || true
@@ -27,13 +27,13 @@ stop() {{
 }}
 trap stop USR1
 {setup}
-# The nodes meet at the first one, which runs this script, on a port of the job's own.
+# The rendezvous is on the first node, which runs this script, on a port derived from the job's id.
 first=$(hostname)
 port=$((20000 + SLURM_JOB_ID % 10000))
 
-[ -z "$stopping" ] || exec scontrol requeue "$SLURM_JOB_ID" # the set-up took too long to begin
+[ -z "$stopping" ] || exec scontrol requeue "$SLURM_JOB_ID" # the setup took too long to start training
 
-# One torchrun a node. Where a rank dies, all start again from the last checkpoint. Nodes end within {apart} s.
+# One torchrun per node. If a rank dies, all restart from the last checkpoint. All nodes exit within {apart} s.
 srun {srun} \\
   {python} -m torch.distributed.run \\
   --nnodes "$SLURM_NNODES" --nproc-per-node {ranks} --max-restarts {restarts} \\
@@ -43,12 +43,12 @@ srun {srun} \\
 training=$!
 status=0
 wait "$training" || status=$?
-while kill -0 "$training" 2>/dev/null; do # the signal ended the wait, not the training
+while kill -0 "$training" 2>/dev/null; do # the signal interrupted the wait, not the training
   status=0
   wait "$training" || status=$?
 done
 
-# A job that was stopped is queued again and resumes; one that has finished or failed is not.
+# Requeue a job that was stopped, so that it resumes; do not requeue one that finished or failed.
 if [ "$stopping" ] && [ "$status" -ne 0 ]; then
   echo "job $SLURM_JOB_ID stopped before its limit; it resumes from its last checkpoint when it starts again"
   scontrol requeue "$SLURM_JOB_ID"
@@ -59,16 +59,16 @@ exit "$status"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """What a job trains, and what it asks of the cluster."""
+    """A job's training command, and the resources that it requests."""
 
     name: str
     command: tuple[str, ...]
-    """That each rank runs, e.g. ("tinyllama", "train", "nano")."""
+    """Command of each rank, e.g. ("tinyllama", "train", "nano")."""
     python: str
     directory: Path
-    """Where the command runs; absolute."""
+    """Working directory of the command; absolute."""
     logs: Path
-    """Folder of the job's output; absolute."""
+    """Folder for the job's output; absolute."""
     nodes: int
     ranks_per_node: int
     gpus_per_node: int
@@ -77,23 +77,23 @@ class TrainingJob:
     account: str | None
     time: str | None
     notice: int
-    """Seconds before the limit at which ranks save and end."""
+    """Seconds before the limit at which ranks save and exit."""
     max_restarts: int
     directives: tuple[str, ...]
-    """Further options of sbatch, e.g. ("--mem=0",)."""
+    """Additional options for sbatch, e.g. ("--mem=0",)."""
     setup: tuple[str, ...]
-    """Lines of shell that run before, on the first node."""
+    """Shell lines to run first, on the first node."""
 
     def script(self, path: Path) -> str:
-        """The batch script, to be written to `path`.
+        """Text of the batch script that will be at `path`.
 
         Raises:
-            UserError: a line of its own would break in two.
+            UserError: a value that must be on one line contains a line break.
         """
         for line in (*self.directives, *self.setup):
             if "\n" in line:
-                raise UserError(f"{line!r}: give each line on its own")
-        # Since 22.05, srun does not take --cpus-per-task over from sbatch, and would bind all ranks to one core.
+                raise UserError(f"{line!r} contains a line break; pass each line as a separate option")
+        # Since 22.05, srun does not inherit --cpus-per-task from sbatch, and would bind all ranks to one core.
         cpus = [] if self.cpus_per_node is None else [f"--cpus-per-task={self.cpus_per_node}"]
         return _TEMPLATE.format(
             script=shlex.quote(str(path)),

@@ -1,7 +1,7 @@
-"""Guard in front of a served model: who may send requests, how large they may be, and errors in the OpenAI API's shape.
+"""Guard in front of the engine's server: checks API keys, limits requests, and returns errors in OpenAI's format.
 
-It is an ASGI application around another one (https://asgi.readthedocs.io), the engine's server, and changes no answer
-but errors.
+It is an ASGI application (https://asgi.readthedocs.io) that wraps the engine's application. It changes only responses
+that are errors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-    Message = MutableMapping[str, Any]  # ASGI's: each kind of message has keys of its own
+    Message = MutableMapping[str, Any]  # an ASGI message; the keys depend on its type
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
     Application = Callable[[Message, Receive, Send], Awaitable[None]]
@@ -32,28 +32,28 @@ class Limits:
     """Limits of a server."""
 
     max_tokens: int
-    """New tokens of one answer, at most, and where a request states none."""
+    """Maximum number of new tokens per answer, and the default if a request has no max_tokens."""
     requests: int
-    """Requests being answered and waiting, together."""
+    """Maximum number of requests in progress and waiting."""
     body: int
-    """Bytes of one request."""
+    """Maximum size of a request in bytes."""
     api_key: str | None = None
     """Key that requests must send; None accepts all requests."""
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model that can be asked."""
+    """A model that accepts requests."""
 
     context: int
     count: Callable[[str], int]
-    """Tokens of a prompt."""
+    """Counts the tokens of a prompt."""
     chats: bool
-    """Whether it has a chat template."""
+    """Whether the model has a chat template."""
 
 
-class Refusal(Exception):  # noqa: N818  # it is an answer
-    """An answer that is an error: status, and the API's error object."""
+class Refusal(Exception):  # noqa: N818  # it becomes a response, not a failure
+    """An error response: status and the API's error object."""
 
     def __init__(self, status: int, message: str, *, kind: str = _INVALID, code: str | None = None) -> None:
         super().__init__(message)
@@ -62,7 +62,7 @@ class Refusal(Exception):  # noqa: N818  # it is an answer
 
 
 class Guard:
-    """The ASGI application that lets requests through to the engine's."""
+    """The ASGI application that forwards valid requests to the engine's application."""
 
     def __init__(
         self,
@@ -71,19 +71,19 @@ class Guard:
         limits: Limits,
         checks: Mapping[str, Check] | None = None,
     ) -> None:
-        """Stand before `app`, which serves these models by their names.
+        """Wrap `app`, which serves these models by name.
 
         Args:
-            app: the engine's.
-            models: by name.
-            limits: of requests.
-            checks: by path, what raises ValueError at a request that the engine would fail on.
+            app: the engine's application.
+            models: models by name.
+            limits: limits on requests.
+            checks: validators by path; each raises ValueError for a request that the engine would fail on.
         """
         self._app, self._models, self._limits, self._checks = app, models, limits, checks or {}
         self._requests = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request, or pass the server's own start and stop through."""
+        """Handle one request; pass startup and shutdown events through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -102,10 +102,10 @@ class Guard:
             self._requests -= 1
 
     def _admit(self, scope: Message) -> None:
-        """Refuse by what can be said before the body is read."""
+        """Reject requests on the basis of their headers, before reading the body."""
         path, method = scope["path"], scope["method"]
         if _ROUTES.get(path) != method:
-            raise Refusal(404, f"{method} {path} is not served; {', '.join(_ROUTES)} are", code="not_found")
+            raise Refusal(404, f"{method} {path} is not served; available: {', '.join(_ROUTES)}", code="not_found")
         key, given = self._limits.api_key, dict(scope["headers"]).get(b"authorization", b"")
         if key is not None and not hmac.compare_digest(given, f"Bearer {key}".encode()):
             raise Refusal(401, "the API key is missing or wrong", kind="authentication_error", code="invalid_api_key")
@@ -123,25 +123,25 @@ class Guard:
         return body
 
     def _checked(self, path: str, body: bytes) -> bytes:
-        """The request as the engine gets it."""
+        """Validate a request body and return it as the engine receives it."""
         if path == MODELS:
             return body
         try:
             asked = json.loads(body)
         except ValueError as error:
-            raise Refusal(400, f"the request is no JSON: {error}") from None
+            raise Refusal(400, f"the request is not valid JSON: {error}") from None
         if not isinstance(asked, dict):
-            raise Refusal(400, "the request is no JSON object")
+            raise Refusal(400, "the request is not a JSON object")
         name = asked.get("model")
         served = self._models.get(name) if isinstance(name, str) else None
         if served is None:
             known = ", ".join(self._models)
-            raise Refusal(404, f"the model {name!r} is not served; {known} are", code="model_not_found")
+            raise Refusal(404, f"the model {name!r} is not served; available: {known}", code="model_not_found")
         for key in ("n", "best_of"):
             if asked.get(key) not in (None, 1):
-                raise Refusal(400, f"{key} is {asked[key]!r}, but one answer is given to a request")
+                raise Refusal(400, f"{key} is {asked[key]!r}, but must be 1: each request gets one answer")
         if path == CHAT and not served.chats:
-            raise Refusal(400, f"{name} is a base model without a chat template; ask {COMPLETIONS}")
+            raise Refusal(400, f"{name} is a base model without a chat template; use {COMPLETIONS}")
         if path == COMPLETIONS:
             asked["prompt"] = _prompt(asked.get("prompt"), served)
         asked["max_tokens"] = self._max_tokens(asked)
@@ -174,14 +174,14 @@ def _prompt(given: JsonValue, served: ServedModel) -> str:
 
 
 def _without_origin(scope: Message, length: int) -> Message:
-    """The request without the page that sent it, so that the engine invites no pages of other sites."""
+    """Remove the Origin header, so that the engine sends no CORS headers that admit other sites."""
     dropped = (b"origin", b"content-length")
     headers = [(name, value) for name, value in scope["headers"] if name not in dropped]
     return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """The body, and then what the connection has to say."""
+    """Replay the body, then forward messages of the connection."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:
@@ -191,7 +191,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def _translated(send: Send) -> Send:
-    """A `send` that turns the engine's errors into the API's; other answers go through as they come."""
+    """A `send` that converts the engine's errors to the API's format; other responses pass through unchanged."""
     held: Message = {}
     body = bytearray()
 
@@ -209,7 +209,7 @@ def _translated(send: Send) -> Send:
 
 
 def _understood(status: int, body: bytes) -> Refusal:
-    """An engine's error: the API's already, or FastAPI's `detail`."""
+    """The message of an engine error, either in the API's format or in FastAPI's `detail`."""
     kind = _INVALID if status < 500 else "internal_server_error"
     try:
         answer = json.loads(body)

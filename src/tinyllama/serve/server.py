@@ -1,4 +1,4 @@
-"""Serve models over llama.cpp's server, behind a guard that speaks the OpenAI API."""
+"""Serve models with llama.cpp's server, behind a guard for the OpenAI API."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """Where a server listens, and what it accepts."""
+    """The address that a server listens on, and its limits."""
 
     limits: Limits
     host: str = "127.0.0.1"
-    """Any address but this machine's own needs an API key."""
+    """Any address other than loopback requires an API key."""
     port: int = 8000
-    """0 takes a free one."""
+    """0 chooses a free port."""
 
 
 def serve(models: Sequence[str], options: ServeOptions, announce: Callable[[str], None]) -> None:
-    """Serve models until the process is stopped. One model is in memory at a time, and one request is answered.
+    """Serve models until the process is stopped. One model is in memory and one request is processed at a time.
 
     Args:
         models: GGUF files or folders with one; any other model is converted to GGUF (F16) first.
-        options: where to listen, and what to accept.
+        options: address and limits.
         announce: receives the API's address once the server listens.
 
     Raises:
-        UserError: the address is in use, or open to other machines without an API key; the extra is not installed.
+        UserError: the address is in use, or is open to other machines without an API key; or the extra `serve` is
+            not installed.
         ModelError: a model cannot be opened.
     """
     if options.limits.api_key is None and not _is_own(options.host):
-        raise UserError(f"--host {options.host} is open to other machines; set TINYLLAMA_API_KEY to a key of yours")
+        raise UserError(f"--host {options.host} is open to other machines; set TINYLLAMA_API_KEY to require an API key")
     uvicorn, engine, checks = _engine()
     with TemporaryDirectory() as workspace, _listen(options.host, options.port) as listening:
         files = [_as_gguf(model, Path(workspace)) for model in models]
@@ -57,7 +58,7 @@ def serve(models: Sequence[str], options: ServeOptions, announce: Callable[[str]
 
 
 def _is_own(host: str) -> bool:
-    """Whether only this machine can reach an address."""
+    """Whether an address is reachable only from this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -73,7 +74,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _engine() -> tuple[Any, Any, dict[str, Check]]:
-    """Uvicorn, what makes llama.cpp's application of GGUF files and their contexts, and its types of requests."""
+    """Uvicorn, a factory of llama.cpp's application from GGUF files and context sizes, and its request types."""
     try:
         import uvicorn  # an extra
         from llama_cpp import llama_supports_gpu_offload
@@ -101,14 +102,14 @@ def _engine() -> tuple[Any, Any, dict[str, Check]]:
             )
             for path, context in contexts.items()
         ]
-        # Otherwise a new request would cut off the answer that another one is being given.
+        # Otherwise a new request would interrupt the answer to the previous one.
         return create_app(server_settings=ServerSettings(interrupt_requests=False), model_settings=settings)
 
     return uvicorn, make, checks
 
 
 def _as_gguf(given: str, workspace: Path) -> Path:
-    """A model's GGUF file: its own, or one made in `workspace`."""
+    """A model's GGUF file; converts other formats in `workspace`."""
     from tinyllama.export import convert_to_gguf
     from tinyllama.formats.model_source import GgufModel
     from tinyllama.formats.open import open_model
