@@ -84,7 +84,7 @@ def test_variants_may_fork_from_the_start_itself() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (FORK_FIRST[1:], "only a recipe with a start may have it on the first stage"),
+        (FORK_FIRST[1:], "it may be the first stage only in a recipe with a start"),
         ((START[0],), r"stage base must end after start.tokens"),
         (("start={model: x, tokens: 1K, moment: fresh}",), "did you mean 'moments'"),
         (("start={model: x, tokens: 1K, moments: warm}",), "start.moments"),

@@ -1,4 +1,4 @@
-"""Recipes: one YAML file that states a whole family."""
+"""Recipes: one YAML file that defines a whole family."""
 
 from tinyllama.recipe.filters import Filter
 from tinyllama.recipe.loading import dump_recipe, find_recipe, load_recipe, shipped_recipes

@@ -1,14 +1,14 @@
-"""Which keys decide a result: each key is classified once, beside its definition in the schema.
+"""Classification of keys by whether they affect a result; each key is classified once, at its definition in the schema.
 
-A key decides the weights (or, below `corpora`, the prepared corpus) unless its annotation carries a marker:
+A key affects the weights (or, below `corpora`, the prepared corpus) unless its annotation has a marker:
 
-    DECIDES_NOTHING         where a run is, what it saves, measures and logs; names and descriptions
-    RepresentedBy("…")      the result depends on it through something else that is recorded, e.g. a hash
-    Absent(value)           it decides, and a file without the key was written by a version that did `value`
+    DECIDES_NOTHING         the key sets where a run is, what it saves, measures and logs, or a name or description
+    RepresentedBy("…")      the result depends on the key through another recorded value, e.g. a hash
+    Absent(value)           the key affects the result; files without it come from a version that behaved like `value`
 
-So a key that nobody classified is in every fingerprint and in every corpus's request. A key that is added later takes
-`Absent`, with what the versions before it did; files then leave the key out while it has that value, and old
-fingerprints stay what they are. The default may change later, the value of `Absent` never.
+So an unmarked key is part of every fingerprint and of every corpus's request. Mark a key that is added later with
+`Absent` and the behavior of the versions before it: files then omit the key while it has that value, and old
+fingerprints stay unchanged. The default may change later; the value of `Absent` must not.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ _Marker = TypeVar("_Marker")
 
 @dataclass(frozen=True)
 class _DecidesNothing:
-    """Neither weights nor a prepared corpus change with the key."""
+    """The key affects neither weights nor a prepared corpus."""
 
 
 DECIDES_NOTHING: Final = _DecidesNothing()
-"""Marks a key, or a whole section, with which neither weights nor a prepared corpus change."""
+"""Marks a key, or a whole section, that affects neither weights nor a prepared corpus."""
 
 
 @dataclass(frozen=True)
 class RepresentedBy:
-    """Marks a key whose effect is recorded as something else."""
+    """Marks a key whose effect is recorded as another value."""
 
     what: str
-    """That something, for people who read the schema."""
+    """Description of that value, for readers of the schema."""
 
 
 @dataclass(frozen=True)
 class Absent:
-    """Marks a key that decides and that older files do not have."""
+    """Marks a key that affects the result and that older files do not have."""
 
     value: object
-    """What the versions did that wrote files without the key."""
+    """The value that corresponds to the behavior of versions without the key."""
 
 
 def without_absent(section: BaseModel) -> dict[str, JsonValue]:
-    """A section's keys that decide the result, as JSON; a key that has its `Absent` value is left out.
+    """A section's keys that affect the result, as JSON; omits keys that equal their `Absent` value.
 
-    Sections inside it, in lists and mappings too, are treated alike.
+    Nested sections, also those in lists and mappings, are treated the same way.
     """
     written = section.model_dump(mode="json")
     return {
@@ -65,22 +65,22 @@ def without_absent(section: BaseModel) -> dict[str, JsonValue]:
 
 
 def decides(field: FieldInfo) -> bool:
-    """Whether a key is itself in fingerprints and requests."""
+    """Whether a key is part of fingerprints and requests."""
     return marker(field, _DecidesNothing) is None and marker(field, RepresentedBy) is None
 
 
 def marker(field: FieldInfo, kind: type[_Marker]) -> _Marker | None:
-    """A key's marker of one kind; None without."""
+    """A key's marker of one kind; None if it has none."""
     return next((item for item in field.metadata if isinstance(item, kind)), None)
 
 
 def absent_value(schema: type[BaseModel], key: str) -> object:
-    """What a file without `key` means: the `Absent` value of a dotted key like `stages.0.ramp`; None without one."""
+    """The implied value in a file without `key`: the `Absent` value of a dotted key like `stages.0.ramp`, or None."""
     section: type[BaseModel] | None = schema
     value: object = None
     for part in key.split("."):
         if section is None or part not in section.model_fields:
-            continue  # the index of a list, or the name of a corpus or variant
+            continue  # a list index, or the name of a corpus or variant
         field = section.model_fields[part]
         found = marker(field, Absent)
         inherited = getattr(value, part, None) if isinstance(value, BaseModel) else None
@@ -89,7 +89,7 @@ def absent_value(schema: type[BaseModel], key: str) -> object:
 
 
 def _deciding(value: object, written: JsonValue) -> JsonValue:
-    """`written`, the JSON of `value`, without what does not decide in the sections inside it."""
+    """`written`, the JSON of `value`, without keys in nested sections that do not affect the result."""
     if isinstance(value, BaseModel):
         return without_absent(value)
     if isinstance(value, list) and isinstance(written, list):

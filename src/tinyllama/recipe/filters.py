@@ -1,4 +1,4 @@
-"""Which documents a source keeps: the expression in a recipe's `where`."""
+"""Document filters of a source: the expression in a recipe's `where`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _GRAMMAR = (
 class Filter:
     """An expression over a document's fields, e.g. `meta.set != "GitHub" and len(text) >= 200`.
 
-    The syntax is that of Python's expressions, without anything that has effects. A missing field is None.
+    The syntax is a subset of Python expressions without side effects. A missing field is None.
     """
 
     def __init__(self, expression: str) -> None:
-        """Read an expression.
+        """Parse an expression.
 
         Raises:
-            ValueError: it is no expression, or uses what is not allowed.
+            ValueError: the text is not an expression, or uses syntax that is not allowed.
         """
         try:
             tree = ast.parse(expression.strip(), mode="eval")
@@ -48,28 +48,28 @@ class Filter:
 
     @property
     def fields(self) -> frozenset[str]:
-        """The fields that it looks up."""
+        """The fields that the expression uses."""
         return frozenset(self._names)
 
     def keeps(self, value_of: Callable[[str], Any]) -> bool:
-        """Whether a document is kept.
+        """Whether to keep a document.
 
         Args:
-            value_of: gives the value of a field, None where there is none.
+            value_of: returns the value of a field; None if the document does not have the field.
 
         Raises:
-            ValueError: the expression has no value for these (a number compared with None).
+            ValueError: evaluation fails for these values, e.g. when a number is compared with None.
         """
         values = {variable: value_of(field) for field, variable in self._names.items()}
         try:
-            # Nothing can be in it but what `_ALLOWED` names.
+            # The code contains only nodes in `_ALLOWED`.
             return bool(eval(self._code, {"__builtins__": {}, **_FUNCTIONS}, values))  # noqa: S307  # see above
         except (TypeError, ValueError) as error:
             raise ValueError(f"`where` has no value here: {error}") from error
 
 
 class _Variables(ast.NodeTransformer):
-    """Puts a plain variable in place of each field, dots and all."""
+    """Replaces each field, including dotted ones, with a plain variable."""
 
     def __init__(self) -> None:
         self.names: dict[str, str] = {}

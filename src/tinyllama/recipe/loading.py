@@ -1,4 +1,4 @@
-"""Find, read, extend, override and validate a recipe; every error names file, line and key."""
+"""Find, read, extend, override and validate a recipe; every error names the file, line and key."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 Section: TypeAlias = dict[str, JsonValue]
-"""A mapping as YAML holds it, before the schema has checked it."""
+"""A mapping as read from YAML, before validation."""
 Key = tuple[str | int, ...]
 Places = dict[Key, str]
-"""Where each key was written: `file:line`, or `--set key=value`."""
+"""Origin of each key: `file:line` or `--set key=value`."""
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The recipes inside the package, by name."""
+    """The recipes in the package, by name."""
     folder = Path(str(files("tinyllama") / "recipes"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
-    """Load a recipe by the name of a shipped one or by path, with `key.path=value` overrides.
+    """Load a recipe by shipped name or path, with `key.path=value` overrides.
 
     Raises:
-        RecipeError: it cannot be found, read or validated; the text names file, line and key.
+        RecipeError: the recipe cannot be found, read or validated; the message names the file, line and key.
     """
     path = find_recipe(name_or_path)
     data, places = _read(path)
@@ -48,10 +48,10 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def find_recipe(name_or_path: str) -> Path:
-    """Path of a recipe given by shipped name or by path.
+    """Path of a recipe that is given by shipped name or by path.
 
     Raises:
-        RecipeError: there is none.
+        RecipeError: the recipe does not exist.
     """
     path = Path(name_or_path)
     if path.suffix in {".yaml", ".yml"} or path.is_file():
@@ -66,7 +66,7 @@ def find_recipe(name_or_path: str) -> Path:
 
 
 def dump_recipe(recipe: Recipe) -> str:
-    """The whole recipe as YAML, with every default written out."""
+    """The whole recipe as YAML, including all defaults."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -103,18 +103,20 @@ def _locate(node: yaml.Node | None, key: Key, path: Path, places: Places) -> Non
 
 
 def _extend(path: Path, data: Section, places: Places) -> tuple[Section, Places]:
-    """Lay a recipe over the one it extends: mappings merge key by key, all else is replaced."""
+    """Merge a recipe into the one that it extends: mappings merge key by key; other values are replaced."""
     parent = str(data.pop("extends"))
     beside = path.parent / parent
     parent_path = beside if beside.is_file() else find_recipe(parent)
     parent_data, parent_places = _read(parent_path)
     if "extends" in parent_data:
-        raise RecipeError(f"{places['extends',]}: extends: {parent} itself extends another; one level only")
+        raise RecipeError(
+            f"{places['extends',]}: extends: {parent} itself extends another recipe; only one level is supported"
+        )
     _merge(parent_data, data)
     return parent_data, parent_places | places
 
 
-# Sections whose members are one whole: a recipe that writes its own replaces the parent's.
+# Sections that do not merge: a recipe's own section replaces the parent's.
 _WHOLE = {"corpora", "base", "variants", "tokenizer"}
 
 
@@ -154,7 +156,7 @@ def _override(data: Section, places: Places, override: str) -> None:
 
 
 def _next_key(target: JsonValue, parts: list[str]) -> tuple[str | int, list[str]]:
-    """The key that a dotted name begins with, and what is left; a key may itself hold dots (`variants.v1.1`)."""
+    """Split a dotted name into its first key and the rest; a key may itself contain dots (`variants.v1.1`)."""
     if isinstance(target, list) and parts[0].isdigit():
         return int(parts[0]), parts[1:]
     for end in range(len(parts), 1, -1):
@@ -185,12 +187,12 @@ def _explain(detail: ErrorDetails, places: Places, path: Path) -> str:
 
 
 def _is_type_tag(part: str | int) -> bool:
-    """Pydantic adds the member of a union to the location: `constrained-int`, `literal['auto']`."""
+    """Drop the union members that Pydantic adds to a location: `constrained-int`, `literal['auto']`."""
     return isinstance(part, str) and ("[" in part or part.startswith("constrained-"))
 
 
 def _keys_beside(key: Key) -> list[str]:
-    """The known keys of the section that holds `key`."""
+    """The known keys of the section that contains `key`."""
     section: type[BaseModel] | None = Recipe
     for part in key[:-1]:
         if section is not None and part in section.model_fields:

@@ -1,4 +1,4 @@
-"""Quantities as people write them: `1.5T` tokens, `75%`, `880 sequences`."""
+"""Human-readable quantities: `1.5T` tokens, `75%`, `880 sequences`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SEQUENCES = re.compile(r"([0-9][0-9_,]*)\s*sequences?")
 
 
 class Batch(NamedTuple):
-    """A batch size as the recipe states it."""
+    """A batch size as written in the recipe."""
 
     amount: int
     unit: str
@@ -27,7 +27,7 @@ def parse_count(value: object) -> int:
     """`1.5T`, `3_604_480_000`, `2000` → a whole number.
 
     Raises:
-        ValueError: not a count, or not whole.
+        ValueError: the value is not a count or not a whole number.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return value
@@ -44,7 +44,7 @@ def parse_share(value: object) -> Fraction:
     """`75%` → the fraction 3/4, exactly.
 
     Raises:
-        ValueError: not a percentage between 0% and 100%.
+        ValueError: the value is not a percentage between 0% and 100%.
     """
     if isinstance(value, Fraction):
         return value
@@ -61,7 +61,7 @@ def parse_batch(value: object) -> Batch:
     """`880 sequences` or a count of tokens like `1802240`.
 
     Raises:
-        ValueError: neither.
+        ValueError: the value is neither.
     """
     if isinstance(value, Batch):
         return value
@@ -71,7 +71,7 @@ def parse_batch(value: object) -> Batch:
 
 
 def format_count(value: float, digits: int = 4) -> str:
-    """1500000000000 → `1.5T`: at most `digits` significant digits, for people."""
+    """1500000000000 → `1.5T`: at most `digits` significant digits, for display."""
     for suffix in ("T", "B", "M", "K"):
         if abs(value) >= _SUFFIXES[suffix]:
             return f"{value / _SUFFIXES[suffix]:.{digits}g}{suffix}"
@@ -84,12 +84,12 @@ def format_share(share: Fraction) -> str:
 
 
 def format_batch(batch: Batch) -> str:
-    """A batch as it is written in a recipe."""
+    """Format a batch size as in a recipe."""
     return f"{batch.amount} sequences" if batch.unit == "sequences" else str(batch.amount)
 
 
 def _parse_number(value: object) -> float:
-    """`4e-4` is a string in YAML 1.1 but a number to everyone who writes it."""
+    """Convert to a number; YAML 1.1 reads `4e-4` as a string."""
     try:
         return float(value)  # type: ignore[arg-type]  # anything float() refuses is caught
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Keys that change no weight: hardware, checkpoints, evaluation and logging."""
+"""Keys that do not affect the weights: hardware, checkpoints, evaluation and logging."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from tinyllama.recipe.section import PositiveCount, Section
 
 
 class Hardware(Section):
-    """How training runs; no key changes which rows are seen."""
+    """How training runs; no key affects the rows that training sees."""
 
     micro_batch: PositiveCount | Literal["auto"] = "auto"
-    """Sequences per forward pass; `auto` takes about 8,192 tokens."""
+    """Sequences per forward pass; `auto` chooses about 8,192 tokens."""
     threads: PositiveCount | Literal["auto"] = "auto"
-    """Threads of a process on a CPU; `auto` divides the cores among a machine's processes."""
+    """CPU threads per process; `auto` divides the cores among a machine's processes."""
     compile: bool = True
-    """Whether torch.compile compiles the blocks."""
+    """Whether to compile the blocks with torch.compile."""
     shard: Literal["node", "all", "none"] | PositiveCount = "node"
-    """Ranks that one copy of weights, gradients and moments is divided among.
-    `node` is the ranks of a node, `all` every rank, `none` one. Groups of that many ranks are replicas."""
+    """Number of ranks that shard one copy of weights, gradients and moments.
+    `node` means the ranks of a node, `all` every rank, `none` one rank. Groups of this size are replicas."""
     activation_checkpointing: bool = False
-    """Whether to keep only the input of each block for the backward pass, and recompute the rest."""
+    """Whether to save only the input of each block for the backward pass and recompute the rest."""
     local_copies: str | None = None
-    """Folder on a local disk that shards are copied to during training, for corpora on network storage.
-    `$VARIABLE` is replaced by the environment's."""
+    """Folder on a local disk to which training copies shards, for corpora on network storage.
+    `$VARIABLE` is replaced by the environment variable's value."""
     collective_timeout: PositiveCount = 600
-    """Seconds after which ranks stop waiting for another and name it."""
+    """Seconds after which ranks stop waiting for an unresponsive rank and report it."""
 
     def sharded_over(self, ranks: int, ranks_per_node: int) -> int:
-        """How many ranks share one copy of the state.
+        """Number of ranks that share one copy of the state.
 
         Raises:
-            RecipeError: that number does not divide the ranks.
+            RecipeError: this number does not divide the number of ranks.
         """
         sizes = {"node": ranks_per_node, "all": ranks, "none": 1}
         size = sizes[self.shard] if isinstance(self.shard, str) else self.shard
@@ -47,12 +47,12 @@ class Hardware(Section):
 
 
 class Checkpoints(Section):
-    """When to save and how much to keep; stage ends are always kept."""
+    """When to save and how many checkpoints to keep; checkpoints at stage ends are always kept."""
 
     every: PositiveCount
     """Tokens between checkpoints."""
     keep: PositiveCount = 2
-    """Checkpoints that are kept, beside permanent ones and those at stage ends."""
+    """Number of recent checkpoints to keep, in addition to permanent ones and those at stage ends."""
     permanent: PositiveCount | None = None
     """Tokens between checkpoints that are never deleted."""
     url: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://.")] | None = None
@@ -60,7 +60,7 @@ class Checkpoints(Section):
 
 
 class Evaluation(Section):
-    """What is measured during and after training."""
+    """Measurements during and after training."""
 
     every: PositiveCount
     """Tokens between measurements of the held-out losses during training."""
@@ -68,9 +68,9 @@ class Evaluation(Section):
     """Held-out rows per corpus in each of these measurements.
     The final bits per byte use every row."""
     tasks: list[str] = Field(default=["commonsense"])
-    """Tasks, or groups of tasks, that every model is evaluated on."""
+    """Tasks, or groups of tasks, to evaluate every model on."""
     tasks_every: PositiveCount | None = None
-    """Tokens between task scores during training, measured in the background; without it, tasks run only afterwards."""
+    """Tokens between background task evaluations during training; if unset, tasks run only after training."""
     data: str = "data/eval"
     """Folder with local copies of the tasks' data."""
     prompts: list[str] = Field(default=[])
@@ -78,9 +78,9 @@ class Evaluation(Section):
 
 
 class Logging(Section):
-    """Where metrics go beside metrics.jsonl."""
+    """Destinations of metrics in addition to metrics.jsonl."""
 
     tensorboard: bool = True
     """Whether to write TensorBoard events into each model's folder."""
     wandb: str | None = None
-    """Weights & Biases project that also gets the metrics (extra `wandb`)."""
+    """Weights & Biases project that also receives the metrics (extra `wandb`)."""

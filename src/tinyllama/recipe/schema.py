@@ -1,7 +1,7 @@
-"""What a recipe may say. Each key is read by the code; unknown keys are refused.
+"""The schema of recipes. The code reads each key; unknown keys are rejected.
 
-Words (stage, variant, fork, corpus, row) are those of docs/recipes.md. Counts of tokens are whole
-numbers; shares are exact fractions.
+docs/recipes.md defines the terms (stage, variant, fork, corpus, row). Token counts are whole numbers; shares are exact
+fractions.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Recipe(Section):
     """A whole family."""
 
     name: Annotated[Name, DECIDES_NOTHING]
-    """Name of the family, and of its folder below `runs/`."""
+    """Name of the family and of its folder below `runs/`."""
     description: Annotated[str, DECIDES_NOTHING]
-    """One line about the family, for `tinyllama recipes` and the model cards."""
+    """One-line description of the family, for `tinyllama recipes` and the model cards."""
     license: Annotated[str, DECIDES_NOTHING]
-    """License of the trained models, as the hub's identifier (`apache-2.0`); model cards name it."""
+    """License of the trained models, as a hub identifier (`apache-2.0`); appears in model cards."""
     seed: int = 0
-    """Seed of the initial weights and of every permutation of rows."""
+    """Seed of the initial weights and of all permutations of rows."""
     model: ModelShape
     """Shape of the model."""
     tokenizer: TokenizerSettings
@@ -45,42 +45,42 @@ class Recipe(Section):
     document_masking: bool = False
     """Whether attention stays inside each document."""
     precision: Literal["fp32", "bf16", "fp8"] = "bf16"
-    """Number format of matrix products; `fp8` applies to the blocks only, by torchao (extra `fp8`), the rest is bf16.
-    Weights, moments and reductions are always fp32. A GPU without 8-bit products emulates them."""
+    """Number format of matrix products; `fp8` applies only to the blocks, with torchao (extra `fp8`), the rest is bf16.
+    Weights, moments and reductions are always fp32. A GPU without fp8 hardware emulates it."""
     optimizer: Optimizer
     """Optimizer and learning rate."""
     start: Annotated[Start | None, Absent(None)] = None
-    """Model to start from, instead of random weights."""
+    """Model to start from instead of random weights."""
     base: Annotated[Shares, RepresentedBy("the shares that were in force")]
-    """Share of each corpus before the fork; shares add up to 100%."""
+    """Share of each corpus before the fork; the shares add up to 100%."""
     stages: Annotated[list[Stage], Field(min_length=1)]
     """Stages of training, in order."""
     variants: Annotated[dict[Name, Shares], Field(min_length=1), RepresentedBy("the shares that were in force")]
-    """Shares of each variant, by its name, from the fork on; they add up to 100%."""
+    """Share of each corpus after the fork, for each variant by name; each variant's shares add up to 100%."""
     evaluation: Annotated[Evaluation, DECIDES_NOTHING]
-    """What is measured, and when."""
+    """What to measure, and when."""
     hardware: Annotated[Hardware, DECIDES_NOTHING] = Hardware()
     """How training runs."""
     checkpoints: Annotated[Checkpoints, DECIDES_NOTHING]
-    """When checkpoints are saved, and how many are kept."""
+    """When to save checkpoints, and how many to keep."""
     spikes: Annotated[Spikes, RepresentedBy("the steps that were skipped")] = Spikes()
-    """What happens at loss spikes."""
+    """How to handle loss spikes."""
     logging: Annotated[Logging, DECIDES_NOTHING] = Logging()
-    """Where metrics go, beside metrics.jsonl."""
+    """Destinations of metrics in addition to metrics.jsonl."""
 
     def batch_sequences(self, stage: Stage) -> int:
-        """Sequences in one step of a stage."""
+        """Sequences per step of a stage."""
         return stage.batch.amount if stage.batch.unit == "sequences" else stage.batch.amount // self.model.context
 
     @property
     def micro_batch(self) -> int:
-        """Sequences per pass: as stated, or about 8,192 tokens, which keep a processor busy without filling memory."""
+        """Sequences per pass: the recipe's value, or about 8,192 tokens, enough to keep a processor busy."""
         stated = self.hardware.micro_batch
         return stated if isinstance(stated, int) else max(1, 8192 // self.model.context)
 
     @property
     def start_sequences(self) -> int:
-        """Sequences seen before the first step: the start's tokens in whole sequences, rounded up."""
+        """Sequences seen before the first step: `start.tokens` in whole sequences, rounded up."""
         return 0 if self.start is None else -(-self.start.tokens // self.model.context)
 
     @property
@@ -118,7 +118,7 @@ class Recipe(Section):
         start = info.data.get("start")
         if sum(stage.fork for stage in stages) != 1 or (stages[0].fork and start is None):
             raise ValueError(
-                "exactly one stage must say fork: true; only a recipe with a start may have it on the first stage"
+                "exactly one stage must have fork: true; it may be the first stage only in a recipe with a start"
             )
         if start is not None and start.tokens >= stages[0].until:
             raise ValueError(f"stage {stages[0].name} must end after start.tokens ({start.tokens})")
@@ -139,7 +139,7 @@ class Recipe(Section):
         training = self.tokenizer.train
         if self.tokenizer.imported and self.start is None:
             raise ValueError(
-                "tokenizer.imported is the one of the start's model: add a start, or name another tokenizer"
+                "tokenizer.imported uses the tokenizer of start.model: add a start, or choose another tokenizer"
             )
         if training and training.vocab_size != self.model.vocab_size:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Keys about text: corpora, their sources, and the tokenizer."""
+"""Keys for text: corpora, their sources and the tokenizer."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _BY_HASH = RepresentedBy("the tokenizer's hash")
 
 
 class TokenizerTraining(Section):
-    """Train a Llama-style SentencePiece BPE on the recipe's own corpora."""
+    """A Llama-style SentencePiece BPE tokenizer, trained on the recipe's corpora."""
 
     vocab_size: PositiveCount
-    """Ids of the trained tokenizer, equal to `model.vocab_size`."""
+    """Number of ids; must equal `model.vocab_size`."""
     corpora: list[Name] = Field(default=[])
     """Corpora to train on; an empty list means all."""
 
 
 class TokenizerSettings(Section):
-    """Where the tokenizer comes from; exactly one of the four."""
+    """The source of the tokenizer: exactly one of `builtin`, `file`, `train` and `imported`."""
 
     builtin: Annotated[Literal["llama2"] | None, _BY_HASH] = None
-    """Llama 2's own tokenizer."""
+    """Llama 2's tokenizer."""
     file: Annotated[str | None, _BY_HASH] = None
-    """Path of a SentencePiece `tokenizer.model`, or of a tokenizer.json with its tokenizer_config.json beside it."""
+    """Path of a SentencePiece `tokenizer.model`, or of a `tokenizer.json` next to its `tokenizer_config.json`."""
     train: Annotated[TokenizerTraining | None, _BY_HASH] = None
     """Train a SentencePiece tokenizer on the recipe's corpora."""
     imported: Annotated[bool, _BY_HASH] = False
-    """Whether to use the tokenizer of the model of `start`."""
+    """Whether to use the tokenizer of the model in `start`."""
     bos: bool = True
-    """Whether each document begins with BOS, as Llama's tools do at inference."""
+    """Whether each document begins with BOS, as prompts do in Llama tools at inference."""
     eos: bool = True
     """Whether each document ends with EOS."""
 
@@ -48,26 +48,26 @@ class TokenizerSettings(Section):
 
 
 class Source(Section):
-    """Documents of one kind: files by pattern, or a builtin source that fetches its own."""
+    """Documents of one kind: files by pattern, or a builtin source that obtains its own text."""
 
     builtin: str | None = None
-    """Name of a builtin source; give either this or `files`."""
+    """Name of a builtin source; set exactly one of this and `files`."""
     files: str | None = None
     """A path, a glob or a URL (`hf://datasets/…`, `s3://…`); a directory means every readable file in it."""
     text_field: str = "text"
-    """Field of JSON, Parquet and Arrow documents that holds the text; dots reach into nested objects."""
+    """Field of JSON, Parquet and Arrow documents that contains the text; dots access nested objects."""
     where: str | None = None
     """Expression over a document's fields that selects documents: `meta.redpajama_set_name != "RedPajamaGithub"`.
-    See `Filter` for what it may use."""
+    See `Filter` for the syntax."""
     limit: PositiveCount | None = None
-    """Characters after which the source ends, with the document that reaches them."""
+    """Maximum number of characters; the source ends with the document that reaches it."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:
         if (self.builtin is None) == (self.files is None):
             raise ValueError("give exactly one of builtin or files")
         if self.builtin is not None and self.where is not None:
-            raise ValueError("where needs documents with fields; a builtin source has none")
+            raise ValueError("where applies to documents with fields; a builtin source has no fields")
         return self
 
     @field_validator("where")
@@ -79,14 +79,14 @@ class Source(Section):
 
 
 class HeldOut(Section):
-    """The part of a corpus that is never trained on, chosen by hash so that neighbors stay together."""
+    """The part of a corpus that is never trained on; selected by hash so that neighbors stay together."""
 
     share: Share
-    """Percentage of the corpus that is held out, above 0% and at most 50%."""
+    """Percentage of the corpus to hold out, above 0% and at most 50%."""
     by: Literal["document", "block"] = "document"
-    """Unit that is held out: whole documents, or blocks of `block` consecutive pieces of one document."""
+    """Unit to hold out: whole documents, or blocks of `block` consecutive pieces of one document."""
     block: PositiveCount = 16
-    """Pieces of a document in a block."""
+    """Number of consecutive pieces per block."""
 
     @field_validator("share")
     @classmethod
@@ -97,17 +97,17 @@ class HeldOut(Section):
 
 
 class Corpus(Section):
-    """Text under one name, tokenized into one stream."""
+    """A named set of texts, tokenized into one stream."""
 
     sources: Annotated[list[Source], Field(min_length=1)]
     """Sources of the text, read in order."""
     size: Annotated[PositiveCount, DECIDES_NOTHING]
-    """Training tokens, an estimate until the corpus is prepared."""
+    """Number of training tokens; an estimate that is used until the corpus is prepared."""
     cut: PositiveCount | None = None
-    """Characters above which a document is cut into pieces, at line ends where possible."""
+    """Maximum characters per piece; longer documents are split, at line ends if possible."""
     max_damaged: Annotated[Share, DECIDES_NOTHING] = Fraction(1, 10)
     """Percentage of damaged documents above which preparation stops."""
     held_out: HeldOut
     """The part that is never trained on."""
     license: Annotated[str, DECIDES_NOTHING]
-    """License of the text; model cards name it."""
+    """License of the text; appears in model cards."""

@@ -1,4 +1,4 @@
-"""Keys that decide which weights come out: shape, optimizer, stages, where training starts, and spikes."""
+"""Keys that affect the weights: shape, optimizer, stages, start and spikes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tinyllama.recipe.quantities import BatchSize, Count, Number, format_count
 from tinyllama.recipe.section import Name, PositiveCount, Section
 
 ADAMW_STATE, MUON_STATE = ("exp_avg", "exp_avg_sq"), ("momentum_buffer",)
-"""Names of the moments that an optimizer keeps of a weight."""
+"""Names of the moments that each optimizer keeps per weight."""
 MUON_MOMENTUM = 0.95
 """Nesterov momentum of Muon (Jordan 2024)."""
 _STATE_BYTES = 4
-"""Of a number in a moment: fp32."""
+"""Bytes per number in a moment (fp32)."""
 
 
 class ModelShape(Section):
@@ -26,21 +26,21 @@ class ModelShape(Section):
     width: PositiveCount
     """Dimension of the hidden states, a multiple of twice `heads`."""
     ffn: PositiveCount
-    """Dimension inside the SwiGLU feed-forward layers."""
+    """Inner dimension of the SwiGLU feed-forward layers."""
     heads: PositiveCount
     """Number of query heads."""
     kv_heads: PositiveCount
     """Number of key-value heads, a divisor of `heads`."""
     context: PositiveCount
-    """Tokens of a training sequence."""
+    """Tokens per training sequence."""
     vocab_size: PositiveCount
-    """Number of embeddings: the ids of the tokenizer, or more with an imported one."""
+    """Number of embeddings: the tokenizer's number of ids, or more with an imported tokenizer."""
     rope_theta: Annotated[Number, Field(gt=0)] = 10000.0
     """Base of the rotary position embeddings."""
     norm_eps: Annotated[Number, Field(gt=0)] = 1e-5
     """Epsilon of RMSNorm."""
     tied_embeddings: bool = False
-    """Whether the head shares the matrix of the input embedding."""
+    """Whether the output head shares the input embedding's matrix."""
 
     @property
     def head_dim(self) -> int:
@@ -55,10 +55,10 @@ class ModelShape(Section):
 
     @property
     def saved_per_token(self) -> int:
-        """Numbers that a block saves of each token for the backward pass, in bf16.
+        """Number of activations that a block saves per token for the backward pass, in bf16.
 
-        They are the inputs of the two norms, of the two groups of products, of the output projection and of attention
-        (query, key, value), and gate, up and their product in the feed-forward.
+        These are the inputs of the two norms, of the query-key-value and gate-up projections, of attention (query,
+        key, value) and of the output projection, and gate, up and their product in the feed-forward layer.
         """
         return 6 * self.width + 2 * self.kv_heads * self.head_dim + 3 * self.ffn
 
@@ -95,7 +95,7 @@ class LearningRate(Section):
     """Tokens over which the learning rate rises linearly from 0 to the peak."""
     horizon: PositiveCount
     """Tokens at which the cosine reaches the minimum.
-    It is a key of its own, so that extending a stage never bends the curve."""
+    It is a separate key, so that extending a stage does not change the curve."""
 
     @model_validator(mode="after")
     def _falls(self) -> LearningRate:
@@ -106,7 +106,7 @@ class LearningRate(Section):
         return self
 
     def describe(self) -> str:
-        """The schedule after the warm-up in one line, for people."""
+        """One-line description of the schedule after the warm-up."""
         return f"{self.peak:g} to {self.minimum:g}, one cosine over {format_count(self.horizon)} tokens"
 
 
@@ -124,10 +124,10 @@ class Optimizer(Section):
     weight_decay: Annotated[Number, Field(ge=0)] = 0.1
     """Decoupled weight decay of every parameter."""
     clip: Annotated[Number, Field(gt=0)] = 1.0
-    """Global norm that gradients are clipped to."""
+    """Maximum global norm of the gradients; larger gradients are clipped."""
 
     def describe(self) -> str:
-        """The optimizer and its constants in one line, for people."""
+        """One-line description of the optimizer and its constants."""
         adamw = f"betas {self.betas[0]:g}/{self.betas[1]:g}, eps {self.eps:g}"
         both = f"weight decay {self.weight_decay:g}, clip {self.clip:g}"
         if self.kind == "adamw":
@@ -135,12 +135,12 @@ class Optimizer(Section):
         return f"Muon for the blocks' matrices (momentum {MUON_MOMENTUM:g}), AdamW for the rest ({adamw}), {both}"
 
     def state_names(self, weight: str) -> tuple[str, ...]:
-        """Names of the moments that are kept of a weight; each has the weight's shape, in fp32."""
+        """Names of the moments per weight; each moment has the weight's shape, in fp32."""
         by_muon = self.kind == "muon" and weight.startswith("layers.") and "norm" not in weight
         return MUON_STATE if by_muon else ADAMW_STATE
 
     def state_bytes(self, shape: ModelShape) -> int:
-        """Bytes of the moments of all weights of a model."""
+        """Bytes of the moments for all weights of a model."""
         by_muon = shape.block_matrices if self.kind == "muon" else 0
         numbers = len(MUON_STATE) * by_muon + len(ADAMW_STATE) * (shape.parameters - by_muon)
         return _STATE_BYTES * numbers
@@ -152,36 +152,36 @@ class Stage(Section):
     name: Annotated[Name, DECIDES_NOTHING]
     """Name of the stage."""
     until: PositiveCount
-    """Total tokens at which the stage ends, with the first step that reaches them."""
+    """Total tokens at which the stage ends; it ends with the first step that reaches this number."""
     batch: BatchSize
-    """Batch of a step: `880 sequences`, or a number of tokens that is a whole number of sequences."""
+    """Batch size: `880 sequences`, or a number of tokens that is a whole number of sequences."""
     fork: Annotated[bool, RepresentedBy("the shares that were in force")] = False
-    """Whether the variants leave the base at the start of this stage; one stage has it."""
+    """Whether the variants fork from the base at the start of this stage; true for exactly one stage."""
     ramp: Count = 0
-    """Tokens over which shares move linearly from the base's to the variant's, on the stage with the fork."""
+    """Tokens over which the shares change linearly from the base's to the variant's; only on the fork stage."""
 
     @model_validator(mode="after")
     def _ramp_needs_fork(self) -> Stage:
         if self.ramp and not self.fork:
-            raise ValueError("ramp belongs to the stage with fork: true")
+            raise ValueError("ramp is allowed only on the stage with fork: true")
         return self
 
 
 class Start(Section):
-    """A model that training starts from, instead of random weights."""
+    """A model to start training from instead of random weights."""
 
     model: Annotated[str, RepresentedBy("the hash of its weights")]
     """A Hugging Face folder or hub id, a GGUF file, or a checkpoint (`…/checkpoints/step-<n>`)."""
     tokens: Annotated[Count, Field(ge=0)]
-    """Tokens that the model counts as having seen; the plan and its learning rate begin there."""
+    """Number of tokens that the model has already seen; the plan and its learning rate start there."""
     moments: Literal["fresh", "kept"] = "fresh"
     """The optimizer's moments at the start: zeros, or those of a checkpoint written by TinyLlama."""
     rewarm: Annotated[Count, Field(ge=0)] = 0
-    """Tokens over which the learning rate rises linearly from 0 to the schedule's."""
+    """Tokens over which the learning rate rises linearly from 0 to the schedule's value."""
 
 
 class Spikes(Section):
-    """What to do about loss spikes: steps that would harm the weights, found before their update.
+    """How to handle loss spikes: steps that would harm the weights, detected before their update.
 
     A step is a spike if its loss or gradient norm is not finite, or if its loss is more than `sigmas` standard
     deviations above the mean loss of the last `window` updates of its stage. Skipped steps keep their place in the
@@ -189,11 +189,11 @@ class Spikes(Section):
     """
 
     policy: Literal["none", "skip", "rollback-and-skip"] = "none"
-    """`none` watches no losses, `skip` skips the spike's update, `rollback-and-skip` also undoes the steps before it.
+    """`none` ignores spikes, `skip` skips the spike's update, `rollback-and-skip` also undoes the preceding steps.
     With `none`, a non-finite loss or gradient ends training. With `rollback-and-skip`, the weights return to the last
     planned checkpoint, and all steps since then are skipped (Chowdhery et al. 2022, "PaLM", section 5.1)."""
     sigmas: Annotated[Number, Field(gt=0)] = 6.0
-    """Standard deviations above the mean loss from which a loss is a spike."""
+    """Number of standard deviations above the mean at which a loss counts as a spike."""
     window: Annotated[Count, Field(ge=2)] = 128
-    """Updates that the mean and the standard deviation are taken over.
-    Until a stage has had that many, only a non-finite loss or gradient is a spike."""
+    """Number of updates over which the mean and the standard deviation are computed.
+    Until a stage has this many updates, only a non-finite loss or gradient counts as a spike."""
