@@ -1,4 +1,4 @@
-"""The application: its groups of commands, and the options that several commands share.
+"""The application: command groups, and options that several commands share.
 
 Results go to stdout, everything else to stderr.
 """
@@ -24,7 +24,7 @@ GROUPS = {
     "Evaluation": ("evaluate", "report", "contaminated"),
     "Cluster": ("launch",),
 }
-"""Commands as the help text groups them."""
+"""Command groups in the help text."""
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 
@@ -32,7 +32,7 @@ class _GroupedCommands(TyperGroup):
     """Lists commands by their groups."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401  # click's, at a private path in typer
-        """Write a section for each group, one line for each command."""
+        """Write one section per group and one line per command."""
         for group, names in GROUPS.items():
             commands = {name: self.get_command(ctx, name) for name in names}
             with formatter.section(group):
@@ -70,7 +70,7 @@ EvaluationData = Annotated[
 
 
 class Precision(StrEnum):
-    """Number formats that a model is loaded in."""
+    """Number formats for loading a model."""
 
     FP32 = "fp32"
     BF16 = "bf16"
@@ -88,14 +88,14 @@ def _version(
 
 
 def is_recipe(name: str) -> bool:
-    """Whether a name is a recipe's, not a model's."""
+    """Whether a name refers to a recipe, not a model."""
     from tinyllama.recipe import shipped_recipes
 
     return name.endswith((".yaml", ".yml")) or name in shipped_recipes()
 
 
 def open_family(recipe: str, overrides: list[str] | None, run: Path | None) -> Family:
-    """The family of a recipe, in its folder, showing its progress on the terminal."""
+    """The family of a recipe in its folder, with progress on the terminal."""
     from tinyllama.cli.progress import TerminalProgress
     from tinyllama.family import Family
     from tinyllama.recipe import load_recipe

@@ -1,4 +1,4 @@
-"""`tinyllama contaminated`: which evaluation questions the prepared corpora contain."""
+"""`tinyllama contaminated`: find evaluation questions in the prepared corpora."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     epilog="Example: tinyllama contaminated mini --tasks commonsense --data data/eval",
 )
 def contaminated(
-    where: Annotated[str, typer.Argument(metavar="RECIPE_OR_CORPUS", help="A recipe, or a prepared corpus's folder.")],
+    where: Annotated[
+        str, typer.Argument(metavar="RECIPE_OR_CORPUS", help="A recipe, or the folder of a prepared corpus.")
+    ],
     *,
     tasks: Annotated[str, typer.Option(metavar="NAMES", help="Tasks and groups, separated by commas.")] = "commonsense",
     data: Annotated[Path, typer.Option(metavar="FOLDER", help="Local copies of the tasks' data.")] = Path("data/eval"),
@@ -61,7 +63,7 @@ def contaminated(
 
 
 def _corpora(where: str, run: Path | None) -> list[PreparedCorpus]:
-    """The corpora of a folder or of a recipe's family, as far as they are prepared."""
+    """The prepared corpora in a folder or of a recipe's family."""
     from tinyllama.corpus.manifest import is_prepared, open_corpus
     from tinyllama.errors import CorpusError
     from tinyllama.layout import FamilyLayout

@@ -1,4 +1,4 @@
-"""`tinyllama prepare` and `tinyllama corpus`: make corpora, and look into those that are there."""
+"""`tinyllama prepare` and `tinyllama corpus`: prepare corpora and inspect prepared ones."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CorpusFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A prepared
 
 
 class Executor(StrEnum):
-    """Who prepares."""
+    """Where preparation runs."""
 
     local = "local"
     slurm = "slurm"
@@ -43,7 +43,7 @@ class Executor(StrEnum):
 
 
 @app.command(
-    short_help="Turn a recipe's text into token shards; resumes.",
+    short_help="Convert a recipe's text to token shards; resumes.",
     epilog="Example: tinyllama prepare mini --workers 2",
 )
 def prepare(  # a command's options
@@ -53,7 +53,9 @@ def prepare(  # a command's options
     run: RunFolder = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Worker processes or cluster jobs (default: by the size of the text)."),
+        typer.Option(
+            min=1, metavar="N", help="Worker processes or cluster jobs (default: based on the size of the text)."
+        ),
     ] = None,
     executor: Annotated[
         Executor, typer.Option(help="Run on this machine, or on a cluster that shares the folder.")
@@ -62,11 +64,12 @@ def prepare(  # a command's options
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option for sbatch (with --executor slurm).")
     ] = None,
     exact_all: Annotated[
-        bool, typer.Option("--exact-all", help="Compare every document's ids with SentencePiece's, not only a sample.")
+        bool,
+        typer.Option("--exact-all", help="Compare the ids of every document with SentencePiece's, not only a sample."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Obtain the tokenizer and turn every corpus into token shards. A command that was stopped resumes."""
+    """Obtain the tokenizer and convert every corpus to token shards. If interrupted, run it again to resume."""
     from tinyllama.errors import UserError
     from tinyllama.prepare.prepare import PrepareOptions
 
@@ -84,7 +87,7 @@ def prepare(  # a command's options
 
 
 def _counts(corpus: PreparedCorpus) -> dict[str, Json]:
-    """What a corpus holds, for JSON."""
+    """A corpus's contents, for JSON."""
     manifest = corpus.manifest
     splits = {split: entry.model_dump(exclude={"shards"}) for split, entry in manifest.splits.items()}
     return {"rejected": manifest.rejected, "quarantined": manifest.quarantined, "sha256": corpus.sha256, **splits}
@@ -117,7 +120,7 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look for bit rot, another tokenizer, ids out of range, stray special tokens and empty documents."""
+    """Check for bit rot, a wrong tokenizer, ids out of range, stray special tokens and empty documents."""
     from tinyllama.corpus.manifest import open_corpus
     from tinyllama.corpus.verification import find_damage
     from tinyllama.errors import CorpusError
@@ -177,7 +180,7 @@ def export(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="New folder for <split>.bin and <split>.idx.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write a corpus as Megatron's indexed datasets; prints the prefixes that --data-path takes."""
+    """Write a corpus as Megatron indexed datasets, and print the prefixes for --data-path."""
     from tinyllama.corpus.manifest import open_corpus
     from tinyllama.formats.megatron import write_megatron
 

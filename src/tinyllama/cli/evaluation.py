@@ -1,4 +1,4 @@
-"""The command `evaluate`: whole families as `reproduce` measures them, and single models of any origin."""
+"""The command `evaluate`: whole families, as in `reproduce`, and single models of any origin."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ def evaluate(
     ] = None,
     batch: Annotated[str, typer.Option(metavar="N|auto", help="Rows per forward pass.")] = "auto",
     precision: Annotated[
-        Precision, typer.Option(help="Number format of single models; a bf16 record compares itself with fp32's.")
+        Precision, typer.Option(help="Number format of single models; a bf16 record includes a comparison with fp32.")
     ] = Precision.FP32,
     text: Annotated[
         list[Path] | None,
         typer.Option(metavar="PATH", help="Measure bits per byte of a text file, or of a corpus's held-out part."),
     ] = None,
     run_code: Annotated[
-        bool, typer.Option("--run-code", help="Run programs that the model writes, in a sandbox (humaneval).")
+        bool, typer.Option("--run-code", help="Run programs that the model generates, in a sandbox (humaneval).")
     ] = False,
     samples: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Programs per question of humaneval; 10 give pass@10.")
+        int, typer.Option(min=1, metavar="N", help="Programs per humaneval question; 10 gives pass@10.")
     ] = 1,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the records of single models.")] = Path(
         "evaluations"
@@ -70,7 +70,7 @@ def evaluate(
     run: RunFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score models on tasks and text. Answers are kept, so that a command that was stopped resumes."""
+    """Score models on tasks and text. Answers are saved; if interrupted, run the command again to resume."""
     from tinyllama.cli.progress import TerminalProgress
     from tinyllama.evaluation.record import record_to_json
     from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model

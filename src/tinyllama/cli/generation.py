@@ -1,4 +1,4 @@
-"""The command that continues prompts."""
+"""The command `generate`: continue prompts."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ def generate(  # a command's options
     max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of new tokens.")] = 200,
     temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")] = 1.0,
     top_k: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Sample among the N most likely tokens; 0 means all.")
+        int, typer.Option(min=0, metavar="N", help="Sample from the N most likely tokens; 0 means all.")
     ] = 10,
     top_p: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Sample among the fewest tokens with this total probability.")
+        float,
+        typer.Option(min=0.0, max=1.0, help="Sample from the smallest set of tokens with this total probability."),
     ] = 1.0,
     repetition_penalty: Annotated[
-        float, typer.Option(min=0.01, help="Make tokens that occurred less likely; 1 means no penalty.")
+        float, typer.Option(min=0.01, help="Repetition penalty on tokens that already occurred; 1 means no penalty.")
     ] = 1.5,
     stop: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="End before this text; may be repeated.")
+        list[str] | None, typer.Option(metavar="TEXT", help="Stop before this text; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for sampling.")] = 0,
     precision: Annotated[
-        Precision, typer.Option(help="Number format; bf16 halves memory, and time on CPUs that support it.")
+        Precision, typer.Option(help="Number format; bf16 halves memory, and also time on CPUs that support it.")
     ] = Precision.FP32,
     as_json: AsJson = False,
 ) -> None:
-    """Continue prompts. The defaults are the model card's sampling options; a single text appears as it is made."""
+    """Continue prompts. The defaults are the model card's sampling options; a single prompt streams its output."""
     from tinyllama.errors import UserError
     from tinyllama.formats.open import open_model
     from tinyllama.inference import Sampling, continue_prompts, pack

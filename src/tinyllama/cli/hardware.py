@@ -1,4 +1,4 @@
-"""Tables of what a family needs on some hardware."""
+"""Tables of a family's requirements on given hardware."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GIB = 2**30
 
 
 def print_prediction(console: Console, prediction: Prediction) -> None:
-    """Memory, speed with its formula, and days, GPU-hours and cost per part of the family."""
+    """Print memory, speed with its formula, and days, GPU-hours and cost per part of the family."""
     memory = prediction.memory
     parts = {
         "weights": memory.weights,
@@ -30,7 +30,7 @@ def print_prediction(console: Console, prediction: Prediction) -> None:
     lines = [
         f"{prediction.gpus} x {prediction.card}, state sharded over {prediction.sharded_over}",
         f"memory per GPU: {memory.total / _GIB:.1f} of {prediction.memory_limit / _GIB:.1f} GiB, "
-        + ("fits" if prediction.fits else "DOES NOT FIT: lower hardware.micro_batch, or shard over more")
+        + ("fits" if prediction.fits else "DOES NOT FIT: lower hardware.micro_batch, or shard over more GPUs")
         + "; "
         + ", ".join(f"{name} {size / _GIB:.1f}" for name, size in parts.items()),
         f"speed per GPU: {prediction.formula}",

@@ -1,4 +1,4 @@
-"""Commands that bring models in and out: import, export, publish."""
+"""Commands that import, export and publish models."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tinyllama.errors import UserError
 
 
 class Format(StrEnum):
-    """What an export is for: transformers and the like, or llama.cpp."""
+    """Target of an export: transformers-compatible tools or llama.cpp."""
 
     hf = "hf"
     gguf = "gguf"
 
 
 class GgufType(StrEnum):
-    """How a GGUF file stores matrices."""
+    """Number formats for matrices in GGUF files."""
 
     f32 = "F32"
     f16 = "F16"
@@ -39,7 +39,7 @@ class GgufType(StrEnum):
 
 @app.command(
     "import",
-    short_help="Make any Llama model the start of a recipe.",
+    short_help="Import a Llama model as the start of a recipe.",
     epilog="Example: tinyllama import TinyLlama/TinyLlama_v1.1 --recipe continue",
 )
 def import_model(
@@ -52,13 +52,14 @@ def import_model(
     ] = None,
     *,
     recipe: Annotated[
-        str, typer.Option("--recipe", metavar="RECIPE", help="The recipe that continues it; has a `start` section.")
+        str,
+        typer.Option("--recipe", metavar="RECIPE", help="The recipe that continues the model; has a `start` section."),
     ],
     overrides: Overrides = None,
     run: RunFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make any Llama model the checkpoint that a recipe starts from, after a check against transformers."""
+    """Import a Llama model as a recipe's starting checkpoint, after a check against transformers."""
     from tinyllama.recipe import load_recipe  # imports pydantic
     from tinyllama.train.import_start import stated_start
 
@@ -88,12 +89,12 @@ def export(
         str,
         typer.Argument(
             metavar="RECIPE|MODEL",
-            help="A recipe (its whole family); for GGUF also a single model: its folder or checkpoint, or a hub id.",
+            help="A recipe (its whole family); with GGUF, also a single model: its folder, checkpoint or hub id.",
         ),
     ],
     *,
     form: Annotated[
-        Format, typer.Option("--format", help="For transformers and the like, or for llama.cpp.")
+        Format, typer.Option("--format", help="Folder for transformers (hf), or file for llama.cpp (gguf).")
     ] = Format.hf,
     precision: Annotated[
         GgufType | None,
@@ -105,7 +106,7 @@ def export(
 ) -> None:
     """Write every trained model of a family as a Hugging Face folder, or as GGUF with an Ollama Modelfile.
 
-    A single model, such as a fine-tuned one, becomes GGUF in the folder <its name>-<precision>-gguf beside it.
+    A single model, such as a fine-tuned one, is exported to GGUF in the folder <its name>-<precision>-gguf next to it.
     """
     if not is_recipe(name):
         if overrides or run or data:
@@ -141,11 +142,11 @@ def _export_single(name: str, form: Format, precision: GgufType) -> Path:
     epilog="Example: tinyllama publish runs/mini/exports/v1.1 --repo me/mini --dry-run",
 )
 def publish(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A Hugging Face folder or GGUF folder of ours.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="An exported Hugging Face or GGUF folder.")],
     *,
     repo: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Repository on the hub; created if missing.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be uploaded.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the files to upload.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Upload an export to the Hugging Face hub in one commit. Log in first: `hf auth login`, or set HF_TOKEN."""
@@ -159,4 +160,4 @@ def publish(
         return
     for name, size in files.items():
         typer.echo(f"{size:>15,}  {name}")
-    typer.echo(url or f"{sum(files.values()):>15,}  bytes would be uploaded to {repo}; nothing was")
+    typer.echo(url or f"{sum(files.values()):>15,}  bytes would be uploaded to {repo}; nothing was uploaded")

@@ -1,4 +1,4 @@
-"""The command `launch`: train as a job of a cluster."""
+"""The command `launch`: train as a job on a cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @app.command(
-    short_help="Submit training to Slurm; the job resumes by itself.",
+    short_help="Submit training to Slurm; the job resumes automatically.",
     epilog="Example: tinyllama launch tinyllama-v1.1 --nodes 16 --gpus-per-node 4 --time 24:00:00",
 )
 def launch(
@@ -35,11 +35,13 @@ def launch(
         typer.Option(metavar="LIMIT", help="Time limit of one job, e.g. 24:00:00 (default: the partition's)."),
     ] = None,
     notice: Annotated[
-        int, typer.Option(min=1, max=65535, metavar="SECONDS", help="Save and stop so long before the limit.")
+        int, typer.Option(min=1, max=65535, metavar="SECONDS", help="Save and stop this long before the limit.")
     ] = 120,
-    max_restarts: Annotated[int, typer.Option(min=0, help="Restarts within a job after a rank was lost.")] = 3,
+    max_restarts: Annotated[
+        int, typer.Option(min=0, help="Maximum number of restarts within a job after a rank fails.")
+    ] = 3,
     sbatch: Annotated[
-        list[str] | None, typer.Option(metavar="OPTION", help="A further option for sbatch, e.g. --sbatch mem=0.")
+        list[str] | None, typer.Option(metavar="OPTION", help="An additional option for sbatch, e.g. --sbatch mem=0.")
     ] = None,
     setup: Annotated[
         list[str] | None, typer.Option(metavar="LINE", help="Shell line to run first, e.g. --setup 'module load cuda'.")
@@ -52,10 +54,10 @@ def launch(
     overrides: Overrides = None,
     run: RunFolder = None,
 ) -> None:
-    """Train on a Slurm cluster: write a batch script into the family's folder and submit it; prints the job's number.
+    """Train on a Slurm cluster: write a batch script to the family's folder, submit it, and print the job's number.
 
-    The job saves before its time limit, queues again by itself, and resumes until the family is trained. Its script is
-    FOLDER/slurm/NAME.sbatch, its output beside it.
+    The job saves before its time limit, requeues itself, and resumes until the family is trained. Its script is
+    FOLDER/slurm/NAME.sbatch; its output is next to the script.
     """
     from tinyllama.files import write_atomic
     from tinyllama.launch.slurm import check_job, submit
@@ -91,12 +93,12 @@ def launch(
     _warn_of_unprepared(family, run, recipe)
     write_atomic(path, script)
     number = submit(path)
-    typer.echo(f"{path}, its output: {job.logs / number}.log", err=True)
+    typer.echo(f"script: {path}, output: {job.logs / number}.log", err=True)
     typer.echo(number)
 
 
 def _options(variant: str | None, overrides: list[str] | None, run: Path | None) -> list[str]:
-    """The options of `tinyllama train` that say the same."""
+    """The equivalent options of `tinyllama train`."""
     words = [] if variant is None else ["--variant", variant]
     words += [word for override in overrides or () for word in ("--set", override)]
     return words if run is None else [*words, "--run", str(run)]
@@ -108,6 +110,6 @@ def _warn_of_unprepared(family: Family, run: Path | None, name: str) -> None:
         where = "" if run is None else f" --run {shlex.quote(str(run))}"
         typer.echo(
             f"not prepared: {', '.join(missing)}; the job prepares them while its other ranks wait. "
-            f"Better first: tinyllama prepare {name}{where}",
+            f"To avoid this, first run: tinyllama prepare {name}{where}",
             err=True,
         )

@@ -43,7 +43,8 @@ def plan(
     overrides: Overrides = None,
     run: RunFolder = None,
     parquet: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write one variant's table, a row per step (needs --variant).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write one variant's table, with one row per step (needs --variant)."),
     ] = None,
     hardware: Annotated[
         str | None, typer.Option(metavar="GPU", help="Predict memory, speed, days and cost on this GPU, e.g. a100-40g.")

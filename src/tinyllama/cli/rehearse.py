@@ -1,4 +1,4 @@
-"""`tinyllama rehearse`: prove a whole plan before anything is trained."""
+"""`tinyllama rehearse`: verify a whole plan before training."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _GIB = 2**30
 
 
 @app.command(
-    short_help="Prove a plan before training: every row of every step.",
+    short_help="Verify every row of every step before training.",
     epilog="Example: tinyllama rehearse tinyllama-v1.1 --hardware a100-40g --gpus 64",
 )
 def rehearse(  # a command's options
@@ -41,14 +41,14 @@ def rehearse(  # a command's options
     overrides: Overrides = None,
     run: RunFolder = None,
     hardware: Annotated[
-        str | None, typer.Option(metavar="GPU", help="Also measure the memory that one of --gpus such GPUs needs.")
+        str | None, typer.Option(metavar="GPU", help="Also measure the memory per GPU on --gpus GPUs of this type.")
     ] = None,
     gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Walk every row of every step of a plan, without data, and check that the plan does what the recipe states.
 
-    With --hardware, also check that memory suffices.
+    With --hardware, also check that the model fits in memory.
     """
     from tinyllama.corpus.rows import row_count  # imports numpy
     from tinyllama.errors import TinyLlamaError
@@ -73,9 +73,7 @@ def rehearse(  # a command's options
     else:
         typer.echo(f"{seconds:.0f} s, peak memory {peak:.1f} GiB")
     if failed := [result.variant for result in results if not result.passed]:
-        raise TinyLlamaError(
-            f"the rehearsal of {', '.join(failed)} failed; training would not do what the recipe states"
-        )
+        raise TinyLlamaError(f"the rehearsal of {', '.join(failed)} failed; training would not follow the recipe")
     if memory is not None and not memory.fits:
         raise TinyLlamaError(
             f"{loaded.name} does not fit {hardware}: lower hardware.micro_batch, set "
@@ -103,7 +101,7 @@ def _plain(results: list[Rehearsal], seconds: float, peak: float) -> dict[str, J
 
 
 class _Memory:
-    """The measured memory of one rank against that of its GPU."""
+    """The measured memory of one rank, and the memory of its GPU."""
 
     def __init__(self, recipe: Recipe, name: str, gpus: int) -> None:
         from tinyllama.plan.hardware import find_gpu  # only with --hardware
@@ -117,24 +115,24 @@ class _Memory:
 
     @property
     def text(self) -> str:
-        """A line for people."""
+        """Text for the terminal."""
         parts = asdict(self._measured)
         sequences = parts.pop("micro_batch")
         return (
             f"memory: {self._measured.total / _GIB:.1f} of {self._limit / _GIB:.1f} GiB on each of {self._gpus} x "
-            f"{self._name}, {sequences} sequences a pass: "
+            f"{self._name}, {sequences} sequences per pass: "
             + ", ".join(f"{name} {size / _GIB:.1f}" for name, size in parts.items())
             + ("" if self.fits else "  FAIL")
         )
 
     @property
     def plain(self) -> dict[str, Json]:
-        """For JSON, in bytes."""
+        """Values for JSON, in bytes."""
         return asdict(self._measured) | {"total": self._measured.total, "limit": self._limit, "fits": self.fits}
 
 
 class _Progress:
-    """Writes a line to stderr every few seconds."""
+    """Writes progress to stderr every few seconds."""
 
     _EVERY = 15.0
 

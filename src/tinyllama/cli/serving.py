@@ -1,4 +1,4 @@
-"""The command `serve`."""
+"""The command `serve`: serve models over the OpenAI API."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tinyllama.cli.app import app
 
 
 @app.command(
-    short_help="Serve models over the OpenAI API, by llama.cpp.",
+    short_help="Serve models over the OpenAI API, with llama.cpp.",
     epilog="Example: tinyllama serve runs/mini/exports/v1.1-Q8_0-gguf",
 )
 def serve(
@@ -22,22 +22,24 @@ def serve(
     ],
     *,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; any but this machine's own needs an API key.")
+        str, typer.Option(help="Address to listen on; any address other than loopback requires an API key.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 chooses a free port.")] = 8000,
     api_key: Annotated[
         str | None,
         typer.Option(envvar="TINYLLAMA_API_KEY", metavar="KEY", help="API key that requests must send."),
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of new tokens per answer.")] = 512,
     max_requests: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Maximum number of requests answered or waiting at once.")
+        int, typer.Option(min=1, metavar="N", help="Maximum number of requests in progress or waiting.")
     ] = 16,
-    max_bytes: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum size of a request.")] = 1_000_000,
+    max_bytes: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Maximum size of a request, in bytes.")
+    ] = 1_000_000,
 ) -> None:
     """Serve models to clients of the OpenAI API: /v1/completions, /v1/chat/completions and /v1/models.
 
-    The engine is llama.cpp, in the extra `serve`. One model is in memory at a time, and one request is answered.
+    The engine is llama.cpp, from the extra `serve`. One model is in memory and one request is processed at a time.
     """
     from tinyllama.serve.guard import Limits
     from tinyllama.serve.server import ServeOptions

@@ -23,33 +23,33 @@ _WIDE = 160
 
 
 def output() -> Console:
-    """The console of results: as wide as the terminal, or wide enough for every table where there is none."""
+    """The console for results: as wide as the terminal, or wide enough for every table if there is no terminal."""
     return Console() if sys.stdout.isatty() else Console(width=_WIDE)
 
 
 def print_plan(console: Console, summary: PlanSummary) -> None:
-    """A plan's stages and corpora, with a warning where text is repeated often."""
+    """Print a plan's stages and corpora, with a warning if text is repeated often."""
     title = f"{summary.recipe} · {summary.variant or 'base'} · {summary.steps:,} steps · {summary.tokens:,} tokens"
     _print(console, title, STAGE_HEADER, stage_rows(summary))
     _print(console, "", CORPUS_HEADER, corpus_rows(summary))
     for corpus in summary.corpora:
         if corpus.too_many_epochs:
             console.print(
-                f"warning: {corpus.name} is read {corpus.epochs:.1f} times; past about {MANY_EPOCHS:g} epochs more "
-                "text is worth more than more passes",
+                f"warning: {corpus.name} is read {corpus.epochs:.1f} times; beyond about {MANY_EPOCHS:g} epochs, "
+                "new text helps more than further passes",
                 markup=False,
                 soft_wrap=True,
             )
 
 
 def print_matrix(console: Console, bits: Mapping[str, Mapping[str, float]], corpora: list[str]) -> None:
-    """Held-out bits per byte, models by corpora."""
+    """Print held-out bits per byte, models by corpora."""
     rows = [(model, *(number(row.get(name), 3) for name in corpora)) for model, row in bits.items()]
     _print(console, "held-out bits per byte", ("model", *corpora), rows)
 
 
 def print_tasks(console: Console, tasks: Mapping[str, TaskScores]) -> None:
-    """Task scores with their errors, above the published rows where these have the tasks, and a reason for each gap."""
+    """Print task scores with standard errors, published rows if they have these tasks, and a reason for each gap."""
     names = list(dict.fromkeys(name for scores in tasks.values() for name in scores.tasks))
     titles = {task.name: task.title for task in TASKS}
     comparable = any(name in titles for name in names)
@@ -60,7 +60,7 @@ def print_tasks(console: Console, tasks: Mapping[str, TaskScores]) -> None:
         for model, published in published_scores().items():
             rows.append([f"{model} (published)", *(number(published.get(name), 2) for name in [*names, "average"])])
         notes = [f"{item.model}: average {item.note}" for item in PUBLISHED if item.note]
-    width = len(header) if comparable else len(header) - 1  # the average is of the tasks that were published
+    width = len(header) if comparable else len(header) - 1  # the average covers only the published tasks
     _print(console, "task scores, percent", tuple(header[:width]), [tuple(cells[:width]) for cells in rows])
     reasons = dict.fromkeys(
         f"{MISSING} {name}: {gap.reason}" for scores in tasks.values() for name, gap in scores.missing.items()
@@ -70,7 +70,7 @@ def print_tasks(console: Console, tasks: Mapping[str, TaskScores]) -> None:
 
 
 def _score_rows(model: str, scores: TaskScores, names: list[str]) -> list[list[str]]:
-    """One model's scores; below them, where there are any, their standard errors and the numbers of questions."""
+    """Print one model's scores; below them, if available, the standard errors and the numbers of questions."""
     found = [scores.measured.get(name) for name in names]
     rows = [[model, *(percent(score.score if score else None) for score in found), percent(scores.average)]]
     if any(found):

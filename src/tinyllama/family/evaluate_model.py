@@ -1,4 +1,4 @@
-"""One model of any origin, evaluated into a folder of its own."""
+"""Evaluate one model of any origin; write its record to a separate folder."""
 
 from __future__ import annotations
 
@@ -38,35 +38,35 @@ if TYPE_CHECKING:
     from tinyllama.tokenizer.base import Tokenizer
 
 WINDOW = 2048
-"""Tokens seen at once for bits per byte, where the model's context is not shorter."""
+"""Tokens per window for bits per byte, unless the model's context is shorter."""
 _SECONDS_BETWEEN_LINES = 15.0
 
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """What to measure of a model, and how."""
+    """What to measure on a model, and how."""
 
     tasks: list[str]
     data: Path
     limit: int | None = None
     rows: int | None = None
-    """Of a forward pass; None takes as many as suit the device."""
+    """Rows per forward pass; None chooses a number that suits the device."""
     dtype: str = EXACT
     texts: list[Path] = field(default_factory=list)
-    """Prepared corpora and text files, for bits per byte."""
+    """Prepared corpora and text files to measure bits per byte on."""
     run_code: bool = False
     samples: int = 1
     out: Path = Path("evaluations")
 
 
 class Evaluated(NamedTuple):
-    """An evaluation's record, and the folder that holds it."""
+    """An evaluation record and the folder that holds it."""
 
     record: EvaluationRecord
     folder: Path
 
 
-def evaluate(  # noqa: PLR0913  # a public function; all but the first have defaults and go by name
+def evaluate(  # noqa: PLR0913  # a public function; all but the first are keyword options with defaults
     model: str | Path,
     *,
     tasks: Sequence[str] = ("commonsense",),
@@ -77,24 +77,24 @@ def evaluate(  # noqa: PLR0913  # a public function; all but the first have defa
     out: str | Path = "evaluations",
     progress: Progress = SILENT,
 ) -> EvaluationRecord:
-    """Score one model of any origin on tasks and text; the record is kept below `out`.
+    """Score one model of any origin on tasks and text; write the record below `out`.
 
-    Answers that an earlier call kept are not computed again.
+    Answers saved by an earlier call are reused.
 
     Args:
         model: see `open_model`.
         tasks: names of tasks and groups.
-        data: folder with local copies of the tasks' data; a task whose data is not there has a reason and no score.
-        limit: at most this many questions of each task or subject.
+        data: folder with local copies of the tasks' data; a task without its data gets a reason instead of a score.
+        limit: maximum number of questions per task or subject.
         precision: fp32 or bf16.
-        texts: text files or prepared corpora whose bits per byte are measured.
+        texts: text files or prepared corpora to measure bits per byte on.
         out: folder of the records.
         progress: receives messages; nothing is shown by default.
 
     Raises:
-        UserError: another precision.
-        ModelError: there is no such model.
-        EvaluationError: an unknown task, a damaged data file, or a text that cannot be read.
+        UserError: the precision is not fp32 or bf16.
+        ModelError: the model does not exist.
+        EvaluationError: a task is unknown, a data file is damaged, or a text cannot be read.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision is {precision!r}, but must be {' or '.join(PRECISIONS)}")
@@ -112,10 +112,10 @@ def evaluate(  # noqa: PLR0913  # a public function; all but the first have defa
 def evaluate_model(
     name: str | Path, request: EvaluateRequest, folder: Path | None = None, progress: Progress = SILENT
 ) -> Evaluated:
-    """Score one model, and write its record to `folder` (default: below `request.out`, by its name).
+    """Score one model and write its record to `folder` (default: `request.out`/<model name>).
 
     Raises:
-        UserError: an unknown task, no such model, a tokenizer that is not the model's, a damaged data file.
+        UserError: a task or model is unknown, the tokenizer is not the model's, or a data file is damaged.
     """
     began = time.monotonic()
     expand_tasks(request.tasks)  # a misspelled task is reported before anything is loaded
@@ -132,7 +132,7 @@ def evaluate_model(
     depends_on = legacy.journal_inputs(identity, tokenizer.sha256, request.dtype, device, torch.__version__)
     with Journal(folder / JOURNAL, depends_on) as journal:
         if len(journal):
-            progress.say(f"{name}: {len(journal)} answers are there already")
+            progress.say(f"{name}: {len(journal)} answers loaded from an earlier run")
         options = EvaluationOptions(
             limit=request.limit,
             bos=source.adds_bos,
@@ -195,7 +195,7 @@ def _texts(path: Path) -> Iterator[str]:
 
 
 def _say_at_intervals(progress: Progress, name: str) -> Callable[[str, int, int], None]:
-    """A callback that reports every few seconds how far a task is."""
+    """A callback that reports a task's progress every few seconds."""
     last = time.monotonic()
 
     def tell(task: str, done: int, of: int) -> None:

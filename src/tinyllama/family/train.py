@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def training_run(work: Workspace, prepared: Prepared, model: str) -> TrainingRun:
-    """The run that trains a model: the base, or a variant from the fork on.
+    """The run that trains a model: the base, or a variant starting at the fork.
 
     Raises:
         SourceError: a corpus it needs is unavailable.
@@ -52,14 +52,14 @@ def training_run(work: Workspace, prepared: Prepared, model: str) -> TrainingRun
 
 
 def train_model(work: Workspace, prepared: Prepared, model: str) -> Checkpoint:
-    """Train a model to its end, from wherever it stands; imports the model that the recipe starts from.
+    """Train a model to the end, resuming from its last checkpoint; import the model that the recipe starts from.
 
     Returns:
         The model's last checkpoint.
 
     Raises:
         SourceError: a corpus it needs is unavailable.
-        Interrupted: a signal asked to stop; the state was saved first.
+        Interrupted: a signal stopped training; the state was saved first.
         TrainingError, CheckpointError, StorageError: see `tinyllama.train.train`.
     """
     if work.recipe.start is not None:
@@ -68,7 +68,7 @@ def train_model(work: Workspace, prepared: Prepared, model: str) -> Checkpoint:
             ranks.run_on_rank0(lambda: _import_missing(work, prepared))
     run = training_run(work, prepared, model)
     if is_finished(run):
-        work.progress.say(f"{model}: trained already")
+        work.progress.say(f"{model}: already trained")
     elif work.recipe.hardware.compile:
         work.progress.say(f"training {model}; the first step compiles, which can take a minute")
     else:
@@ -78,6 +78,6 @@ def train_model(work: Workspace, prepared: Prepared, model: str) -> Checkpoint:
 
 
 def _import_missing(work: Workspace, prepared: Prepared) -> None:
-    """Import the model that the recipe starts from, unless that was done."""
+    """Import the model that the recipe starts from, unless this was done before."""
     if not checkpoint_store(work.recipe, work.layout.root, BASE).steps():
         import_model(work.recipe, work.layout, lambda: prepared.tokenizer, work.progress)
