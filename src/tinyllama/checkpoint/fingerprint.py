@@ -60,7 +60,12 @@ class FingerprintInputs(RootModel[dict[str, JsonValue]]):
 
 
 def fingerprint_inputs(  # noqa: PLR0913, PLR0917  # a state is decided by that much
-    recipe: Recipe, plan: Plan, step: int, corpora: Mapping[str, str], tokenizer: str, start: str | None = None
+    recipe: Recipe,
+    plan: Plan,
+    step: int,
+    corpora: Mapping[str, JsonValue],
+    tokenizer: JsonValue,
+    start: str | None = None,
 ) -> FingerprintInputs:
     """Everything that decides the weights after `step` steps of a plan.
 

@@ -10,10 +10,10 @@ from tinyllama.checkpoint.weights import CheckpointWeights
 from tinyllama.corpus.manifest import TRAIN
 from tinyllama.errors import ExportError, UserError
 from tinyllama.export import FILE_TYPES, ModelInfo, export_gguf, export_model, model_card
+from tinyllama.family.evaluate import evaluate_family
 from tinyllama.family.prepare import prepare_tokenizer
 from tinyllama.family.trained import identity
 from tinyllama.files import sha256_json
-from tinyllama.model.stored_weights import check_weights
 from tinyllama.plan import compile_plan, summarize
 from tinyllama.plan.tables import plan_markdown
 from tinyllama.record_files import FileRecord, read_record, write_record
@@ -40,21 +40,24 @@ class ExportMarker(FileRecord):
     """Largest difference between our logits and transformers' logits."""
 
 
-def export_family(
+def export_family(  # noqa: PLR0913  # the arguments of Family.export, each by name
     work: Workspace,
     checkpoints: dict[str, Checkpoint],
+    prepare: Callable[[], Prepared],
+    *,
     form: str,
     precision: str | None,
-    scored: Callable[[], tuple[Prepared, dict[str, EvaluationRecord]]],
+    data: Path,
 ) -> dict[str, Path]:
     """Export every model in one form: model → folder.
 
     Args:
         work: the family.
         checkpoints: the models' checkpoints.
+        prepare: prepares the family, for the form that reports scores.
         form: see `Family.export`.
         precision: see `Family.export`; None for the form's default.
-        scored: prepares and evaluates, for the forms that report scores.
+        data: folder with local copies of the tasks' data, for the form that reports scores.
 
     Raises:
         UserError: the form is unknown or does not support the precision.
@@ -65,8 +68,8 @@ def export_family(
         raise UserError(f"form is {form!r}, but must be hf or gguf")
     if precision is not None:
         raise UserError("Hugging Face folders are in fp32; precision is an option of GGUF files")
-    prepared, records = scored()
-    return export_hugging_face(work, prepared, checkpoints, records)
+    prepared = prepare()
+    return export_hugging_face(work, prepared, checkpoints, evaluate_family(work, prepared, checkpoints, data))
 
 
 def export_hugging_face(
@@ -83,7 +86,7 @@ def export_hugging_face(
             work.progress.say(f"exporting {model}")
             marker.unlink(missing_ok=True)
             result = export_model(
-                _weights(work, checkpoint),
+                CheckpointWeights(checkpoint),
                 folder=folder,
                 recipe=work.recipe,
                 name=model,
@@ -111,7 +114,7 @@ def export_gguf_files(
         folder = work.layout.export(f"{model}-{kind}-gguf")
         work.progress.say(f"exporting {model}")
         export_gguf(
-            _weights(work, checkpoint),
+            CheckpointWeights(checkpoint),
             shape=work.recipe.model,
             tokenizer=tokenizer,
             folder=folder,
@@ -120,12 +123,6 @@ def export_gguf_files(
         )
         folders[model] = folder
     return folders
-
-
-def _weights(work: Workspace, checkpoint: Checkpoint) -> CheckpointWeights:
-    weights = CheckpointWeights(checkpoint)
-    check_weights(weights, work.recipe.model, str(checkpoint.folder), "the recipe's model")
-    return weights
 
 
 def _card(

@@ -142,6 +142,7 @@ class Family:
 
         Raises:
             ModelError: no model has one.
+            CheckpointError: a model was trained with another recipe; the message names the first key that differs.
         """
         from tinyllama.family.trained import finished  # imports torch
 
@@ -155,6 +156,10 @@ class Family:
 
         Returns:
             The evaluation record of each model.
+
+        Raises:
+            ModelError: no model is trained.
+            CheckpointError: a model was trained with another recipe.
         """
         from tinyllama.family.evaluate import evaluate_family  # imports torch
 
@@ -177,14 +182,16 @@ class Family:
 
         Raises:
             UserError: the form is unknown or does not support the option.
-            ModelError: no model is trained, or a model's shape differs from the recipe's.
+            ModelError: no model is trained.
+            CheckpointError: a model was trained with another recipe.
             ExportError: transformers computes different logits.
         """
         from tinyllama.family.export import export_family  # imports torch
 
         if data is not None and form != "hf":
             raise UserError("data is an option of Hugging Face folders, whose cards show scores")
-        return export_family(self.work, self.finished(), form, precision, lambda: (self.prepare(), self.evaluate(data)))
+        checkpoints, data = self.finished(), self.task_data(data)
+        return export_family(self.work, checkpoints, self.prepare, form=form, precision=precision, data=data)
 
     def report(self, data: Path | str | None = None) -> FamilySummary:
         """Evaluate and export the trained models, and write summary.json and report.html.
@@ -197,8 +204,8 @@ class Family:
         """
         from tinyllama.family.report import report_family  # imports torch
 
-        self.finished()  # an untrained family fails before anything is prepared
-        return report_family(self.work, self.prepare(), self.task_data(data))
+        checkpoints = self.finished()  # first, so that an untrained family fails before anything is prepared
+        return report_family(self.work, self.prepare(), checkpoints, self.task_data(data))
 
     def reproduce(self, data: Path | str | None = None) -> FamilySummary:
         """Prepare, train, evaluate, export and report; skip phases whose outputs are valid.

@@ -11,12 +11,12 @@ from tinyllama.family.background import evaluate_copies
 from tinyllama.family.evaluate import evaluate_family
 from tinyllama.family.export import export_hugging_face
 from tinyllama.family.samples import sample_family
-from tinyllama.family.trained import finished
 from tinyllama.report import write_report
 from tinyllama.report.summary import FamilySummary, write_summary
 from tinyllama.train.machine import describe_machine
 
 if TYPE_CHECKING:
+    from tinyllama.checkpoint.format import Checkpoint
     from tinyllama.evaluation.record import EvaluationRecord
     from tinyllama.family.prepare import Prepared
     from tinyllama.family.workspace import Workspace
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _LIBRARIES = ("tinyllama", "torch", "transformers", "sentencepiece", "lm_eval", "numpy", "safetensors")
 
 
-def report_family(work: Workspace, prepared: Prepared, data: Path) -> FamilySummary:
+def report_family(work: Workspace, prepared: Prepared, checkpoints: dict[str, Checkpoint], data: Path) -> FamilySummary:
     """Evaluate, sample and export the trained models; write summary.json and report.html.
 
     Raises:
@@ -33,7 +33,6 @@ def report_family(work: Workspace, prepared: Prepared, data: Path) -> FamilySumm
     for model in work.models:
         if work.layout.evaluating(model).is_dir():  # evaluations started during training belong in the report
             evaluate_copies(work.layout.model(model), data, work.recipe.evaluation.tasks)
-    checkpoints = finished(work)
     with work.timed("evaluate"):
         records = evaluate_family(work, prepared, checkpoints, data)
         sample_family(work, prepared.tokenizer, checkpoints)

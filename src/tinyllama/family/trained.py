@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tinyllama.checkpoint.fingerprint import fingerprint_inputs
 from tinyllama.checkpoint.format import MANIFEST
 from tinyllama.checkpoint.store import checkpoint_store
 from tinyllama.checkpoint.weights import newest_checkpoint
 from tinyllama.errors import ModelError
 from tinyllama.files import sha256_file
+from tinyllama.layout import BASE
+from tinyllama.plan import compile_plan
+from tinyllama.train.run import refuse_step_past_end
 
 if TYPE_CHECKING:
     from tinyllama.checkpoint.format import Checkpoint
     from tinyllama.family.workspace import Workspace
+    from tinyllama.recipe import Recipe
 
 
 def finished(work: Workspace) -> dict[str, Checkpoint]:
@@ -20,13 +25,32 @@ def finished(work: Workspace) -> dict[str, Checkpoint]:
 
     Raises:
         ModelError: no model has a checkpoint.
+        CheckpointError: a model was trained with another recipe; the message names the first key that differs.
     """
     stores = {model: checkpoint_store(work.recipe, work.layout.root, model) for model in work.models}
     trained = [model for model in work.models if stores[model].steps()]
     if not trained:
         name = work.recipe.name
         raise ModelError(f"no model of {name} is trained in {work.layout.root}; run `tinyllama train {name}`")
-    return {model: newest_checkpoint(stores[model]) for model in trained}
+    checkpoints = {model: newest_checkpoint(stores[model]) for model in trained}
+    for model, checkpoint in checkpoints.items():
+        _refuse_other_recipe(work.recipe, model, checkpoint)
+    return checkpoints
+
+
+def _refuse_other_recipe(recipe: Recipe, model: str, checkpoint: Checkpoint) -> None:
+    """Compare the recipe's keys with those that the model was trained with.
+
+    Hashes of corpora, tokenizer and imported weights are not compared, since nothing need be prepared yet.
+    """
+    plan = compile_plan(recipe, None if model == BASE else model)
+    refuse_step_past_end(checkpoint, plan)
+    recorded = checkpoint.state.fingerprint_inputs
+    corpora = {name: recorded.root.get(f"corpora.{name}") for name in recipe.corpora}
+    tokenizer, start = recorded.root["tokenizer"], recorded.start_weights
+    recorded.refuse_change(
+        fingerprint_inputs(recipe, plan, checkpoint.step, corpora, tokenizer, start), str(checkpoint.folder)
+    )
 
 
 def identity(checkpoint: Checkpoint) -> str:

@@ -108,9 +108,8 @@ def find_start(run: TrainingRun) -> Checkpoint | None:
     """
     for found in run.store.newest():
         if isinstance(found, Checkpoint):
+            refuse_step_past_end(found, run.plan)
             found.state.fingerprint_inputs.refuse_change(run.fingerprint_inputs(found.step), str(found.folder))
-            if found.step > run.plan.steps:
-                raise CheckpointError(f"{found.folder} is past the end of the plan ({run.plan.steps} steps)")
             return found
         _log.warning("%s; restoring the one before it", found)
     if run.plan.variant is None:
@@ -120,6 +119,19 @@ def find_start(run: TrainingRun) -> Checkpoint | None:
             )
         return None
     return _fork(run)
+
+
+def refuse_step_past_end(checkpoint: Checkpoint, plan: Plan) -> None:
+    """Reject a checkpoint of a longer plan.
+
+    Raises:
+        CheckpointError: the checkpoint's step is past the plan's last one.
+    """
+    if checkpoint.step > plan.steps:
+        raise CheckpointError(
+            f"{checkpoint.folder} is past the end of the plan ({plan.steps:,} steps): the recipe was shortened. Set "
+            "its stages back, or train into another folder with --run"
+        )
 
 
 def _fork(run: TrainingRun) -> Checkpoint:
