@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tinyllama.errors import UserError
 from tinyllama.family.progress import SILENT
 from tinyllama.files import write_json
 from tinyllama.layout import BASE
+from tinyllama.record_files import read_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from tinyllama.layout import FamilyLayout
     from tinyllama.recipe import Recipe
     from tinyllama.train import Ranks
+
+_log = logging.getLogger(__name__)
 
 _NOTHING_DONE = 1.0
 """Seconds; a phase that was already done takes less."""
@@ -52,13 +56,19 @@ class Workspace:
             yield
         finally:
             seconds = time.monotonic() - began
-            if (phase not in self.seconds or seconds > _NOTHING_DONE) and (self.ranks is None or self.ranks.first):
-                total = self.seconds.get(phase, 0.0) + seconds
-                write_json(self.layout.seconds, self.seconds | {phase: round(total, 2)})
+            if self.ranks is None or self.ranks.first:
+                recorded = self.seconds
+                if phase not in recorded or seconds > _NOTHING_DONE:
+                    total = recorded.get(phase, 0.0) + seconds
+                    write_json(self.layout.seconds, recorded | {phase: round(total, 2)})
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Seconds per phase, summed over all runs of the command."""
-        path = self.layout.seconds
-        recorded: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return recorded
+        """Seconds per phase, summed over all runs of the command; empty, with a warning, if the file is damaged."""
+        try:
+            return read_record(dict[str, float], self.layout.seconds, UserError, "the times are recorded anew")
+        except FileNotFoundError:
+            return {}
+        except UserError as error:  # a record of times is not worth a failed training or report
+            _log.warning("%s", error)
+            return {}
