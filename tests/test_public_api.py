@@ -5,10 +5,14 @@ import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 import tinyllama
+
+if TYPE_CHECKING:
+    from tinyllama.evaluation.record import EvaluationRecord
 
 HEAVY = {"torch", "numpy", "pydantic", "pyarrow", "transformers"}
 OPTIONAL = (
@@ -53,3 +57,26 @@ def test_public_names_stay_callable_once_every_module_is_imported(tmp_path: Path
     ):
         with pytest.raises(ModelError, match="/nowhere"):
             call()
+
+
+def test_a_single_task_or_text_is_not_split_into_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tinyllama.family import evaluate_model as module
+
+    asked = []
+
+    def keep(_model: str, request: module.EvaluateRequest, **_: object) -> module.Evaluated:
+        asked.append((request.tasks, request.texts))
+        return module.Evaluated(cast("EvaluationRecord", None), Path())
+
+    monkeypatch.setattr(module, "evaluate_model", keep)
+    for text in ("a.txt", Path("a.txt"), ["a.txt"]):
+        tinyllama.evaluate("model", tasks="arc_easy", texts=text)
+    assert asked == [(["arc_easy"], [Path("a.txt")])] * 3
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_question_is_refused(limit: int) -> None:
+    from tinyllama.errors import UserError
+
+    with pytest.raises(UserError, match=f"limit is {limit}, but must be at least 1"):
+        tinyllama.evaluate("/nowhere", limit=limit)

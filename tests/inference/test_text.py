@@ -43,3 +43,14 @@ def test_a_text_ends_before_its_stop_string(folder: Path) -> None:
     assert generate(folder, "the", max_new_tokens=12, temperature=0, stop=[stop]) == text.split(stop)[0]
     with pytest.raises(UserError, match="stop string is empty"):
         generate(folder, "the", stop=[""])
+
+
+def test_a_single_stop_string_is_not_split_into_characters(folder: Path) -> None:
+    text = generate(folder, "the", max_new_tokens=12, temperature=0)
+    assert generate(folder, "the", max_new_tokens=12, temperature=0, stop=text[-1] + "\0") == text
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_text_of_no_new_tokens_is_refused(folder: Path, count: int) -> None:
+    with pytest.raises(UserError, match=f"max_new_tokens is {count}, but must be at least 1"):
+        generate(folder, "the", max_new_tokens=count)

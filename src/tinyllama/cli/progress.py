@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from tinyllama.family.progress import SECONDS_BETWEEN_LINES
 from tinyllama.recipe.quantities import format_count
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from tinyllama.plan import Plan
     from tinyllama.prepare.task import Counts
     from tinyllama.train.metrics import Record
-
-_SECONDS_BETWEEN_LINES = 15.0
 
 
 class TerminalProgress:
@@ -73,7 +72,7 @@ class PreparationProgress:
         total = counts.read + counts.unread or None
         left = f", {_clock(seconds)} left" if (seconds := self._seconds_left(counts, self._first)) is not None else ""
         self._bar.update(self._task, description=self._text + left, total=total, completed=counts.read)
-        if not self._screen.console.is_terminal and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
+        if not self._screen.console.is_terminal and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._screen.say(self._text + left)
             self._last_line = time.monotonic()
 
@@ -130,7 +129,7 @@ class TrainingProgress:
         )
         if self._screen.console.is_terminal:
             self._update(record.tokens, text)
-        elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
+        elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._screen.say(text)
             self._last_line = time.monotonic()
 

@@ -23,7 +23,7 @@ from tinyllama.evaluation.record_files import JOURNAL, compare_with_record, writ
 from tinyllama.evaluation.scores import EvaluationOptions
 from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.evaluation.vocabulary import refuse_other_vocabulary
-from tinyllama.family.progress import SILENT
+from tinyllama.family.progress import SILENT, at_intervals
 from tinyllama.formats.open import open_model
 from tinyllama.layout import family_of_corpus
 from tinyllama.tokenizer.opening import open_tokenizer
@@ -31,7 +31,7 @@ from tinyllama.train.machine import cores, describe_machine
 from tinyllama.train.precision import DTYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from tinyllama.family.progress import Progress
     from tinyllama.model import Llama
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 WINDOW = 2048
 """Tokens per window for bits per byte, unless the model's context is shorter."""
-_SECONDS_BETWEEN_LINES = 15.0
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,11 @@ class Evaluated(NamedTuple):
 def evaluate(  # noqa: PLR0913  # a public function; all but the first are keyword options with defaults
     model: str | Path,
     *,
-    tasks: Sequence[str] = ("commonsense",),
+    tasks: str | Sequence[str] = ("commonsense",),
     data: str | Path = "data/eval",
     limit: int | None = None,
     precision: str = EXACT,
-    texts: Sequence[str | Path] = (),
+    texts: str | Path | Sequence[str | Path] = (),
     out: str | Path = "evaluations",
     progress: Progress = SILENT,
 ) -> EvaluationRecord:
@@ -83,27 +82,29 @@ def evaluate(  # noqa: PLR0913  # a public function; all but the first are keywo
 
     Args:
         model: see `open_model`.
-        tasks: names of tasks and groups.
+        tasks: one or more names of tasks and groups.
         data: folder with local copies of the tasks' data; a task without its data gets a reason instead of a score.
-        limit: maximum number of questions per task or subject.
+        limit: maximum number of questions per task or subject; at least 1.
         precision: fp32 or bf16.
-        texts: text files or prepared corpora to measure bits per byte on.
+        texts: one or more text files or prepared corpora to measure bits per byte on.
         out: folder of the records.
         progress: receives messages; nothing is shown by default.
 
     Raises:
-        UserError: the precision is not fp32 or bf16.
+        UserError: the precision is not fp32 or bf16, or the limit is below 1.
         ModelError: the model does not exist.
         EvaluationError: a task is unknown, a data file is damaged, or a text cannot be read.
     """
     if precision not in PRECISIONS:
         raise UserError(f"precision is {precision!r}, but must be {' or '.join(PRECISIONS)}")
+    if limit is not None and limit < 1:
+        raise UserError(f"limit is {limit}, but must be at least 1; leave it out to ask all questions")
     request = EvaluateRequest(
-        tasks=list(tasks),
+        tasks=[tasks] if isinstance(tasks, str) else list(tasks),
         data=Path(data),
         limit=limit,
         dtype=precision,
-        texts=[Path(text) for text in texts],
+        texts=[Path(text) for text in ([texts] if isinstance(texts, str | Path) else texts)],
         out=Path(out),
     )
     return evaluate_model(model, request, progress=progress).record
@@ -133,6 +134,7 @@ def evaluate_model(
     with Journal(folder / JOURNAL, depends_on) as journal:
         if len(journal):
             progress.say(f"{name}: {len(journal)} answers loaded from an earlier run")
+        say = at_intervals(progress.say)
         options = EvaluationOptions(
             limit=request.limit,
             bos=source.adds_bos,
@@ -140,7 +142,7 @@ def evaluate_model(
             run_code=request.run_code,
             samples=request.samples,
             journal=journal,
-            progress=_say_at_intervals(progress, str(name)),
+            progress=lambda task, done, of: say(f"{name}: {task}: {done} of {of}"),
         )
         scores = evaluate_tasks(model, tokenizer, request.tasks, request.data, options)
     bits = _bits_per_byte(model, tokenizer, request, bos=source.adds_bos)
@@ -192,16 +194,3 @@ def _texts(path: Path) -> Iterator[str]:
         raise EvaluationError(
             f"--text {path}: {error}; give a text file in UTF-8 or the folder of a prepared corpus"
         ) from error
-
-
-def _say_at_intervals(progress: Progress, name: str) -> Callable[[str, int, int], None]:
-    """A callback that reports a task's progress every few seconds."""
-    last = time.monotonic()
-
-    def tell(task: str, done: int, of: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            progress.say(f"{name}: {task}: {done} of {of}")
-
-    return tell

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from tinyllama.plan import Plan
     from tinyllama.prepare.task import Counts
     from tinyllama.train.metrics import Logger, Record
+
+SECONDS_BETWEEN_LINES = 15.0
 
 
 class Progress(Protocol):
@@ -55,3 +58,16 @@ class _SilentLogger:
 
 
 SILENT = Silent()
+
+
+def at_intervals(say: Callable[[str], None]) -> Callable[[str], None]:
+    """A function that passes on one line every 15 seconds and drops the others."""
+    last = time.monotonic()
+
+    def say_now_and_then(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            say(text)
+
+    return say_now_and_then

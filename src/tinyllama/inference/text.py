@@ -33,7 +33,7 @@ def generate(  # noqa: PLR0913  # a public function; all but two have defaults a
     top_k: int = 10,
     top_p: float = 1.0,
     repetition_penalty: float = 1.5,
-    stop: Sequence[str] = (),
+    stop: str | Sequence[str] = (),
     seed: int = 0,
 ) -> str:
     """Continue a prompt; returns the new text without the prompt.
@@ -44,12 +44,12 @@ def generate(  # noqa: PLR0913  # a public function; all but two have defaults a
     Args:
         model: what `open_model` returned, or what it takes.
         prompt: the text to continue; with the new text it fills at most the model's context.
-        max_new_tokens: upper bound of new tokens.
+        max_new_tokens: upper bound of new tokens; at least 1.
         temperature: divides the logits; 0 is greedy.
         top_k: sample among this many most likely tokens; 0 means all.
         top_p: sample among the fewest most likely tokens that together have this probability.
         repetition_penalty: makes tokens of prompt and text less likely; 1 means no penalty.
-        stop: the text ends before the first of these strings.
+        stop: the text ends before this string, or the first of several.
         seed: of the sampling; the same arguments give the same text.
 
     Raises:
@@ -57,9 +57,10 @@ def generate(  # noqa: PLR0913  # a public function; all but two have defaults a
         ModelError: there is no such model.
     """
     settings = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty)
+    stops = [stop] if isinstance(stop, str) else stop
     loaded, tokenizer = _load(model if isinstance(model, OpenModel) else open_model(model))
     steps = continue_prompts(
-        loaded, tokenizer, [prompt], settings, stops=stop, max_new_tokens=max_new_tokens, seed=seed
+        loaded, tokenizer, [prompt], settings, stops=stops, max_new_tokens=max_new_tokens, seed=seed
     )
     return "".join(piece for (piece,) in steps)
 
@@ -86,8 +87,10 @@ def continue_prompts(  # noqa: PLR0913  # each by name
         seed: of the sampling.
 
     Raises:
-        UserError: a prompt leaves no room in the context, or a stop string is empty.
+        UserError: a prompt leaves no room in the context, a stop string is empty, or `max_new_tokens` is below 1.
     """
+    if max_new_tokens < 1:
+        raise UserError(f"max_new_tokens is {max_new_tokens}, but must be at least 1")
     if "" in stops:
         raise UserError("a stop string is empty; give the text to stop before")
     ids = [tokenizer.encode_prompt(prompt) for prompt in prompts]
