@@ -10,6 +10,7 @@ from textwrap import wrap
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin, get_type_hints
 
+from typer import Context
 from typer.models import ArgumentInfo, OptionInfo
 
 from tinyllama.cli.app import GROUPS
@@ -26,7 +27,7 @@ HEAD = """# Commands
 
 `python -m tests.command_reference` writes this page from the commands themselves; `tinyllama COMMAND -h` prints the
 same. Results go to stdout, progress and messages to stderr. A command exits with 0 on success, 2 after a user's
-mistake, 1 after another error, and 130 or 143 after a signal.
+mistake or on a full disk, 1 after another error, and 130 or 143 after a signal.
 """
 _KINDS = {bool: "", int: "N", float: "X", str: "TEXT", Path: "PATH"}
 _DEFAULTS = {sys.executable: "this interpreter"}
@@ -68,6 +69,8 @@ def _section(command: Command) -> str:
     rows: list[list[str]] = []
     options = 0
     for name, parameter in inspect.signature(command.function).parameters.items():
+        if hints[name] is Context:
+            continue
         kind, info = _annotated(hints[name])
         if isinstance(info, ArgumentInfo):
             words.append(info.metavar or name.upper())

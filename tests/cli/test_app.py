@@ -153,6 +153,12 @@ def test_a_tokenizer_is_not_trained_over_somebody_elses_files(tmp_path: Path) ->
         (["plan", "nano", "--variant", "x"], "no variant 'x'"),
         (["plan", "nano", "--set", "model.layrs=3"], "did you mean 'layers'"),
         (["plan", "nano", "--parquet", "x.parquet"], "name it with --variant"),
+        (["plan", "nano", "--hardware", "h1000"], "did you mean 'h100-80g'"),
+        (["plan", "nano", "--gpus", "2", "--price", "1"], "cannot use --gpus and --price without --hardware"),
+        (["plan", "nano", "--mfu", "0.5"], "cannot use --mfu without --hardware; name a GPU"),
+        (["rehearse", "nano", "--gpus", "1"], "cannot use --gpus without --hardware; name a GPU"),
+        (["contaminated", ".", "--run", "x"], "cannot use --run with a corpus's folder, only with a recipe"),
+        (["corpus", "inspect", "x", "--limit", "5"], "cannot use --limit without --origin"),
         (["train", "nano", "--variant", "x"], "no model 'x'"),
         (["generate", "/nowhere", "x"], "/nowhere"),
         (["plan"], "Missing argument"),
@@ -167,6 +173,30 @@ def test_a_users_mistake_is_exit_code_2_and_one_clear_message(
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["plan", "nano"], ["recipes", "--json"], ["--help"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_stdout_is_one_clear_message(arguments: list[str], unbuffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tinyllama", *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "no space left on the device; free space" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_closed_pipe_ends_a_command_quietly() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "tinyllama", "recipes"], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_a_corpus_that_cannot_be_had_is_said_and_the_rest_goes_on(prepared: Path, tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.cli.test_app import run
 from tests.evaluation.conftest import CONTEXT, SHAPE, sentence, write_rows
-from tinyllama.errors import EvaluationError
+from tinyllama.cli.commands import app
+from tinyllama.errors import EvaluationError, UserError
 from tinyllama.evaluation.agreement import choice
 from tinyllama.evaluation.answers import read_answers
 from tinyllama.evaluation.record_files import read_record
@@ -200,6 +202,7 @@ def test_a_hub_that_does_not_answer_is_said_within_five_seconds(
     [
         (["/nowhere"], "no model is here"),
         (["x", "--batch", "many"], "--batch is 'many'"),
+        (["nano", "--limit", "5"], "cannot use --limit with recipes"),
         (["x", "--tasks", "helaswag"], "did you mean 'hellaswag'"),
     ],
 )
@@ -208,6 +211,28 @@ def test_a_mistake_is_said_without_a_traceback(tmp_path: Path, arguments: list[s
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--tasks", "boolq"], ["--limit", "2"], ["--batch", "4"], ["--precision", "fp32"], ["--text", "x"],
+        ["--run-code"], ["--samples", "1"], ["--out", "x"],
+    ],
+    ids="".join,
+)  # fmt: skip
+def test_an_option_of_single_models_is_refused_for_a_recipe(options: list[str]) -> None:
+    refused = CliRunner().invoke(app, ["evaluate", "nano", *options]).exception
+    assert isinstance(refused, UserError)
+    assert str(refused).startswith(f"cannot use {options[0]} with recipes, only with single models")
+    assert "evaluation.tasks" in str(refused)
+
+
+@pytest.mark.parametrize("options", [["--set", "seed=2"], ["--run", "x"]], ids="".join)
+def test_an_option_of_recipes_is_refused_for_a_single_model(options: list[str]) -> None:
+    refused = CliRunner().invoke(app, ["evaluate", "model", *options]).exception
+    assert isinstance(refused, UserError)
+    assert str(refused) == f"cannot use {options[0]} with single models, only with recipes"
 
 
 def test_contaminated_names_the_documents(prepared: Path, tmp_path: Path) -> None:

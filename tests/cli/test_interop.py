@@ -66,7 +66,10 @@ def test_a_model_goes_in_and_comes_out_as_gguf_and_in_again(prepared: Path, tmp_
         (["export", "nano", "--precision", "Q3"], "Q3"),
         (["export", "nanno"], "nanno is not a recipe"),
         (["export", "nowhere", "--format", "gguf"], "no model is here"),
-        (["export", "nowhere", "--format", "gguf", "--set", "seed=3"], "options of a recipe"),
+        (
+            ["export", "nowhere", "--format", "gguf", "--set", "seed=3"],
+            "cannot use --set with a single model",
+        ),
     ],
 )
 def test_a_users_mistake_is_exit_code_2_and_one_clear_message(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -14,14 +15,20 @@ def main() -> None:
 
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
-        app(prog_name="tinyllama")
+        try:
+            app(prog_name="tinyllama")
+        except SystemExit:
+            sys.stdout.flush()  # here, since Python reports an error in its own flush as a traceback
+            raise
     except TinyLlamaError as error:
         sys.stderr.write(f"error: {error}\n" if error.exit_code < 128 else f"{error}\n")
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command resumes\n")
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        # The reader of stdout has closed the pipe (`| head`): not an error, but no more output is possible.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
+    except OSError as error:
+        if error.errno not in {errno.EPIPE, errno.ENOSPC}:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
+        if error.errno == errno.EPIPE:  # the reader of stdout has closed the pipe (`| head`)
+            raise SystemExit(1) from None
+        where = error.filename or "stdout or a file being written"
+        sys.stderr.write(f"error: {where}: no space left on the device; free space and run the same command again\n")
+        raise SystemExit(2) from None

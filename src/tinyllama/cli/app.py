@@ -6,12 +6,16 @@ Results go to stdout, everything else to stderr.
 from __future__ import annotations
 
 import json
+import signal
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+
+from tinyllama.errors import Interrupted, UserError
+from tinyllama.text import listing
 
 if TYPE_CHECKING:
     from tinyllama.family import Family
@@ -29,7 +33,14 @@ HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 
 class _GroupedCommands(TyperGroup):
-    """Lists commands by their groups."""
+    """Lists commands by their groups, and reports Ctrl-C with our message."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  # click's, at a private path in typer
+        """Run a command; typer would end Ctrl-C without a message."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted(signal.SIGINT, "interrupted; the same command resumes") from None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401  # click's, at a private path in typer
         """Write one section per group and one line per command."""
@@ -63,6 +74,8 @@ RunFolder = Annotated[
 ]
 VariantName = Annotated[str | None, typer.Option("--variant", metavar="NAME", help="One variant (default: all).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+WITHOUT_HARDWARE = "without --hardware; name a GPU, e.g. --hardware a100-40g"
+"""Why options of a prediction have no effect."""
 EvaluationData = Annotated[
     Path | None,
     typer.Option("--data", metavar="FOLDER", help="Local copies of the tasks' data (default: the recipe's)."),
@@ -101,6 +114,28 @@ def open_family(recipe: str, overrides: list[str] | None, run: Path | None) -> F
     from tinyllama.recipe import load_recipe
 
     return Family(load_recipe(recipe, overrides or ()), run, progress=TerminalProgress())
+
+
+def refuse_options(ctx: typer.Context, parameters: set[str], why: str) -> None:
+    """Reject options that would have no effect, if any was given on the command line.
+
+    Args:
+        ctx: the command's context.
+        parameters: names of the parameters of these options.
+        why: completes the message: when they have no effect, and what to do.
+
+    Raises:
+        UserError: one was given; the message names its option.
+    """
+    given = [
+        parameter.opts[0]
+        for parameter in ctx.command.params
+        if parameter.name in parameters
+        and (source := ctx.get_parameter_source(parameter.name)) is not None
+        and source.name == "COMMANDLINE"
+    ]
+    if given:
+        raise UserError(f"cannot use {listing(given)} {why}")
 
 
 def print_json(value: Json) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyllama.cli.app import AsJson, RunFolder, app, print_json
+from tinyllama.cli.app import AsJson, RunFolder, app, print_json, refuse_options
 from tinyllama.text import MISSING
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     epilog="Example: tinyllama contaminated mini --tasks commonsense --data data/eval",
 )
 def contaminated(
+    ctx: typer.Context,
     where: Annotated[
         str, typer.Argument(metavar="RECIPE_OR_CORPUS", help="A recipe, or the folder of a prepared corpus.")
     ],
@@ -39,6 +40,8 @@ def contaminated(
     from tinyllama.layout import family_of_corpus
     from tinyllama.tokenizer.opening import open_tokenizer
 
+    if Path(where).is_dir():
+        refuse_options(ctx, {"run"}, "with a corpus's folder, only with a recipe")
     corpora, progress = _corpora(where, run), TerminalProgress()
     questions, missing = read_questions(expand_tasks(tasks.split(",")), data)
     index = QuestionIndex(questions)

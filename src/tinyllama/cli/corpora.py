@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyllama.cli.app import HELP_OPTIONS, AsJson, Overrides, RecipeName, RunFolder, app, open_family, print_json
+from tinyllama.cli.app import (
+    HELP_OPTIONS,
+    AsJson,
+    Overrides,
+    RecipeName,
+    RunFolder,
+    app,
+    open_family,
+    print_json,
+    refuse_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -142,6 +152,7 @@ def verify(
 
 @corpus_app.command(epilog="Example: tinyllama corpus inspect runs/nano/corpora/prose --origin json/decoder")
 def inspect(
+    ctx: typer.Context,
     folder: CorpusFolder,
     *,
     origin: Annotated[
@@ -153,6 +164,8 @@ def inspect(
     """Show the counts and sources of a corpus; with --origin, its documents as they were tokenized."""
     from tinyllama.corpus.manifest import open_corpus
 
+    if origin is None:
+        refuse_options(ctx, {"limit"}, "without --origin TEXT, which shows documents")
     corpus = open_corpus(folder)
     if origin is None:
         if as_json:

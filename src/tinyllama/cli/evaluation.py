@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -17,6 +17,7 @@ from tinyllama.cli.app import (
     is_recipe,
     open_family,
     print_json,
+    refuse_options,
 )
 from tinyllama.cli.training import print_scores
 
@@ -24,12 +25,16 @@ if TYPE_CHECKING:
     from tinyllama.family.evaluate_model import Evaluated
     from tinyllama.files import Json
 
+_OF_SINGLE_MODELS: Final = {"tasks", "limit", "batch", "precision", "text", "run_code", "samples", "out"}
+_OF_RECIPES: Final = {"overrides", "run"}
+
 
 @app.command(
     short_help="Score models on tasks and text; resumes.",
     epilog="Example: tinyllama evaluate runs/mini/exports/v1.1 --tasks commonsense --data data/eval",
 )
 def evaluate(
+    ctx: typer.Context,
     models: Annotated[
         list[str],
         typer.Argument(
@@ -70,15 +75,24 @@ def evaluate(
     run: RunFolder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score models on tasks and text. Answers are saved; if interrupted, run the command again to resume."""
+    """Score models on tasks and text. Answers are saved; if interrupted, run the command again to resume.
+
+    A recipe states its own tasks, in `evaluation`; only --set, --run, --data and --json apply to recipes.
+    """
     from tinyllama.cli.progress import TerminalProgress
     from tinyllama.evaluation.record import record_to_json
     from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model
 
     families = [name for name in models if is_recipe(name)]
-    found: dict[str, Json] = {
-        name: _evaluate_family(name, overrides, run, data, print_it=not as_json) for name in families
-    }
+    if not families:
+        refuse_options(ctx, _OF_RECIPES, "with single models, only with recipes")
+    if len(families) == len(models):
+        refuse_options(
+            ctx,
+            _OF_SINGLE_MODELS,
+            "with recipes, only with single models, e.g. runs/nano/base; a recipe's tasks are evaluation.tasks, e.g. "
+            "--set evaluation.tasks=[arc_easy]",
+        )
     request = EvaluateRequest(
         tasks=tasks.split(","),
         data=data or Path("data/eval"),
@@ -90,6 +104,9 @@ def evaluate(
         samples=samples,
         out=out,
     )
+    found: dict[str, Json] = {
+        name: _evaluate_family(name, overrides, run, data, print_it=not as_json) for name in families
+    }
     progress = TerminalProgress()
     singles = {name: evaluate_model(name, request, progress=progress) for name in models if name not in families}
     if as_json:

@@ -17,6 +17,7 @@ from tinyllama.cli.app import (
     is_recipe,
     open_family,
     print_json,
+    refuse_options,
 )
 from tinyllama.errors import UserError
 
@@ -85,6 +86,7 @@ def import_model(
     epilog="Example: tinyllama export mini --format gguf --precision Q8_0",
 )
 def export(
+    ctx: typer.Context,
     name: Annotated[
         str,
         typer.Argument(
@@ -109,8 +111,7 @@ def export(
     A single model, such as a fine-tuned one, is exported to GGUF in the folder <its name>-<precision>-gguf next to it.
     """
     if not is_recipe(name):
-        if overrides or run or data:
-            raise UserError(f"{name} is a single model; --set, --run and --data are options of a recipe")
+        refuse_options(ctx, {"overrides", "run", "data"}, "with a single model, only with a recipe")
         typer.echo(_export_single(name, form, precision or GgufType.f16))
         return
     family = open_family(name, overrides, run)

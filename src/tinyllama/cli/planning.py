@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tinyllama.cli.app import (
+    WITHOUT_HARDWARE,
     AsJson,
     Overrides,
     RecipeName,
@@ -16,6 +17,7 @@ from tinyllama.cli.app import (
     app,
     open_family,
     print_json,
+    refuse_options,
 )
 
 
@@ -37,6 +39,7 @@ def recipes(*, as_json: AsJson = False) -> None:
     epilog="Example: tinyllama plan tinyllama-v1.1 --hardware a100-40g --gpus 16 --price 1.5",
 )
 def plan(
+    ctx: typer.Context,
     recipe: RecipeName,
     *,
     variant: VariantName = None,
@@ -67,24 +70,25 @@ def plan(
     from tinyllama.plan import compile_plan, summarize
     from tinyllama.plan.hardware import DEFAULT_MFU, predict
 
+    if hardware is None:
+        refuse_options(ctx, {"gpus", "mfu", "price"}, WITHOUT_HARDWARE)
     family = open_family(recipe, overrides, run)
     loaded, sizes = family.recipe, family.prepared_sizes()
     if parquet is not None and variant is None:
         raise UserError("--parquet writes one variant's table; name it with --variant")
-    console, summaries, plans = output(), [], []
-    for name in [variant] if variant else loaded.variants:
-        compiled = compile_plan(loaded, name)
-        plans.append(compiled)
-        summaries.append(summarize(compiled, loaded, sizes))
-        if parquet is not None:
-            compiled.write_parquet(parquet)
-        if not as_json:
-            print_plan(console, summaries[-1])
+    plans = [compile_plan(loaded, name) for name in ([variant] if variant else loaded.variants)]
     prediction = (
         None if hardware is None else predict(loaded, plans, hardware, gpus, mfu=mfu or DEFAULT_MFU, price=price)
     )
+    if parquet is not None:
+        plans[0].write_parquet(parquet)
+    summaries = [summarize(compiled, loaded, sizes) for compiled in plans]
     if as_json:
         table = [summary.as_dict() for summary in summaries]
         print_json(table if prediction is None else {"plans": table, "hardware": prediction.as_dict()})
-    elif prediction is not None:
+        return
+    console = output()
+    for summary in summaries:
+        print_plan(console, summary)
+    if prediction is not None:
         print_prediction(console, prediction)

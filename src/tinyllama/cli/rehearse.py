@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import sys
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tinyllama.cli.app import (
+    WITHOUT_HARDWARE,
     AsJson,
     Overrides,
     RecipeName,
@@ -19,6 +19,7 @@ from tinyllama.cli.app import (
     app,
     open_family,
     print_json,
+    refuse_options,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ _GIB = 2**30
     short_help="Verify every row of every step before training.",
     epilog="Example: tinyllama rehearse tinyllama-v1.1 --hardware a100-40g --gpus 64",
 )
-def rehearse(  # a command's options
+def rehearse(
+    ctx: typer.Context,
     recipe: RecipeName,
     *,
     variant: VariantName = None,
@@ -52,8 +54,11 @@ def rehearse(  # a command's options
     """
     from tinyllama.corpus.rows import row_count  # imports numpy
     from tinyllama.errors import TinyLlamaError
+    from tinyllama.family.progress import at_intervals
     from tinyllama.sampler import rehearse
 
+    if hardware is None:
+        refuse_options(ctx, {"gpus"}, WITHOUT_HARDWARE)
     family = open_family(recipe, overrides, run)
     loaded = family.recipe
     sizes = {name: corpus.size for name, corpus in loaded.corpora.items()} | family.prepared_sizes()
@@ -62,7 +67,12 @@ def rehearse(  # a command's options
     memory = None if hardware is None else _Memory(loaded, hardware, gpus)
     if memory is not None and not as_json:
         typer.echo(memory.text)
-    for result in rehearse(loaded, rows, _variants(loaded, variant), _Progress()):
+    say = at_intervals(family.work.progress.say)
+
+    def show(name: str, done: int, total: int) -> None:
+        say(f"{name}: {done / total:.0%} of {total:,} sequences")
+
+    for result in rehearse(loaded, rows, [variant] if variant else list(loaded.variants), show):
         results.append(result)
         if not as_json:
             _print(result)
@@ -79,10 +89,6 @@ def rehearse(  # a command's options
             f"{loaded.name} does not fit {hardware}: lower hardware.micro_batch, set "
             "hardware.activation_checkpointing, or shard over more GPUs"
         )
-
-
-def _variants(recipe: Recipe, variant: str | None) -> list[str]:
-    return list(recipe.variants) if variant is None else [variant]
 
 
 def _print(result: Rehearsal) -> None:
@@ -129,17 +135,3 @@ class _Memory:
     def plain(self) -> dict[str, Json]:
         """Values for JSON, in bytes."""
         return asdict(self._measured) | {"total": self._measured.total, "limit": self._limit, "fits": self.fits}
-
-
-class _Progress:
-    """Writes progress to stderr every few seconds."""
-
-    _EVERY = 15.0
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def __call__(self, name: str, done: int, total: int) -> None:
-        if time.monotonic() - self._last > self._EVERY:
-            self._last = time.monotonic()
-            sys.stderr.write(f"{name}: {done / total:.0%} of {total:,} sequences\n")
