@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tinyllama.checkpoint.weights import load_model
+from tinyllama.errors import ModelError
 from tinyllama.family.trained import identity
 from tinyllama.files import sha256_json
 from tinyllama.inference import Sampling, continue_prompts
@@ -24,9 +26,10 @@ def sample_family(work: Workspace, tokenizer: Tokenizer, checkpoints: dict[str, 
     """Continue the recipe's prompts with the model card's sampling options, unless this was done before."""
     prompts, seed = work.recipe.evaluation.prompts, work.recipe.seed
     inputs = sha256_json([prompts, {name: identity(checkpoint) for name, checkpoint in checkpoints.items()}])
-    recorded = read_samples(work.layout.samples)
-    if recorded is not None and recorded.inputs == inputs:
-        return recorded.samples
+    with suppress(FileNotFoundError, ModelError):  # a damaged file is made again
+        recorded = read_samples(work.layout.samples)
+        if recorded.inputs == inputs:
+            return recorded.samples
     texts: Samples = {prompt: {} for prompt in prompts}
     for model, checkpoint in checkpoints.items():
         weights = load_model(checkpoint, work.recipe.model)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tinyllama.errors import UserError
 from tinyllama.files import write_atomic
 from tinyllama.installation import install_hint
+from tinyllama.layout import FamilyLayout
 from tinyllama.report import sections
 from tinyllama.report.markup import Markup, element, join
 from tinyllama.report.run_data import read_run
@@ -45,7 +46,7 @@ def write_report(run: Path, recipe: Recipe) -> Path:
         ModelError: the folder does not exist.
         UserError: plotly is not installed.
     """
-    path = run / "report.html"
+    path = FamilyLayout(run).report
     write_atomic(path, render(read_run(run, recipe)))
     return path
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tinyllama.errors import EvaluationError, ModelError, TrainingError
 from tinyllama.evaluation.record_files import read_records_by_tokens
 from tinyllama.layout import BASE, FamilyLayout
-from tinyllama.record_files import read_record
-from tinyllama.report.samples import SamplesFile
+from tinyllama.report.samples import read_samples
 from tinyllama.report.summary import FamilySummary, read_summary
 from tinyllama.train.metrics import read_metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tinyllama.evaluation.scores import TaskScores
     from tinyllama.recipe import Recipe
     from tinyllama.report.samples import Samples
     from tinyllama.train.metrics import Record, SpikeRecord
+
+_Content = TypeVar("_Content")
 
 POINTS = 300
 """Minimum number of points per stage of a long series; the maximum is twice as many."""
@@ -141,9 +143,11 @@ def read_run(run: Path, recipe: Recipe) -> RunData:
     for model in [BASE, *recipe.variants]:
         if history := _read_history(run, f"{model}/metrics.jsonl", recipe.model.context, missing):
             histories[model] = history
-    summary = _read_summary(run, missing)
-    samples = _read_samples(run, missing)
-    return RunData(recipe, summary, histories, samples, missing, _read_by_tokens(run, recipe, missing))
+    layout = FamilyLayout(run)
+    summary = _read(layout.summary, run, missing, read_summary) or FamilySummary()
+    samples = _read(layout.samples, run, missing, read_samples)
+    by_tokens = _read_by_tokens(run, recipe, missing)
+    return RunData(recipe, summary, histories, samples.samples if samples else {}, missing, by_tokens)
 
 
 def coarsen(bins: list[Bin], points: int) -> list[Bin]:
@@ -154,27 +158,16 @@ def coarsen(bins: list[Bin], points: int) -> list[Bin]:
     return bins
 
 
-def _read_summary(run: Path, missing: dict[str, str]) -> FamilySummary:
-    path = FamilyLayout(run).summary
-    try:
-        return read_summary(path)
-    except FileNotFoundError:
-        missing[path.name] = f"{path.name} does not exist"
-    except ModelError as error:
-        missing[path.name] = str(error).removeprefix(f"{run}/")  # the page shows no path of this machine
-    return FamilySummary()
-
-
-def _read_samples(run: Path, missing: dict[str, str]) -> Samples:
-    path = FamilyLayout(run).samples
+def _read(path: Path, run: Path, missing: dict[str, str], reader: Callable[[Path], _Content]) -> _Content | None:
+    """The content of a file in the folder; None, with the reason in `missing`, if it cannot be read."""
     name = path.relative_to(run).as_posix()
     try:
-        return read_record(SamplesFile, path, ModelError, "run `tinyllama report` again").samples
+        return reader(path)
     except FileNotFoundError:
         missing[name] = f"{name} does not exist"
     except ModelError as error:
-        missing[name] = str(error).removeprefix(f"{run}/")
-    return {}
+        missing[name] = str(error).removeprefix(f"{run}/")  # the page shows no path of this machine
+    return None
 
 
 def _read_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[str, list[tuple[int, TaskScores]]]:

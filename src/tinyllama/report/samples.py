@@ -23,9 +23,11 @@ class SamplesFile(FileRecord):
     samples: Samples
 
 
-def read_samples(path: Path) -> SamplesFile | None:
-    """Read samples.json; None if it does not exist or cannot be read, since it is cheap to make again."""
-    try:
-        return read_record(SamplesFile, path, ModelError, "delete it and run `tinyllama report` again")
-    except (FileNotFoundError, ModelError):
-        return None
+def read_samples(path: Path) -> SamplesFile:
+    """Read samples.json.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ModelError: the file cannot be read or has a wrong key; the message names file and key.
+    """
+    return read_record(SamplesFile, path, ModelError, "run `tinyllama report` again")
