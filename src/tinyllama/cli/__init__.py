@@ -21,7 +21,7 @@ def main() -> None:
             sys.stdout.flush()  # here, since Python reports an error in its own flush as a traceback
             raise
     except TinyLlamaError as error:
-        sys.stderr.write(f"error: {error}\n" if error.exit_code < 128 else f"{error}\n")
+        sys.stderr.write(f"Error: {error}\n" if error.exit_code < 128 else f"{error}\n")
         raise SystemExit(error.exit_code) from None
     except OSError as error:
         if error.errno not in {errno.EPIPE, errno.ENOSPC}:
@@ -30,5 +30,5 @@ def main() -> None:
         if error.errno == errno.EPIPE:  # the reader of stdout has closed the pipe (`| head`)
             raise SystemExit(1) from None
         where = error.filename or "stdout or a file being written"
-        sys.stderr.write(f"error: {where}: no space left on the device; free space and run the same command again\n")
+        sys.stderr.write(f"Error: {where}: no space left on the device; free space and run the same command again\n")
         raise SystemExit(2) from None
