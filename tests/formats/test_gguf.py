@@ -10,7 +10,8 @@ import torch
 
 from tinyllama.errors import ModelError
 from tinyllama.formats.gguf.file import GgufFile, is_gguf
-from tinyllama.formats.gguf.tensors import from_gguf_rows, gguf_name, load_gguf, to_gguf_rows
+from tinyllama.formats.gguf.tensors import from_gguf_rows, gguf_name, to_gguf_rows
+from tinyllama.formats.open import open_model
 from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape
 
@@ -62,7 +63,7 @@ def write_file(path: Path, model: Llama, kind: str = "F32", **changes: Any) -> P
 @pytest.mark.parametrize("kind", QUANTISABLE)
 def test_tensors_of_every_kind_are_what_the_gguf_package_makes_of_them(tmp_path: Path, kind: str) -> None:
     model = random_model()
-    loaded = load_gguf(GgufFile(write_file(tmp_path / "a.gguf", model, kind)))
+    loaded = open_model(write_file(tmp_path / "a.gguf", model, kind)).load()
     assert loaded.shape == SHAPE
     number = gguf.GGMLQuantizationType[kind]
     for name, weight in model.named_parameters():
@@ -101,14 +102,14 @@ def test_the_order_of_rows_is_that_of_neighboring_pairs() -> None:
 
 def test_a_tied_file_has_no_output_and_stays_tied(tmp_path: Path) -> None:
     tied = random_model(SHAPE.model_copy(update={"tied_embeddings": True}))
-    loaded = load_gguf(GgufFile(write_file(tmp_path / "a.gguf", tied)))
+    loaded = open_model(write_file(tmp_path / "a.gguf", tied)).load()
     assert loaded.lm_head.weight is loaded.embed_tokens.weight
 
 
 def test_numbers_come_back_as_they_were_written(tmp_path: Path) -> None:
     model = random_model(SHAPE.model_copy(update={"norm_eps": 1e-6, "rope_theta": 250000.0}))
     path = write_file(tmp_path / "a.gguf", model, rope_freq_base=250000.0)
-    assert load_gguf(GgufFile(path)).shape == model.shape
+    assert open_model(path).load().shape == model.shape
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_numbers_come_back_as_they_were_written(tmp_path: Path) -> None:
 )
 def test_what_is_not_supported_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        load_gguf(GgufFile(write_file(tmp_path / "a.gguf", random_model(), **changes)))
+        open_model(write_file(tmp_path / "a.gguf", random_model(), **changes)).load()
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF\x03\x00\x00\x00" + b"\xff" * 60])
