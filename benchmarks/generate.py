@@ -26,9 +26,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, CompileConfig
 
 from tinyllama.export import ModelInfo
 from tinyllama.formats.gguf.writer import write_gguf
-from tinyllama.formats.huggingface.config import config_of_shape, load_folder
+from tinyllama.formats.huggingface.config import config_of_shape
 from tinyllama.formats.huggingface.tensors import hub_name
-from tinyllama.inference import Sampling, decode, pack
+from tinyllama.formats.open import open_model
+from tinyllama.inference import Sampling, decode_batch, pack
 from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape, load_recipe
 from tinyllama.sources.builtin.registry import read_builtin
@@ -97,8 +98,7 @@ def _measured(name: str, asked: argparse.Namespace) -> dict[str, dict[str, Any]]
     with _llama_cpp(model, prompt, asked) as others:
         runs = _transformers(model, dtype, prompt, asked.tokens) | others
         pack(model)  # takes the model's weights apart, so it comes last
-        greedy = Sampling(temperature=0, repetition_penalty=1.0)
-        runs[OURS] = lambda: list(decode(model, prompt, greedy, eos_id=None, max_new_tokens=asked.tokens, seed=0))
+        runs[OURS] = lambda: _ids(model, prompt, asked.tokens)
         for engine, run in runs.items():
             sys.stderr.write(f"{name}: {engine}: warming up\n")
             run()
@@ -132,9 +132,15 @@ def _table(title: str, found: dict[str, dict[str, Any]]) -> Table:
     return Table([title, "tokens/s", "our speedup", "first ids in common"], rows)
 
 
+def _ids(model: Llama, prompt: list[int], tokens: int) -> list[int | None]:
+    greedy = Sampling(temperature=0, repetition_penalty=1.0)
+    steps = decode_batch(model, [prompt], greedy, eos_id=None, max_new_tokens=tokens, seed=0)
+    return [new for (new,) in steps]
+
+
 def _model(name: str, dtype: torch.dtype) -> Llama:
     if name not in SHAPES:
-        return load_folder(Path(name), dtype).eval().requires_grad_(requires_grad=False)
+        return open_model(name).load(dtype)
     model = Llama(SHAPES[name])
     model.initialize(0)
     return model.to(dtype).eval().requires_grad_(requires_grad=False)

@@ -13,7 +13,7 @@ import pytest
 from tests.cli.test_app import run
 from tests.train.test_import_start import foreign_folder, with_tokenizer
 from tinyllama.formats.open import open_model
-from tinyllama.inference import Sampling, decode
+from tinyllama.inference import Sampling, decode_batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,8 @@ def test_the_official_client_gets_texts_streams_and_errors(prepared: Path, tmp_p
     greedy = Sampling(temperature=0, repetition_penalty=1.0)
     prompt = "Return the"
     ids = tokenizer.encode_prompt(prompt)
-    new = list(decode(source.load(), ids, greedy, eos_id=tokenizer.eos_id, max_new_tokens=8, seed=0))
+    steps = decode_batch(source.load(), [ids], greedy, eos_id=tokenizer.eos_id, max_new_tokens=8, seed=0)
+    new = [token for (token,) in steps if token is not None]
     # llama.cpp's server gives out no bytes that make no character.
     expected = tokenizer.decode([*ids, *new]).removeprefix(prompt).replace("\ufffd", "")
 

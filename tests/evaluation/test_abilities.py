@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.evaluation.test_sandbox import needs_sandbox
 from tinyllama.errors import EvaluationError
-from tinyllama.evaluation import sandbox
 from tinyllama.evaluation.humaneval import evaluate_code, pass_at_k
 from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScore
 from tinyllama.evaluation.tasks import evaluate_tasks
@@ -150,7 +150,7 @@ def test_programs_are_run_only_where_that_is_allowed(
     assert "--run-code" in result.reason
 
 
-@pytest.mark.skipif(sandbox.unavailable() is not None, reason="this machine isolates no programs")
+@needs_sandbox
 @pytest.mark.parametrize(("body", "passes"), [("    return 1", 1.0), ("    return 2", 0.0)])
 def test_humaneval_counts_the_programs_that_pass(
     model: Llama, tokenizer: SentencePieceTokenizer, body: str, passes: float
@@ -163,7 +163,7 @@ def test_humaneval_counts_the_programs_that_pass(
     assert answer.passed == [bool(passes)]
 
 
-@pytest.mark.skipif(sandbox.unavailable() is not None, reason="this machine isolates no programs")
+@needs_sandbox
 def test_ten_samples_tell_pass_at_10(model: Llama, tokenizer: SentencePieceTokenizer) -> None:
     _, (answer,) = evaluate_code(model, tokenizer, ROWS["humaneval_test"], EvaluationOptions(run_code=True, samples=10))
     assert len(set(answer.responses)) > 1

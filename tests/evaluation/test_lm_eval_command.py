@@ -21,7 +21,7 @@ NAMES = list(GROUPS["commonsense"])
 
 @pytest.mark.slow
 @pytest.mark.timeout(3 * 3600)
-@pytest.mark.skipif(not MODELS or DATA is None, reason="needs MODELS (Hugging Face folders) and DATA (the tasks' rows)")
+@pytest.mark.skipif(not MODELS or DATA is None, reason="make test-lm-eval MODELS=<folders> DATA=<folder> runs it")
 @pytest.mark.parametrize("model", MODELS or ["none"])
 def test_every_question_is_answered_as_lm_eval_hf_answers_it(model: str, tmp_path: Path) -> None:
     source, data = open_model(model), Path(str(DATA))

@@ -18,8 +18,7 @@ from tinyllama.evaluation import jail, sandbox
 from tinyllama.evaluation.sandbox import SandboxLimits, runs_to_its_end
 
 LIMITS = SandboxLimits(seconds=2, memory=256 << 20)
-WORKS = sandbox.unavailable() is None
-needs_sandbox = pytest.mark.skipif(not WORKS, reason="this machine isolates no programs")
+needs_sandbox = pytest.mark.skipif(sandbox.unavailable() is not None, reason=str(sandbox.unavailable()))
 
 HOSTILE = {
     "fork bomb": "import os\nwhile True: os.fork()",
@@ -82,11 +81,12 @@ def test_a_program_that_sleeps_is_ended_with_all_it_started() -> None:
     assert jails == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not WORKS, reason="only root can become a user")
+@needs_sandbox
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to start the sandbox as another user")
 def test_programs_are_contained_for_a_user_too(tmp_path: Path) -> None:
     base = Path("/usr/bin/python3")
     if not base.exists():
-        pytest.skip("no interpreter that every user may run")
+        pytest.skip("needs /usr/bin/python3, an interpreter that every user may run")
     package = tmp_path / "tinyllama" / "evaluation"
     package.mkdir(parents=True)
     source = Path(tinyllama.__file__).parent
@@ -112,7 +112,7 @@ def test_programs_are_contained_for_a_user_too(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     if isinstance(found, str):
-        pytest.skip(f"users shut no programs in here: {found}")
+        pytest.skip(f"for a user without privileges: {found}")
     assert [name for name, passed in found.items() if passed] == ["fine"]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tinyllama.export import model_card, quick_start
+from tinyllama.export.card import model_card, quick_start
 from tinyllama.recipe import Recipe, Start, load_recipe, shipped_recipes
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from tests.export.disks import largest_file
 from tinyllama.errors import ExportError
 from tinyllama.export import export_model, model_card
-from tinyllama.formats.huggingface.config import load_folder
+from tinyllama.formats.open import open_model
 from tinyllama.recipe import load_recipe
 from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 
@@ -67,7 +67,7 @@ def test_logits_of_the_export_equal_transformers_and_the_trained_model(
     with torch.no_grad():
         theirs = AutoModelForCausalLM.from_pretrained(folder)(tokens).logits
         torch.testing.assert_close(model(tokens), theirs, rtol=0, atol=1e-5)
-        torch.testing.assert_close(load_folder(folder)(tokens), theirs, rtol=0, atol=1e-5)
+        torch.testing.assert_close(open_model(folder).load()(tokens), theirs, rtol=0, atol=1e-5)
     assert result.largest_difference <= 1e-5
     assert f"{result.largest_difference:.2g}" in (folder / "README.md").read_text()
 
@@ -129,7 +129,7 @@ def test_a_later_export_replaces_an_earlier_one(
     with torch.no_grad():
         model.norm.weight.mul_(2)
     exported(model, folder, recipe, tokenizer_model)
-    assert torch.equal(load_folder(folder).norm.weight, model.norm.weight)
+    assert torch.equal(open_model(folder).load().norm.weight, model.norm.weight)
     assert list(tmp_path.iterdir()) == [folder]
 
 

@@ -11,8 +11,8 @@ from tinyllama.errors import ExportError
 from tinyllama.export import FILE_TYPES, ModelInfo, export_gguf
 from tinyllama.export import gguf_folder as module
 from tinyllama.formats.gguf.file import GgufFile
-from tinyllama.formats.gguf.tensors import load_gguf
 from tinyllama.formats.gguf.tokenizer import write_gguf_tokenizer
+from tinyllama.formats.open import open_model
 from tinyllama.model import Llama
 from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
@@ -47,7 +47,7 @@ def test_ours_to_f32_to_ours_is_bit_identical(
         model = Llama(model.shape.model_copy(update={"tied_embeddings": True}))
         model.initialize(0)
     exported(model, tmp_path / "a", tokenizer_model)
-    loaded = load_gguf(GgufFile(tmp_path / "a" / "nano-math_code-F32.gguf"))
+    loaded = open_model(tmp_path / "a" / "nano-math_code-F32.gguf").load()
     assert loaded.shape == model.shape
     assert all(torch.equal(loaded.get_parameter(name), weight) for name, weight in model.named_parameters())
 

@@ -10,7 +10,7 @@ import torch
 
 from tests.export.strings import strings
 from tinyllama.export import ModelInfo, export_gguf
-from tinyllama.inference import Sampling, decode
+from tinyllama.inference import Sampling, decode_batch
 from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape
 from tinyllama.sources.builtin.registry import read_builtin
@@ -70,7 +70,8 @@ def test_llamacpp_continues_with_our_greedy_tokens(
     ids = tokenizer.encode_prompt(prompt)
     assert engine.tokenize(prompt.encode(), add_bos=True, special=False) == ids
     greedy = Sampling(temperature=0, repetition_penalty=1.0)
-    ours = list(decode(model, ids, greedy, eos_id=None, max_new_tokens=64, seed=0))
+    steps = decode_batch(model, [ids], greedy, eos_id=None, max_new_tokens=64, seed=0)
+    ours = [new for (new,) in steps]
     engine.reset()
     assert list(islice(engine.generate(ids, temp=0.0, repeat_penalty=1.0), 64)) == ours
 

@@ -14,7 +14,7 @@ from tinyllama.export import export_model
 from tinyllama.formats.gguf.file import GgufFile
 from tinyllama.formats.gguf.tensors import shape_of_gguf
 from tinyllama.formats.open import open_model
-from tinyllama.inference import Sampling, decode, pack
+from tinyllama.inference import Sampling, decode_batch, pack
 
 if TYPE_CHECKING:
     from tests.conftest import MakeFamily
@@ -33,8 +33,8 @@ def continuation(model: Path, prompt: str) -> str:
     tokenizer, weights = source.tokenizer(), source.load()
     pack(weights)
     ids = tokenizer.encode_prompt(prompt)
-    new = decode(weights, ids, GREEDY, eos_id=tokenizer.eos_id, max_new_tokens=8, seed=0)
-    return tokenizer.decode(list(new))
+    steps = decode_batch(weights, [ids], GREEDY, eos_id=tokenizer.eos_id, max_new_tokens=8, seed=0)
+    return tokenizer.decode([new for (new,) in steps if new is not None])
 
 
 @pytest.fixture

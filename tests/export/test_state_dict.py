@@ -9,8 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tinyllama.files import write_json
-from tinyllama.formats.huggingface.config import config_of_shape, load_folder
+from tinyllama.formats.huggingface.config import config_of_shape
 from tinyllama.formats.huggingface.state_dict import write_weights
+from tinyllama.formats.open import open_model
 from tinyllama.model import Llama
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def test_large_weights_are_parts_under_an_index_that_loads_again(tmp_path: Path,
     ]
     assert {name: path.name for path in parts for name in load_file(path)} == index["weight_map"]
     assert index["metadata"]["total_size"] == 4 * model.shape.parameters
-    loaded = load_folder(tmp_path)
+    loaded = open_model(tmp_path).load()
     assert all(torch.equal(weight, loaded.state_dict()[name]) for name, weight in model.state_dict().items())
 
 

@@ -10,7 +10,8 @@ import torch
 
 from tinyllama.errors import ModelError
 from tinyllama.formats.gguf.file import GgufFile, is_gguf
-from tinyllama.formats.gguf.tensors import from_gguf_rows, gguf_name, load_gguf, to_gguf_rows
+from tinyllama.formats.gguf.tensors import GgufWeights, from_gguf_rows, gguf_name, to_gguf_rows
+from tinyllama.formats.open import open_model
 from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 gguf = pytest.importorskip("gguf", reason="the extra gguf")
 
 SHAPE = ModelShape(layers=1, width=256, ffn=512, heads=4, kv_heads=2, context=64, vocab_size=96)
-QUANTISABLE = ("BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "F16", "F32")
+QUANTIZABLE = ("BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "F16", "F32")
 
 
 def random_model(shape: ModelShape = SHAPE) -> Llama:
@@ -59,10 +60,10 @@ def write_file(path: Path, model: Llama, kind: str = "F32", **changes: Any) -> P
     return path
 
 
-@pytest.mark.parametrize("kind", QUANTISABLE)
+@pytest.mark.parametrize("kind", QUANTIZABLE)
 def test_tensors_of_every_kind_are_what_the_gguf_package_makes_of_them(tmp_path: Path, kind: str) -> None:
     model = random_model()
-    loaded = load_gguf(GgufFile(write_file(tmp_path / "a.gguf", model, kind)))
+    loaded = open_model(write_file(tmp_path / "a.gguf", model, kind)).load()
     assert loaded.shape == SHAPE
     number = gguf.GGMLQuantizationType[kind]
     for name, weight in model.named_parameters():
@@ -73,21 +74,30 @@ def test_tensors_of_every_kind_are_what_the_gguf_package_makes_of_them(tmp_path:
         assert torch.equal(loaded.get_parameter(name), expected), name
 
 
+def weights_with_one_tensor(path: Path, array: np.ndarray, **form: Any) -> GgufWeights:  # noqa: ANN401  # any value
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tensor("blk.0.ffn_up.weight", array, **form)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return GgufWeights(GgufFile(path), SHAPE)
+
+
 @pytest.mark.parametrize("kind", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS", "IQ2_XXS", "IQ1_S"])
 def test_kinds_that_only_llama_cpp_writes_are_read(tmp_path: Path, kind: str) -> None:
     number = gguf.GGMLQuantizationType[kind]
     sizes = gguf.quant_shape_to_byte_shape((SHAPE.ffn, SHAPE.width), number)
     raw = np.zeros(sizes, np.uint8)
-    writer = gguf.GGUFWriter(tmp_path / "a.gguf", "llama")
-    writer.add_tensor("blk.0.ffn_up.weight", raw, raw_dtype=number)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    from tinyllama.formats.gguf.tensors import GgufWeights
-
-    weights = GgufWeights(GgufFile(tmp_path / "a.gguf"), SHAPE)
+    weights = weights_with_one_tensor(tmp_path / "a.gguf", raw, raw_dtype=number)
     assert weights["layers.0.mlp.up_proj.weight"].shape == (SHAPE.ffn, SHAPE.width)
+
+
+def test_a_type_that_cannot_be_dequantized_is_named_with_what_to_get_instead(tmp_path: Path) -> None:
+    array = np.zeros((SHAPE.ffn, SHAPE.width), np.int8)
+    weights = weights_with_one_tensor(tmp_path / "a.gguf", array)
+    with pytest.raises(ModelError, match=r"ffn_up\.weight is of type I8.*get the model in another type"):
+        weights["layers.0.mlp.up_proj.weight"]
 
 
 def test_the_order_of_rows_is_that_of_neighboring_pairs() -> None:
@@ -101,14 +111,14 @@ def test_the_order_of_rows_is_that_of_neighboring_pairs() -> None:
 
 def test_a_tied_file_has_no_output_and_stays_tied(tmp_path: Path) -> None:
     tied = random_model(SHAPE.model_copy(update={"tied_embeddings": True}))
-    loaded = load_gguf(GgufFile(write_file(tmp_path / "a.gguf", tied)))
+    loaded = open_model(write_file(tmp_path / "a.gguf", tied)).load()
     assert loaded.lm_head.weight is loaded.embed_tokens.weight
 
 
 def test_numbers_come_back_as_they_were_written(tmp_path: Path) -> None:
     model = random_model(SHAPE.model_copy(update={"norm_eps": 1e-6, "rope_theta": 250000.0}))
     path = write_file(tmp_path / "a.gguf", model, rope_freq_base=250000.0)
-    assert load_gguf(GgufFile(path)).shape == model.shape
+    assert open_model(path).load().shape == model.shape
 
 
 @pytest.mark.parametrize(
@@ -126,7 +136,7 @@ def test_numbers_come_back_as_they_were_written(tmp_path: Path) -> None:
 )
 def test_what_is_not_supported_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        load_gguf(GgufFile(write_file(tmp_path / "a.gguf", random_model(), **changes)))
+        open_model(write_file(tmp_path / "a.gguf", random_model(), **changes)).load()
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF\x03\x00\x00\x00" + b"\xff" * 60])

@@ -9,7 +9,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
 
 from tinyllama.errors import ModelError
-from tinyllama.formats.huggingface.config import config_of_shape, load_folder, shape_of_config
+from tinyllama.formats.huggingface.config import config_of_shape, shape_of_config
+from tinyllama.formats.model_source import HuggingFaceModel
+from tinyllama.formats.open import open_model
 from tinyllama.recipe import ModelShape
 
 if TYPE_CHECKING:
@@ -55,21 +57,21 @@ def edit_config(folder: Path, **changes: object) -> None:
 def test_a_folder_of_transformers_gives_its_logits(tmp_path: Path, changes: dict[str, Any]) -> None:
     theirs = save_transformers_model(tmp_path, **changes)
     tokens = torch.randint(128, (2, 64), generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(load_folder(tmp_path)(tokens), theirs(tokens).logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(open_model(tmp_path).load()(tokens), theirs(tokens).logits, rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
 def test_a_sharded_folder_gives_the_same_weights(tmp_path: Path) -> None:
     theirs = save_transformers_model(tmp_path, shard_size="20KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
-    ours = load_folder(tmp_path)
+    ours = open_model(tmp_path).load()
     assert torch.equal(ours.lm_head.weight, theirs.lm_head.weight)
     assert torch.equal(ours.layers[1].mlp.up_proj.weight, theirs.model.layers[1].mlp.up_proj.weight)
 
 
 def test_a_tied_folder_stays_tied(tmp_path: Path) -> None:
     save_transformers_model(tmp_path, tie_word_embeddings=True)
-    model = load_folder(tmp_path)
+    model = open_model(tmp_path).load()
     assert model.lm_head.weight is model.embed_tokens.weight
     assert sum(weight.numel() for weight in model.parameters()) == model.shape.parameters
 
@@ -78,12 +80,12 @@ def test_a_tied_folder_with_another_head_is_refused(tmp_path: Path) -> None:
     save_transformers_model(tmp_path)
     edit_config(tmp_path, tie_word_embeddings=True)
     with pytest.raises(ModelError, match=r"lm_head.weight differs"):
-        load_folder(tmp_path)
+        open_model(tmp_path).load()
 
 
 def test_weights_come_in_the_asked_precision(tmp_path: Path) -> None:
     save_transformers_model(tmp_path)
-    assert {weight.dtype for weight in load_folder(tmp_path, torch.bfloat16).parameters()} == {torch.bfloat16}
+    assert {weight.dtype for weight in open_model(tmp_path).load(torch.bfloat16).parameters()} == {torch.bfloat16}
 
 
 def test_rope_theta_is_read_as_old_and_new_releases_write_it() -> None:
@@ -164,14 +166,14 @@ def test_a_folder_without_a_readable_config_is_refused(tmp_path: Path, text: str
     if text is not None:
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(ModelError, match=r"config\.json.*Hugging Face folder"):
-        load_folder(tmp_path)
+        HuggingFaceModel(tmp_path, "a hub id")
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     save_transformers_model(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="holds no weights"):
-        load_folder(tmp_path)
+        open_model(tmp_path).load()
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -179,7 +181,7 @@ def test_a_legacy_file_gives_the_same_weights(tmp_path: Path, *, zipped: bool) -
     theirs = save_transformers_model(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     torch.save(theirs.state_dict(), tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
-    ours = load_folder(tmp_path).state_dict()
+    ours = open_model(tmp_path).load().state_dict()
     assert all(torch.equal(ours[name.removeprefix("model.")], tensor) for name, tensor in theirs.state_dict().items())
 
 
@@ -198,7 +200,7 @@ def test_nothing_but_tensors_in_a_legacy_file_is_ever_executed(tmp_path: Path) -
     (tmp_path / "model.safetensors").unlink()
     torch.save(theirs.state_dict() | {"x": Harmful(tmp_path / "written")}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ModelError, match="tensors alone") as caught:
-        load_folder(tmp_path)
+        open_model(tmp_path).load()
     assert "weights_only" not in str(caught.value)
     assert not (tmp_path / "written").exists()
 
@@ -208,7 +210,7 @@ def test_a_missing_part_of_the_weights_is_named(tmp_path: Path) -> None:
     part = sorted(tmp_path.glob("model-*.safetensors"))[1]
     part.unlink()
     with pytest.raises(ModelError, match=part.name):
-        load_folder(tmp_path)
+        open_model(tmp_path).load()
 
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:
@@ -216,7 +218,7 @@ def test_damaged_weights_are_named(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ModelError, match=r"model\.safetensors: cannot be read as safetensors"):
-        load_folder(tmp_path)
+        open_model(tmp_path).load()
 
 
 def test_missing_unexpected_and_misshapen_tensors_are_named(tmp_path: Path) -> None:
@@ -227,17 +229,17 @@ def test_missing_unexpected_and_misshapen_tensors_are_named(tmp_path: Path) -> N
 
     save_file({name: tensor for name, tensor in whole.items() if name != norm}, path)
     with pytest.raises(ModelError, match=rf"missing: {norm}"):
-        load_folder(tmp_path)
+        open_model(tmp_path).load()
     save_file(whole | {"model.layers.1.self_attn.q_proj.bias": torch.zeros(32)}, path)
     with pytest.raises(ModelError, match=r"unexpected: model\.layers\.1\.self_attn\.q_proj\.bias"):
-        load_folder(tmp_path)
+        open_model(tmp_path).load()
     save_file(whole | {norm: torch.ones(31)}, path)
     with pytest.raises(ModelError, match=rf"{norm} has shape \(31,\)"):
-        load_folder(tmp_path)
+        open_model(tmp_path).load()
 
 
 def test_rotary_buffers_of_old_releases_are_passed_over(tmp_path: Path) -> None:
     save_transformers_model(tmp_path)
     path = tmp_path / "model.safetensors"
     save_file(load_file(path) | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}, path)
-    assert load_folder(tmp_path).shape.layers == 2
+    assert open_model(tmp_path).load().shape.layers == 2

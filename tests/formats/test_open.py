@@ -64,6 +64,7 @@ def test_a_folder_with_one_gguf_file_is_that_file(foreign: Path, tmp_path: Path)
     assert isinstance(model, GgufModel)
     assert model.path == tmp_path / "gguf/foreign-F32.gguf"
     assert model.shape == open_model(foreign).shape
+    assert model.tokenizer() is model.tokenizer()
     shutil.copyfile(model.path, tmp_path / "gguf/second.gguf")
     with pytest.raises(ModelError, match=r"holds 2 GGUF files; name one: .*foreign-F32\.gguf, .*second\.gguf"):
         open_model(tmp_path / "gguf")

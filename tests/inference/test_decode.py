@@ -10,7 +10,7 @@ from tinyllama.errors import UserError
 from tinyllama.files import write_json
 from tinyllama.formats.huggingface.config import config_of_shape
 from tinyllama.formats.huggingface.state_dict import write_weights
-from tinyllama.inference import Sampling, decode, decode_batch
+from tinyllama.inference import Sampling, decode_batch
 from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape
 
@@ -52,7 +52,7 @@ def from_transformers(twin: LlamaForCausalLM, prompt: list[int], **options: obje
 
 def continued(model: Llama, prompt: list[int], settings: Sampling, **changes: int | None) -> list[int]:
     arguments = {"eos_id": NO_EOS, "max_new_tokens": 30, "seed": 0} | changes
-    return list(decode(model, prompt, settings, **arguments))
+    return [new for (new,) in decode_batch(model, [prompt], settings, **arguments)]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -99,7 +99,7 @@ def test_the_text_ends_where_the_context_is_full() -> None:
 @pytest.mark.parametrize("length", [0, 48, 60])
 def test_a_prompt_without_room_is_refused_before_the_first_token(length: int) -> None:
     with pytest.raises(UserError, match=f"the prompt has {length} tokens.*context is 48"):
-        decode(random_model(0), prompt_of(length), GREEDY, eos_id=None, max_new_tokens=1, seed=0)
+        decode_batch(random_model(0), [prompt_of(length)], GREEDY, eos_id=None, max_new_tokens=1, seed=0)
 
 
 def test_tokens_are_yielded_one_at_a_time() -> None:
@@ -112,14 +112,14 @@ def test_tokens_are_yielded_one_at_a_time() -> None:
 
     model = Counting(SHAPE)
     model.initialize(0)
-    stream = decode(model, prompt_of(9), GREEDY, eos_id=None, max_new_tokens=10, seed=0)
+    stream = decode_batch(model, [prompt_of(9)], GREEDY, eos_id=None, max_new_tokens=10, seed=0)
     assert Counting.passes == 0
     next(stream)
     assert Counting.passes == 1
 
 
 def test_generation_leaves_gradients_on_for_the_caller() -> None:
-    stream = decode(random_model(0), prompt_of(9), GREEDY, eos_id=None, max_new_tokens=3, seed=0)
+    stream = decode_batch(random_model(0), [prompt_of(9)], GREEDY, eos_id=None, max_new_tokens=3, seed=0)
     next(stream)
     assert torch.is_grad_enabled()
 

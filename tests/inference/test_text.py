@@ -8,9 +8,9 @@ import pytest
 
 from tests.cli.test_app import run
 from tests.train.test_import_start import foreign_folder, with_tokenizer
+from tinyllama import generate
 from tinyllama.errors import UserError
 from tinyllama.formats.open import open_model
-from tinyllama.inference import generate
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyllama.inference import TextStream, stream_text
+from tinyllama.inference import stream_batch
+from tinyllama.inference.text_stream import TextStream
 from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 from tinyllama.tokenizer.training import train_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 VOCABULARY = 300
 TEXT = "the small cat sat on the mat and the other cat ran after that rat; then both slept all day. "
@@ -29,8 +30,15 @@ def ids_of(tokenizer: SentencePieceTokenizer, text: str) -> list[int]:
     return tokenizer.encode([text])[0]
 
 
+def stream(
+    tokenizer: SentencePieceTokenizer, prompt: list[int], new: Iterable[int], stops: Sequence[str] = ()
+) -> Iterator[str]:
+    """What each new token adds to one text, and what comes at the end."""
+    return (piece for (piece,) in stream_batch(tokenizer, [prompt], ([token] for token in new), stops))
+
+
 def streamed(tokenizer: SentencePieceTokenizer, prompt: list[int], new: list[int]) -> list[str]:
-    return list(stream_text(tokenizer, prompt, new))
+    return [piece for piece in stream(tokenizer, prompt, new) if piece]
 
 
 def test_pieces_joined_are_the_continuation(tokenizer: SentencePieceTokenizer) -> None:
@@ -88,13 +96,13 @@ def test_text_comes_as_soon_as_its_token(tokenizer: SentencePieceTokenizer) -> N
             read.append(token)
             yield token
 
-    next(stream_text(tokenizer, [tokenizer.bos_id], tokens()))
+    next(stream(tokenizer, [tokenizer.bos_id], tokens()))
     assert len(read) == 1
 
 
 def stopped(tokenizer: SentencePieceTokenizer, text: str, *stops: str) -> list[str]:
     """Pieces of a text after an empty prompt."""
-    return list(stream_text(tokenizer, [tokenizer.bos_id], ids_of(tokenizer, text), stops))
+    return list(stream(tokenizer, [tokenizer.bos_id], ids_of(tokenizer, text), stops))
 
 
 @pytest.mark.parametrize(
@@ -116,13 +124,13 @@ def test_the_text_ends_before_the_stop_string_that_is_complete_first(
 
 @given(text=st.text("abc", max_size=12), stops=st.lists(st.text("abc", min_size=1, max_size=4), max_size=3))
 def test_no_piece_has_to_be_taken_back(tokenizer: SentencePieceTokenizer, text: str, stops: list[str]) -> None:
-    stream, given_out, pushed = TextStream(tokenizer, [tokenizer.bos_id], stops), "", []
+    growing, given_out, pushed = TextStream(tokenizer, [tokenizer.bos_id], stops), "", []
     for token in ids_of(tokenizer, text):
         pushed.append(token)
-        given_out += stream.push(token)
+        given_out += growing.push(token)
         so_far = tokenizer.decode(pushed)
         assert so_far.startswith(given_out)
-        if stream.stopped:
+        if growing.stopped:
             assert any(so_far.startswith(given_out + stop) for stop in stops)
             break
     else:
@@ -132,10 +140,10 @@ def test_no_piece_has_to_be_taken_back(tokenizer: SentencePieceTokenizer, text: 
 
 def test_a_stop_string_in_the_prompt_does_not_count(tokenizer: SentencePieceTokenizer) -> None:
     prompt, whole = ids_of(tokenizer, "the cat"), ids_of(tokenizer, "the cat sat")
-    assert "".join(stream_text(tokenizer, prompt, whole[len(prompt) :], ["cat"])) == " sat"
+    assert "".join(stream(tokenizer, prompt, whole[len(prompt) :], ["cat"])) == " sat"
 
 
 def test_no_token_is_read_after_a_stop_string(tokenizer: SentencePieceTokenizer) -> None:
     new = iter(ids_of(tokenizer, "the cat sat on the mat"))
-    list(stream_text(tokenizer, [tokenizer.bos_id], new, ["cat"]))
+    list(stream(tokenizer, [tokenizer.bos_id], new, ["cat"]))
     assert next(new, None) is not None

@@ -14,7 +14,7 @@ from tests.train.runs import assert_same_run, deterministic_metrics, weights
 from tinyllama.checkpoint.format import steps_saved, verify
 from tinyllama.checkpoint.store import CheckpointStore
 from tinyllama.errors import CheckpointError, ModelError
-from tinyllama.formats.huggingface.config import load_folder
+from tinyllama.formats.open import open_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +76,7 @@ def test_training_goes_on_from_the_imported_weights(make_family: MakeFamily, for
     checkpoint, result = family.import_start()
     assert result is not None
     assert result.largest_difference <= 1e-5
-    imported, theirs = weights(family.folder / "base"), load_folder(foreign).state_dict()
+    imported, theirs = weights(family.folder / "base"), open_model(foreign).load().state_dict()
     assert all(torch.equal(imported[name], theirs[name]) for name in theirs)
     assert checkpoint.state.tokens == 1_000_000
 
@@ -199,7 +199,6 @@ def test_weights_that_are_not_finite_are_named(make_family: MakeFamily, tmp_path
     with torch.no_grad():
         model.model.norm.weight[0] = torch.nan
     model.save_pretrained(folder)
-    from tinyllama.formats.open import open_model
     from tinyllama.train.import_start import import_start
 
     family = started(make_family, with_tokenizer(folder, prepared))

@@ -63,7 +63,6 @@ def read_answers(path: Path) -> list[Answer]:
 def parse_answer(line: str) -> Answer:
     """The answer in a line; lm-eval's own logs spell numbers and flags as text."""
     fields = json.loads(line)
-    known = {name: fields.pop(name, None) for name in ("requests", "target", "row_sha256", "passed")}
     return Answer(
         task=fields.pop("task"),
         question=fields.pop("question"),
@@ -71,19 +70,18 @@ def parse_answer(line: str) -> Answer:
             response if isinstance(response, str) else (float(response[0]), str(response[1]) == "True")
             for response in fields.pop("responses")
         ],
-        scores={metric: float(value) for metric, value in fields.items()},
-        requests=known["requests"] or [],
-        target=known["target"],
-        row_sha256=known["row_sha256"],
-        passed=known["passed"],
+        requests=fields.pop("requests", None) or [],
+        target=fields.pop("target", None),
+        row_sha256=fields.pop("row_sha256", None),
+        passed=fields.pop("passed", None),
+        scores={metric: float(value) for metric, value in fields.items()},  # all other keys, so this comes last
     )
 
 
 def _line(answer: Answer) -> str:
-    program = answer.passed is not None
-    asked = {} if program else {"requests": answer.requests}
-    outcome = {"passed": answer.passed} if program else {"target": answer.target}
-    row = {} if program else {"row_sha256": answer.row_sha256}
-    head = {"task": answer.task, "question": answer.question}
-    fields = head | asked | {"responses": answer.responses} | outcome | answer.scores | row
-    return json.dumps(fields, ensure_ascii=False)
+    fields = {"task": answer.task, "question": answer.question}
+    if answer.passed is None:
+        asked = {"requests": answer.requests, "responses": answer.responses, "target": answer.target}
+        return json.dumps(fields | asked | answer.scores | {"row_sha256": answer.row_sha256}, ensure_ascii=False)
+    ran = {"responses": answer.responses, "passed": answer.passed}
+    return json.dumps(fields | ran | answer.scores, ensure_ascii=False)

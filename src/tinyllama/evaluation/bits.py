@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from tinyllama.corpus.manifest import HELD_OUT
 from tinyllama.corpus.rows import IGNORED
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.scoring import Window, score_windows
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 _BATCH_TOKENS = 4096
 _LOGITS = 128
 """Rows of logits held at a time: few enough that memory is reused, and that the cache holds them."""
-HELD_OUT = "held_out"
 
 
 def held_out_losses(

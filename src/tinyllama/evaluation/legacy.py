@@ -16,10 +16,12 @@ from tinyllama.evaluation.record import BitsPerByte, Conditions, EvaluationRecor
 from tinyllama.evaluation.scores import StoredTasks, TaskScores
 from tinyllama.files import sha256_file
 from tinyllama.formats.model_source import ModelIdentity
-from tinyllama.record_files import read_record
+from tinyllama.record_files import parse_record, read_record
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pydantic import JsonValue
 
     from tinyllama.files import Json
 
@@ -51,19 +53,10 @@ class _Bits:
 
 @dataclass(frozen=True)
 class _SingleRecord:
-    """`record.json` of format 1."""
+    """`record.json` of format 1; beside these keys it has those of `Conditions`."""
 
     model: str
     source: _Source
-    tokenizer_sha256: str
-    dtype: str
-    device: str
-    limit: int | None
-    rows: int | str
-    threads: int
-    machine: dict[str, str | int | float]
-    seconds: float
-    versions: dict[str, str]
     tasks: StoredTasks
     bits_per_byte: _Bits
     against_fp32: dict[str, Agreement] | None = None
@@ -98,13 +91,15 @@ class _ScoresByTokens:
     tasks: StoredTasks
 
 
-def read_single_record(path: Path) -> EvaluationRecord:
-    """Read a record of format 1.
+def parse_single_record(value: dict[str, JsonValue], path: Path) -> EvaluationRecord:
+    """The record of format 1 that a file holds.
 
     Raises:
         EvaluationError: a key is missing or wrong; names file and key.
     """
-    old = read_record(_SingleRecord, path, EvaluationError, REMEDY)
+    old = parse_record(_SingleRecord, value, path, EvaluationError, REMEDY)
+    rows = None if value.get("rows") == "auto" else value.get("rows")
+    conditions = parse_record(Conditions, value | {"rows": rows}, path, EvaluationError, REMEDY)
     source, bits = old.source, old.bits_per_byte
     return EvaluationRecord(
         model=old.model,
@@ -119,18 +114,8 @@ def read_single_record(path: Path) -> EvaluationRecord:
             fingerprint=source.fingerprint,
         ),
         scores=TaskScores(old.tasks),
-        bits_per_byte=BitsPerByte(bits.values, bits.window, bits.stride, old.dtype) if bits.values else None,
-        conditions=Conditions(
-            tokenizer_sha256=old.tokenizer_sha256,
-            dtype=old.dtype,
-            device=old.device,
-            threads=old.threads,
-            machine=old.machine,
-            versions=old.versions,
-            seconds=old.seconds,
-            limit=old.limit,
-            rows=old.rows if isinstance(old.rows, int) else None,
-        ),
+        bits_per_byte=BitsPerByte(bits.values, bits.window, bits.stride, conditions.dtype) if bits.values else None,
+        conditions=conditions,
         against_fp32=old.against_fp32,
     )
 

@@ -65,7 +65,7 @@ def read_record(folder: Path) -> EvaluationRecord | None:
         return legacy.read_family_record(folder)
     value = read_object(path, EvaluationError, legacy.REMEDY)
     if value.get("format") == 1:
-        return legacy.read_single_record(path)
+        return legacy.parse_single_record(value, path)
     stored = parse_record(_Stored, value, path, EvaluationError, legacy.REMEDY)
     return EvaluationRecord(
         model=stored.model,

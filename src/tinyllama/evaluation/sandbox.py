@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -64,9 +63,7 @@ def _run(program: str, limits: SandboxLimits) -> tuple[bool, str]:
     try:
         out, messages = process.communicate(program.encode(errors="replace"), limits.seconds + _SETUP_SECONDS)
     except subprocess.TimeoutExpired:
-        process.send_signal(
-            signal.SIGKILL
-        )  # the kernel then kills its first child, and with it the whole process namespace
+        process.kill()  # the kernel then kills its first child, and with it the whole process namespace
         process.communicate()
         return False, ""
     said = messages[-_OUTPUT_BYTES:].decode(errors="replace").strip() if process.returncode == jail.SETUP_FAILED else ""

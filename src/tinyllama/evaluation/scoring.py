@@ -163,9 +163,8 @@ def _score_states(
         row, ids = rows[here] - start, flat[here]
         logps[here] = own = all_logps[row, ids]
         hits[here] = likeliest = own == all_logps.amax(1)[row]
-        tied = row[
-            likeliest
-        ]  # the first of equal logits is greedy; argmax over these few rows is cheap, over all it is not
+        # The first of equal logits is greedy; argmax over these few rows is cheap, over all it is not.
+        tied = row[likeliest]
         hits[here[likeliest]] = all_logps[tied].argmax(1) == ids[likeliest]
         start += len(chunk)
     parts = zip(torch.split(logps, lengths), torch.split(hits, lengths), strict=True)

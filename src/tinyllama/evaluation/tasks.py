@@ -46,9 +46,8 @@ def evaluate_tasks(
     from tinyllama.evaluation.harness import run_task  # needs lm-eval
     from tinyllama.evaluation.humaneval import evaluate_code
 
-    rows = {
-        name: _rows(name, data) for name in names
-    }  # before anything is scored, so that mistakes are reported at once
+    # All are read before anything is scored, so that mistakes are reported at once.
+    rows = {name: _rows(name, data) for name in names}
     results: dict[str, TaskScore | MissingTask] = {}
     answers: dict[str, list[Answer]] = {}
     for name, found in rows.items():

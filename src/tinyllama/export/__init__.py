@@ -1,6 +1,6 @@
 """Models as folders that other tools load, each checked against another library before it appears."""
 
-from tinyllama.export.card import model_card, quick_start
+from tinyllama.export.card import model_card
 from tinyllama.export.folder import export_model
 from tinyllama.export.gguf_folder import convert_to_gguf, export_gguf
 from tinyllama.export.parity import ParityResult, check_parity
@@ -18,5 +18,4 @@ __all__ = [
     "files_to_send",
     "model_card",
     "publish",
-    "quick_start",
 ]

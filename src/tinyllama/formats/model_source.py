@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from tinyllama.checkpoint.format import MANIFEST
-from tinyllama.checkpoint.weights import CheckpointWeights, load_model
+from tinyllama.checkpoint.weights import CheckpointWeights
 from tinyllama.errors import CorpusError, ModelError
 from tinyllama.files import new_directory, sha256_file, sha256_json
 from tinyllama.formats.gguf.file import GgufFile
-from tinyllama.formats.gguf.tensors import GgufWeights, load_gguf, shape_of_gguf
+from tinyllama.formats.gguf.tensors import GgufWeights, shape_of_gguf
 from tinyllama.formats.gguf.tokenizer import write_gguf_tokenizer
-from tinyllama.formats.huggingface.config import CONFIG, load_folder, read_config, shape_of_config
+from tinyllama.formats.huggingface.config import CONFIG, read_config, shape_of_config
 from tinyllama.formats.huggingface.tensors import FolderWeights, weight_files
+from tinyllama.model.stored_weights import build_model, check_weights
 from tinyllama.tokenizer.chat_template import TEMPLATE_FILE
 from tinyllama.tokenizer.json_file import SETTINGS, TOKENIZER_JSON, JsonTokenizer
 from tinyllama.tokenizer.opening import open_tokenizer
@@ -80,14 +81,17 @@ class OpenModel(ABC):
     license = _UNKNOWN_LICENSE
     read_by_transformers = True
     """Whether transformers reads the format too, so that its logits can be compared with ours."""
+    shape_stated_in: str
+    """What states the shape, for messages."""
 
-    @abstractmethod
     def load(self, dtype: torch.dtype = torch.float32) -> Llama:
-        """Build the model for inference, its weights converted to `dtype`.
+        """Build the model for inference, its weights converted to `dtype`; the stored precision does not matter.
 
         Raises:
             ModelError: tensors are missing, unexpected or of another shape.
         """
+        check_weights(self.weights, self.shape, str(self.path), self.shape_stated_in)
+        return build_model(self.shape, self.weights, dtype)
 
     @cached_property
     @abstractmethod
@@ -141,6 +145,8 @@ class OpenModel(ABC):
 class HuggingFaceModel(OpenModel):
     """A Hugging Face folder, exported by us or by others."""
 
+    shape_stated_in = CONFIG
+
     def __init__(self, path: Path, name: str) -> None:
         """Read the folder's config.
 
@@ -150,10 +156,6 @@ class HuggingFaceModel(OpenModel):
         self.path, self.name, self.origin, self.title = path, name, name, Path(name).name or path.name
         self._config = read_config(path)
         self.shape = shape_of_config(self._config)
-
-    def load(self, dtype: torch.dtype = torch.float32) -> Llama:
-        """Build the model."""
-        return load_folder(self.path, dtype)
 
     @cached_property
     def weights(self) -> StoredWeights:
@@ -165,7 +167,7 @@ class HuggingFaceModel(OpenModel):
         """Of the names and hashes of its weight files."""
         return sha256_json({part.name: sha256_file(part) for part in weight_files(self.path)})
 
-    @property
+    @cached_property
     def adds_bos(self) -> bool:
         """What the folder's tokenizer does, which is lm-eval's default too."""
         if (self.path / TOKENIZER_JSON).is_file():
@@ -206,6 +208,8 @@ class HuggingFaceModel(OpenModel):
 class GgufModel(OpenModel):
     """A GGUF file, whatever its tensors are quantized to."""
 
+    shape_stated_in = "its metadata"
+
     def __init__(self, path: Path, origin: str) -> None:
         """Read the file's metadata.
 
@@ -215,10 +219,6 @@ class GgufModel(OpenModel):
         self.path, self.name, self.origin, self.title = path, path.stem, origin, path.stem
         self._file = GgufFile(path)
         self.shape = shape_of_gguf(self._file)
-
-    def load(self, dtype: torch.dtype = torch.float32) -> Llama:
-        """Build the model, its weights dequantized."""
-        return load_gguf(self._file, dtype)
 
     @cached_property
     def weights(self) -> StoredWeights:
@@ -247,6 +247,10 @@ class GgufModel(OpenModel):
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer inside the file."""
+        return self._tokenizer
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
         with TemporaryDirectory() as folder:
             write_gguf_tokenizer(self._file, Path(folder))
             tokenizer = open_tokenizer(Path(folder))
@@ -267,6 +271,7 @@ class CheckpointModel(OpenModel):
 
     checkpoint: Checkpoint
     read_by_transformers = False
+    shape_stated_in = "the recipe's model"
 
     def __init__(self, checkpoint: Checkpoint, recipe: Recipe, model: str, family: FamilyLayout, origin: str) -> None:
         """Bind a checkpoint that was verified.
@@ -282,10 +287,6 @@ class CheckpointModel(OpenModel):
         self.path, self.shape, self.license = checkpoint.folder, recipe.model, recipe.license
         self.name = f"{family.root.absolute().name}/{model}/{checkpoint.folder.name}"
         self.origin, self.title = origin, f"{recipe.name}-{model}"
-
-    def load(self, dtype: torch.dtype = torch.float32) -> Llama:
-        """Build the model from its fp32 weights."""
-        return load_model(self.checkpoint, self.shape, dtype)
 
     @cached_property
     def weights(self) -> StoredWeights:

@@ -85,11 +85,12 @@ def _refuse_families(path: Path, named: str) -> None:
     Raises:
         ModelError: `path` is a family's folder, or `named` is a recipe.
     """
-    if FamilyLayout(path).recipe.is_file():
-        recipe, family, what = load_recipe(str(FamilyLayout(path).recipe)), FamilyLayout(path), "a family"
+    family = FamilyLayout(path)
+    if family.recipe.is_file():
+        recipe, what = load_recipe(str(family.recipe)), "a family"
     elif named in shipped_recipes() or (path.suffix in {".yaml", ".yml"} and path.is_file()):
-        recipe = load_recipe(named)
-        family, what = FamilyLayout(Path("runs") / recipe.name), "a recipe"
+        recipe, what = load_recipe(named), "a recipe"
+        family = FamilyLayout(Path("runs") / recipe.name)
     else:
         return
     models = [BASE, *recipe.variants]

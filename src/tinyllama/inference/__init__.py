@@ -1,20 +1,9 @@
 """Text from a model: one decode loop with a cache, one sampler, streamed text with stop strings."""
 
-from tinyllama.inference.decode import decode, decode_batch
+from tinyllama.inference.decode import decode_batch
 from tinyllama.inference.packing import pack
-from tinyllama.inference.sampling import GREEDY, Sampling
-from tinyllama.inference.text import continue_prompts, generate
-from tinyllama.inference.text_stream import TextStream, stream_batch, stream_text
+from tinyllama.inference.sampling import Sampling
+from tinyllama.inference.text import continue_prompts
+from tinyllama.inference.text_stream import stream_batch
 
-__all__ = [
-    "GREEDY",
-    "Sampling",
-    "TextStream",
-    "continue_prompts",
-    "decode",
-    "decode_batch",
-    "generate",
-    "pack",
-    "stream_batch",
-    "stream_text",
-]
+__all__ = ["Sampling", "continue_prompts", "decode_batch", "pack", "stream_batch"]

@@ -22,36 +22,6 @@ if TYPE_CHECKING:
     from tinyllama.model import Llama
 
 
-def decode(  # noqa: PLR0913  # the arguments of decode_batch, each by name
-    model: Llama,
-    prompt: Sequence[int],
-    settings: Sampling,
-    *,
-    eos_id: int | None,
-    max_new_tokens: int,
-    seed: int,
-) -> Iterator[int]:
-    """Continue a prompt, yielding each new id as soon as it is chosen.
-
-    The text ends at the first of three events: EOS is chosen (EOS itself is not yielded); `max_new_tokens` were
-    yielded; prompt and new tokens fill the model's context. Positions beyond the context were never trained, so the
-    text stops there, and the window does not slide.
-
-    Args:
-        model: on any device and in any precision; logits are sampled in fp32. On a CPU, `pack` makes it faster.
-        prompt: ids, at least one and fewer than the context.
-        settings: how tokens are chosen.
-        eos_id: id that ends the text; None never ends it.
-        max_new_tokens: upper bound of what is yielded.
-        seed: of the sampling; the same model, prompt, settings, seed and device give the same ids.
-
-    Raises:
-        UserError: the prompt is empty or leaves no room in the context.
-    """
-    steps = decode_batch(model, [prompt], settings, eos_id=eos_id, max_new_tokens=max_new_tokens, seed=seed)
-    return (new for (new,) in steps if new is not None)
-
-
 def decode_batch(  # noqa: PLR0913  # each by name
     model: Llama,
     prompts: Sequence[Sequence[int]],
@@ -64,16 +34,20 @@ def decode_batch(  # noqa: PLR0913  # each by name
 ) -> Iterator[list[int | None]]:
     """Continue several prompts side by side, reading the weights once for all of them.
 
-    Each step yields one new id per row, None for rows whose text has ended, as `decode` ends it. Prompts may differ in
-    length; greedy texts are those that each prompt has alone, up to rounding.
+    Each step yields one new id per row, None for rows whose text has ended. A text ends at the first of three events:
+    EOS is chosen (EOS itself is not yielded); `max_new_tokens` were yielded; prompt and new tokens fill the model's
+    context. Positions beyond the context were never trained, so the text stops there, and the window does not slide.
+
+    Prompts may differ in length; greedy texts are those that each prompt has alone, up to rounding.
 
     Args:
-        model: as for `decode`.
+        model: on any device and in any precision; logits are sampled in fp32. On a CPU, `pack` makes it faster.
         prompts: ids of each, at least one and fewer than the context.
         settings: how tokens are chosen.
         eos_id: id that ends a text; None ends none.
         max_new_tokens: of every prompt, at most.
-        seed: of the sampling. All rows draw from one generator, so a text depends on the others in the batch.
+        seed: of the sampling; the same arguments give the same ids on the same device. All rows draw from one
+            generator, so a text depends on the others in the batch.
         samples: texts for each prompt, which is read once for all of them. The rows are all prompts in order, then
             all prompts again, and so on.
 

@@ -45,10 +45,6 @@ class Sampling:
                 raise UserError(f"{name} is {getattr(self, name)}, but must be {rule}")
 
 
-GREEDY = Sampling(temperature=0.0, top_k=0, repetition_penalty=1.0)
-"""The most likely token, always."""
-
-
 def process(logits: Tensor, seen: Tensor, settings: Sampling) -> Tensor:
     """Logits [..., V] → logits [..., V] to sample from: penalty, then temperature, top_k and top_p.
 

@@ -71,27 +71,6 @@ class TextStream:
         return max(ends, default=0)
 
 
-def stream_text(
-    tokenizer: Tokenizer, prompt_ids: Sequence[int], new_ids: Iterable[int], stops: Sequence[str] = ()
-) -> Iterator[str]:
-    """Yield the text of new tokens piece by piece; see `TextStream`.
-
-    Args:
-        tokenizer: of the model.
-        prompt_ids: what was continued; its text is not yielded.
-        new_ids: the continuation, e.g. from `decode`; read one at a time, and none after a stop string.
-        stops: strings that end the text and are no part of it.
-    """
-    stream = TextStream(tokenizer, prompt_ids, stops)
-    for new_id in new_ids:
-        if piece := stream.push(new_id):
-            yield piece
-        if stream.stopped:
-            return
-    if piece := stream.finish():
-        yield piece
-
-
 def stream_batch(
     tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],

@@ -1,4 +1,4 @@
-"""A GGUF file of a Llama model and our `Llama`: names, row order and shape in both directions, and reading it.
+"""A GGUF file of a Llama model and our `Llama`: names and row order in both directions, its shape and its weights.
 
 llama.cpp rotates neighboring pairs (2i, 2i + 1) of a head where transformers and we rotate (i, i + C/2), so the rows
 of the query and key projections stand in another order in a GGUF file.
@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from tinyllama.errors import ModelError
-from tinyllama.model.stored_weights import EMBEDDING, HEAD, StoredWeights, build_model, check_weights
+from tinyllama.model.stored_weights import EMBEDDING, HEAD, StoredWeights
 from tinyllama.recipe import ModelShape
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tinyllama.formats.gguf.file import GgufFile
-    from tinyllama.model.llama import Llama
 
 _OUTSIDE = {EMBEDDING: "token_embd.weight", "norm.weight": "output_norm.weight", HEAD: "output.weight"}
 _IN_BLOCK = {
@@ -143,18 +142,6 @@ class GgufWeights(StoredWeights):
         return self._stored.get(name) or gguf_name(name)
 
 
-def load_gguf(file: GgufFile, dtype: torch.dtype = torch.float32) -> Llama:
-    """Load a GGUF file of a Llama model, whatever its tensors are quantized to.
-
-    Raises:
-        ModelError: it holds another architecture, or is damaged.
-    """
-    shape = shape_of_gguf(file)
-    weights = GgufWeights(file, shape)
-    check_weights(weights, shape, str(file.path), "its metadata")
-    return build_model(shape, weights, dtype)
-
-
 def _names(shape: ModelShape) -> list[str]:
     blocks = [f"layers.{layer}.{module}.weight" for layer in range(shape.layers) for module in _IN_BLOCK]
     return [*_OUTSIDE, *blocks]
@@ -169,5 +156,6 @@ def _dequantize(stored: Any, path: Path) -> np.ndarray[Any, np.dtype[np.float32]
     except NotImplementedError as error:
         kind = stored.tensor_type.name
         raise ModelError(
-            f"{path}: {stored.name} is of type {kind}, which the gguf package cannot dequantize"
+            f"{path}: {stored.name} is of type {kind}, which the gguf package cannot dequantize; "
+            "get the model in another type, e.g. F16 or Q8_0"
         ) from error

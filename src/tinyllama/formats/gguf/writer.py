@@ -6,6 +6,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tinyllama.errors import ExportError
 from tinyllama.formats.gguf.tensors import gguf_name, to_gguf_rows
 from tinyllama.formats.gguf.vocabulary import add_vocabulary
@@ -59,7 +61,6 @@ def write_gguf(  # noqa: PLR0913, PLR0917  # the parts of a GGUF file
         from gguf import GGUFWriter, quant_shape_to_byte_shape, quantize  # an extra
     except ImportError:
         raise ExportError(f"writing GGUF needs an extra: {install_hint('gguf')}") from None
-    import numpy as np  # beside gguf
 
     sizes = parameter_shapes(shape)
     types = {name: _type_of(size, kind) for name, size in sizes.items()}

@@ -1,22 +1,21 @@
-"""A Hugging Face Llama folder and our `Llama`: both directions of its config, and loading it."""
+"""The `config.json` of a Hugging Face Llama folder, written from our shape and read as it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from pydantic import ValidationError
 
 from tinyllama.errors import ModelError
-from tinyllama.formats.huggingface.tensors import FolderWeights, read_object
-from tinyllama.model.stored_weights import build_model, check_weights
+from tinyllama.formats.huggingface.tensors import read_object
 from tinyllama.recipe import ModelShape
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import torch
+
     from tinyllama.formats.huggingface.tensors import JsonObject
-    from tinyllama.model.llama import Llama
 
 CONFIG = "config.json"
 
@@ -95,22 +94,6 @@ def shape_of_config(config: JsonObject) -> ModelShape:
             f"{shape.head_dim} is supported"
         )
     return shape
-
-
-def load_folder(folder: Path, dtype: torch.dtype = torch.float32) -> Llama:
-    """Load a Hugging Face Llama folder: `config.json` and its weights.
-
-    Args:
-        folder: the folder.
-        dtype: what the weights are converted to; the stored precision does not matter.
-
-    Raises:
-        ModelError: the folder holds no model, one that is damaged, or one that we do not support.
-    """
-    shape = shape_of_config(read_config(folder))
-    weights = FolderWeights(folder, tied=shape.tied_embeddings)
-    check_weights(weights, shape, str(folder), CONFIG)
-    return build_model(shape, weights, dtype)
 
 
 def read_config(folder: Path) -> JsonObject:

@@ -79,7 +79,7 @@ class FolderWeights(StoredWeights):
         self._files: dict[str, _SafetensorsFile | _LegacyFile] = {}
         for path in weight_files(folder):
             file = _SafetensorsFile(path) if path.suffix == ".safetensors" else _LegacyFile(path)
-            self._files |= {name.removeprefix(_PREFIX): file for name in file.names if not name.endswith(_DERIVED)}
+            self._files |= {name.removeprefix(_PREFIX): file for name in file.sizes if not name.endswith(_DERIVED)}
         if tied and HEAD in self._files:
             if EMBEDDING in self._files and not torch.equal(self[HEAD], self[EMBEDDING]):
                 raise ModelError(
@@ -101,7 +101,7 @@ class FolderWeights(StoredWeights):
     def size_of(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor, from the file's header."""
         file = self._files[name]
-        return file.size_of(self._stored_name(name, file))
+        return file.sizes[self._stored_name(name, file)]
 
     def spelling(self, name: str) -> str:
         """The name that transformers gives it."""
@@ -110,7 +110,7 @@ class FolderWeights(StoredWeights):
     @staticmethod
     def _stored_name(name: str, file: _SafetensorsFile | _LegacyFile) -> str:
         """Releases of Llama's base model alone (LlamaModel) leave the prefix out."""
-        return hub_name(name) if hub_name(name) in file.names else name
+        return hub_name(name) if hub_name(name) in file.sizes else name
 
 
 class _SafetensorsFile:
@@ -120,7 +120,7 @@ class _SafetensorsFile:
         self._path = path
         try:
             with safe_open(path, framework="pt") as file:
-                self.names = set(file.keys())
+                self.sizes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  # a method
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{path}: cannot be read as safetensors: {error}; download the file again") from error
 
@@ -128,10 +128,6 @@ class _SafetensorsFile:
         with safe_open(self._path, framework="pt") as file:
             tensor: Tensor = file.get_tensor(name)
         return tensor
-
-    def size_of(self, name: str) -> tuple[int, ...]:
-        with safe_open(self._path, framework="pt") as file:
-            return tuple(file.get_slice(name).get_shape())
 
 
 class _LegacyFile:
@@ -149,13 +145,10 @@ class _LegacyFile:
         if not isinstance(held, dict) or not all(isinstance(value, torch.Tensor) for value in held.values()):
             raise ModelError(f"{path}: holds something else than named tensors; get the model as safetensors")
         self._held: dict[str, Tensor] = held
-        self.names = set(held)
+        self.sizes = {name: tuple(tensor.shape) for name, tensor in held.items()}
 
     def read(self, name: str) -> Tensor:
         return self._held[name]
-
-    def size_of(self, name: str) -> tuple[int, ...]:
-        return tuple(self._held[name].shape)
 
 
 def _is_zip(path: Path) -> bool:
