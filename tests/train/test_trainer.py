@@ -15,12 +15,12 @@ from tinyllama.family.train import train_model
 from tinyllama.files import sha256_file
 from tinyllama.model import Llama
 from tinyllama.sampler import Sampler
-from tinyllama.train import train
 from tinyllama.train.feeder import feed, read_step
 from tinyllama.train.forward_backward import Gradients
 from tinyllama.train.machine import exclusive
 from tinyllama.train.metrics import read_metrics
 from tinyllama.train.precision import MasterWeights
+from tinyllama.train.trainer import train
 
 
 def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(make_family: MakeFamily) -> None:
