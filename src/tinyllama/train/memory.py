@@ -80,7 +80,7 @@ def _measure(recipe: Recipe, ranks: Ranks) -> RankMemory:
         masters = MasterWeights(model, "fp32").masters
         optimizer = build_optimizer(recipe.optimizer, masters)
         loss = HeadLoss(shifted_exponentials)
-        with _Held(_state(masters, optimizer)) as held:
+        with _Held(map(_own, (*masters.values(), *_moments(optimizer)))) as held:
             for number in range(_PASSES):
                 reduce_over_replicas(model, last=number == _PASSES - 1)
                 _pass(model, loss, recipe, ranks.device)
@@ -124,11 +124,6 @@ class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as torch has
         # FSDP frees gathered weights by resizing their storage, so sizes are asked for each time.
         self.most = max(self.most, sum(storage.nbytes() for storage in self._storages))
         return result
-
-
-def _state(masters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """This rank's parts of weights and moments."""
-    return [_own(tensor) for tensor in (*masters.values(), *_moments(optimizer))]
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> list[Tensor]:
