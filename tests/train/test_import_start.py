@@ -1,4 +1,4 @@
-"""Training that goes on from a model from elsewhere."""
+"""Training that starts from a foreign model."""
 
 from __future__ import annotations
 

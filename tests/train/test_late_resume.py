@@ -1,4 +1,4 @@
-"""Going on at step 1,000,000 of the flagship's plan takes as long as at step 1."""
+"""Resuming at step 1,000,000 of the flagship's plan takes as long as at step 1."""
 
 import os
 import shutil

@@ -220,7 +220,7 @@ def read_state(folder: Path) -> CheckpointState:
 
 def prune(folder: Path, retention: Retention) -> None:
     """Delete the checkpoints that need not stay."""
-    for step in retention.passing(steps_saved(folder)):
+    for step in retention.prunable(steps_saved(folder)):
         shutil.rmtree(folder / f"step-{step}")
 
 

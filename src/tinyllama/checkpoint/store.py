@@ -50,7 +50,7 @@ class CheckpointStore:
         self.folder = folder
 
     def begin(self, recipe: str) -> None:
-        """Find out whether checkpoints can be written here, and leave the recipe's text beside them.
+        """Check that checkpoints can be written here, and write the recipe's text beside them.
 
         Raises:
             StorageError: they cannot.
@@ -187,7 +187,7 @@ class RemoteCheckpointStore(CheckpointStore):
         objects = self._objects()
         complete = [step for step, names in objects.items() if MANIFEST in names]
         with self._explained("cannot be pruned"):
-            for step in [*retention.passing(complete), *(objects.keys() - complete)]:
+            for step in [*retention.prunable(complete), *(objects.keys() - complete)]:
                 self._remove(step, objects[step])
         prune(self.folder, Retention(_COPIES))
 

@@ -33,7 +33,7 @@ _PASSES = 2
 
 @dataclass(frozen=True)
 class RankMemory:
-    """Bytes on one rank at the fullest moment of a step."""
+    """Bytes on one rank at the peak of a step."""
 
     micro_batch: int
     """Sequences in a pass."""
@@ -99,7 +99,7 @@ def _measure(recipe: Recipe, ranks: Ranks) -> RankMemory:
 
 
 class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as torch has it
-    """While entered, follows all tensors that come to be, and the most bytes that were alive at once."""
+    """While entered, tracks all new tensors, and the most bytes that were alive at once."""
 
     def __init__(self, held: Iterable[Tensor]) -> None:
         """Begin with the tensors `held`."""

@@ -101,7 +101,7 @@ class Logger(Protocol):
     """Receives every record of a run."""
 
     def log(self, record: Record) -> None:
-        """Take one record."""
+        """Receive one record."""
 
     def flush(self) -> None:
         """Make what was logged durable; called before each checkpoint."""
@@ -188,7 +188,7 @@ def read_metrics(path: Path) -> Iterator[Record]:
 
     Raises:
         NewerFormatError: a later version wrote the file.
-        TrainingError: a line is no record; names file, line and key.
+        TrainingError: a line is not a record; names file, line and key.
     """
     if not path.is_file():
         return
@@ -213,7 +213,7 @@ def _parse(line: bytes, where: str) -> Record:
         return _ADAPTER.validate_json(line, strict=True)
     except ValidationError as error:
         problem = first_problem(error, inside=1)  # inside the kind
-        raise TrainingError(f"{where}: {problem}; the line is no record of training") from error
+        raise TrainingError(f"{where}: {problem}; this line is not a training record, remove it") from error
 
 
 def _cut_after(path: Path, step: int) -> None:
@@ -240,7 +240,7 @@ def _step(line: bytes, path: Path) -> int:
     try:
         return int(json.loads(line).get("step", 0))
     except (ValueError, AttributeError) as error:
-        raise TrainingError(f"{path}: {line[:60]!r} is no record of training ({error}); remove the line") from error
+        raise TrainingError(f"{path}: {line[:60]!r} is not a training record ({error}); remove the line") from error
 
 
 def _scalars(record: Record) -> dict[str, float]:
