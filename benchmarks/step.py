@@ -14,11 +14,11 @@ from runner.shapes import TINY, M, S
 from torch.profiler import ProfilerActivity, profile
 
 from tinyllama.recipe import load_recipe
-from tinyllama.train import join_ranks
 from tinyllama.train.feeder import read_step
 from tinyllama.train.forward_backward import Gradients
 from tinyllama.train.machine import cores, measure_peak_flops, reuse_memory
 from tinyllama.train.optimizer import clip
+from tinyllama.train.ranks import join_ranks
 from tinyllama.train.training_state import TrainingState
 
 if TYPE_CHECKING:

@@ -64,7 +64,7 @@ def test_a_failed_write_leaves_no_checkpoint_and_keeps_the_others(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("tinyllama.checkpoint.format.write_json", full)
+        patch.setattr("tinyllama.checkpoint.format.write_record", full)
         with pytest.raises(CheckpointError, match=r"No space left on device.*earlier ones are kept"):
             save_checkpoint(tmp_path, _tensors(2.0), made_up_state(2))
     assert [path.name for path in tmp_path.iterdir()] == ["step-1"]

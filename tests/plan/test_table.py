@@ -6,7 +6,8 @@ import pytest
 from pyarrow import parquet
 
 from tinyllama.errors import PlanError
-from tinyllama.plan import compile_plan, learning_rate, quota_at, share_at, summarize
+from tinyllama.plan import compile_plan, quota_at, share_at, summarize
+from tinyllama.plan.schedule import learning_rate
 from tinyllama.recipe import LearningRate, load_recipe, shipped_recipes
 
 
@@ -97,11 +98,3 @@ def test_too_many_epochs_are_flagged() -> None:
     recipe = load_recipe("nano")
     summary = summarize(compile_plan(recipe, "chinese"), recipe, {"prose": 200_000, "chinese": 2_000})
     assert {corpus.name: corpus.too_many_epochs for corpus in summary.corpora} == {"prose": False, "chinese": True}
-
-
-def test_the_step_that_reaches_a_token_count_is_found() -> None:
-    plan = compile_plan(load_recipe("nano"))
-    assert plan.step_reaching(0) == 0
-    for tokens in (1, 1024, 1025, 50_000):
-        step = plan.step_reaching(tokens)
-        assert plan.tokens_after(step - 1) < tokens <= plan.tokens_after(step)

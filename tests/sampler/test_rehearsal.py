@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tinyllama.corpus.rows import row_count
+from tinyllama.errors import PlanError
 from tinyllama.plan import Plan, compile_plan
 from tinyllama.recipe import Recipe, load_recipe
 from tinyllama.sampler import Rehearsal, Sampler, StepRows, rehearse
@@ -47,6 +48,14 @@ def test_a_recipe_whose_variants_fork_from_an_imported_model_passes() -> None:
     results = {found.variant: found for found in rehearse(recipe, ROWS, list(recipe.variants), lambda *_: None)}
     assert not _failures(results)
     assert results["v1.1"].sequences == 480
+    with pytest.raises(PlanError, match="the base has no steps"):
+        list(rehearse(recipe, ROWS, ["base"], lambda *_: None))
+
+
+def test_the_base_alone_can_be_rehearsed() -> None:
+    (base,) = rehearse(RECIPE, ROWS, ["base"], lambda *_: None)
+    assert base.passed
+    assert base.steps == compile_plan(RECIPE).steps
 
 
 class RepeatedRow(Sampler):

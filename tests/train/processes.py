@@ -14,7 +14,7 @@ from tests.conftest import SMALL
 from tinyllama.train.metrics import read_metrics
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.train.processes", "tinyllama.train", "tinyllama.evaluation.bits"])
+_CONTEXT.set_forkserver_preload(["tests.train.processes", "tinyllama.train.trainer", "tinyllama.evaluation.bits"])
 EXACT = (*SMALL, "precision=fp32")
 """Compared step by step, to the order of additions."""
 

@@ -7,8 +7,8 @@ import pytest
 
 from tinyllama.errors import Interrupted
 from tinyllama.family import Family
-from tinyllama.train import train
 from tinyllama.train.metrics import Record
+from tinyllama.train.trainer import train
 
 
 class StopAt:

@@ -1,4 +1,4 @@
-"""A rank that dies or hangs ends the others soon, by name; the same command goes on."""
+"""A rank that dies or hangs ends the others soon, by name; the same command resumes."""
 
 import os
 import shutil

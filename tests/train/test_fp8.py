@@ -9,8 +9,8 @@ from tests.train.runs import step_records, weights
 from tinyllama.errors import TrainingError
 from tinyllama.model import Llama
 from tinyllama.recipe import load_recipe
-from tinyllama.train import train
 from tinyllama.train.fp8 import use_fp8
+from tinyllama.train.trainer import train
 
 PRECISIONS = ("fp8", "bf16")
 WIDE = "model.ffn=176"

@@ -1,4 +1,4 @@
-"""Training that goes on from a model from elsewhere."""
+"""Training that starts from a foreign model."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_changed_start_is_refused_by_name(make_family: MakeFamily, foreign: Pa
 
 
 def test_a_base_without_its_model_is_told_what_to_do(make_family: MakeFamily, foreign: Path) -> None:
-    from tinyllama.train import train
+    from tinyllama.train.trainer import train
 
     family = started_before_the_fork(make_family, foreign)
     with pytest.raises(CheckpointError, match="tinyllama import"):

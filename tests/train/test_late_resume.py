@@ -1,4 +1,4 @@
-"""Going on at step 1,000,000 of the flagship's plan takes as long as at step 1."""
+"""Resuming at step 1,000,000 of the flagship's plan takes as long as at step 1."""
 
 import os
 import shutil
@@ -15,8 +15,8 @@ from tinyllama.errors import Interrupted
 from tinyllama.family import Family
 from tinyllama.plan import compile_plan
 from tinyllama.recipe import Recipe, load_recipe
-from tinyllama.train import train
 from tinyllama.train.metrics import Record
+from tinyllama.train.trainer import train
 
 LATE = 1_000_000
 CONTEXT = 16

@@ -10,19 +10,17 @@ from __future__ import annotations
 import re
 import shutil
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
 from tinyllama.checkpoint.state import DAMAGED, CheckpointState, parse_state
 from tinyllama.errors import CheckpointError
-from tinyllama.files import new_directory, sha256_file, write_atomic, write_json
-from tinyllama.record_files import parse_object, parse_record
+from tinyllama.files import new_directory, sha256_file, write_atomic
+from tinyllama.record_files import FileRecord, parse_object, parse_record, write_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import torch
@@ -38,19 +36,15 @@ _Result = TypeVar("_Result")
 _NAME = re.compile(r"step-(\d+)")
 
 
-class FileEntry(BaseModel):
+class FileEntry(FileRecord):
     """What a manifest says of one file."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
 
     bytes: int
     sha256: str
 
 
-class Manifest(BaseModel):
+class Manifest(FileRecord):
     """`manifest.json`: the files of a complete checkpoint."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
 
     FORMAT: ClassVar[int] = 1
 
@@ -128,9 +122,7 @@ def _complete(beside: Path, state: CheckpointState, writing: ExitStack) -> None:
     files = {
         path.name: FileEntry(bytes=path.stat().st_size, sha256=sha256_file(path)) for path in sorted(beside.iterdir())
     }
-    write_json(
-        beside / MANIFEST, Manifest(format=Manifest.FORMAT, step=state.step, files=files).model_dump(mode="json")
-    )
+    write_record(beside / MANIFEST, Manifest(format=Manifest.FORMAT, step=state.step, files=files))
     writing.close()
 
 
@@ -228,7 +220,7 @@ def read_state(folder: Path) -> CheckpointState:
 
 def prune(folder: Path, retention: Retention) -> None:
     """Delete the checkpoints that need not stay."""
-    for step in retention.passing(steps_saved(folder)):
+    for step in retention.prunable(steps_saved(folder)):
         shutil.rmtree(folder / f"step-{step}")
 
 
@@ -239,12 +231,12 @@ def stored_tensors(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> dict[s
     return {name: tensor for name, tensor in tensors.items() if name.startswith(WEIGHT)}
 
 
-class _quiet(warnings.catch_warnings):  # noqa: N801  # used like a function
-    """Hush the one warning that says what we ask for: saving without a process group."""
-
-    def __enter__(self) -> None:
-        super().__enter__()
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Suppress the one warning that says what we ask for: saving without a process group."""
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+        yield
 
 
 def tensors_of(masters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ class Retention:
         """The largest number of checkpoints that stay."""
         return self.keep + len(self.permanent)
 
-    def passing(self, steps: Sequence[int]) -> list[int]:
+    def prunable(self, steps: Sequence[int]) -> list[int]:
         """Those of some steps, in order, whose checkpoints may be deleted."""
         others = [step for step in steps if step not in self.permanent]
         return others[: max(0, len(others) - self.keep)]

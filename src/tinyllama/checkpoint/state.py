@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from tinyllama.checkpoint.fingerprint import FingerprintInputs
 from tinyllama.checkpoint.legacy import upgraded_state
 from tinyllama.errors import CheckpointError
-from tinyllama.record_files import parse_object, parse_record
+from tinyllama.record_files import FileRecord, parse_object, parse_record
 
 DAMAGED = "the checkpoint is damaged"
 Span = tuple[int, int]
 """The first and the last of some consecutive steps, counted from 1."""
 
 
-class SpikeState(BaseModel):
+class SpikeState(FileRecord):
     """What the watch for loss spikes needs to resume exactly."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
 
     losses: tuple[float, ...]
     """Of the last updates of the stage, in nats, oldest first."""
@@ -30,10 +26,8 @@ class SpikeState(BaseModel):
     """Step of the last checkpoint that was planned, to which the weights roll back; None before the first."""
 
 
-class CheckpointState(BaseModel):
+class CheckpointState(FileRecord):
     """All state of a training run but the tensors; keys with a default are absent where they do not apply."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
 
     FORMAT: ClassVar[int] = 2
 

@@ -50,7 +50,7 @@ class CheckpointStore:
         self.folder = folder
 
     def begin(self, recipe: str) -> None:
-        """Find out whether checkpoints can be written here, and leave the recipe's text beside them.
+        """Check that checkpoints can be written here, and write the recipe's text beside them.
 
         Raises:
             StorageError: they cannot.
@@ -157,7 +157,9 @@ class RemoteCheckpointStore(CheckpointStore):
                 return verify(copy)
         with new_directory(copy) as beside:
             (beside / MANIFEST).write_bytes(manifest)
-            self._download(step, list(self._listed(step, manifest)), beside)
+            there, files = self._path(step), self._listed(step, manifest)
+            with self._reading(step):
+                self._system.get([f"{there}/{name}" for name in files], [str(beside / name) for name in files])
             checkpoint = verify(beside, self.name(step))
         return replace(checkpoint, folder=copy)
 
@@ -185,7 +187,7 @@ class RemoteCheckpointStore(CheckpointStore):
         objects = self._objects()
         complete = [step for step, names in objects.items() if MANIFEST in names]
         with self._explained("cannot be pruned"):
-            for step in [*retention.passing(complete), *(objects.keys() - complete)]:
+            for step in [*retention.prunable(complete), *(objects.keys() - complete)]:
                 self._remove(step, objects[step])
         prune(self.folder, Retention(_COPIES))
 
@@ -211,13 +213,9 @@ class RemoteCheckpointStore(CheckpointStore):
             self._system.rm_file(f"{self._path(step)}/{name}")
 
     def _read(self, step: int, name: str) -> bytes:
-        with self._explained("cannot be read"), self._must_exist(step):
+        with self._reading(step):
             data: bytes = self._system.cat_file(f"{self._path(step)}/{name}")
         return data
-
-    def _download(self, step: int, names: list[str], to: Path) -> None:
-        with self._explained("cannot be read"), self._must_exist(step):
-            self._system.get([f"{self._path(step)}/{name}" for name in names], [str(to / name) for name in names])
 
     def _listed(self, step: int, manifest: bytes) -> dict[str, FileEntry]:
         """Files that a manifest lists."""
@@ -231,12 +229,13 @@ class RemoteCheckpointStore(CheckpointStore):
         return f"{self._root}/step-{step}"
 
     @contextmanager
-    def _must_exist(self, step: int) -> Iterator[None]:
+    def _reading(self, step: int) -> Iterator[None]:
         """A missing object means a damaged checkpoint, not a storage that fails."""
-        try:
-            yield
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{self.name(step)}: the checkpoint is not complete ({error})") from error
+        with self._explained("cannot be read"):
+            try:
+                yield
+            except FileNotFoundError as error:
+                raise CheckpointError(f"{self.name(step)}: the checkpoint is not complete ({error})") from error
 
     @contextmanager
     def _explained(self, what: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""A model out of a checkpoint, without its moments."""
+"""A model from a checkpoint, without its moments."""
 
 from __future__ import annotations
 

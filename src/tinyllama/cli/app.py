@@ -72,7 +72,9 @@ Overrides = Annotated[
 RunFolder = Annotated[
     Path | None, typer.Option("--run", metavar="FOLDER", help="The family's folder (default: runs/<recipe name>).")
 ]
-VariantName = Annotated[str | None, typer.Option("--variant", metavar="NAME", help="One variant (default: all).")]
+VariantName = Annotated[
+    str | None, typer.Option("--variant", metavar="NAME", help="One variant, or base (default: all).")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 WITHOUT_HARDWARE = "without --hardware; name a GPU, e.g. --hardware a100-40g"
 """Why options of a prediction have no effect."""

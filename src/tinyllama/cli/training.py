@@ -37,7 +37,7 @@ def train(
     from tinyllama.cli.progress import TerminalProgress
     from tinyllama.family import Family
     from tinyllama.recipe import load_recipe
-    from tinyllama.train import join_ranks  # imports torch
+    from tinyllama.train.ranks import join_ranks  # imports torch
 
     loaded = load_recipe(recipe, overrides or ())
     with join_ranks(loaded.hardware.collective_timeout) as ranks:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tinyllama.export import ParityResult
     from tinyllama.family.progress import Progress
     from tinyllama.report.summary import FamilySummary
-    from tinyllama.train import Ranks, TrainingRun
+    from tinyllama.train.ranks import Ranks
+    from tinyllama.train.run import TrainingRun
 
 
 class Family:

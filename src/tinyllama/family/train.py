@@ -10,8 +10,10 @@ from tinyllama.family.background import BackgroundEvaluation
 from tinyllama.family.import_model import import_model
 from tinyllama.layout import BASE
 from tinyllama.plan import compile_plan
-from tinyllama.train import Ranks, TrainingRun, is_finished, train
 from tinyllama.train.import_start import imported_sha256
+from tinyllama.train.ranks import Ranks
+from tinyllama.train.run import TrainingRun, is_finished
+from tinyllama.train.trainer import train
 
 if TYPE_CHECKING:
     from tinyllama.checkpoint.format import Checkpoint
@@ -34,7 +36,7 @@ def training_run(work: Workspace, prepared: Prepared, model: str) -> TrainingRun
         rows, masking = recipe.evaluation.rows, recipe.document_masking
         return held_out_losses(trained, prepared.corpora, rows=rows, document_masking=masking)
 
-    plan = compile_plan(recipe, None if model == BASE else model)
+    plan = compile_plan(recipe, model)
     watch: list[Logger] = [work.progress.training(model, plan)]
     if (every := recipe.evaluation.tasks_every) is not None:
         watch.append(BackgroundEvaluation(work.layout.model(model), recipe.evaluation, every))
@@ -60,7 +62,7 @@ def train_model(work: Workspace, prepared: Prepared, model: str) -> Checkpoint:
     Raises:
         SourceError: a corpus it needs is unavailable.
         Interrupted: a signal stopped training; the state was saved first.
-        TrainingError, CheckpointError, StorageError: see `tinyllama.train.train`.
+        TrainingError, CheckpointError, StorageError: see `tinyllama.train.trainer.train`.
     """
     if work.recipe.start is not None:
         ranks = work.ranks or Ranks()

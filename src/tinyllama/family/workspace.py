@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tinyllama.family.progress import Progress
     from tinyllama.layout import FamilyLayout
     from tinyllama.recipe import Recipe
-    from tinyllama.train import Ranks
+    from tinyllama.train.ranks import Ranks
 
 _log = logging.getLogger(__name__)
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 from torch.nn import functional
 
-from tinyllama.model.packed import Packed
-from tinyllama.model.torch_internals import can_pack
+from tinyllama.model.torch_internals import can_pack, pack_linear, packed_linear
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +42,7 @@ class PackedLinear(nn.Module):
         """Pack a matrix [out, in]."""
         super().__init__()
         self.out, _ = weight.shape
-        self._packed = Packed(weight, _ROWS)
+        self._packed = pack_linear(weight, _ROWS)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] → [..., out]."""
@@ -51,4 +50,4 @@ class PackedLinear(nn.Module):
         count = rows.shape[0]
         if count < _ROWS:
             rows = functional.pad(rows, (0, 0, 0, _ROWS - count))
-        return self._packed(rows)[:count].view(*x.shape[:-1], self.out)
+        return packed_linear(rows, self._packed)[:count].view(*x.shape[:-1], self.out)

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import PlanError
+from tinyllama.layout import BASE
 from tinyllama.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -27,10 +28,8 @@ if TYPE_CHECKING:
     from tinyllama.plan.table import Plan
     from tinyllama.recipe import ModelShape, Recipe
 
-PUBLISHED_SPEED = 24_000
-"""Tokens/s on each of 16 A100-40G, published by TinyLlama."""
 DEFAULT_MFU = 0.52
-"""By the first formula: what PUBLISHED_SPEED comes to on the flagship's shape."""
+"""By the first formula: that of TinyLlama's published 24,000 tokens/s on an A100-40G."""
 _RESERVED = 1.5 * 2**30
 """Bytes that the driver, the communication library and fragmentation take of a card."""
 _RECOMPUTED = 4 / 3
@@ -148,7 +147,7 @@ def predict(  # noqa: PLR0913  # one assumption each
 
     Args:
         recipe: the family.
-        plans: of the variants, compiled from it.
+        plans: of the variants or of the base alone, compiled from it.
         card_name: of GPUS.
         gpus: how many.
         mfu: assumed MFU, by the first formula of this module.
@@ -168,8 +167,8 @@ def predict(  # noqa: PLR0913  # one assumption each
         return Span(name, tokens, hours / gpus / 24, hours, None if price is None else hours * price)
 
     fork = plans[0].tokens_after(plans[0].fork_step)
-    spans = [span("base", fork - plans[0].tokens_after(0))]
-    spans += [span(plan.variant or "base", plan.tokens_after(plan.steps) - fork) for plan in plans]
+    spans = [span(BASE, fork - plans[0].tokens_after(0))]
+    spans += [span(plan.variant, plan.tokens_after(plan.steps) - fork) for plan in plans if plan.variant is not None]
     return Prediction(
         card=card_name,
         gpus=gpus,
@@ -191,11 +190,9 @@ def predict(  # noqa: PLR0913  # one assumption each
 
 def flops_formulas(shape: ModelShape) -> dict[str, int]:
     """Training FLOPs a token by each formula in use."""
-    products = shape.parameters - (0 if shape.tied_embeddings else shape.vocab_size * shape.width)
-    attention = shape.layers * shape.width * shape.context
     return {
-        "6(N - E) + 6LDT (causal)": 6 * products + 6 * attention,
-        "6(N - E) + 12LDT": 6 * products + 12 * attention,
+        "6(N - E) + 6LDT (causal)": shape.flops_per_token,
+        "6(N - E) + 12LDT": shape.flops_per_token + 6 * shape.layers * shape.width * shape.context,
         "6N": 6 * shape.parameters,
     }
 

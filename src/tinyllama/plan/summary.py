@@ -1,4 +1,4 @@
-"""What a plan comes to, for people and programs."""
+"""The summary of a plan, for people and programs."""
 
 from __future__ import annotations
 

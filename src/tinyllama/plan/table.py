@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinyllama.errors import PlanError
+from tinyllama.layout import BASE
 from tinyllama.plan.quota import QuotaCurve, allot, quota_curve
 from tinyllama.plan.schedule import fork_sequences, planned_rate, stage_ends
 
@@ -60,11 +61,6 @@ class Plan:
             return self.start * self.context
         return int(self.before[step - 1] + self.batch[step - 1]) * self.context
 
-    def step_reaching(self, tokens: int) -> int:
-        """Fewest steps after which at least `tokens` were seen (at most all of them)."""
-        after = (self.before + self.batch) * self.context
-        return min(int(np.searchsorted(after, tokens)) + 1, self.steps) if tokens > self.start * self.context else 0
-
     def steps_crossing(self, every: int) -> set[int]:
         """Steps done whenever a multiple of `every` tokens is reached or passed."""
         before = self.before * self.context
@@ -93,13 +89,15 @@ class Plan:
 
 
 def compile_plan(recipe: Recipe, variant: str | None = None) -> Plan:
-    """Compile the base (variant None) or the whole path of one variant, base included.
+    """Compile the base (variant None or "base") or the whole path of one variant, base included.
 
     Raises:
         PlanError: no such variant, or a share change at the fork that whole sequences cannot follow.
     """
+    if variant == BASE:
+        variant = None
     if variant is not None and variant not in recipe.variants:
-        raise PlanError(f"{recipe.name} has no variant {variant!r}; it has {', '.join(recipe.variants)}")
+        raise PlanError(f"{recipe.name} has no variant {variant!r}; it has {BASE}, {', '.join(recipe.variants)}")
     stages = recipe.stages[: recipe.fork_index] if variant is None else recipe.stages
     batch, stage = _steps(recipe, len(stages))
     after = recipe.start_sequences + np.cumsum(batch, dtype=np.int64)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinyllama.errors import PlanError
+from tinyllama.layout import BASE
 from tinyllama.plan import compile_plan
 from tinyllama.plan.verification import Check, verify_plan
 from tinyllama.sampler.sampler import Sampler, rank_part
@@ -69,16 +71,18 @@ def rehearse(
     Args:
         recipe: the family.
         rows: rows of each corpus.
-        variants: the variants to walk.
+        variants: the variants to walk; "base" walks the base alone.
         progress: called with the name of the walk, the sequences walked so far, and their total.
         parts: planner, sampler and division among ranks.
     """
     base = parts.compile(recipe, None)
     start = {name: Visits(name, rows[name]) for name in base.corpora}
     sampler = parts.sampler(base, recipe.seed, rows)
-    _walk(base, sampler, 0, start, partial(progress, "base"))
+    _walk(base, sampler, 0, start, partial(progress, BASE))
     for variant in variants:
         plan = parts.compile(recipe, variant)
+        if not plan.steps:
+            raise PlanError(f"{recipe.name}: the base has no steps, since variants fork from the start; name a variant")
         visits = {name: start[name].copy() if name in start else Visits(name, rows[name]) for name in plan.corpora}
         own = parts.sampler(plan, recipe.seed, rows)
         checks = [*verify_plan(recipe, plan), _shares_base(base, plan, sampler, own), _ranks(plan, parts.rank_part)]

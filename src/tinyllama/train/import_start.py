@@ -61,8 +61,8 @@ def import_start(recipe: Recipe, source: OpenModel, family: Path, tokenizer_sha2
     tensors = {f"{WEIGHT}{name}": _finite(source, name) for name in parameter_shapes(recipe.model)}
     moment_steps = 0
     if start.moments == "kept":
-        tensors |= _moments(source, recipe)
-        moment_steps = _moment_steps(source)
+        moments, moment_steps = _moments(source, recipe)
+        tensors |= moments
     inputs = fingerprint_inputs(recipe, compile_plan(recipe), 0, {}, tokenizer_sha256, source.weights_sha256)
     state = CheckpointState(
         recipe=recipe.name,
@@ -123,7 +123,8 @@ def _finite(source: OpenModel, name: str) -> Tensor:
     return tensor
 
 
-def _moments(source: OpenModel, recipe: Recipe) -> dict[str, Tensor]:
+def _moments(source: OpenModel, recipe: Recipe) -> tuple[dict[str, Tensor], int]:
+    """The source's moments, and the updates that they have seen, for bias correction."""
     checkpoint = source.checkpoint
     if checkpoint is None or not checkpoint.state.has_moments:
         raise ModelError(
@@ -142,13 +143,7 @@ def _moments(source: OpenModel, recipe: Recipe) -> dict[str, Tensor]:
             "optimizer.kind to that kind, or start.moments: fresh"
         )
     load_tensors(checkpoint, moments)
-    return moments
-
-
-def _moment_steps(source: OpenModel) -> int:
-    """Updates that the kept moments have seen, for bias correction."""
-    checkpoint = source.checkpoint
-    return 0 if checkpoint is None else checkpoint.step + checkpoint.state.moment_steps
+    return moments, checkpoint.step + checkpoint.state.moment_steps
 
 
 def _compare(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:

@@ -33,7 +33,7 @@ _PASSES = 2
 
 @dataclass(frozen=True)
 class RankMemory:
-    """Bytes on one rank at the fullest moment of a step."""
+    """Bytes on one rank at the peak of a step."""
 
     micro_batch: int
     """Sequences in a pass."""
@@ -80,7 +80,7 @@ def _measure(recipe: Recipe, ranks: Ranks) -> RankMemory:
         masters = MasterWeights(model, "fp32").masters
         optimizer = build_optimizer(recipe.optimizer, masters)
         loss = HeadLoss(shifted_exponentials)
-        with _Held(_state(masters, optimizer)) as held:
+        with _Held(map(_own, (*masters.values(), *_moments(optimizer)))) as held:
             for number in range(_PASSES):
                 reduce_over_replicas(model, last=number == _PASSES - 1)
                 _pass(model, loss, recipe, ranks.device)
@@ -99,7 +99,7 @@ def _measure(recipe: Recipe, ranks: Ranks) -> RankMemory:
 
 
 class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as torch has it
-    """While entered, follows all tensors that come to be, and the most bytes that were alive at once."""
+    """While entered, tracks all new tensors, and the most bytes that were alive at once."""
 
     def __init__(self, held: Iterable[Tensor]) -> None:
         """Begin with the tensors `held`."""
@@ -124,11 +124,6 @@ class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as torch has
         # FSDP frees gathered weights by resizing their storage, so sizes are asked for each time.
         self.most = max(self.most, sum(storage.nbytes() for storage in self._storages))
         return result
-
-
-def _state(masters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """This rank's parts of weights and moments."""
-    return [_own(tensor) for tensor in (*masters.values(), *_moments(optimizer))]
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -11,7 +11,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from tinyllama.errors import NewerFormatError, TrainingError
 from tinyllama.installation import install_hint
@@ -27,14 +27,11 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Of metrics.jsonl; a file without a header is of format 1."""
 _BLOCK = 1 << 16
-_STRICT = ConfigDict(strict=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
     """A step whose update was made."""
-
-    __pydantic_config__ = _STRICT
 
     kind: Literal["step"] = "step"
     step: int
@@ -64,8 +61,6 @@ class StepRecord:
 class HeldOutRecord:
     """A measurement on held-out rows."""
 
-    __pydantic_config__ = _STRICT
-
     kind: Literal["held_out"] = "held_out"
     step: int
     """After which it was made."""
@@ -78,8 +73,6 @@ class HeldOutRecord:
 @dataclass(frozen=True, kw_only=True)
 class SpikeRecord:
     """A step that was skipped as a loss spike."""
-
-    __pydantic_config__ = _STRICT
 
     kind: Literal["spike"] = "spike"
     step: int
@@ -108,7 +101,7 @@ class Logger(Protocol):
     """Receives every record of a run."""
 
     def log(self, record: Record) -> None:
-        """Take one record."""
+        """Receive one record."""
 
     def flush(self) -> None:
         """Make what was logged durable; called before each checkpoint."""
@@ -195,7 +188,7 @@ def read_metrics(path: Path) -> Iterator[Record]:
 
     Raises:
         NewerFormatError: a later version wrote the file.
-        TrainingError: a line is no record; names file, line and key.
+        TrainingError: a line is not a record; names file, line and key.
     """
     if not path.is_file():
         return
@@ -217,10 +210,10 @@ def _is_header(line: bytes, path: Path) -> bool:
 
 def _parse(line: bytes, where: str) -> Record:
     try:
-        return _ADAPTER.validate_json(line)
+        return _ADAPTER.validate_json(line, strict=True)
     except ValidationError as error:
         problem = first_problem(error, inside=1)  # inside the kind
-        raise TrainingError(f"{where}: {problem}; the line is no record of training") from error
+        raise TrainingError(f"{where}: {problem}; this line is not a training record, remove it") from error
 
 
 def _cut_after(path: Path, step: int) -> None:
@@ -247,7 +240,7 @@ def _step(line: bytes, path: Path) -> int:
     try:
         return int(json.loads(line).get("step", 0))
     except (ValueError, AttributeError) as error:
-        raise TrainingError(f"{path}: {line[:60]!r} is no record of training ({error}); remove the line") from error
+        raise TrainingError(f"{path}: {line[:60]!r} is not a training record ({error}); remove the line") from error
 
 
 def _scalars(record: Record) -> dict[str, float]:

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tinyllama.model import Llama
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
@@ -42,18 +44,17 @@ class MasterWeights:
                 self._working[name].copy_(master)
 
 
-class _add_to:  # noqa: N801  # reads as a verb where it is used
+def _add_to(master: nn.Parameter) -> Callable[[torch.Tensor], None]:
     """A hook that moves a finished gradient to the master's fp32 one."""
 
-    def __init__(self, master: nn.Parameter) -> None:
-        self._master = master
-
-    def __call__(self, weight: torch.Tensor) -> None:
+    def hook(weight: torch.Tensor) -> None:
         gradient = weight.grad
         if gradient is None:
             return
-        if self._master.grad is None:
-            self._master.grad = gradient.float()
+        if master.grad is None:
+            master.grad = gradient.float()
         else:
-            self._master.grad.add_(gradient)
+            master.grad.add_(gradient)
         weight.grad = None
+
+    return hook

@@ -75,7 +75,7 @@ class SpikeWatch:
         return self._in_a_row < MOST_IN_A_ROW
 
     def roll_back(self, losses: Iterable[float]) -> None:
-        """Take the losses of the checkpoint that the weights roll back to; spikes in a row stay counted."""
+        """Restore the losses of the checkpoint that the weights roll back to; spikes in a row stay counted."""
         self._losses.clear()
         self._losses.extend(losses)
 

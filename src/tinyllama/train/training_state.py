@@ -42,7 +42,7 @@ class TrainingState:
         self.weights.sync_working_copy()
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Take the state of a checkpoint.
+        """Restore the state of a checkpoint.
 
         Raises:
             CheckpointError: it does not hold every tensor.
