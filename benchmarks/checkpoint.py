@@ -17,7 +17,7 @@ from tinyllama.errors import Interrupted
 from tinyllama.family import Family
 from tinyllama.layout import BASE
 from tinyllama.recipe import load_recipe
-from tinyllama.train import train
+from tinyllama.train.trainer import train
 
 if TYPE_CHECKING:
     from tinyllama.train.metrics import Record

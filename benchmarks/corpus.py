@@ -25,7 +25,7 @@ from runner.text import gather_text
 
 from tinyllama.errors import SourceError
 from tinyllama.files import write_atomic
-from tinyllama.prepare.workers import available_cores
+from tinyllama.processors import available_cores
 from tinyllama.tokenizer.convert import write_tokenizer_json
 from tinyllama.tokenizer.llama2 import obtain_llama2
 

@@ -38,9 +38,9 @@ from tinyllama.tokenizer.training import train_model
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    Run = Callable[[], list[int]]
+    Run = Callable[[], Sequence[int | None]]
 
 OURS, PLAIN, COMPILED = "tinyllama", "transformers", "transformers, static cache + compile"
 SHAPES = {
@@ -195,7 +195,7 @@ def _continued(engine: Any, prompt: list[int], tokens: int) -> list[int]:  # noq
     return list(islice(engine.generate(prompt, temp=0.0, repeat_penalty=1.0), tokens))
 
 
-def _common(ours: list[int], theirs: list[int]) -> int:
+def _common(ours: Sequence[int | None], theirs: Sequence[int | None]) -> int:
     """How many ids are the same before the first that differs."""
     return next((i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), len(ours))
 

@@ -13,10 +13,11 @@ from runner.inputs import RECIPE, open_feed
 from runner.shapes import TINY, M, S
 from torch.profiler import ProfilerActivity, profile
 
+from tinyllama.processors import available_cores
 from tinyllama.recipe import load_recipe
 from tinyllama.train.feeder import read_step
 from tinyllama.train.forward_backward import Gradients
-from tinyllama.train.machine import cores, measure_peak_flops, reuse_memory
+from tinyllama.train.machine import measure_peak_flops, reuse_memory
 from tinyllama.train.optimizer import clip
 from tinyllama.train.ranks import join_ranks
 from tinyllama.train.training_state import TrainingState
@@ -54,7 +55,7 @@ def _profile(shape: Shape, work: Path, steps: int) -> tuple[Counter[str], float,
     family = speed_family(work, f"step-{shape.name}", shape.overrides)
     recipe = load_recipe(str(RECIPE), shape.overrides)
     plan, sampler, rows = open_feed(family, recipe)
-    torch.set_num_threads(cores())
+    torch.set_num_threads(available_cores())
     reuse_memory()
     with join_ranks(recipe.hardware.collective_timeout) as ranks:
         state = TrainingState(recipe, ranks)

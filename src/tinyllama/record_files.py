@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from tinyllama.errors import NewerFormatError
-from tinyllama.files import write_json
+from tinyllama.files import sha256_file, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pydantic import JsonValue
@@ -24,6 +26,22 @@ class FileRecord(BaseModel):
     """The content of a JSON file, or of a part of one; a key that this version does not know is ignored."""
 
     model_config = ConfigDict(frozen=True, strict=True)
+
+
+class FileEntry(FileRecord):
+    """A file in a manifest."""
+
+    bytes: int
+    sha256: str
+
+
+def file_entries(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, FileEntry]:
+    """The entry of every file in a folder, by name; `known` has the SHA-256 of some already."""
+    return {
+        path.name: FileEntry(bytes=path.stat().st_size, sha256=known.get(path.name) or sha256_file(path))
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+    }
 
 
 def parse_object(text: str | bytes, file: Path | str, error: type[TinyLlamaError], remedy: str) -> dict[str, JsonValue]:

@@ -18,7 +18,7 @@ from tinyllama.cli.commands import app
 from tinyllama.errors import EvaluationError, UserError
 from tinyllama.evaluation.agreement import choice
 from tinyllama.evaluation.answers import read_answers
-from tinyllama.evaluation.record_files import read_record
+from tinyllama.evaluation.record_folder import read_record
 from tinyllama.evaluation.scores import TaskScores
 from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model
 

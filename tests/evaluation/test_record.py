@@ -15,7 +15,7 @@ from tinyllama.evaluation import legacy
 from tinyllama.evaluation.agreement import Agreement
 from tinyllama.evaluation.answers import Answer
 from tinyllama.evaluation.record import BitsPerByte, Conditions, EvaluationRecord
-from tinyllama.evaluation.record_files import (
+from tinyllama.evaluation.record_folder import (
     compare_with_record,
     read_current_record,
     read_record,

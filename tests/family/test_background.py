@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.evaluation.conftest import write_rows
 from tinyllama.checkpoint.format import steps_saved
-from tinyllama.evaluation.record_files import read_records_by_tokens
+from tinyllama.evaluation.record_folder import read_records_by_tokens
 from tinyllama.family.background import COPIES, evaluate_copies
 from tinyllama.report.figures import score_figure
 from tinyllama.report.run_data import read_run

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 from tinyllama.checkpoint.state import DAMAGED, CheckpointState, parse_state
 from tinyllama.errors import CheckpointError
 from tinyllama.files import new_directory, sha256_file, write_atomic
-from tinyllama.record_files import FileRecord, parse_object, parse_record, write_record
+from tinyllama.record_files import FileEntry, FileRecord, file_entries, parse_object, parse_record, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,13 +34,6 @@ WEIGHT = "model."
 """What names of weights begin with; those of moments begin with the moment's."""
 _Result = TypeVar("_Result")
 _NAME = re.compile(r"step-(\d+)")
-
-
-class FileEntry(FileRecord):
-    """What a manifest says of one file."""
-
-    bytes: int
-    sha256: str
 
 
 class Manifest(FileRecord):
@@ -119,10 +112,8 @@ def save_checkpoint(
 def _complete(beside: Path, state: CheckpointState, writing: ExitStack) -> None:
     """Add the state and the manifest, and rename the whole."""
     write_atomic(beside / STATE, state.to_json())
-    files = {
-        path.name: FileEntry(bytes=path.stat().st_size, sha256=sha256_file(path)) for path in sorted(beside.iterdir())
-    }
-    write_record(beside / MANIFEST, Manifest(format=Manifest.FORMAT, step=state.step, files=files))
+    manifest = Manifest(format=Manifest.FORMAT, step=state.step, files=file_entries(beside))
+    write_record(beside / MANIFEST, manifest)
     writing.close()
 
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tinyllama.checkpoint.format import FileEntry
     from tinyllama.recipe import Recipe
+    from tinyllama.record_files import FileEntry
 
 _COPIES = 2
 """Newest checkpoints that stay in the folder beside those under a URL, for fast reading."""

@@ -12,11 +12,9 @@ from tinyllama.corpus.legacy import FORMAT_1, identity, upgraded
 from tinyllama.corpus.rows import Rows
 from tinyllama.corpus.shards import ShardEntry, TokenStream
 from tinyllama.errors import CorpusError
-from tinyllama.files import sha256_file
-from tinyllama.record_files import FileRecord, parse_record, read_object, write_record
+from tinyllama.record_files import FileEntry, FileRecord, parse_record, read_object, write_record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 MANIFEST = "manifest.json"
@@ -74,13 +72,6 @@ class SplitEntry(FileRecord):
     bytes: int
     """UTF-8 bytes of the text."""
     shards: tuple[ShardEntry, ...]
-
-
-class FileEntry(FileRecord):
-    """A file of the corpus."""
-
-    bytes: int
-    sha256: str
 
 
 class CorpusManifest(FileRecord):
@@ -200,12 +191,3 @@ def read_manifest(path: Path) -> CorpusManifest:
 def write_manifest(folder: Path, manifest: CorpusManifest) -> None:
     """Write the manifest into the folder of a corpus; every other file must be there."""
     write_record(folder / MANIFEST, manifest)
-
-
-def file_entries(folder: Path, known: Mapping[str, str]) -> dict[str, FileEntry]:
-    """The entry of every file in a folder, by name; `known` has the SHA-256 of some already."""
-    return {
-        path.name: FileEntry(bytes=path.stat().st_size, sha256=known.get(path.name) or sha256_file(path))
-        for path in sorted(folder.iterdir())
-        if path.is_file()
-    }

@@ -14,14 +14,15 @@ from tinyllama.evaluation import legacy
 from tinyllama.evaluation.bits import bits_per_byte
 from tinyllama.evaluation.catalogue import expand_tasks
 from tinyllama.evaluation.record import EXACT, BitsPerByte, Conditions, EvaluationRecord, library_versions
-from tinyllama.evaluation.record_files import read_current_record, write_record
+from tinyllama.evaluation.record_folder import read_current_record, write_record
 from tinyllama.evaluation.scores import EvaluationOptions
 from tinyllama.evaluation.task_files import data_hashes
 from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.family.trained import identity
 from tinyllama.files import sha256_json
 from tinyllama.formats.model_source import CheckpointModel
-from tinyllama.train.machine import cores, describe_machine
+from tinyllama.processors import available_cores
+from tinyllama.train.machine import describe_machine
 from tinyllama.train.precision import DTYPES
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def evaluate_family(
     work: Workspace, prepared: Prepared, checkpoints: dict[str, Checkpoint], data: Path
 ) -> dict[str, EvaluationRecord]:
     """Bits per byte on every corpus and task scores for every model: model → record."""
-    torch.set_num_threads(cores())
+    torch.set_num_threads(available_cores())
     records = {}
     for model, checkpoint in checkpoints.items():
         folder = work.layout.record(model)
@@ -71,7 +72,7 @@ def _evaluate(  # noqa: PLR0913, PLR0917  # everything that a record depends on
             tokenizer_sha256=prepared.tokenizer.sha256,
             dtype=EXACT,
             device="cpu",
-            threads=cores(),
+            threads=available_cores(),
             machine=describe_machine(),
             versions=library_versions(),
             seconds=round(time.monotonic() - began, 1),

@@ -19,15 +19,16 @@ from tinyllama.evaluation.bits import bits_per_byte_of_texts
 from tinyllama.evaluation.catalogue import expand_tasks
 from tinyllama.evaluation.journal import Journal
 from tinyllama.evaluation.record import EXACT, PRECISIONS, BitsPerByte, Conditions, EvaluationRecord, library_versions
-from tinyllama.evaluation.record_files import JOURNAL, compare_with_record, write_record
+from tinyllama.evaluation.record_folder import JOURNAL, compare_with_record, write_record
 from tinyllama.evaluation.scores import EvaluationOptions
 from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.evaluation.vocabulary import refuse_other_vocabulary
 from tinyllama.family.progress import SILENT, at_intervals
 from tinyllama.formats.open import open_model
 from tinyllama.layout import family_of_corpus
+from tinyllama.processors import available_cores
 from tinyllama.tokenizer.opening import open_tokenizer
-from tinyllama.train.machine import cores, describe_machine
+from tinyllama.train.machine import describe_machine
 from tinyllama.train.precision import DTYPES
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def evaluate_model(
     began = time.monotonic()
     expand_tasks(request.tasks)  # a misspelled task is reported before anything is loaded
     source = open_model(name)
-    torch.set_num_threads(cores())
+    torch.set_num_threads(available_cores())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     progress.say(f"{name}: loading")
     identity, tokenizer = source.identity(), source.tokenizer()
@@ -156,7 +157,7 @@ def evaluate_model(
             tokenizer_sha256=tokenizer.sha256,
             dtype=request.dtype,
             device=device,
-            threads=cores(),
+            threads=available_cores(),
             machine=describe_machine(),
             versions=library_versions(),
             seconds=round(time.monotonic() - began, 1),

@@ -30,7 +30,7 @@ _CHUNK = 1 << 20
 _INDEX_ROWS = 1 << 16
 
 
-class Piece(NamedTuple):
+class ByteRange(NamedTuple):
     """A range of bytes in a task's file of tokens."""
 
     file: Path
@@ -41,10 +41,10 @@ class Piece(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """A shard of the corpus, made of pieces."""
+    """A shard of the corpus, made of ranges."""
 
     file: str
-    pieces: tuple[Piece, ...]
+    ranges: tuple[ByteRange, ...]
 
 
 def plan_shards(
@@ -55,7 +55,7 @@ def plan_shards(
 
 
 def _shards(work: Path, results: Sequence[TaskResult], split: str, item: int, shard_tokens: int) -> Iterator[Shard]:
-    pieces: list[Piece] = []
+    ranges: list[ByteRange] = []
     room, number = shard_tokens, 0
     for index, result in enumerate(results):
         for shard in result.splits[split].shards:
@@ -63,13 +63,13 @@ def _shards(work: Path, results: Sequence[TaskResult], split: str, item: int, sh
             while done < shard.tokens:
                 here = min(room, shard.tokens - done)
                 file = task_folder(work, index) / shard.file
-                pieces.append(Piece(file, done * item, here * item, shard.sha256))
+                ranges.append(ByteRange(file, done * item, here * item, shard.sha256))
                 done, room = done + here, room - here
                 if not room:
-                    yield Shard(shard_name(split, number), tuple(pieces))
-                    pieces, room, number = [], shard_tokens, number + 1
-    if pieces:
-        yield Shard(shard_name(split, number), tuple(pieces))
+                    yield Shard(shard_name(split, number), tuple(ranges))
+                    ranges, room, number = [], shard_tokens, number + 1
+    if ranges:
+        yield Shard(shard_name(split, number), tuple(ranges))
 
 
 def write_shard(work: Path, shard: Shard, item: int) -> None:
@@ -84,37 +84,37 @@ def write_shard(work: Path, shard: Shard, item: int) -> None:
         return
     beside = work / f".{shard.file}.{unique_mark()}"
     with beside.open("wb") as out:
-        for piece in shard.pieces:
-            with piece.file.open("rb") as file:
-                file.seek(piece.offset)
-                for count in _chunks(piece.bytes):
+        for part in shard.ranges:
+            with part.file.open("rb") as file:
+                file.seek(part.offset)
+                for count in _chunks(part.bytes):
                     out.write(file.read(count))
     with ThreadPoolExecutor(2) as threads:
         flushed, hashed = threads.submit(fsync_path, beside), threads.submit(sha256_file, beside)
-        _check_pieces(beside, shard, work)
+        _check_ranges(beside, shard, work)
         flushed.result()
-    tokens = sum(piece.bytes for piece in shard.pieces) // item
+    tokens = sum(part.bytes for part in shard.ranges) // item
     beside.replace(work / shard.file)
     write_record(_entry_file(work, shard), ShardEntry(file=shard.file, tokens=tokens, sha256=hashed.result()))
 
 
-def _check_pieces(path: Path, shard: Shard, work: Path) -> None:
-    """Compare each piece of a written shard with the hash of what its task wrote.
+def _check_ranges(path: Path, shard: Shard, work: Path) -> None:
+    """Compare each part of a written shard with the hash of what its task wrote.
 
     Where a shard holds only a part of a task's file, the file is compared with its hash, and the part with the file.
     """
     with path.open("rb") as written:
-        for piece in shard.pieces:
-            wanted = piece.sha256
-            if piece.bytes != piece.file.stat().st_size:
-                with piece.file.open("rb") as file:
-                    file.seek(piece.offset)
-                    wanted = _hash(file, piece.bytes)
-                if sha256_file(piece.file) != piece.sha256:
+        for part in shard.ranges:
+            wanted = part.sha256
+            if part.bytes != part.file.stat().st_size:
+                with part.file.open("rb") as file:
+                    file.seek(part.offset)
+                    wanted = _hash(file, part.bytes)
+                if sha256_file(part.file) != part.sha256:
                     wanted = ""
-            if _hash(written, piece.bytes) != wanted:
+            if _hash(written, part.bytes) != wanted:
                 raise CorpusError(
-                    f"{piece.file} or its copy in {path}: is not what was written to it; delete {work} and prepare "
+                    f"{part.file} or its copy in {path}: is not what was written to it; delete {work} and prepare "
                     "again, on another disk if that does not help"
                 )
 

@@ -22,7 +22,6 @@ from tinyllama.corpus.manifest import (
     EngineEntry,
     FilesEntry,
     PreparedCorpus,
-    file_entries,
     open_corpus,
     write_manifest,
 )
@@ -31,6 +30,7 @@ from tinyllama.errors import CorpusError, WorkerLostError
 from tinyllama.files import new_directory
 from tinyllama.prepare.assembly import assemble, plan_shards
 from tinyllama.prepare.task import REJECTED, Counts, finished_task, finished_tasks, run_task
+from tinyllama.record_files import file_entries
 from tinyllama.sources.builtin.registry import builtin_version
 from tinyllama.sources.rejected import Quarantine
 

@@ -15,7 +15,8 @@ from tinyllama.prepare.cluster.queue import job_name, running_jobs
 from tinyllama.prepare.disk_space import check_space
 from tinyllama.prepare.job import Preparation, present_corpus, remove_leftovers, work_folder
 from tinyllama.prepare.task import Counts, TaskSettings
-from tinyllama.prepare.workers import available_cores, run_tasks
+from tinyllama.prepare.workers import run_tasks
+from tinyllama.processors import available_cores
 from tinyllama.recipe.classification import without_absent
 from tinyllama.sources.documents import TASK_BYTES, plan_tasks
 from tinyllama.tokenizer.bulk import open_engine

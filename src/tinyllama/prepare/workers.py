@@ -34,11 +34,6 @@ _worker: _Worker
 """State of this process, if it is a worker."""
 
 
-def available_cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_tasks(preparation: Preparation, engine: Engine, workers: int, progress: Callable[[Counts], None]) -> None:
     """Do all tasks that are not finished.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from tinyllama.errors import EvaluationError, ModelError, TrainingError
-from tinyllama.evaluation.record_files import read_records_by_tokens
+from tinyllama.evaluation.record_folder import read_records_by_tokens
 from tinyllama.layout import BASE, FamilyLayout
 from tinyllama.report.samples import read_samples
 from tinyllama.report.summary import FamilySummary, read_summary

@@ -6,7 +6,6 @@ of its state.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from tinyllama.errors import PlanError
 from tinyllama.layout import BASE
 from tinyllama.plan import compile_plan
 from tinyllama.plan.verification import Check, verify_plan
+from tinyllama.processors import available_cores
 from tinyllama.sampler.sampler import Sampler, rank_part
 from tinyllama.sampler.visits import Visits
 
@@ -139,7 +139,7 @@ def _walk(
     if first == plan.steps:
         return  # the base of a recipe whose variants fork from an imported model
     begun, total = int(plan.before[first]), int(plan.before[-1] + plan.batch[-1])
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         step = first
         while step < plan.steps:
             end = _next_crossing(plan, step, visits)

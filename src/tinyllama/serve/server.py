@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyllama.errors import UserError
 from tinyllama.installation import install_hint
+from tinyllama.processors import available_cores
 from tinyllama.serve.guard import CHAT, COMPLETIONS, Guard, Limits, ServedModel
 
 if TYPE_CHECKING:
@@ -86,14 +87,13 @@ def _engine() -> tuple[Any, Any, dict[str, Check]]:
         )
     except ImportError as error:
         raise UserError(f"serving needs an extra: {install_hint('serve')} ({error})") from None
-    from tinyllama.train.machine import cores  # imports torch
 
     checks = {
         COMPLETIONS: CreateCompletionRequest.model_validate,
         CHAT: CreateChatCompletionRequest.model_validate,
     }
     layers = -1 if llama_supports_gpu_offload() else 0
-    threads = {"n_threads": cores(), "n_threads_batch": cores(), "n_gpu_layers": layers}
+    threads = {"n_threads": available_cores(), "n_threads_batch": available_cores(), "n_gpu_layers": layers}
 
     def make(contexts: dict[Path, int]) -> Any:  # noqa: ANN401  # an ASGI application
         settings = [

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import CorpusError
 from tinyllama.files import sha256_file
+from tinyllama.processors import available_cores
 from tinyllama.tokenizer.chat_template import read_chat_template
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class SentencePieceTokenizer:
         from sentencepiece import SentencePieceProcessor  # commands that need none start faster
 
         self.model_file = model_file
-        self._threads = os.cpu_count() or 1
+        self._threads = available_cores()
         self.chat_template = read_chat_template(model_file.parent)
         try:
             self._processor = SentencePieceProcessor(model_proto=model_file.read_bytes())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tinyllama.errors import TrainingError
+from tinyllama.processors import available_cores
 from tinyllama.train.precision import DTYPES
 
 if TYPE_CHECKING:
@@ -33,11 +34,6 @@ def reuse_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         library.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def measure_peak_flops(precision: str, device: torch.device) -> float:
@@ -95,7 +91,7 @@ def describe_machine() -> dict[str, str | int | float]:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "cpu": _cpu_name(),
-        "cores": cores(),
+        "cores": available_cores(),
         "memory_gib": round(pages / 2**30, 1),
         "platform": platform.platform(),
     }

@@ -15,10 +15,11 @@ from tinyllama.checkpoint.retention import Retention
 from tinyllama.checkpoint.state import CheckpointState
 from tinyllama.corpus.local_copies import local_copies
 from tinyllama.errors import Interrupted, TrainingError
+from tinyllama.processors import available_cores
 from tinyllama.sampler import Sampler
 from tinyllama.train.feeder import StepBatch, feed
 from tinyllama.train.forward_backward import Gradients
-from tinyllama.train.machine import checkpoint_bytes, cores, exclusive, measure_peak_flops, require_space, reuse_memory
+from tinyllama.train.machine import checkpoint_bytes, exclusive, measure_peak_flops, require_space, reuse_memory
 from tinyllama.train.metrics import (
     HeldOutRecord,
     JsonlLogger,
@@ -295,7 +296,7 @@ def _threads(run: TrainingRun, recorded: CheckpointState | None) -> int:
     if isinstance(asked, int):
         return asked
     same_ranks = recorded is not None and recorded.ranks == run.ranks.count
-    return (recorded.threads if recorded and same_ranks else None) or max(1, cores() // run.ranks.per_node)
+    return (recorded.threads if recorded and same_ranks else None) or max(1, available_cores() // run.ranks.per_node)
 
 
 def _micro_batch(run: TrainingRun, recorded: CheckpointState | None) -> int:

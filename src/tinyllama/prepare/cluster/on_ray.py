@@ -17,7 +17,7 @@ from tinyllama.prepare.cluster.watching import new_launch, raise_recorded, watch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tinyllama.prepare.cluster.steps import Stage
+    from tinyllama.prepare.cluster.steps import ClusterStep
     from tinyllama.prepare.job import Preparation
     from tinyllama.prepare.task import Counts
 
@@ -45,13 +45,13 @@ def prepare_on_ray(preparation: Preparation, workers: int | None, progress: Call
     preparation.finish()
 
 
-def _run(stage: Stage, jobs: int, workers: int | None) -> None:
-    """Run a stage to its end; Ray restarts a job whose process is lost, three times at most."""
+def _run(step: ClusterStep, jobs: int, workers: int | None) -> None:
+    """Run a step to its end; Ray restarts a job whose process is lost, three times at most."""
     if jobs:
         RayPipelineExecutor(
-            [stage], tasks=jobs, workers=min(jobs, workers or jobs), logging_dir=str(stage.logs / stage.name)
+            [step], tasks=jobs, workers=min(jobs, workers or jobs), logging_dir=str(step.logs / step.name)
         ).run()
-    raise_recorded(stage.logs)
+    raise_recorded(step.logs)
 
 
 @contextmanager

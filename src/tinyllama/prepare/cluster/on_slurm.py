@@ -21,7 +21,7 @@ from tinyllama.prepare.job import present_corpus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tinyllama.prepare.cluster.steps import Stage
+    from tinyllama.prepare.cluster.steps import ClusterStep
     from tinyllama.prepare.job import Preparation
     from tinyllama.prepare.task import Counts
 
@@ -84,16 +84,16 @@ def prepare_on_slurm(
 
 
 def _submit(preparation: Preparation, workers: int | None, sbatch: dict[str, str]) -> None:
-    """Submit three stages, each of which starts when the one before it has succeeded."""
+    """Submit three steps, each of which starts when the one before it has succeeded."""
     logger.disable("datatrove")  # it logs each step to stderr
     logs, pending = new_launch(preparation.settings.work, SLURM), preparation.pending()
     after = {"kill-on-invalid-dep": "yes"} | sbatch
     # The number of shards is not known yet; a job without a shard ends at once.
     packing = jobs_worth(preparation, range(len(preparation.tasks)), workers)
-    tasks = _stage(Tokenize(preparation, logs, pending), jobs_worth(preparation, pending, workers), workers, sbatch)
-    shards = _stage(Pack(preparation, logs), packing, workers, after, tasks)
+    tasks = _executor(Tokenize(preparation, logs, pending), jobs_worth(preparation, pending, workers), workers, sbatch)
+    shards = _executor(Pack(preparation, logs), packing, workers, after, tasks)
     try:
-        _stage(Finish(preparation, logs), 1, workers, after, shards).launch_job()
+        _executor(Finish(preparation, logs), 1, workers, after, shards).launch_job()
     except FileNotFoundError as error:
         raise UserError(
             f"{error.filename} is not installed here; run the command where Slurm jobs are submitted"
@@ -102,20 +102,20 @@ def _submit(preparation: Preparation, workers: int | None, sbatch: dict[str, str
         raise UserError(f"{error.cmd[0]} refuses the job, for the reason above; see --sbatch KEY=VALUE") from error
 
 
-def _stage(
-    stage: Stage, jobs: int, workers: int | None, sbatch: dict[str, str], depends: _Executor | None = None
+def _executor(
+    step: ClusterStep, jobs: int, workers: int | None, sbatch: dict[str, str], depends: _Executor | None = None
 ) -> _Executor:
     programs = shlex.quote(str(Path(sys.executable).parent))
     return _Executor(
-        [stage],
+        [step],
         tasks=jobs,
         workers=workers or -1,
         time=None,
         partition=None,
         qos=None,
-        job_name=job_name(stage.preparation.settings.work),
+        job_name=job_name(step.preparation.settings.work),
         env_command=f"export PATH={programs}:$PATH",
         sbatch_args=sbatch,
         depends=depends,
-        logging_dir=str(stage.logs / stage.name),
+        logging_dir=str(step.logs / step.name),
     )

@@ -1,4 +1,4 @@
-"""The stages of a preparation as steps of a datatrove pipeline.
+"""A preparation as steps of a datatrove pipeline.
 
 A pipeline runs once for each of `world_size` jobs; a job does every `world_size`-th part. The result does not depend on
 which job does which part, when, where, or how often.
@@ -31,7 +31,7 @@ def jobs_worth(preparation: Preparation, tasks: Sequence[int], workers: int | No
     return min(len(tasks), max(workers or 1, 1 + size // _JOB_BYTES))
 
 
-class Stage(PipelineStep):  # type: ignore[misc]  # datatrove ships no types
+class ClusterStep(PipelineStep):  # type: ignore[misc]  # datatrove ships no types
     """A step that neither reads documents from another step nor passes any on."""
 
     type = "TinyLlama"
@@ -57,7 +57,7 @@ class Stage(PipelineStep):  # type: ignore[misc]  # datatrove ships no types
         """Do the share of one job."""
 
 
-class Tokenize(Stage):
+class Tokenize(ClusterStep):
     """Documents → token ids: the tasks that were not finished at the launch."""
 
     name = "tasks"
@@ -74,7 +74,7 @@ class Tokenize(Stage):
             self.preparation.run(index, engine)
 
 
-class Pack(Stage):
+class Pack(ClusterStep):
     """The token ids of all tasks → shards."""
 
     name = "shards"
@@ -85,7 +85,7 @@ class Pack(Stage):
             write_shard(*arguments)
 
 
-class Finish(Stage):
+class Finish(ClusterStep):
     """Shards → the corpus, by one job."""
 
     name = "corpus"
