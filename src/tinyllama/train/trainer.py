@@ -166,7 +166,7 @@ class _Trainer:
         """Accumulate and clip the gradients; returns the mean loss of all ranks, in nats, and the gradients' norm."""
         weights = self.state.weights.masters.values()
         total, norm = self.gradients(batch), gradient_norm(weights)
-        summed, found = torch.stack([total, norm]).tolist()  # the one time in a step that the host waits for the device
+        summed, found = torch.stack([total, norm]).cpu().tolist()  # the only time in a step that the host waits
         clip(weights, self.recipe.optimizer.clip, norm, found)
         return self.ranks.sum(summed / batch.predicted), found
 
