@@ -218,6 +218,7 @@ def tokenizer_train(
     from tinyllama.errors import CorpusError
     from tinyllama.prepare.tokenizer import ORIGIN, obtain_tokenizer
     from tinyllama.recipe import load_recipe
+    from tinyllama.sources.checks import check_sources
 
     if out.exists() and not (out / ORIGIN).is_file() and not (out.is_dir() and not any(out.iterdir())):
         raise CorpusError(f"{out}: exists and is not a tokenizer that this command trained; give another folder")
@@ -225,6 +226,8 @@ def tokenizer_train(
     size = load_recipe(recipe, [*(overrides or []), *size_key, "tokenizer={builtin: llama2}"]).model.vocab_size
     training = f"tokenizer={{train: {{vocab_size: {size}}}}}"
     loaded = load_recipe(recipe, [*(overrides or []), *size_key, training])
+    for name, corpus in loaded.corpora.items():
+        check_sources(corpus, name, Path())
     obtain_tokenizer(loaded, out, Path(), lambda _rejected: None)
     typer.echo(out / "tokenizer.model")
 

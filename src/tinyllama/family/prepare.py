@@ -6,9 +6,11 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tinyllama.corpus.manifest import is_prepared
 from tinyllama.errors import SourceError
 from tinyllama.prepare.prepare import prepare_corpus
 from tinyllama.prepare.tokenizer import obtain_tokenizer
+from tinyllama.sources.checks import check_sources
 
 if TYPE_CHECKING:
     from tinyllama.corpus.manifest import PreparedCorpus
@@ -63,6 +65,9 @@ def prepare(work: Workspace, options: PrepareOptions) -> Prepared:
         SourceError: the tokenizer is unavailable. A corpus whose source is unavailable is listed in `missing`.
         WorkerLostError: a worker process was killed.
     """
+    for name, corpus in work.recipe.corpora.items():
+        if not is_prepared(work.layout.corpus(name)):
+            check_sources(corpus, name, work.root)
     tokenizer = prepare_tokenizer(work)
     corpora, missing = dict[str, "PreparedCorpus"](), dict[str, str]()
     for name in work.recipe.corpora:

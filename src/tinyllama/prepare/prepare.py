@@ -11,6 +11,7 @@ from tinyllama.corpus.manifest import CorpusRequest, open_corpus
 from tinyllama.errors import UserError
 from tinyllama.files import sha256_json, write_atomic
 from tinyllama.installation import install_hint
+from tinyllama.paths import printable_path
 from tinyllama.prepare.cluster.queue import job_name, running_jobs
 from tinyllama.prepare.disk_space import check_space
 from tinyllama.prepare.job import Preparation, present_corpus, remove_leftovers, work_folder
@@ -143,7 +144,10 @@ def _prepare_on_cluster(preparation: Preparation, options: PrepareOptions, progr
 
 def tasks_identity(tasks: Sequence[ReadTask]) -> list[JsonValue]:
     """What has to be equal for results of tasks to be kept: the same files, unchanged, in the same tasks."""
-    return [[task.source, [[file.location, file.bytes, file.version] for file in task.files]] for task in tasks]
+    return [
+        [task.source, [[printable_path(file.location), file.bytes, file.version] for file in task.files]]
+        for task in tasks
+    ]
 
 
 def _workers_worth(tasks: Sequence[ReadTask]) -> int:

@@ -11,6 +11,7 @@ from tinyllama.files import sha256_file, write_atomic
 from tinyllama.recipe.classification import without_absent
 from tinyllama.record_files import FileRecord, read_record, write_record
 from tinyllama.sources.documents import read_documents
+from tinyllama.sources.rejected import Reasons
 from tinyllama.tokenizer.chat_template import TEMPLATE_FILE, read_chat_template
 from tinyllama.tokenizer.convert import write_tokenizer_json
 from tinyllama.tokenizer.llama2 import obtain_llama2
@@ -130,7 +131,16 @@ def _make_files(
     if settings.builtin is not None:
         data, version = obtain_llama2()
         return {"tokenizer.model": data}, version
-    data = train_model(_training_texts(recipe, root, reject), _training(recipe).vocab_size)
+    reasons = Reasons()
+
+    def note(rejected: Rejected) -> None:
+        reasons(rejected)
+        reject(rejected)
+
+    try:
+        data = train_model(_training_texts(recipe, root, note), _training(recipe).vocab_size)
+    except CorpusError as error:
+        raise CorpusError(f"{error}{reasons}") from error
     return {"tokenizer.model": data}, "trained on the recipe's corpora"
 
 
