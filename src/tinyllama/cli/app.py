@@ -75,6 +75,13 @@ RunFolder = Annotated[
 VariantName = Annotated[
     str | None, typer.Option("--variant", metavar="NAME", help="One variant, or base (default: all).")
 ]
+RefreshCorpora = Annotated[
+    bool,
+    typer.Option(
+        "--refresh-corpora",
+        help="Prepare corpora whose sources changed anew, beside those that models were trained on.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 WITHOUT_HARDWARE = "without --hardware; name a GPU, e.g. --hardware a100-40g"
 """Why options of a prediction have no effect."""

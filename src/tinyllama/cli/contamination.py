@@ -67,7 +67,7 @@ def contaminated(
 
 def _corpora(where: str, run: Path | None) -> list[PreparedCorpus]:
     """The prepared corpora in a folder or of a recipe's family."""
-    from tinyllama.corpus.manifest import is_prepared, open_corpus
+    from tinyllama.corpus.manifest import open_corpus, prepared_versions
     from tinyllama.errors import CorpusError
     from tinyllama.layout import FamilyLayout
     from tinyllama.recipe import load_recipe
@@ -76,7 +76,7 @@ def _corpora(where: str, run: Path | None) -> list[PreparedCorpus]:
         return [open_corpus(Path(where))]
     recipe = load_recipe(where)
     layout = FamilyLayout(run or Path("runs") / recipe.name)
-    prepared = [layout.corpus(name) for name in recipe.corpora if is_prepared(layout.corpus(name))]
+    prepared = [path for name in recipe.corpora for path in prepared_versions(layout, name)[-1:]]
     if not prepared:
         raise CorpusError(f"{layout.corpora}: no corpus is prepared; run `tinyllama prepare {where}`")
     return [open_corpus(path) for path in prepared]

@@ -13,6 +13,7 @@ from tinyllama.cli.app import (
     AsJson,
     Overrides,
     RecipeName,
+    RefreshCorpora,
     RunFolder,
     app,
     open_family,
@@ -77,6 +78,7 @@ def prepare(  # a command's options
         bool,
         typer.Option("--exact-all", help="Compare the ids of every document with SentencePiece's, not only a sample."),
     ] = False,
+    refresh_corpora: RefreshCorpora = False,
     as_json: AsJson = False,
 ) -> None:
     """Obtain the tokenizer and convert every corpus to token shards. If interrupted, run it again to resume."""
@@ -88,7 +90,9 @@ def prepare(  # a command's options
     settings = {key.lstrip("-"): value for key, _, value in (option.partition("=") for option in sbatch or ())}
     family = open_family(recipe, overrides, run)
     progress = family.work.progress
-    prepared = family.prepare(PrepareOptions(workers, exact_all, executor.value, settings, progress.say))
+    prepared = family.prepare(
+        PrepareOptions(workers, exact_all, executor.value, settings, progress.say, refresh_corpora)
+    )
     if as_json:
         print_json({name: _counts(corpus) for name, corpus in prepared.corpora.items()})
     else:

@@ -11,6 +11,7 @@ from tinyllama.cli.app import (
     EvaluationData,
     Overrides,
     RecipeName,
+    RefreshCorpora,
     RunFolder,
     VariantName,
     app,
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
     epilog="Example: tinyllama train mini --variant math_code",
 )
 def train(
-    recipe: RecipeName, *, variant: VariantName = None, overrides: Overrides = None, run: RunFolder = None
+    recipe: RecipeName,
+    *,
+    variant: VariantName = None,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    refresh_corpora: RefreshCorpora = False,
 ) -> None:
     """Train the base once, then each variant from the fork. If interrupted, run the command again to resume.
 
@@ -36,12 +42,14 @@ def train(
     """
     from tinyllama.cli.progress import TerminalProgress
     from tinyllama.family import Family
+    from tinyllama.prepare.prepare import PrepareOptions
     from tinyllama.recipe import load_recipe
     from tinyllama.train.ranks import join_ranks  # imports torch
 
     loaded = load_recipe(recipe, overrides or ())
     with join_ranks(loaded.hardware.collective_timeout) as ranks:
         family = Family(loaded, run, progress=TerminalProgress(quiet=not ranks.first), ranks=ranks)
+        family.prepare(PrepareOptions(refresh=refresh_corpora))
         trained = family.train(*([] if variant is None else [variant]))
         if ranks.first:
             for model in trained:
@@ -71,11 +79,12 @@ def reproduce(
     overrides: Overrides = None,
     run: RunFolder = None,
     data: EvaluationData = None,
+    refresh_corpora: RefreshCorpora = False,
     as_json: AsJson = False,
 ) -> None:
     """Prepare, train, evaluate, export and report, in this order. Skips steps whose outputs are valid."""
     family = open_family(recipe, overrides, run)
-    summary = family.reproduce(data)
+    summary = family.reproduce(data, refresh_corpora=refresh_corpora)
     if as_json:
         print_json(summary.to_json())
     else:

@@ -10,6 +10,7 @@ finished parts are kept, and the result is the same to the byte.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from tinyllama.corpus.shards import token_dtype
 from tinyllama.errors import CorpusError, WorkerLostError
 from tinyllama.files import new_directory
 from tinyllama.prepare.assembly import assemble, plan_shards
-from tinyllama.prepare.task import REJECTED, Counts, finished_task, finished_tasks, run_task, task_folder
+from tinyllama.prepare.task import FILES, REJECTED, Counts, finished_task, finished_tasks, run_task, task_folder
 from tinyllama.record_files import file_entries
 from tinyllama.sources.builtin.registry import builtin_version
 from tinyllama.sources.rejected import Quarantine, Reasons, read_rejected
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from tinyllama.sources.rejected import Rejected
     from tinyllama.tokenizer.bulk import Engine
 
+IDENTITY = "identity"
+"""File in the work folder that says what is prepared there; written before anything is read."""
 _ENOUGH = 100
 """Documents below which the share of damaged ones is not checked."""
 
@@ -108,6 +111,9 @@ class Preparation:
                 for rejected in self.skipped:
                     quarantine(rejected)
             splits = assemble(work, results, dtype, beside, workers)
+            if (work / IDENTITY).is_file():  # the time from which on a change of a source matters
+                began = (work / IDENTITY).stat().st_mtime
+                os.utime(beside / FILES, (began, began))
             write_manifest(beside, self._manifest(results, quarantined, splits, beside))
 
     def clean_up(self) -> None:

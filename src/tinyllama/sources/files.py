@@ -59,6 +59,11 @@ class SourceFile:
         """Bytes of text that it is expected to hold at least."""
         return self.bytes * (_EXPANSION if self.origin.endswith(_COMPRESSED) else 1)
 
+    @property
+    def is_sampled_whole(self) -> bool:
+        """Whether its fingerprint covers all of it."""
+        return self.bytes <= 2 * _SAMPLE
+
     def open(self) -> BinaryIO:
         """Open the file to read bytes; remote files are read ahead.
 
