@@ -6,16 +6,20 @@ import os
 import re
 from pathlib import Path
 
+from tinyllama.errors import UserError
+
 _VARIABLE = re.compile(r"\$(?:\w+|\{[^}]*\})")
 
 
-def expand_path(path: str | Path) -> Path:
+def expand_path(path: str | Path, root: Path = Path()) -> Path:
     """A path with `~`, `~user`, `$NAME` and `${NAME}` replaced, unless a file of the name as it is spelled exists.
 
-    Names of users and variables that do not exist stay as they are.
+    Args:
+        path: as someone wrote it; names of users and variables that do not exist stay as they are.
+        root: folder that it starts from if it is relative.
     """
-    spelled = Path(path)
-    return spelled if os.path.lexists(spelled) else Path(expand_text(str(path)))
+    spelled = root / path
+    return spelled if os.path.lexists(spelled) else root / expand_text(str(path))
 
 
 def expand_text(path: str) -> str:
@@ -31,3 +35,13 @@ def unset_variables(path: str) -> list[str]:
 def printable_path(path: str | Path) -> str:
     r"""A path as text that can be encoded: bytes of a file's name that are not UTF-8 are spelled `\udce9`."""
     return str(path).encode(errors="backslashreplace").decode()
+
+
+def refuse_not_utf8(folder: Path) -> None:
+    """Reject a folder to write to whose path is not UTF-8: the libraries that write tables and models need it.
+
+    Raises:
+        UserError: the absolute path is not UTF-8.
+    """
+    if (name := printable_path(folder.absolute())) != str(folder.absolute()):
+        raise UserError(f"{name}: the path is not UTF-8; give a folder whose path is")

@@ -20,6 +20,7 @@ from tinyllama.cli.app import (
     print_json,
     refuse_options,
 )
+from tinyllama.paths import expand_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,7 +43,9 @@ tokenizer_app = typer.Typer(
     context_settings=HELP_OPTIONS,
 )
 
-CorpusFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A prepared corpus: RUN/corpora/NAME.")]
+CorpusFolder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", parser=expand_path, help="A prepared corpus: RUN/corpora/NAME.")
+]
 
 
 class Executor(StrEnum):
@@ -194,7 +197,9 @@ def inspect(
 def export(
     folder: CorpusFolder,
     *,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="New folder for <split>.bin and <split>.idx.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", parser=expand_path, help="New folder for <split>.bin and <split>.idx.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Write a corpus as Megatron indexed datasets, and print the prefixes for --data-path."""
@@ -212,7 +217,9 @@ def export(
 def tokenizer_train(
     recipe: RecipeName,
     *,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for tokenizer.model and tokenizer.json.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", parser=expand_path, help="Folder for tokenizer.model and tokenizer.json.")
+    ],
     vocab_size: Annotated[
         int | None, typer.Option(min=260, metavar="N", help="Number of ids (default: the recipe's model.vocab_size).")
     ] = None,

@@ -11,6 +11,7 @@ from tinyllama.family.prepare import Prepared, prepare, prepare_tokenizer
 from tinyllama.family.progress import SILENT
 from tinyllama.family.workspace import Workspace
 from tinyllama.layout import BASE, FamilyLayout
+from tinyllama.paths import expand_path, refuse_not_utf8
 from tinyllama.prepare.prepare import PrepareOptions
 from tinyllama.recipe import Recipe, load_recipe
 
@@ -51,9 +52,11 @@ class Family:
 
         Raises:
             RecipeError: the recipe cannot be found, read or validated.
+            UserError: the path of the folder is not UTF-8.
         """
         recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-        folder = Path("runs") / recipe.name if folder is None else Path(folder)
+        folder = Path("runs") / recipe.name if folder is None else expand_path(folder)
+        refuse_not_utf8(folder)
         self.work = Workspace(recipe, FamilyLayout(folder), Path(root), progress, ranks)
         self._prepared: Prepared | None = None
 
@@ -233,7 +236,7 @@ class Family:
 
     def task_data(self, data: Path | str | None) -> Path:
         """Folder with local copies of the tasks' data: `data`, or the recipe's."""
-        return Path(self.recipe.evaluation.data if data is None else data)
+        return expand_path(self.recipe.evaluation.data if data is None else data)
 
 
 def _discard(_result: object) -> None:
