@@ -15,7 +15,7 @@ import tinyllama
 PACKAGE = Path(tinyllama.__file__).parent
 ORDER = (
     ("errors", "text"),
-    ("files", "installation", "layout", "processors"),
+    ("files", "installation", "layout", "paths", "processors"),
     ("record_files",),
     ("hub", "packages"),
     ("recipe",),

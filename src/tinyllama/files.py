@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 Json: TypeAlias = Mapping[str, "Json"] | Sequence["Json"] | str | int | float | bool | None
 """What can be written as JSON."""
+ESCAPED = "backslashreplace"
+"""How what UTF-8 cannot spell, such as a byte in a file's name, is written: as JSON escapes it."""
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +34,7 @@ def canonical_json(value: Json) -> str:
 
 def sha256_json(value: Json) -> str:
     """Hex SHA-256 of a JSON value's canonical spelling."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(value).encode(errors=ESCAPED)).hexdigest()
 
 
 def fsync_path(path: Path) -> None:
@@ -55,7 +57,7 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     beside = path.with_name(f".{path.name}.{unique_mark()}")
     try:
         with beside.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            file.write(data.encode(errors=ESCAPED) if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

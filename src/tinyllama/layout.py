@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from functools import partial
+from itertools import count, takewhile
+from pathlib import Path
 
 BASE = "base"
 """The model that the variants fork from; every other model of a family is a variant, by its name."""
@@ -53,9 +52,13 @@ class FamilyLayout:
         """Folder of the prepared corpora."""
         return self.root / "corpora"
 
-    def corpus(self, name: str) -> Path:
-        """Folder of one prepared corpus."""
-        return self.corpora / name
+    def corpus(self, name: str, version: int = 1) -> Path:
+        """Folder of one prepared corpus: `<name>`, then `<name>@2` and so on for those that were prepared later."""
+        return self.corpora / (name if version == 1 else f"{name}@{version}")
+
+    def corpus_versions(self, name: str) -> list[Path]:
+        """The folders of a corpus that exist, oldest first: without a gap, since none is ever deleted."""
+        return list(takewhile(Path.is_dir, map(partial(self.corpus, name), count(1))))
 
     def model(self, name: str) -> Path:
         """Folder of one model's training: metrics, checkpoints, TensorBoard's files."""

@@ -150,7 +150,9 @@ def test_a_corpus_without_a_single_good_document_is_refused(
     recipe: Recipe, tokenizer: SentencePieceTokenizer, root: Path
 ) -> None:
     (root / "texts/a.jsonl").write_text('{"body": "x"}\n')
-    with pytest.raises(CorpusError, match=r"corpus prose: no document could be read \(1 rejected\)"):
+    with pytest.raises(
+        CorpusError, match=r"no document could be read; check its sources\n  texts/a.jsonl:1: text field"
+    ):
         prepare_corpus(recipe, "prose", tokenizer, root / "corpus", root)
 
 

@@ -30,6 +30,7 @@ from tinyllama.errors import CheckpointError, StorageError, TinyLlamaError
 from tinyllama.files import new_directory
 from tinyllama.installation import install_hint
 from tinyllama.layout import FamilyLayout
+from tinyllama.paths import expand_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -258,4 +259,8 @@ def checkpoint_store(recipe: Recipe, family: Path, run: str) -> CheckpointStore:
         StorageError: the file system of `checkpoints.url` is not known or not installed.
     """
     folder, url = FamilyLayout(family).checkpoints(run), recipe.checkpoints.url
-    return CheckpointStore(folder) if url is None else RemoteCheckpointStore(folder, f"{url.rstrip('/')}/{run}")
+    return (
+        CheckpointStore(folder)
+        if url is None
+        else RemoteCheckpointStore(folder, f"{expand_text(url).rstrip('/')}/{run}")
+    )

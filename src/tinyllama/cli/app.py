@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from tinyllama.errors import Interrupted, UserError
+from tinyllama.paths import expand_path
 from tinyllama.text import listing
 
 if TYPE_CHECKING:
@@ -70,10 +71,20 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key, e.g. --set seed=2."),
 ]
 RunFolder = Annotated[
-    Path | None, typer.Option("--run", metavar="FOLDER", help="The family's folder (default: runs/<recipe name>).")
+    Path | None,
+    typer.Option(
+        "--run", metavar="FOLDER", parser=expand_path, help="The family's folder (default: runs/<recipe name>)."
+    ),
 ]
 VariantName = Annotated[
     str | None, typer.Option("--variant", metavar="NAME", help="One variant, or base (default: all).")
+]
+RefreshCorpora = Annotated[
+    bool,
+    typer.Option(
+        "--refresh-corpora",
+        help="Prepare corpora whose sources changed anew, beside those that models were trained on.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[
@@ -83,7 +94,9 @@ WITHOUT_HARDWARE = "without --hardware; name a GPU, e.g. --hardware a100-40g"
 """Why options of a prediction have no effect."""
 EvaluationData = Annotated[
     Path | None,
-    typer.Option("--data", metavar="FOLDER", help="Local copies of the tasks' data (default: the recipe's)."),
+    typer.Option(
+        "--data", metavar="FOLDER", parser=expand_path, help="Local copies of the tasks' data (default: the recipe's)."
+    ),
 ]
 
 
@@ -109,7 +122,13 @@ def is_recipe(name: str) -> bool:
     """Whether a name refers to a recipe, not a model."""
     from tinyllama.recipe import shipped_recipes
 
-    return name.endswith((".yaml", ".yml")) or name in shipped_recipes()
+    return name.endswith((".yaml", ".yml")) or name in shipped_recipes() or is_pipe(name)
+
+
+def is_pipe(name: str) -> bool:
+    """Whether a name is neither a file nor a folder but something to read from: `<(…)`, /dev/stdin."""
+    path = Path(name)
+    return path.exists() and not (path.is_file() or path.is_dir())
 
 
 def on_device(overrides: list[str] | None, device: str) -> list[str]:

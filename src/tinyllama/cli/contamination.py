@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tinyllama.cli.app import AsJson, RunFolder, app, print_json, refuse_options
+from tinyllama.paths import expand_path
 from tinyllama.text import MISSING
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def contaminated(
     ],
     *,
     tasks: Annotated[str, typer.Option(metavar="NAMES", help="Tasks and groups, separated by commas.")] = "commonsense",
-    data: Annotated[Path, typer.Option(metavar="FOLDER", help="Local copies of the tasks' data.")] = Path("data/eval"),
+    data: Annotated[
+        Path, typer.Option(metavar="FOLDER", parser=expand_path, help="Local copies of the tasks' data.")
+    ] = Path("data/eval"),
     run: RunFolder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -40,7 +43,7 @@ def contaminated(
     from tinyllama.layout import family_of_corpus
     from tinyllama.tokenizer.opening import open_tokenizer
 
-    if Path(where).is_dir():
+    if expand_path(where).is_dir():
         refuse_options(ctx, {"run"}, "with a corpus's folder, only with a recipe")
     corpora, progress = _corpora(where, run), TerminalProgress()
     questions, missing = read_questions(expand_tasks(tasks.split(",")), data)
@@ -67,16 +70,16 @@ def contaminated(
 
 def _corpora(where: str, run: Path | None) -> list[PreparedCorpus]:
     """The prepared corpora in a folder or of a recipe's family."""
-    from tinyllama.corpus.manifest import is_prepared, open_corpus
+    from tinyllama.corpus.manifest import open_corpus, prepared_versions
     from tinyllama.errors import CorpusError
     from tinyllama.layout import FamilyLayout
     from tinyllama.recipe import load_recipe
 
-    if Path(where).is_dir():
-        return [open_corpus(Path(where))]
+    if expand_path(where).is_dir():
+        return [open_corpus(expand_path(where))]
     recipe = load_recipe(where)
     layout = FamilyLayout(run or Path("runs") / recipe.name)
-    prepared = [layout.corpus(name) for name in recipe.corpora if is_prepared(layout.corpus(name))]
+    prepared = [path for name in recipe.corpora for path in prepared_versions(layout, name)[-1:]]
     if not prepared:
         raise CorpusError(f"{layout.corpora}: no corpus is prepared; run `tinyllama prepare {where}`")
     return [open_corpus(path) for path in prepared]

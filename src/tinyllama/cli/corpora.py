@@ -13,12 +13,14 @@ from tinyllama.cli.app import (
     AsJson,
     Overrides,
     RecipeName,
+    RefreshCorpora,
     RunFolder,
     app,
     open_family,
     print_json,
     refuse_options,
 )
+from tinyllama.paths import expand_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,7 +43,9 @@ tokenizer_app = typer.Typer(
     context_settings=HELP_OPTIONS,
 )
 
-CorpusFolder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A prepared corpus: RUN/corpora/NAME.")]
+CorpusFolder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", parser=expand_path, help="A prepared corpus: RUN/corpora/NAME.")
+]
 
 
 class Executor(StrEnum):
@@ -77,6 +81,7 @@ def prepare(  # a command's options
         bool,
         typer.Option("--exact-all", help="Compare the ids of every document with SentencePiece's, not only a sample."),
     ] = False,
+    refresh_corpora: RefreshCorpora = False,
     as_json: AsJson = False,
 ) -> None:
     """Obtain the tokenizer and convert every corpus to token shards. If interrupted, run it again to resume."""
@@ -88,7 +93,9 @@ def prepare(  # a command's options
     settings = {key.lstrip("-"): value for key, _, value in (option.partition("=") for option in sbatch or ())}
     family = open_family(recipe, overrides, run)
     progress = family.work.progress
-    prepared = family.prepare(PrepareOptions(workers, exact_all, executor.value, settings, progress.say))
+    prepared = family.prepare(
+        PrepareOptions(workers, exact_all, executor.value, settings, progress.say, refresh_corpora)
+    )
     if as_json:
         print_json({name: _counts(corpus) for name, corpus in prepared.corpora.items()})
     else:
@@ -190,7 +197,9 @@ def inspect(
 def export(
     folder: CorpusFolder,
     *,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="New folder for <split>.bin and <split>.idx.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", parser=expand_path, help="New folder for <split>.bin and <split>.idx.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Write a corpus as Megatron indexed datasets, and print the prefixes for --data-path."""
@@ -208,7 +217,9 @@ def export(
 def tokenizer_train(
     recipe: RecipeName,
     *,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for tokenizer.model and tokenizer.json.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", parser=expand_path, help="Folder for tokenizer.model and tokenizer.json.")
+    ],
     vocab_size: Annotated[
         int | None, typer.Option(min=260, metavar="N", help="Number of ids (default: the recipe's model.vocab_size).")
     ] = None,
@@ -218,6 +229,7 @@ def tokenizer_train(
     from tinyllama.errors import CorpusError
     from tinyllama.prepare.tokenizer import ORIGIN, obtain_tokenizer
     from tinyllama.recipe import load_recipe
+    from tinyllama.sources.checks import check_sources
 
     if out.exists() and not (out / ORIGIN).is_file() and not (out.is_dir() and not any(out.iterdir())):
         raise CorpusError(f"{out}: exists and is not a tokenizer that this command trained; give another folder")
@@ -225,6 +237,8 @@ def tokenizer_train(
     size = load_recipe(recipe, [*(overrides or []), *size_key, "tokenizer={builtin: llama2}"]).model.vocab_size
     training = f"tokenizer={{train: {{vocab_size: {size}}}}}"
     loaded = load_recipe(recipe, [*(overrides or []), *size_key, training])
+    for name, corpus in loaded.corpora.items():
+        check_sources(corpus, name, Path())
     obtain_tokenizer(loaded, out, Path(), lambda _rejected: None)
     typer.echo(out / "tokenizer.model")
 

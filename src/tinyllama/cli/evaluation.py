@@ -22,6 +22,7 @@ from tinyllama.cli.app import (
     refuse_options,
 )
 from tinyllama.cli.training import print_scores
+from tinyllama.paths import expand_path, printable_path
 
 if TYPE_CHECKING:
     from tinyllama.family.evaluate_model import Evaluated
@@ -63,7 +64,11 @@ def evaluate(
     device: Device = "auto",
     text: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PATH", help="Measure bits per byte of a text file, or of a corpus's held-out part."),
+        typer.Option(
+            metavar="PATH",
+            parser=expand_path,
+            help="Measure bits per byte of a text file, or of a corpus's held-out part.",
+        ),
     ] = None,
     run_code: Annotated[
         bool, typer.Option("--run-code", help="Run programs that the model generates, in a sandbox (humaneval).")
@@ -71,9 +76,9 @@ def evaluate(
     samples: Annotated[
         int, typer.Option(min=1, metavar="N", help="Programs per humaneval question; 10 gives pass@10.")
     ] = 1,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the records of single models.")] = Path(
-        "evaluations"
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", parser=expand_path, help="Folder for the records of single models.")
+    ] = Path("evaluations"),
     overrides: Overrides = None,
     run: RunFolder = None,
     as_json: AsJson = False,
@@ -155,7 +160,7 @@ def _print(found: dict[str, Evaluated], texts: list[Path]) -> None:
     console, records = output(), {name: evaluated.record for name, evaluated in found.items()}
     bits = {name: record.bits_per_byte.values for name, record in records.items() if record.bits_per_byte}
     if bits:
-        print_matrix(console, bits, [str(path) for path in texts])
+        print_matrix(console, bits, [printable_path(path) for path in texts])
     print_tasks(console, {name: record.scores for name, record in records.items()})
     for name, record in records.items():
         if record.conditions and record.conditions.dtype != EXACT:

@@ -20,6 +20,7 @@ from tinyllama.cli.app import (
     refuse_options,
 )
 from tinyllama.errors import UserError
+from tinyllama.paths import expand_path
 
 
 class Format(StrEnum):
@@ -143,7 +144,9 @@ def _export_single(name: str, form: Format, precision: GgufType) -> Path:
     epilog="Example: tinyllama publish runs/mini/exports/v1.1 --repo me/mini --dry-run",
 )
 def publish(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="An exported Hugging Face or GGUF folder.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", parser=expand_path, help="An exported Hugging Face or GGUF folder.")
+    ],
     *,
     repo: Annotated[str, typer.Option(metavar="OWNER/NAME", help="Repository on the hub; created if missing.")],
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyllama.cli.app import Overrides, RecipeName, RunFolder, VariantName, app, open_family
+from tinyllama.cli.app import Overrides, RecipeName, RunFolder, VariantName, app, is_pipe, open_family
 
 if TYPE_CHECKING:
     from tinyllama.family import Family
@@ -59,10 +59,13 @@ def launch(
     The job saves before its time limit, requeues itself, and resumes until the family is trained. Its script is
     FOLDER/slurm/NAME.sbatch; its output is next to the script.
     """
+    from tinyllama.errors import UserError
     from tinyllama.files import write_atomic
     from tinyllama.launch.slurm import check_job, submit
     from tinyllama.launch.slurm_script import TrainingJob
 
+    if is_pipe(recipe):
+        raise UserError(f"{recipe}: is a pipe, which the job cannot read again; write the recipe to a file")
     family = open_family(recipe, overrides, run)
     ranks = ranks_per_node or max(1, gpus_per_node)
     check_job(family.recipe, variant, nodes * ranks, ranks, time=time, notice=notice)

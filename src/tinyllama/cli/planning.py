@@ -19,6 +19,7 @@ from tinyllama.cli.app import (
     print_json,
     refuse_options,
 )
+from tinyllama.paths import expand_path
 
 
 @app.command(epilog="Example: tinyllama recipes")
@@ -47,7 +48,11 @@ def plan(
     run: RunFolder = None,
     parquet: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write one variant's table, with one row per step (needs --variant)."),
+        typer.Option(
+            metavar="FILE",
+            parser=expand_path,
+            help="Write one variant's table, with one row per step (needs --variant).",
+        ),
     ] = None,
     hardware: Annotated[
         str | None, typer.Option(metavar="GPU", help="Predict memory, speed, days and cost on this GPU, e.g. a100-40g.")

@@ -12,6 +12,7 @@ from tinyllama.cli.app import (
     EvaluationData,
     Overrides,
     RecipeName,
+    RefreshCorpora,
     RunFolder,
     VariantName,
     app,
@@ -36,6 +37,7 @@ def train(
     overrides: Overrides = None,
     run: RunFolder = None,
     device: Device = "auto",
+    refresh_corpora: RefreshCorpora = False,
 ) -> None:
     """Train the base once, then each variant from the fork. If interrupted, run the command again to resume.
 
@@ -43,12 +45,14 @@ def train(
     """
     from tinyllama.cli.progress import TerminalProgress
     from tinyllama.family import Family
+    from tinyllama.prepare.prepare import PrepareOptions
     from tinyllama.recipe import load_recipe
     from tinyllama.train.ranks import join_ranks  # imports torch
 
     loaded = load_recipe(recipe, on_device(overrides, device))
     with join_ranks(loaded.hardware.collective_timeout, loaded.hardware.device) as ranks:
         family = Family(loaded, run, progress=TerminalProgress(quiet=not ranks.first), ranks=ranks)
+        family.prepare(PrepareOptions(refresh=refresh_corpora))
         trained = family.train(*([] if variant is None else [variant]))
         if ranks.first:
             for model in trained:
@@ -84,11 +88,12 @@ def reproduce(
     run: RunFolder = None,
     data: EvaluationData = None,
     device: Device = "auto",
+    refresh_corpora: RefreshCorpora = False,
     as_json: AsJson = False,
 ) -> None:
     """Prepare, train, evaluate, export and report, in this order. Skips steps whose outputs are valid."""
     family = open_family(recipe, on_device(overrides, device), run)
-    summary = family.reproduce(data)
+    summary = family.reproduce(data, refresh_corpora=refresh_corpora)
     if as_json:
         print_json(summary.to_json())
     else:

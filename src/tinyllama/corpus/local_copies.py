@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import logging
-import os
 import shutil
 import threading
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from tinyllama.corpus.manifest import TRAIN
 from tinyllama.corpus.shards import SHARD_SUFFIX
 from tinyllama.errors import CorpusError
 from tinyllama.files import fsync_path
+from tinyllama.paths import expand_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,7 +48,7 @@ def local_copies(folder: str | None, streams: Sequence[tuple[PreparedCorpus, Tok
         yield
         return
     ended = threading.Event()
-    copies = Path(os.path.expandvars(folder))
+    copies = expand_path(folder)
     thread = threading.Thread(target=_copy_all, args=(copies, streams, ended), name="local copies", daemon=True)
     thread.start()
     try:

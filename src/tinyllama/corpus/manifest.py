@@ -17,6 +17,8 @@ from tinyllama.record_files import FileEntry, FileRecord, parse_record, read_obj
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tinyllama.layout import FamilyLayout
+
 MANIFEST = "manifest.json"
 SPLITS = TRAIN, HELD_OUT = "train", "held_out"
 _REMEDY = "prepare the corpus again"
@@ -153,6 +155,11 @@ class PreparedCorpus:
 def is_prepared(folder: Path) -> bool:
     """Whether a complete corpus is in a folder: its manifest is written last."""
     return (folder / MANIFEST).is_file()
+
+
+def prepared_versions(layout: FamilyLayout, name: str) -> list[Path]:
+    """The folders of a family's complete preparations of a corpus, oldest first."""
+    return list(filter(is_prepared, layout.corpus_versions(name)))
 
 
 def open_corpus(folder: Path) -> PreparedCorpus:

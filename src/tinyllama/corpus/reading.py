@@ -53,7 +53,7 @@ def read_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, split: str, origin:
         )
     stream = corpus.stream(split)
     special = {corpus.manifest.bos_id, corpus.manifest.eos_id}
-    with parquet.ParquetFile(corpus.folder / index_file(split)) as index:
+    with (corpus.folder / index_file(split)).open("rb") as file, parquet.ParquetFile(file) as index:
         for batch in index.iter_batches(columns=["start", "tokens", "bytes", "origin", "part"]):
             for row in batch.filter(compute.match_substring(batch["origin"], origin)).to_pylist():
                 ids = stream.read(row["start"], row["tokens"]).tolist()

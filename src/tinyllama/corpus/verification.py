@@ -78,7 +78,7 @@ class _SplitCheck:
 
         name, documents = index_file(self.split), self.corpus.manifest.splits[self.split].documents
         try:
-            with parquet.ParquetFile(self.corpus.folder / name) as index:
+            with (self.corpus.folder / name).open("rb") as file, parquet.ParquetFile(file) as index:
                 rows = index.metadata.num_rows
                 if rows != documents:
                     yield Finding(name, f"{rows} documents, the manifest has {documents}")

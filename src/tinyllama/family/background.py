@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyllama.layout import family_of_run
+from tinyllama.paths import expand_path
 
 if TYPE_CHECKING:
     from tinyllama.recipe import Evaluation
@@ -73,7 +74,7 @@ class BackgroundEvaluation:
             "-m",
             "tinyllama.family.background",
             str(self._run),
-            evaluation.data,
+            str(expand_path(evaluation.data)),
             *evaluation.tasks,
         ]
         streams = [

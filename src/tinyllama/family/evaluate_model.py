@@ -27,6 +27,7 @@ from tinyllama.family.progress import SILENT, at_intervals
 from tinyllama.formats.open import open_model
 from tinyllama.layout import family_of_corpus
 from tinyllama.model.devices import choose_device, describe_device
+from tinyllama.paths import printable_path
 from tinyllama.processors import available_cores
 from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.train.machine import describe_machine
@@ -181,7 +182,7 @@ def _bits_per_byte(model: Llama, tokenizer: Tokenizer, request: EvaluateRequest,
         return None
     window = min(WINDOW, model.shape.context)
     values = {
-        str(path): bits_per_byte_of_texts(model, tokenizer, _texts(path), bos=bos, window=window)
+        printable_path(path): bits_per_byte_of_texts(model, tokenizer, _texts(path), bos=bos, window=window)
         for path in request.texts
     }
     return BitsPerByte(values, window, window, request.dtype)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyllama.corpus.manifest import TRAIN, is_prepared, open_corpus
+from tinyllama.corpus.manifest import TRAIN, open_corpus, prepared_versions
 from tinyllama.errors import UserError
 from tinyllama.family.prepare import Prepared, prepare, prepare_tokenizer
 from tinyllama.family.progress import SILENT
 from tinyllama.family.workspace import Workspace
 from tinyllama.layout import BASE, FamilyLayout
+from tinyllama.paths import expand_path, refuse_not_utf8
 from tinyllama.prepare.prepare import PrepareOptions
 from tinyllama.recipe import Recipe, load_recipe
 
@@ -51,9 +52,11 @@ class Family:
 
         Raises:
             RecipeError: the recipe cannot be found, read or validated.
+            UserError: the path of the folder is not UTF-8.
         """
         recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-        folder = Path("runs") / recipe.name if folder is None else Path(folder)
+        folder = Path("runs") / recipe.name if folder is None else expand_path(folder)
+        refuse_not_utf8(folder)
         self.work = Workspace(recipe, FamilyLayout(folder), Path(root), progress, ranks)
         self._prepared: Prepared | None = None
 
@@ -81,8 +84,8 @@ class Family:
         """Obtain the tokenizer and prepare every corpus whose source is available; takes minutes to days.
 
         Args:
-            options: workers, executor and checks; they do not change the result. Later calls return what the first
-                call prepared.
+            options: workers, executor and checks, which do not change the result, and whether to prepare anew what
+                changed after models were trained on it. Later calls return what the first call prepared.
 
         Raises:
             CorpusError: the text, the tokenizer or the disk does not meet the requirements.
@@ -93,13 +96,13 @@ class Family:
             if ranks is not None:  # rank 0 prepares; the other ranks open the result
                 with ranks.phase("the preparation of the corpora; run `tinyllama prepare` before training"):
                     ranks.run_on_rank0(lambda: _discard(prepare(self.work, options)))
-            self._prepared = prepare(self.work, options)
+            self._prepared = prepare(self.work, options, look=ranks is None)
         return self._prepared
 
     def prepared_sizes(self) -> dict[str, int]:
         """Training tokens of the corpora that are already prepared; prepares nothing."""
-        folders = {name: self.layout.corpus(name) for name in self.recipe.corpora}
-        return {name: open_corpus(path).tokens(TRAIN) for name, path in folders.items() if is_prepared(path)}
+        versions = {name: prepared_versions(self.layout, name) for name in self.recipe.corpora}
+        return {name: open_corpus(found[-1]).tokens(TRAIN) for name, found in versions.items() if found}
 
     def training_run(self, model: str) -> TrainingRun:
         """The run that trains a model; see `tinyllama.train.train`.
@@ -208,13 +211,14 @@ class Family:
         checkpoints = self.finished()  # first, so that an untrained family fails before anything is prepared
         return report_family(self.work, self.prepare(), checkpoints, self.task_data(data))
 
-    def reproduce(self, data: Path | str | None = None) -> FamilySummary:
+    def reproduce(self, data: Path | str | None = None, *, refresh_corpora: bool = False) -> FamilySummary:
         """Prepare, train, evaluate, export and report; skip phases whose outputs are valid.
 
         A model whose text is unavailable is skipped with a message; the others are trained.
 
         Args:
             data: folder with local copies of the tasks' data; the recipe's by default.
+            refresh_corpora: see `PrepareOptions.refresh`.
 
         Returns:
             The figures of the family, which summary.json holds.
@@ -222,7 +226,7 @@ class Family:
         from tinyllama.family.train import train_model  # imports torch
 
         with self.work.timed("prepare"):
-            prepared = self.prepare()
+            prepared = self.prepare(PrepareOptions(refresh=refresh_corpora))
         for model in self.models:
             if lacking := prepared.lacking(self.recipe, model):
                 self.work.progress.say(f"{model}: skipped, since {', '.join(lacking)} is unavailable")
@@ -232,7 +236,7 @@ class Family:
 
     def task_data(self, data: Path | str | None) -> Path:
         """Folder with local copies of the tasks' data: `data`, or the recipe's."""
-        return Path(self.recipe.evaluation.data if data is None else data)
+        return expand_path(self.recipe.evaluation.data if data is None else data)
 
 
 def _discard(_result: object) -> None:

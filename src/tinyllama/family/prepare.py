@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import SourceError
-from tinyllama.prepare.prepare import prepare_corpus
+from tinyllama.family.corpora import Trained, is_known, prepare_versions
 from tinyllama.prepare.tokenizer import obtain_tokenizer
+from tinyllama.sources.checks import check_sources
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tinyllama.corpus.manifest import PreparedCorpus
     from tinyllama.family.workspace import Workspace
     from tinyllama.prepare.prepare import PrepareOptions
@@ -27,9 +30,24 @@ class Prepared:
 
     tokenizer: Tokenizer
     corpora: dict[str, PreparedCorpus]
-    """Prepared corpora by name, in the recipe's order."""
+    """Prepared corpora by name, in the recipe's order; of several preparations, the newest that a model was trained
+    on, or else the newest."""
     missing: dict[str, str]
     """Corpus whose source is unavailable → reason."""
+    versions: dict[str, list[PreparedCorpus]] = field(default_factory=dict)
+    """All preparations of the corpora that have several, oldest first."""
+
+    def corpora_for(self, trained: Mapping[str, str]) -> dict[str, PreparedCorpus]:
+        """The corpora to train a model on: those that its checkpoints name, otherwise the newest.
+
+        Args:
+            trained: corpus → identity that the model's checkpoints name.
+        """
+        chosen = {
+            name: next((one for one in versions if one.sha256 == trained.get(name)), versions[-1])
+            for name, versions in self.versions.items()
+        }
+        return self.corpora | chosen
 
     def lacking(self, recipe: Recipe, model: str) -> list[str]:
         """Unavailable corpora that a model needs."""
@@ -55,25 +73,36 @@ class Prepared:
             raise SourceError("; ".join(f"{name}: {reason}" for name, reason in self.missing.items()))
 
 
-def prepare(work: Workspace, options: PrepareOptions) -> Prepared:
+def prepare(work: Workspace, options: PrepareOptions, *, look: bool = True) -> Prepared:
     """Obtain the tokenizer and prepare every corpus, unless this was done before.
+
+    Args:
+        work: the family.
+        options: how to prepare.
+        look: compare the sources of prepared corpora with what they were prepared from; see `prepare_versions`.
 
     Raises:
         CorpusError: the text, the tokenizer or the disk does not meet the requirements.
         SourceError: the tokenizer is unavailable. A corpus whose source is unavailable is listed in `missing`.
         WorkerLostError: a worker process was killed.
     """
-    tokenizer = prepare_tokenizer(work)
-    corpora, missing = dict[str, "PreparedCorpus"](), dict[str, str]()
+    for name, corpus in work.recipe.corpora.items():
+        if not is_known(work, name):
+            check_sources(corpus, name, work.root)
+    tokenizer, trained = prepare_tokenizer(work), Trained(work)
+    corpora, missing, several = dict[str, "PreparedCorpus"](), dict[str, str](), dict[str, list["PreparedCorpus"]]()
     for name in work.recipe.corpora:
-        folder = work.layout.corpus(name)
-        with work.progress.counting(f"corpus {name}") as count:
-            try:
-                corpora[name] = prepare_corpus(work.recipe, name, tokenizer, folder, work.root, count, options)
-            except SourceError as error:
-                missing[name] = str(error)
-                _log.warning("corpus %s: %s", name, error)
-    return Prepared(tokenizer, corpora, missing)
+        try:
+            versions = prepare_versions(work, name, tokenizer, options, trained=trained, look=look)
+        except SourceError as error:
+            missing[name] = str(error)
+            _log.warning("corpus %s: %s", name, error)
+            continue
+        corpora[name] = versions[-1]
+        if len(versions) > 1:
+            several[name] = versions
+            corpora[name] = next(filter(trained.models_on, reversed(versions)), versions[-1])
+    return Prepared(tokenizer, corpora, missing, several)
 
 
 def prepare_tokenizer(work: Workspace) -> Tokenizer:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tinyllama.checkpoint.store import checkpoint_store
 from tinyllama.evaluation.bits import held_out_losses
 from tinyllama.family.background import BackgroundEvaluation
+from tinyllama.family.corpora import Trained
 from tinyllama.family.import_model import import_model
 from tinyllama.layout import BASE
 from tinyllama.model.devices import describe_device, device_count, free_memory
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from tinyllama.checkpoint.format import Checkpoint
+    from tinyllama.corpus.manifest import PreparedCorpus
     from tinyllama.family.prepare import Prepared
     from tinyllama.family.workspace import Workspace
     from tinyllama.model import Llama
@@ -35,9 +37,11 @@ def training_run(work: Workspace, prepared: Prepared, model: str) -> TrainingRun
     recipe = work.recipe
     prepared.require(recipe, model)
 
+    corpora = _corpora(work, prepared, model)
+
     def losses(trained: Llama) -> dict[str, float]:
         rows, masking = recipe.evaluation.rows, recipe.document_masking
-        return held_out_losses(trained, prepared.corpora, rows=rows, document_masking=masking)
+        return held_out_losses(trained, corpora, rows=rows, document_masking=masking)
 
     plan = compile_plan(recipe, model)
     watch: list[Logger] = [work.progress.training(model, plan)]
@@ -47,13 +51,27 @@ def training_run(work: Workspace, prepared: Prepared, model: str) -> TrainingRun
         recipe=recipe,
         plan=plan,
         family=work.layout.root,
-        corpora=prepared.corpora,
+        corpora=corpora,
         tokenizer_sha256=prepared.tokenizer.sha256,
         start_sha256=imported_sha256(recipe, work.layout.root) if recipe.start is not None else None,
         held_out_losses=losses,
         watch=watch,
         ranks=work.ranks or Ranks(device=work.device),
     )
+
+
+def _corpora(work: Workspace, prepared: Prepared, model: str) -> dict[str, PreparedCorpus]:
+    """The corpora that a model is trained on; says which of them have a newer preparation."""
+    if not prepared.versions:
+        return prepared.corpora
+    corpora = prepared.corpora_for(Trained(work).corpora_of(model))
+    for name, versions in prepared.versions.items():
+        if corpora[name] is not versions[-1]:
+            work.progress.say(
+                f"{model}: its checkpoints were trained on {corpora[name].folder}, so it stays with that; new models "
+                f"are trained on {versions[-1].folder}"
+            )
+    return corpora
 
 
 def train_model(work: Workspace, prepared: Prepared, model: str) -> Checkpoint:

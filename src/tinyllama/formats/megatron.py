@@ -58,7 +58,8 @@ def _lengths(corpus: PreparedCorpus, split: str) -> NDArray[np.int32]:
     """Tokens of each document."""
     from pyarrow import parquet
 
-    table = parquet.read_table(corpus.folder / index_file(split), columns=["tokens"], partitioning=None)
+    with (corpus.folder / index_file(split)).open("rb") as file:
+        table = parquet.read_table(file, columns=["tokens"])
     found: NDArray[np.int64] = table["tokens"].to_numpy()
     if len(found) and found.max() > np.iinfo(np.int32).max:
         raise CorpusError(f"{corpus.folder}: a document has {found.max()} tokens; Megatron's index takes 2^31 - 1")

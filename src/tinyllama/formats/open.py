@@ -14,6 +14,7 @@ from tinyllama.formats.huggingface.config import CONFIG
 from tinyllama.formats.model_source import CheckpointModel, GgufModel, HuggingFaceModel
 from tinyllama.hub import HUB_ID, fetch_model
 from tinyllama.layout import BASE, FamilyLayout, family_of_run
+from tinyllama.paths import expand_path, refuse_not_utf8
 from tinyllama.recipe import load_recipe, shipped_recipes
 
 if TYPE_CHECKING:
@@ -37,12 +38,13 @@ def open_model(name: str | Path) -> OpenModel:
             models, or a folder with several GGUF files.
         CheckpointError: it is a checkpoint of ours that is damaged.
     """
-    path, named = Path(name), str(name)
+    path, named = expand_path(name), str(name)
     if path.name in {"", ".."}:
         path = path.resolve()
     if is_gguf(path):
         return GgufModel(path, named)
     if (path / CONFIG).is_file():
+        refuse_not_utf8(path)  # safetensors opens no such path
         return HuggingFaceModel(path, named)
     if (path / STATE).is_file():
         return _open_checkpoint(path, path.absolute().parent.parent, named)

@@ -85,7 +85,8 @@ class Plan:
             "batch": self.batch,
         }
         columns |= {f"sequences_{name}": self.counts[:, i] for i, name in enumerate(self.corpora)}
-        parquet.write_table(pa.table(columns), path, compression="zstd")
+        with path.open("wb") as file:  # pyarrow opens no path that is not UTF-8
+            parquet.write_table(pa.table(columns), file, compression="zstd")
 
 
 def compile_plan(recipe: Recipe, variant: str | None = None) -> Plan:

@@ -10,6 +10,7 @@ finished parts are kept, and the result is the same to the byte.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from dataclasses import dataclass
@@ -29,10 +30,10 @@ from tinyllama.corpus.shards import token_dtype
 from tinyllama.errors import CorpusError, WorkerLostError
 from tinyllama.files import new_directory
 from tinyllama.prepare.assembly import assemble, plan_shards
-from tinyllama.prepare.task import REJECTED, Counts, finished_task, finished_tasks, run_task
+from tinyllama.prepare.task import FILES, REJECTED, Counts, finished_task, finished_tasks, run_task, task_folder
 from tinyllama.record_files import file_entries
 from tinyllama.sources.builtin.registry import builtin_version
-from tinyllama.sources.rejected import Quarantine
+from tinyllama.sources.rejected import Quarantine, Reasons, read_rejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from tinyllama.sources.rejected import Rejected
     from tinyllama.tokenizer.bulk import Engine
 
+IDENTITY = "identity"
+"""File in the work folder that says what is prepared there; written before anything is read."""
 _ENOUGH = 100
 """Documents below which the share of damaged ones is not checked."""
 
@@ -108,6 +111,9 @@ class Preparation:
                 for rejected in self.skipped:
                     quarantine(rejected)
             splits = assemble(work, results, dtype, beside, workers)
+            if (work / IDENTITY).is_file():  # the time from which on a change of a source matters
+                began = (work / IDENTITY).stat().st_mtime
+                os.utime(beside / FILES, (began, began))
             write_manifest(beside, self._manifest(results, quarantined, splits, beside))
 
     def clean_up(self) -> None:
@@ -158,15 +164,36 @@ class Preparation:
         good = sum(part.documents for result in results for part in result.splits.values())
         damaged = kinds["damaged"]
         if not sum(result.splits[TRAIN].documents for result in results):
-            rejected = sum(kinds.values()) - kinds["repaired"]
-            raise CorpusError(f"corpus {name}: no document could be read ({rejected} rejected); check its sources")
+            raise CorpusError(self._nothing_to_train_on(good))
         if good + damaged >= _ENOUGH and damaged > corpus.max_damaged * (good + damaged):
             raise CorpusError(
                 f"corpus {name}: {damaged} of {good + damaged} documents are damaged, more than max_damaged "
-                f"({float(corpus.max_damaged):.1%}) allows; see why in {work}/task-*/{REJECTED}, then repair the "
-                f"source or raise corpora.{name}.max_damaged"
+                f"({float(corpus.max_damaged):.1%}) allows; all reasons are in {work}/task-*/{REJECTED}; repair the "
+                f"source or raise corpora.{name}.max_damaged{self._reasons()}"
             )
         return dict(sorted(kinds.items()))
+
+    def _nothing_to_train_on(self, held_out: int) -> str:
+        where, reasons = f"corpus {self.settings.name}", self._reasons()
+        if held_out:
+            return (
+                f"{where}: all {held_out} documents are held out, so none is left to train on; add documents, or cut "
+                f"them (corpora.{self.settings.name}.cut) and hold out blocks (held_out.by: block){reasons}"
+            )
+        filters = [source.where for source in self.settings.corpus.sources if source.where is not None]
+        if filters and not reasons:
+            return f"{where}: `where` selects no document: {filters[0]}; correct it"
+        return f"{where}: no document could be read; check its sources{reasons or ', which are empty'}"
+
+    def _reasons(self) -> str:
+        """The most common reasons why something is not in the corpus, a line each."""
+        reasons = Reasons()
+        for rejected in self.skipped:
+            reasons(rejected)
+        for index in range(len(self.tasks)):
+            for rejected in read_rejected(task_folder(self.settings.work, index) / REJECTED):
+                reasons(rejected)
+        return str(reasons)
 
 
 def _source_entry(source: Source) -> FilesEntry | BuiltinEntry:

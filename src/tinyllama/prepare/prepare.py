@@ -11,9 +11,10 @@ from tinyllama.corpus.manifest import CorpusRequest, open_corpus
 from tinyllama.errors import UserError
 from tinyllama.files import sha256_json, write_atomic
 from tinyllama.installation import install_hint
+from tinyllama.paths import printable_path
 from tinyllama.prepare.cluster.queue import job_name, running_jobs
 from tinyllama.prepare.disk_space import check_space
-from tinyllama.prepare.job import Preparation, present_corpus, remove_leftovers, work_folder
+from tinyllama.prepare.job import IDENTITY, Preparation, present_corpus, remove_leftovers, work_folder
 from tinyllama.prepare.task import Counts, TaskSettings
 from tinyllama.prepare.workers import run_tasks
 from tinyllama.processors import available_cores
@@ -34,13 +35,11 @@ if TYPE_CHECKING:
     from tinyllama.tokenizer.base import Tokenizer
     from tinyllama.tokenizer.bulk import Engine
 
-_IDENTITY = "identity"
-
 Executor = Literal["local", "slurm", "ray"]
 
 
 class PrepareOptions(NamedTuple):
-    """How to prepare; nothing here changes the result."""
+    """How to prepare; nothing but `refresh` changes the result."""
 
     workers: int | None = None
     """Number of processes, or of jobs at a time; None for as many as there are cores, or as the cluster has room for,
@@ -53,12 +52,14 @@ class PrepareOptions(NamedTuple):
     """Options for sbatch: long names without dashes → value ("" for a flag)."""
     say: Callable[[str], None] = lambda _text: None
     """Receives messages for people."""
+    refresh: bool = False
+    """If the sources of a corpus changed after models were trained on it, prepare a new one beside it."""
 
 
 _DEFAULT = PrepareOptions()
 
 
-def prepare_corpus(  # noqa: PLR0913, PLR0917  # what to prepare (5), and how
+def prepare_corpus(  # noqa: PLR0913, PLR0917  # what to prepare (5), how, and whether
     recipe: Recipe,
     name: str,
     tokenizer: Tokenizer,
@@ -66,6 +67,8 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # what to prepare (5), and how
     root: Path,
     progress: Callable[[Counts], None] = lambda _counts: None,
     options: PrepareOptions = _DEFAULT,
+    *,
+    replace: bool = False,
 ) -> PreparedCorpus:
     """Prepare one corpus of a recipe into `folder`, unless the folder holds it already.
 
@@ -81,6 +84,7 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # what to prepare (5), and how
         root: folder that the recipe's relative paths start from.
         progress: called with what was done so far.
         options: workers, executor and checks.
+        replace: prepare it even if the folder holds it, since its sources changed.
 
     Raises:
         CorpusError: no document could be read or too many are damaged, a pattern matches nothing, the disk is full, or
@@ -92,7 +96,7 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # what to prepare (5), and how
     corpus = recipe.corpora[name]
     request = corpus_request(recipe, name, tokenizer.sha256)
     remove_leftovers(folder)
-    present = present_corpus(folder, request)
+    present = None if replace else present_corpus(folder, request)
     if present is not None:
         return present
     _check_installed(options.executor)
@@ -143,7 +147,10 @@ def _prepare_on_cluster(preparation: Preparation, options: PrepareOptions, progr
 
 def tasks_identity(tasks: Sequence[ReadTask]) -> list[JsonValue]:
     """What has to be equal for results of tasks to be kept: the same files, unchanged, in the same tasks."""
-    return [[task.source, [[file.location, file.bytes, file.version] for file in task.files]] for task in tasks]
+    return [
+        [task.source, [[printable_path(file.location), file.bytes, file.version] for file in task.files]]
+        for task in tasks
+    ]
 
 
 def _workers_worth(tasks: Sequence[ReadTask]) -> int:
@@ -157,7 +164,7 @@ def _claim(work: Path, identity: str, executor: Executor) -> None:
     Raises:
         UserError: Slurm jobs work there, and the executor would not wait for them.
     """
-    path = work / _IDENTITY
+    path = work / IDENTITY
     ours = path.is_file() and path.read_text(encoding="utf-8") == identity
     if jobs := running_jobs(work):
         if ours and executor == "slurm":

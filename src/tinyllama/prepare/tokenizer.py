@@ -8,9 +8,11 @@ from pydantic import JsonValue
 
 from tinyllama.errors import CorpusError
 from tinyllama.files import sha256_file, write_atomic
+from tinyllama.paths import expand_path
 from tinyllama.recipe.classification import without_absent
 from tinyllama.record_files import FileRecord, read_record, write_record
 from tinyllama.sources.documents import read_documents
+from tinyllama.sources.rejected import Reasons
 from tinyllama.tokenizer.chat_template import TEMPLATE_FILE, read_chat_template
 from tinyllama.tokenizer.convert import write_tokenizer_json
 from tinyllama.tokenizer.llama2 import obtain_llama2
@@ -92,7 +94,7 @@ def _origin(recipe: Recipe, folder: Path, root: Path) -> dict[str, JsonValue]:
     if settings.builtin is not None:
         return {"builtin": settings.builtin}
     if settings.file is not None:
-        path = root / settings.file
+        path = expand_path(settings.file, root)
         if not path.is_file():
             raise CorpusError(f"tokenizer.file: {path} does not exist; correct the path, relative to {root.absolute()}")
         return {"file": settings.file, "sha256": sha256_file(path)}
@@ -126,11 +128,20 @@ def _make_files(
         found = open_tokenizer(imported_folder(folder)).model_file
         return _with_config(found), "the imported model's"
     if settings.file is not None:
-        return _with_config(root / settings.file), settings.file
+        return _with_config(expand_path(settings.file, root)), settings.file
     if settings.builtin is not None:
         data, version = obtain_llama2()
         return {"tokenizer.model": data}, version
-    data = train_model(_training_texts(recipe, root, reject), _training(recipe).vocab_size)
+    reasons = Reasons()
+
+    def note(rejected: Rejected) -> None:
+        reasons(rejected)
+        reject(rejected)
+
+    try:
+        data = train_model(_training_texts(recipe, root, note), _training(recipe).vocab_size)
+    except CorpusError as error:
+        raise CorpusError(f"{error}{reasons}") from error
     return {"tokenizer.model": data}, "trained on the recipe's corpora"
 
 

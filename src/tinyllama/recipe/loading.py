@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -10,6 +11,7 @@ import yaml
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from tinyllama.errors import RecipeError
+from tinyllama.paths import expand_path
 from tinyllama.recipe.schema import Recipe
 from tinyllama.recipe.section import section_of
 from tinyllama.text import did_you_mean
@@ -53,9 +55,10 @@ def find_recipe(name_or_path: str) -> Path:
     Raises:
         RecipeError: the recipe does not exist.
     """
-    path = Path(name_or_path)
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
-        if path.is_file():
+    path = expand_path(name_or_path)
+    is_there = path.exists() and not path.is_dir()  # a file, or a pipe: `<(…)`, /dev/stdin
+    if path.suffix in {".yaml", ".yml"} or is_there:
+        if is_there:
             return path
         raise RecipeError(f"{path}: no such recipe file")
     shipped = shipped_recipes()
@@ -72,7 +75,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 def _read(path: Path) -> tuple[Section, Places]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if path.is_file() else _read_pipe(path)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
@@ -86,6 +89,12 @@ def _read(path: Path) -> tuple[Section, Places]:
     places: Places = {(): f"{path}:1"}
     _locate(node, (), path, places)
     return data, places
+
+
+@cache
+def _read_pipe(path: Path) -> str:
+    """The content of what can be read only once."""
+    return path.read_text(encoding="utf-8")
 
 
 def _locate(node: yaml.Node | None, key: Key, path: Path, places: Places) -> None:

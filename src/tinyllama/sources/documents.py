@@ -12,24 +12,30 @@ import json
 import re
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
+from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyllama.errors import CorpusError, SourceError
-from tinyllama.recipe import Filter
+from tinyllama.recipe import Filter, Source
 from tinyllama.sources.builtin.registry import read_builtin
+from tinyllama.sources.decompression import DAMAGE, decompress
 from tinyllama.sources.files import FileFinder, is_url
-from tinyllama.sources.records import BYTE_ORDER_MARK, UTF_16_MARKS, lookup, read_records, record_suffix
+from tinyllama.sources.json_records import read_json
+from tinyllama.sources.record import BYTE_ORDER_MARK, UTF_16_MARKS, lookup
+from tinyllama.sources.records import JSON_SUFFIXES, read_records, record_suffix
 from tinyllama.sources.rejected import Rejected
 from tinyllama.sources.token_files import is_token_file, spell_documents
+from tinyllama.text import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
-    from tinyllama.recipe import Corpus, Source
+    from tinyllama.recipe import Corpus
     from tinyllama.sources.files import SourceFile
-    from tinyllama.sources.records import Fields, Record
+    from tinyllama.sources.record import Fields, Record
     from tinyllama.sources.rejected import Reject
     from tinyllama.tokenizer.base import Tokenizer
 
@@ -37,6 +43,8 @@ TASK_BYTES = 16_000_000
 """Bytes of text at which a task is full: files of a source are read together up to this size."""
 
 _EXCERPT = 120
+_PEEKED = 10
+"""Records of a JSON file of which one has the text field."""
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _MOST_NULS = 1 / 4
 """Largest share of NULs in a text; English in UTF-16 is half NULs when it is read as UTF-8."""
@@ -215,14 +223,56 @@ def _read_file(
             return
         with file.open() as opened:
             if suffix is None:
-                yield from _accept(opened.read(), file.origin, file.origin, reject)
+                yield from _read_text(opened, file, reject)
                 return
-            for record in read_records(opened, suffix, {source.text_field, *(keep.fields if keep else ())}):
+            if suffix in JSON_SUFFIXES:
+                records = _json_records(opened, file, suffix, source, reject)
+            else:
+                records = read_records(opened, suffix, source.text_field, keep.fields if keep else ())
+            if records is None:
+                opened.seek(0)
+                yield from _read_text(opened, file, reject)
+                return
+            for record in records:
                 yield from _accept_record(record, file.origin + record.location, source.text_field, keep, reject)
     except OSError as error:
         if is_url(file.location):  # the network may work later: quarantining the file would lose its text
             raise SourceError(f"{file.location}: reading failed ({error}); run the same command again") from error
         reject(Rejected(file.origin, f"the file cannot be read: {error.strerror or error}", ""))
+
+
+def _read_text(opened: BinaryIO, file: SourceFile, reject: Reject) -> Iterator[Document]:
+    """A file as one document."""
+    try:
+        data = b"".join(decompress(opened, file.origin.lower()))
+    except DAMAGE as error:
+        reject(Rejected(file.origin, f"damaged or cut off: {error}", ""))
+        return
+    yield from _accept(data, file.origin, file.origin, reject)
+
+
+def _json_records(
+    opened: BinaryIO, file: SourceFile, suffix: str, source: Source, reject: Reject
+) -> Iterator[Record] | None:
+    """The records of a JSON file; none if it is refused; None if it is itself a text, such as code's configuration.
+
+    It holds records if one of the first has the text field. Else it is refused where `files` spells the suffix and
+    either it holds several records or the source names a field of records; and where it is compressed.
+    """
+    records = read_json(decompress(opened, suffix))
+    first = list(islice(records or (), _PEEKED))
+    if records is not None and any(lookup(record.fields, source.text_field) is not None for record in first):
+        return chain(first, records)
+    pattern = PurePath(str(source.files)).suffix.lower()
+    spelled = pattern != "" and suffix.endswith(pattern)
+    declared = source.where is not None or source.text_field != Source.model_fields["text_field"].default
+    if suffix == JSON_SUFFIXES[0] and not (spelled and (declared or len(first) > 1)):
+        return None
+    fields = listing(list(dict.fromkeys(name for record in first for name in record.fields)))
+    found = f"its records have no field {source.text_field!r} but {fields}" if fields else "it holds no JSON objects"
+    remedy = "name the field of the text with text_field, or, if the JSON itself is the text, name the file .txt"
+    reject(Rejected(file.origin, f"{found}; {remedy}", "", "damaged" if spelled else "skipped"))
+    return iter(())
 
 
 def _read_tokens(file: SourceFile, tokenizer: Tokenizer | None, reject: Reject) -> Iterator[Document]:
@@ -248,7 +298,7 @@ def _accept_record(
         reject(Rejected(origin, str(error), _spelling(record.fields)))
         return
     text = lookup(record.fields, text_field)
-    if isinstance(text, str):
+    if isinstance(text, str | bytes):
         yield from _accept(text, origin, origin, reject)
     else:
         found = f"is no string but {type(text).__name__}" if text is not None else "is not there or null"

@@ -6,12 +6,14 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from glob import glob
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tinyllama.errors import CorpusError, SourceError
 from tinyllama.hub import access_hint, probe
+from tinyllama.paths import expand_text, printable_path, unset_variables
+from tinyllama.sources.decompression import COMPRESSED_SUFFIXES
+from tinyllama.sources.local_files import find_local
 from tinyllama.sources.records import record_suffix
 from tinyllama.sources.rejected import Rejected
 
@@ -34,7 +36,7 @@ TEXT_SUFFIXES = frozenset(_TEXT_SUFFIXES.split())
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*://")
 _SAMPLE = 1 << 20
-_COMPRESSED = (".gz", ".zst", ".parquet")
+_COMPRESSED = (*COMPRESSED_SUFFIXES, ".parquet")
 _EXPANSION = 3
 """Bytes of text that a byte of a compressed file holds at least."""
 _HUB = "hf://"
@@ -56,6 +58,11 @@ class SourceFile:
     def text_bytes(self) -> int:
         """Bytes of text that it is expected to hold at least."""
         return self.bytes * (_EXPANSION if self.origin.endswith(_COMPRESSED) else 1)
+
+    @property
+    def is_sampled_whole(self) -> bool:
+        """Whether its fingerprint covers all of it."""
+        return self.bytes <= 2 * _SAMPLE
 
     def open(self) -> BinaryIO:
         """Open the file to read bytes; remote files are read ahead.
@@ -102,7 +109,8 @@ class FileFinder:
             reject: receives files that are not read, because of their suffix, or because they were found before with
                 the same settings.
         """
-        self._root, self._name, self._reject = root, name, reject
+        self._root, self._reject = root, reject
+        self._where = f"corpus {name}: " if name else ""
         self._seen: set[tuple[str, str]] = set()
 
     def find(self, source: Source) -> list[SourceFile]:
@@ -115,14 +123,27 @@ class FileFinder:
             SourceError: a remote system refuses or does not answer.
         """
         pattern = str(source.files)
-        found = _find_remote(pattern) if is_url(pattern) else _find_local(pattern, self._root)
+        spelled = expand_text(pattern)
+        found = _find_remote(spelled) if is_url(spelled) else self._find_local(pattern)
         if not found:
-            where = "" if is_url(pattern) else f" (looked in {self._root.absolute()})"
-            raise CorpusError(
-                f"{f'corpus {self._name}: ' if self._name else ''}no file matches {pattern!r}{where}; correct `files`, "
-                "put the data there, or run the command from the folder that holds it"
-            )
+            raise CorpusError(self._nothing_found(pattern))
         return list(self._readable(sorted(found, key=lambda file: file.location), source))
+
+    def _find_local(self, pattern: str) -> list[SourceFile]:
+        found = find_local(pattern, self._root)
+        for path, reason in sorted(found.unusable.items()):
+            self._reject(Rejected(_origin(path, self._root), reason, "", "skipped"))
+        if not found.files and found.unusable:
+            path, reason = min(found.unusable.items())
+            raise CorpusError(f"{self._where}{_origin(path, self._root)}: {reason}; correct `files`")
+        return [_local_file(path, self._root) for path in found.files]
+
+    def _nothing_found(self, pattern: str) -> str:
+        remedy = "correct `files`, put the data there, or run the command from the folder that holds it"
+        if unset := unset_variables(pattern):
+            remedy = f"the environment variable {unset[0]} is not set: set it, or correct `files`"
+        looked = "" if is_url(expand_text(pattern)) else f" (looked in {self._root.absolute()})"
+        return f"{self._where}no file matches {pattern!r}{looked}; {remedy}"
 
     def _readable(self, files: list[SourceFile], source: Source) -> Iterator[SourceFile]:
         settings = json.dumps([source.text_field, source.where])
@@ -145,23 +166,13 @@ def _is_readable(path: PurePath, pattern: str) -> bool:
     return suffix in TEXT_SUFFIXES or record_suffix(path.name) is not None or suffix == PurePath(pattern).suffix.lower()
 
 
-def _find_local(pattern: str, root: Path) -> list[SourceFile]:
-    literal = root / pattern
-    found = [literal]
-    if not literal.exists():
-        matches = glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207  # Path.glob matches hidden files too
-        found = [root / match for match in matches]
-    files = {path for path in found if path.is_file()}
-    for folder in (path for path in found if path.is_dir()):
-        below = (path for path in folder.rglob("*") if path.is_file())
-        files.update(path for path in below if not _is_hidden(path.relative_to(folder)))
-    return [_local_file(path, root) for path in files]
-
-
 def _local_file(path: Path, root: Path) -> SourceFile:
     status = path.stat()
-    origin = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
-    return SourceFile(path.absolute().as_posix(), origin, status.st_size, str(status.st_mtime_ns))
+    return SourceFile(path.absolute().as_posix(), _origin(path, root), status.st_size, str(status.st_mtime_ns))
+
+
+def _origin(path: Path, root: Path) -> str:
+    return printable_path((path.relative_to(root) if path.is_relative_to(root) else path).as_posix())
 
 
 def _find_remote(pattern: str) -> list[SourceFile]:

@@ -9,7 +9,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
     from typing import TextIO
+
+_NAMED = 5
+"""Reasons that a message lists."""
 
 Kind = Literal["damaged", "empty", "skipped", "repaired"]
 
@@ -31,6 +36,29 @@ class Rejected:
 Reject = Callable[[Rejected], None]
 
 
+class Reasons:
+    """Counts rejected documents and files by reason, for a message."""
+
+    def __init__(self) -> None:
+        self._counts = Counter[str]()
+        self._first: dict[str, str] = {}
+
+    def __call__(self, rejected: Rejected) -> None:
+        """Count one."""
+        if rejected.kind != "repaired":
+            self._counts[rejected.reason] += 1
+            self._first.setdefault(rejected.reason, rejected.origin)
+
+    def __str__(self) -> str:
+        """A line for each of the most common reasons, with the first place that has it; begins with a line end."""
+        lines = [
+            f"\n  {self._first[reason]}: {reason}{f' (and {count - 1:,} more)' if count > 1 else ''}"
+            for reason, count in self._counts.most_common(_NAMED)
+        ]
+        others = len(self._counts) - _NAMED
+        return "".join(lines) + (f"\n  and {others:,} other reasons" if others > 0 else "")
+
+
 class Quarantine:
     """Writes rejected documents and files to a file, one JSON line each, and counts them by kind."""
 
@@ -42,3 +70,10 @@ class Quarantine:
         """Quarantine one."""
         self._file.write(json.dumps(asdict(rejected), ensure_ascii=False) + "\n")
         self.counts[rejected.kind] += 1
+
+
+def read_rejected(path: Path) -> Iterator[Rejected]:
+    """The entries of a file that `Quarantine` wrote."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield Rejected(**json.loads(line))

@@ -1,0 +1,141 @@
+"""The preparations of a corpus: the first one, and those beside it that were made after models were trained on it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from tinyllama.checkpoint.store import checkpoint_store
+from tinyllama.corpus.manifest import open_corpus
+from tinyllama.errors import CheckpointError, CorpusError
+from tinyllama.layout import BASE
+from tinyllama.prepare.changes import source_changes
+from tinyllama.prepare.job import present_corpus
+from tinyllama.prepare.prepare import corpus_request, prepare_corpus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.family.workspace import Workspace
+    from tinyllama.prepare.prepare import PrepareOptions
+    from tinyllama.tokenizer.base import Tokenizer
+
+_KEY = "corpora."
+
+
+class Trained:
+    """What the checkpoints of a family say that its models were trained on; they are read when it is asked for."""
+
+    def __init__(self, work: Workspace) -> None:
+        self._work = work
+
+    @cached_property
+    def _by_model(self) -> dict[str, dict[str, str]]:
+        """Model → corpus → its identity, for each model that has a checkpoint."""
+        layout = self._work.layout
+        there = (path.parent.name for path in layout.root.glob("*/checkpoints"))
+        found = {model: self._newest(model) for model in dict.fromkeys([*self._work.models, *there])}
+        return {model: corpora for model, corpora in found.items() if corpora is not None}
+
+    def _newest(self, model: str) -> dict[str, str] | None:
+        store = checkpoint_store(self._work.recipe, self._work.layout.root, model)
+        for step in reversed(store.steps()):
+            try:
+                inputs = store.state(step).fingerprint_inputs.root
+            except CheckpointError:  # a damaged one; the one before it is restored
+                continue
+            return {key.removeprefix(_KEY): str(value) for key, value in inputs.items() if key.startswith(_KEY)}
+        return None
+
+    def models_on(self, corpus: PreparedCorpus) -> list[str]:
+        """The models that were trained on a corpus."""
+        return [model for model, corpora in self._by_model.items() if corpora.get(corpus.name) == corpus.sha256]
+
+    def corpora_of(self, model: str) -> Mapping[str, str]:
+        """Corpus → identity that a model resumes with: its own checkpoints', else those of the base that it forks."""
+        return self._by_model.get(model) or self._by_model.get(BASE) or {}
+
+
+def is_known(work: Workspace, name: str) -> bool:
+    """Whether a corpus was prepared for the recipe as it is, with whatever tokenizer."""
+    for folder in work.layout.corpus_versions(name):
+        try:
+            request = open_corpus(folder).manifest.request
+        except CorpusError:
+            continue
+        if request == corpus_request(work.recipe, name, request.tokenizer):
+            return True
+    return False
+
+
+def prepare_versions(  # noqa: PLR0913  # what to prepare (3), how, and two rules
+    work: Workspace,
+    name: str,
+    tokenizer: Tokenizer,
+    options: PrepareOptions,
+    *,
+    trained: Trained,
+    look: bool,
+) -> list[PreparedCorpus]:
+    """The preparations of a corpus that suit the recipe, oldest first; makes one if there is none.
+
+    If the sources changed since the newest one, it is prepared again; but if a model was trained on it, it stays, and
+    with `options.refresh` another one is made beside it.
+
+    Args:
+        work: the family.
+        name: the corpus's name in the recipe.
+        tokenizer: the family's tokenizer.
+        options: how to prepare.
+        trained: what the family's models were trained on.
+        look: compare the sources with those that the corpus was prepared from.
+
+    Raises:
+        CorpusError, SourceError, WorkerLostError, UserError: see `prepare_corpus`.
+    """
+    layout, corpus = work.layout, work.recipe.corpora[name]
+    folders = layout.corpus_versions(name)
+    request = corpus_request(work.recipe, name, tokenizer.sha256)
+    present = [found for folder in folders if (found := present_corpus(folder, request)) is not None]
+
+    def prepared(folder: Path) -> PreparedCorpus:
+        with work.progress.counting(f"corpus {folder.name}") as count:
+            return prepare_corpus(work.recipe, name, tokenizer, folder, work.root, count, options, replace=True)
+
+    if not present:
+        return [prepared(_free_folder(work, name, trained))]
+    newest = present[-1]
+    changes = source_changes(newest, corpus, work.root, thorough=options.refresh) if look else None
+    if not changes:
+        return present
+    if not (models := trained.models_on(newest)):
+        work.progress.say(f"corpus {name}: {changes} since it was prepared; it is prepared again")
+        return [*present[:-1], prepared(newest.folder)]
+    if options.refresh:
+        beside = layout.corpus(name, len(folders) + 1)
+        work.progress.say(
+            f"corpus {name}: {changes} since it was prepared; it is prepared anew in {beside}, and {newest.folder} "
+            f"stays for {', '.join(models)}"
+        )
+        return [*present, prepared(beside)]
+    work.progress.say(
+        f"corpus {name}: {changes} since it was prepared; it is kept as it was, since {', '.join(models)} "
+        "was trained on it (--refresh-corpora prepares a new one beside it)"
+    )
+    return present
+
+
+def _free_folder(work: Workspace, name: str, trained: Trained) -> Path:
+    """The folder for a corpus that is not prepared: never one with a corpus that a model was trained on."""
+    folders = work.layout.corpus_versions(name)
+    for folder in reversed(folders):
+        try:
+            there = open_corpus(folder)
+        except CorpusError:  # nothing complete
+            return folder
+        if not (models := trained.models_on(there)):
+            return folder
+        work.progress.say(f"corpus {name}: {folder} stays as it is, since {', '.join(models)} was trained on it")
+    return work.layout.corpus(name, len(folders) + 1)

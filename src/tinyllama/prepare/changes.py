@@ -1,0 +1,118 @@
+"""What changed in the sources of a corpus since it was prepared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tinyllama.errors import CorpusError
+from tinyllama.prepare.task import FILES
+from tinyllama.sources.builtin.registry import builtin_version
+from tinyllama.sources.files import FileFinder, is_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.recipe import Corpus
+    from tinyllama.sources.files import SourceFile
+    from tinyllama.sources.rejected import Rejected
+
+_NAMED = 3
+"""Files that a message names."""
+_CLOCK = 2.0
+"""Seconds by which the times of files on different file systems may differ."""
+
+
+class SourceChanges(NamedTuple):
+    """Files of a corpus's sources, by what happened to them; falsy if nothing did."""
+
+    added: Sequence[str] = ()
+    removed: Sequence[str] = ()
+    edited: Sequence[str] = ()
+    """Files with other content; builtin sources of another version."""
+
+    def __bool__(self) -> bool:
+        """Whether anything changed."""
+        return any(self)
+
+    def __str__(self) -> str:
+        """`2 files added (a.txt, b.txt), 1 file removed (c.txt)`."""
+        return ", ".join(_listed(names, what) for what, names in zip(self._fields, self, strict=True) if names)
+
+
+def _listed(names: Sequence[str], what: str) -> str:
+    more = ", …" if len(names) > _NAMED else ""
+    return f"{len(names):,} file{'s' * (len(names) > 1)} {what} ({', '.join(names[:_NAMED])}{more})"
+
+
+def source_changes(corpus: PreparedCorpus, settings: Corpus, root: Path, *, thorough: bool = False) -> SourceChanges:
+    """Compare the local files of a corpus's sources with those that it was prepared from.
+
+    A file is read only where its time is later than the preparation's; then its fingerprint decides.
+
+    Args:
+        corpus: the prepared corpus.
+        settings: the same corpus in the recipe.
+        root: folder that relative file patterns start from.
+        thorough: compare remote files and builtin sources too, and count a file of more than 2 MiB as edited if it was
+            written to since, since its fingerprint covers its ends alone.
+
+    Returns:
+        No changes if a source is not there at all: its text may stay on another machine.
+
+    Raises:
+        CorpusError: a source is not there, with `thorough`.
+        SourceError: a remote source is unavailable, with `thorough`.
+    """
+    try:
+        found = {file.origin: file for file in _find(settings, root, thorough=thorough)}
+    except CorpusError:
+        if thorough:
+            raise
+        return SourceChanges()
+    path = corpus.folder / FILES
+    began = path.stat().st_mtime - _CLOCK
+    recorded = {
+        line["file"]: (line["bytes"], line["fingerprint"])
+        for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        if thorough or not is_url(line["file"])
+    }
+    edited = [
+        name
+        for name in found.keys() & recorded.keys()
+        if _is_edited(found[name], *recorded[name], began=began, thorough=thorough)
+    ]
+    if thorough:
+        edited += _changed_builtins(corpus, settings)
+    return SourceChanges(sorted(found.keys() - recorded.keys()), sorted(recorded.keys() - found.keys()), sorted(edited))
+
+
+def _find(settings: Corpus, root: Path, *, thorough: bool) -> Iterator[SourceFile]:
+    finder = FileFinder(root, "", _ignore)
+    for source in settings.sources:
+        if source.files is not None and (thorough or not is_url(source.files)):
+            yield from finder.find(source)
+
+
+def _is_edited(file: SourceFile, size: int, fingerprint: str, *, began: float, thorough: bool) -> bool:
+    if file.bytes != size:
+        return True
+    if not is_url(file.location):
+        status = Path(file.location).stat()
+        if max(status.st_mtime, status.st_ctime) < began:  # the second, for a file that was moved here
+            return False
+        if thorough and not file.is_sampled_whole and status.st_mtime >= began:
+            return True
+    return file.fingerprint() != fingerprint
+
+
+def _changed_builtins(corpus: PreparedCorpus, settings: Corpus) -> Iterator[str]:
+    for source, entry in zip(settings.sources, corpus.manifest.sources, strict=True):
+        if source.builtin is not None and builtin_version(source.builtin).sha256 != getattr(entry, "sha256", ""):
+            yield source.builtin
+
+
+def _ignore(_rejected: Rejected) -> None:
+    """Ignore files that are not read: they are not in the corpus."""
