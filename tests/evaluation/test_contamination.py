@@ -8,7 +8,9 @@ OTHER = "What is two and two? It is four, as everybody in the small school by th
 
 
 def check(index: QuestionIndex, *texts: str) -> None:
-    index.check("prose", [PreparedText(f"file-{i}", 0, text, "train", 0) for i, text in enumerate(texts)])
+    index.check(
+        "prose", [PreparedText(f"file-{i}", 0, text, len(text.encode()), "train", 0) for i, text in enumerate(texts)]
+    )
 
 
 def test_a_question_in_a_document_is_found_and_the_document_named() -> None:

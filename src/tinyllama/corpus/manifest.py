@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tinyllama.layout import FamilyLayout
 
 MANIFEST = "manifest.json"
+RESPELLED = "respelled"
 SPLITS = TRAIN, HELD_OUT = "train", "held_out"
 _REMEDY = "prepare the corpus again"
 
@@ -91,7 +92,8 @@ class CorpusManifest(FileRecord):
     rejected: int
     """Documents and files that the corpus does not hold."""
     quarantined: dict[str, int]
-    """Entries in `rejected.jsonl` by kind; those of the kind `repaired` are in the corpus."""
+    """Entries in `rejected.jsonl` by kind; those of the kind `repaired` are in the corpus. And, as RESPELLED, documents
+    of the corpus that the tokenizer does not spell back as they are, which have no entries."""
     sources: tuple[FilesEntry | BuiltinEntry, ...]
     engine: EngineEntry
     dtype: str

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tinyllama.corpus.index import index_file
 from tinyllama.corpus.manifest import SPLITS
 from tinyllama.errors import CorpusError
+from tinyllama.tokenizer.spelling import spells_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,9 @@ class PreparedText(NamedTuple):
     part: int
     """Index of this piece in its source document."""
     text: str
+    """As the tokenizer spells it: it may normalize text."""
+    bytes: int
+    """UTF-8 bytes of the text that was tokenized."""
     split: str
     """`train` or `held_out`."""
     start: int
@@ -52,18 +56,18 @@ def read_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, split: str, origin:
             "name the corpus inside the folder of its family"
         )
     stream = corpus.stream(split)
-    special = {corpus.manifest.bos_id, corpus.manifest.eos_id}
+    special, exact = {corpus.manifest.bos_id, corpus.manifest.eos_id}, spells_back(tokenizer)
     with (corpus.folder / index_file(split)).open("rb") as file, parquet.ParquetFile(file) as index:
         for batch in index.iter_batches(columns=["start", "tokens", "bytes", "origin", "part"]):
             for row in batch.filter(compute.match_substring(batch["origin"], origin)).to_pylist():
                 ids = stream.read(row["start"], row["tokens"]).tolist()
                 text = tokenizer.decode([i for i in ids if i not in special])
-                if not can_spell(text, row["bytes"]):
+                if exact and not can_spell(text, row["bytes"]):
                     raise CorpusError(
                         f"{corpus.folder}: {row['origin']} decodes to {len(text.encode())} bytes, not the "
                         f"{row['bytes']} on record; prepare the corpus again"
                     )
-                yield PreparedText(row["origin"], row["part"], text, split, row["start"])
+                yield PreparedText(row["origin"], row["part"], text, row["bytes"], split, row["start"])
 
 
 def find_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, origin: str, limit: int) -> list[PreparedText]:

@@ -67,7 +67,7 @@ def bits_per_byte(model: Llama, corpora: Mapping[str, PreparedCorpus], *, docume
 
 
 def bits_per_byte_of_texts(
-    model: Llama, tokenizer: Tokenizer, texts: Iterable[str], *, bos: bool, window: int
+    model: Llama, tokenizer: Tokenizer, texts: Iterable[tuple[str, int]], *, bos: bool, window: int
 ) -> float:
     """The same measure for any tokenizer: -Σ log2 p over the tokens of all texts, by their UTF-8 bytes.
 
@@ -77,7 +77,8 @@ def bits_per_byte_of_texts(
     Args:
         model: as it is (its own precision).
         tokenizer: the model's own.
-        texts: at least one token together.
+        texts: each with its UTF-8 bytes, which a text that a tokenizer has normalized does not tell any more; at least
+            one token together.
         bos: whether the model expects BOS before a text.
         window: tokens seen at once, and the stride; at most the model's context.
 
@@ -85,9 +86,9 @@ def bits_per_byte_of_texts(
         EvaluationError: there is no text.
     """
     stream, size = list[int](), 0
-    for text in texts:
+    for text, size_of_text in texts:
         stream += [tokenizer.bos_id] * bos + tokenizer.encode([text])[0] + [tokenizer.eos_id]
-        size += len(text.encode())
+        size += size_of_text
     if not size:
         raise EvaluationError("bits per byte need at least one text that is not empty")
     window = min(window, model.shape.context)

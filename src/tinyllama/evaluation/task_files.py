@@ -44,7 +44,7 @@ def read_rows(task: str, path: Path) -> list[Row]:
 def _rows(task: str, path: Path) -> Iterator[tuple[str, Row]]:
     """(place, row) of a file: CSV with a header, or JSON lines."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")  # line ends inside fields as they are
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{task}: {path}: cannot be read as UTF-8 text: {error}") from error
     if path.suffix == ".csv":

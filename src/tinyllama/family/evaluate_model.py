@@ -29,6 +29,7 @@ from tinyllama.layout import family_of_corpus
 from tinyllama.model.devices import choose_device, describe_device
 from tinyllama.paths import printable_path
 from tinyllama.processors import available_cores
+from tinyllama.sources.documents import decode_text, utf8_bytes
 from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.train.machine import describe_machine
 from tinyllama.train.precision import DTYPES
@@ -188,17 +189,18 @@ def _bits_per_byte(model: Llama, tokenizer: Tokenizer, request: EvaluateRequest,
     return BitsPerByte(values, window, window, request.dtype)
 
 
-def _texts(path: Path) -> Iterator[str]:
-    """The held-out documents of a prepared corpus, or a file as one document."""
+def _texts(path: Path) -> Iterator[tuple[str, int]]:
+    """The held-out documents of a prepared corpus, or a file as one document, each with its size in bytes."""
     if is_prepared(path):
         corpus = open_corpus(path)
         tokenizer = open_tokenizer(family_of_corpus(path).tokenizer)
         for document in read_texts(corpus, tokenizer, HELD_OUT):
-            yield document.text
+            yield document.text, document.bytes
         return
     try:
-        yield path.read_text(encoding="utf-8")
+        text = decode_text(path.read_bytes())
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(
             f"--text {path}: {error}; give a text file in UTF-8 or the folder of a prepared corpus"
         ) from error
+    yield text, utf8_bytes(text)

@@ -10,6 +10,7 @@ finished parts are kept, and the result is the same to the byte.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections import Counter
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tinyllama.corpus.manifest import (
+    RESPELLED,
     TRAIN,
     BuiltinEntry,
     CorpusManifest,
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from tinyllama.sources.documents import ReadTask
     from tinyllama.sources.rejected import Rejected
     from tinyllama.tokenizer.bulk import Engine
+
+_log = logging.getLogger(__name__)
 
 IDENTITY = "identity"
 """File in the work folder that says what is prepared there; written before anything is read."""
@@ -104,6 +108,14 @@ class Preparation:
         """
         work, results = self.settings.work, self._results()
         quarantined = self._check_damage(results)
+        if respelled := quarantined.get(RESPELLED):
+            _log.warning(
+                "corpus %s: the tokenizer does not spell back %d of %d documents as they are, since it normalizes text "
+                "or lacks characters; models learn its spelling, and bytes are counted of the text itself",
+                self.settings.name,
+                respelled,
+                sum(part.documents for result in results for part in result.splits.values()),
+            )
         dtype = token_dtype(self.settings.tokenizer.vocab_size)
         with new_directory(self.folder) as beside:
             with (beside / REJECTED).open("w", encoding="utf-8") as file:
@@ -146,7 +158,7 @@ class Preparation:
             request=self.request,
             bos_id=self.settings.tokenizer.bos_id,
             eos_id=self.settings.tokenizer.eos_id,
-            rejected=sum(count for kind, count in quarantined.items() if kind != "repaired"),
+            rejected=sum(count for kind, count in quarantined.items() if kind not in {"repaired", RESPELLED}),
             quarantined=quarantined,
             sources=tuple(map(_source_entry, self.settings.corpus.sources)),
             engine=EngineEntry(name=self.engine, checked=sum(result.checked for result in results)),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 
 from tinyllama.corpus.index import INDEX_COLUMNS, index_file, index_schema
-from tinyllama.corpus.manifest import HELD_OUT, SPLITS, TRAIN, SplitEntry
+from tinyllama.corpus.manifest import HELD_OUT, RESPELLED, SPLITS, TRAIN, SplitEntry
 from tinyllama.corpus.shards import SHARD_SUFFIX, ShardWriter, token_dtype
 from tinyllama.errors import CorpusError
 from tinyllama.files import new_directory, unique_mark
@@ -20,6 +20,7 @@ from tinyllama.record_files import FileRecord, parse_record, read_object, write_
 from tinyllama.sources.documents import read_task, utf8_bytes
 from tinyllama.sources.rejected import Quarantine
 from tinyllama.tokenizer.bulk import CheckedEncoder
+from tinyllama.tokenizer.spelling import spells_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +67,7 @@ class TaskResult(FileRecord):
     format: int = FORMAT
     splits: dict[str, SplitEntry]
     quarantined: dict[str, int]
-    """Entries in the task's `rejected.jsonl`, by kind."""
+    """Entries in the task's `rejected.jsonl`, by kind; and RESPELLED documents, which have none."""
     checked: int
     """Documents whose ids were compared with those of the tokenizer's own library."""
     input_bytes: int
@@ -191,10 +192,11 @@ def run_task(
         for split in splits.values():
             stack.callback(split.writer.close)
         quarantine = Quarantine(stack.enter_context((beside / REJECTED).open("w", encoding="utf-8")))
-        counts = Counts(unread=task.size)
+        counts, respelled, exact = Counts(unread=task.size), 0, spells_back(tokenizer)
         for batch in _batches(read_task(settings.corpus, task, quarantine, tokenizer)):
             encoded = encoder.encode([document.text for document in batch], [document.origin for document in batch])
             counts = _add_batch(settings, batch, _within(encoded, tokenizer), splits, counts)
+            respelled += 0 if exact else _count_respelled(tokenizer, batch, encoded)
             progress(counts)
         with (beside / FILES).open("w", encoding="utf-8") as files:
             for file in task.files:
@@ -202,12 +204,17 @@ def run_task(
                 files.write(json.dumps(line, ensure_ascii=False) + "\n")
         result = TaskResult(
             splits={name: split.finish() for name, split in splits.items()},
-            quarantined=dict(quarantine.counts),
+            quarantined=dict(quarantine.counts) | ({RESPELLED: respelled} if respelled else {}),
             checked=encoder.checked,
             input_bytes=task.size,
         )
         write_record(beside / RESULT, result)
     progress(result.counts)
+
+
+def _count_respelled(tokenizer: Tokenizer, batch: list[Document], encoded: Encoded) -> int:
+    """How many documents of a batch do not decode to their text."""
+    return sum(tokenizer.decode(encoded.of(index).tolist()) != document.text for index, document in enumerate(batch))
 
 
 def _within(encoded: Encoded, tokenizer: Tokenizer) -> Encoded:

@@ -314,7 +314,7 @@ def _accept(data: bytes | str, origin: str, group: str, reject: Reject) -> Itera
             reject(Rejected(origin, reason, _excerpt(data), "repaired"))
     else:
         try:
-            text = data.removeprefix(BYTE_ORDER_MARK).decode()
+            text = decode_text(data)
         except UnicodeDecodeError as error:
             found = "UTF-16, not UTF-8: convert it" if data.startswith(UTF_16_MARKS) else "not valid UTF-8"
             reject(Rejected(origin, f"{found} (byte {error.start})", _excerpt(data)))
@@ -326,6 +326,15 @@ def _accept(data: bytes | str, origin: str, group: str, reject: Reject) -> Itera
         reject(Rejected(origin, f"{share:.0%} of the characters are NUL: UTF-16, or no text at all", _excerpt(text)))
     else:
         yield Document(text, origin, group, 0)
+
+
+def decode_text(data: bytes) -> str:
+    """The text of a file: all of it as it stands, line ends included, but for a byte order mark.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return data.removeprefix(BYTE_ORDER_MARK).decode()
 
 
 def utf8_bytes(text: str) -> int:

@@ -41,6 +41,7 @@ class JsonTokenizer:
         self.model_file, self.chat_template = model_file, read_chat_template(model_file.parent)
         self._tokenizer = _load(model_file)
         self._tokenizer.encode_special_tokens = True  # the spelling of a special token is text
+        self._switched_off = _switch_off(self._tokenizer)
         self.config = _read(model_file.with_name(CONFIG)) | _read(model_file.with_name(SETTINGS))
         """The model's settings, and over them the tokenizer's."""
         eos, bos = self._special("eos"), self._special("bos")
@@ -98,12 +99,12 @@ class JsonTokenizer:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex SHA-256 of the file (or of what transformers made), BOS and EOS."""
+        """Hex SHA-256 of the file (or of what transformers made), BOS and EOS, and settings that are switched off."""
         if self.model_file.is_file():
             content = sha256_file(self.model_file)
         else:
             content = hashlib.sha256(self._tokenizer.to_str().encode()).hexdigest()
-        return sha256_json([content, self._bos, self._eos])
+        return sha256_json([content, self._bos, self._eos, *self._switched_off])
 
     def _special(self, name: str) -> int | None:
         """Id of BOS or EOS by its spelling in the settings or its number in the config; None if neither has it."""
@@ -120,6 +121,25 @@ class JsonTokenizer:
         number = self.config.get(f"{name}_token_id")
         number = number[0] if isinstance(number, list) and number else number
         return number if isinstance(number, int) else None
+
+
+def _switch_off(tokenizer: tokenizers.Tokenizer) -> list[str]:
+    """Switch off what a training script left in a file that changes the ids of texts; returns what there was.
+
+    These settings cut texts, fill them up, or choose merges at random.
+    """
+    found = []
+    if tokenizer.truncation is not None:
+        tokenizer.no_truncation()
+        found.append("truncation")
+    if tokenizer.padding is not None:
+        tokenizer.no_padding()
+        found.append("padding")
+    model: Any = tokenizer.model
+    if getattr(model, "dropout", None) is not None:
+        model.dropout = None
+        found.append("dropout")
+    return found
 
 
 def _load(model_file: Path) -> tokenizers.Tokenizer:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from tinyllama.errors import CorpusError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 CHARACTER_COVERAGE = 0.99995
 """Llama 2's share of the text whose characters become pieces; the rest is spelled in bytes."""
 
+_DROPS_LINES = "\u2585"
 _BYTES_AND_CONTROLS = 256 + 3
 
 
@@ -33,6 +34,7 @@ def train_model(texts: Iterable[str], vocab_size: int) -> bytes:
     """
     from sentencepiece import SentencePieceTrainer  # only needed to train
 
+    interrupts: list[KeyboardInterrupt] = []
     lines = [line for text in texts for line in text.split("\n") if line]
     room = vocab_size - _BYTES_AND_CONTROLS
     if not lines or room < 2:
@@ -43,7 +45,7 @@ def train_model(texts: Iterable[str], vocab_size: int) -> bytes:
     try:
         SentencePieceTrainer.train(
             # Digits never merge, so one of them can stand for any character that gets no piece.
-            sentence_iterator=(line.translate(rare) for line in lines),
+            sentence_iterator=_until_interrupted((line.translate(rare) for line in lines), interrupts),
             model_writer=model,
             model_type="bpe",
             vocab_size=vocab_size,
@@ -59,6 +61,8 @@ def train_model(texts: Iterable[str], vocab_size: int) -> bytes:
             minloglevel=2,
         )
     except RuntimeError as error:
+        if interrupts:
+            raise interrupts[0] from None
         reason = str(error).rpartition("] ")[2] or str(error)
         raise CorpusError(
             f"the tokenizer cannot be trained with vocab_size {vocab_size}: {reason} "
@@ -67,8 +71,19 @@ def train_model(texts: Iterable[str], vocab_size: int) -> bytes:
     return model.getvalue()
 
 
+def _until_interrupted(lines: Iterable[str], interrupts: list[KeyboardInterrupt]) -> Iterator[str]:
+    """The lines; Ctrl-C is noted, since the library turns whatever an iterator raises into its own error."""
+    try:
+        yield from lines
+    except KeyboardInterrupt as interrupt:
+        interrupts.append(interrupt)
+        raise
+
+
 def _rare_characters(lines: Iterable[str], most: int) -> dict[int, str]:
     """A table that replaces characters without a piece by "0": those beyond the coverage or the `most` frequent.
+
+    Also the one with which the trainer marks what it does not know: it would leave out lines that have it.
 
     The trainer's own setting has a minimum of 0.98, and a small vocabulary needs less for Chinese.
     """
@@ -78,7 +93,8 @@ def _rare_characters(lines: Iterable[str], most: int) -> dict[int, str]:
     total, covered = counts.total(), 0
     rare: dict[int, str] = {}
     for rank, (character, count) in enumerate(sorted(counts.items(), key=lambda item: (-item[1], item[0]))):
-        if character not in " 0" and (rank >= most - 2 or covered >= CHARACTER_COVERAGE * total):
+        beyond = rank >= most - 2 or covered >= CHARACTER_COVERAGE * total
+        if character == _DROPS_LINES or (character not in " 0" and beyond):
             rare[ord(character)] = "0"
         covered += count
     return rare
