@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,54 @@ from typing import TYPE_CHECKING, TypeAlias
 
 Json: TypeAlias = Mapping[str, "Json"] | Sequence["Json"] | str | int | float | bool | None
 """What can be written as JSON."""
+
+_REMEDIES = {
+    errno.ENOSPC: "free space and run the same command again",
+    errno.EDQUOT: "free space, or raise the quota, and run the same command again",
+    errno.EFBIG: "choose a file system that holds larger files",
+    errno.EIO: "check the disk and its connection",
+    errno.EROFS: "choose a folder that can be written",
+    errno.EACCES: "check its permissions, or choose another path",
+    errno.EPERM: "check its permissions, or choose another path",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path, since a part of it is a file",
+    errno.EISDIR: "name a file",
+    errno.EEXIST: "remove it, or choose another path",
+    errno.ENOTEMPTY: "run the same command again, when no other process writes there",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "correct the symbolic link",
+    errno.ENODEV: "choose another path",
+    errno.ENXIO: "choose another path",
+    errno.EINVAL: "choose another path",
+    errno.EOPNOTSUPP: "choose a path on another file system",
+    errno.ENOSYS: "choose a path on another file system",
+    errno.EXDEV: "choose a path on one file system",
+    errno.EBUSY: "run the same command again, when no other process uses it",
+    errno.ETXTBSY: "run the same command again, when no other process uses it",
+    errno.ESTALE: "run the same command again",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close other programs, since the machine has too many open files",
+    errno.ENOMEM: "close other programs, since the machine is short of memory",
+    errno.ENOLCK: "choose a path on another file system, since this one has no locks",
+}
+"""What to do about an error of the operating system that is no fault of this program."""
+_OF_NO_FILE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""Errors that a user can cause even where no file is named."""
+
+
+def explain(error: OSError) -> str | None:
+    """What failed and what to do about it, in one line; None for an error that only a bug can cause.
+
+    An error that names no file, such as a bad file descriptor, is a bug, unless a full disk or a limit of the machine
+    causes it.
+    """
+    named = error.filename2 or error.filename
+    if (remedy := _REMEDIES.get(error.errno or 0)) is None or (named is None and error.errno not in _OF_NO_FILE):
+        return None
+    name = "stdout or a file being written" if named is None else os.fsdecode(named)
+    reason = error.strerror or os.strerror(error.errno or 0)
+    return f"{name}: {reason[0].lower()}{reason[1:]}; {remedy}"
+
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +81,12 @@ def canonical_json(value: Json) -> str:
 
 def sha256_json(value: Json) -> str:
     """Hex SHA-256 of a JSON value's canonical spelling."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    return hashlib.sha256(to_bytes(canonical_json(value))).hexdigest()
+
+
+def to_bytes(text: str) -> bytes:
+    """UTF-8; a lone surrogate, by which Python holds a byte of a file name that is no UTF-8, becomes its JSON escape."""
+    return text.encode(errors="backslashreplace")
 
 
 def fsync_path(path: Path) -> None:
@@ -55,7 +109,7 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     beside = path.with_name(f".{path.name}.{unique_mark()}")
     try:
         with beside.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            file.write(to_bytes(data) if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
