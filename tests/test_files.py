@@ -7,9 +7,9 @@ from tinyllama.files import new_directory
 
 def test_of_two_that_make_the_same_directory_at_once_the_first_stays(tmp_path: Path) -> None:
     target = tmp_path / "made"
-    with new_directory(target, "second", keep=True) as second:
+    with new_directory(target, keep=True) as second:
         (second / "file").write_text("second")
-        with new_directory(target, "first", keep=True) as first:
+        with new_directory(target, keep=True) as first:
             (first / "file").write_text("first")
     assert (target / "file").read_text() == "first"
     assert list(tmp_path.iterdir()) == [target]

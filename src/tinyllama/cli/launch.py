@@ -60,8 +60,10 @@ def launch(
     FOLDER/slurm/NAME.sbatch; its output is next to the script.
     """
     from tinyllama.files import write_atomic
+    from tinyllama.folders import claim_file
     from tinyllama.launch.slurm import check_job, submit
     from tinyllama.launch.slurm_script import TrainingJob
+    from tinyllama.layout import is_batch_script
 
     family = open_family(recipe, overrides, run)
     ranks = ranks_per_node or max(1, gpus_per_node)
@@ -90,6 +92,8 @@ def launch(
     if dry_run:
         typer.echo(script, nl=False)
         return
+    family.work.claim()
+    claim_file(path, "a batch script", is_batch_script)
     _warn_of_unprepared(family, run, recipe)
     write_atomic(path, script)
     number = submit(path)

@@ -19,7 +19,7 @@ from tinyllama.evaluation.bits import bits_per_byte_of_texts
 from tinyllama.evaluation.catalogue import expand_tasks
 from tinyllama.evaluation.journal import Journal
 from tinyllama.evaluation.record import EXACT, PRECISIONS, BitsPerByte, Conditions, EvaluationRecord, library_versions
-from tinyllama.evaluation.record_folder import JOURNAL, compare_with_record, write_record
+from tinyllama.evaluation.record_folder import JOURNAL, compare_with_record, record_folder, write_record
 from tinyllama.evaluation.scores import EvaluationOptions
 from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.evaluation.vocabulary import refuse_other_vocabulary
@@ -130,8 +130,10 @@ def evaluate_model(
     refuse_other_vocabulary(tokenizer, model)
     exact = request.out / re.sub(r"[^\w.-]+", "_", source.name).strip("._")
     rounded = request.dtype != EXACT
-    folder = folder or (exact.with_name(f"{exact.name}-{request.dtype}") if rounded else exact)
     depends_on = legacy.journal_inputs(identity, tokenizer.sha256, request.dtype, device, torch.__version__)
+    if folder is None:
+        folder = exact.with_name(f"{exact.name}-{request.dtype}") if rounded else exact
+        folder = record_folder(folder, str(name), identity, depends_on)
     with Journal(folder / JOURNAL, depends_on) as journal:
         if len(journal):
             progress.say(f"{name}: {len(journal)} answers loaded from an earlier run")

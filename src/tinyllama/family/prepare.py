@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import SourceError
+from tinyllama.files import one_at_a_time
 from tinyllama.prepare.prepare import prepare_corpus
 from tinyllama.prepare.tokenizer import obtain_tokenizer
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from tinyllama.sources.rejected import Rejected
     from tinyllama.tokenizer.base import Tokenizer
 
+_WAITING = "corpus {}: another process prepares it; waiting for it"
 _log = logging.getLogger(__name__)
 
 
@@ -68,8 +71,10 @@ def prepare(work: Workspace, options: PrepareOptions) -> Prepared:
     for name in work.recipe.corpora:
         folder = work.layout.corpus(name)
         with work.progress.counting(f"corpus {name}") as count:
+            alone = one_at_a_time(folder.with_name(f".{name}.lock"), partial(work.progress.say, _WAITING.format(name)))
             try:
-                corpora[name] = prepare_corpus(work.recipe, name, tokenizer, folder, work.root, count, options)
+                with alone:
+                    corpora[name] = prepare_corpus(work.recipe, name, tokenizer, folder, work.root, count, options)
             except SourceError as error:
                 missing[name] = str(error)
                 _log.warning("corpus %s: %s", name, error)
@@ -78,6 +83,7 @@ def prepare(work: Workspace, options: PrepareOptions) -> Prepared:
 
 def prepare_tokenizer(work: Workspace) -> Tokenizer:
     """The family's tokenizer; obtains or trains it if needed."""
+    work.claim()
     work.progress.say("tokenizer")
     imported = work.layout.imported_tokenizer
     if work.recipe.tokenizer.imported and not imported.is_dir():

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tinyllama.corpus.manifest import (
+    CORPUS_FOLDER,
     TRAIN,
     BuiltinEntry,
     CorpusManifest,
@@ -27,7 +28,7 @@ from tinyllama.corpus.manifest import (
 )
 from tinyllama.corpus.shards import token_dtype
 from tinyllama.errors import CorpusError, WorkerLostError
-from tinyllama.files import new_directory
+from tinyllama.folders import replaced_folder
 from tinyllama.prepare.assembly import assemble, plan_shards
 from tinyllama.prepare.task import REJECTED, Counts, finished_task, finished_tasks, run_task
 from tinyllama.record_files import file_entries
@@ -102,7 +103,7 @@ class Preparation:
         work, results = self.settings.work, self._results()
         quarantined = self._check_damage(results)
         dtype = token_dtype(self.settings.tokenizer.vocab_size)
-        with new_directory(self.folder) as beside:
+        with replaced_folder(self.folder, CORPUS_FOLDER, CorpusError) as beside:
             with (beside / REJECTED).open("w", encoding="utf-8") as file:
                 quarantine = Quarantine(file)
                 for rejected in self.skipped:
