@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,8 @@ _REMEDIES = {
     errno.ENOLCK: "choose a path on another file system, since this one has no locks",
 }
 """What to do about an error of the operating system that is no fault of this program."""
+_ARROW = re.compile(r"local file '(.+?)'")
+"""Where pyarrow's errors name their file."""
 _OF_NO_FILE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 """Errors that a user can cause even where no file is named."""
 
@@ -60,10 +63,12 @@ def explain(error: OSError) -> str | None:
     causes it.
     """
     named = error.filename2 or error.filename
+    if named is None and (match := _ARROW.search(error.strerror or "")):
+        named = match[1]
     if (remedy := _REMEDIES.get(error.errno or 0)) is None or (named is None and error.errno not in _OF_NO_FILE):
         return None
     name = "stdout or a file being written" if named is None else os.fsdecode(named)
-    reason = error.strerror or os.strerror(error.errno or 0)
+    reason = os.strerror(error.errno or 0)
     return f"{name}: {reason[0].lower()}{reason[1:]}; {remedy}"
 
 
@@ -112,19 +117,26 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{unique_mark()}")
     try:
-        with beside.open("wb") as file:
+        with _naming(path), beside.open("wb") as file:
             file.write(to_bytes(data) if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:  # it names the file under its other name, or none: a write to a full disk names no file
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
+            beside.replace(path)
     finally:
         with suppress(OSError):
             beside.unlink()
     fsync_path(path.parent)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let errors name a path by its final name; a write to a full disk names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_json(path: Path, value: Json) -> None:
@@ -158,7 +170,7 @@ def new_directory(
         if keep:
             beside.mkdir()
         else:
-            with locked_folder(path.parent, wait=True):
+            with _naming(path), locked_folder(path.parent, wait=True):
                 _remove_abandoned(path)
                 beside.mkdir()
                 held.enter_context(locked_folder(beside))
@@ -171,7 +183,7 @@ def new_directory(
             if keep:
                 _rename_unless_there(beside, path)
             else:
-                with locked_folder(path.parent, wait=True):
+                with _naming(path), locked_folder(path.parent, wait=True):
                     _swap(beside, path, foreign)
             fsync_path(path.parent)
         finally:

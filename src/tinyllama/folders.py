@@ -50,6 +50,10 @@ def claim(folder: Path, kind: FolderKind, error: type[TinyLlamaError] = UserErro
     Raises:
         error: the path is a file, or the folder holds somebody else's file of a name that the command writes.
     """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise error(f"{folder}: the path is not in UTF-8, as libraries need; name another folder") from None
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
