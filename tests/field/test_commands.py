@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.field.conftest import Run
 
 
@@ -11,5 +13,6 @@ def test_the_small_family_trains_and_generates(field: Path, tinyllama: Run) -> N
     tinyllama("generate", "runs/field/base", "The river", "--max-new-tokens", "4").succeeded()
 
 
-def test_a_command_that_does_not_exist_is_refused(field: Path, tinyllama: Run) -> None:
+@pytest.mark.usefixtures("field")
+def test_a_command_that_does_not_exist_is_refused(tinyllama: Run) -> None:
     assert "No such command" in tinyllama("trian", "field.yaml").refused()

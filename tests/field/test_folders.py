@@ -43,7 +43,9 @@ def test_a_tokenizer_refuses_a_folder_with_another_tokenizer(field: Path, tinyll
     assert [path.name for path in (field / "out").iterdir()] == [name]
 
 
-@pytest.mark.parametrize("name", ["recipe.yaml", "report.html", "tokenizer/", "corpora/", "base/", "plain/", "exports/"])
+@pytest.mark.parametrize(
+    "name", ["recipe.yaml", "report.html", "tokenizer/", "corpora/", "base/", "plain/", "exports/"]
+)
 def test_a_family_refuses_a_folder_with_entries_of_others(field: Path, tinyllama: Run, name: str) -> None:
     theirs = _theirs(field / "mine", name, "paper.tex")
     for command in ("prepare", "train"):
@@ -170,7 +172,10 @@ def test_an_export_replaces_no_model_of_others(family: Path, tinyllama: Run) -> 
     (folder,) = (family / "runs/field/exports").glob("*-gguf")
     shutil.rmtree(folder)
     theirs = _theirs(folder, "Modelfile", "weights.gguf")
-    assert "Modelfile: tinyllama did not write this" in tinyllama("export", "runs/field/base", "--format", "gguf").refused()
+    assert (
+        "Modelfile: tinyllama did not write this"
+        in tinyllama("export", "runs/field/base", "--format", "gguf").refused()
+    )
     _untouched(theirs)
 
 

@@ -15,13 +15,6 @@ from tests.field.conftest import Run
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
-def _child(commands: Commands) -> int | None:
-    """Process id of the command that runs, if there is one."""
-    server = commands._server.pid
-    found = Path(f"/proc/{server}/task/{server}/children").read_text().split()
-    return int(found[0]) if found else None
-
-
 def _interrupted(
     commands: Commands, run: Callable[[], Outcome], number: int, ready: Callable[[], bool], after: float = 0
 ) -> Outcome:
@@ -30,7 +23,7 @@ def _interrupted(
     def interrupt() -> None:
         until = time.monotonic() + 60
         while time.monotonic() < until:
-            child = _child(commands)
+            child = commands.running()
             if child is not None and ready():
                 time.sleep(after)
                 os.kill(child, number)
@@ -87,8 +80,9 @@ def test_a_preparation_in_processes_ends_at_once_with_one_line(
     assert done.seconds < 20
 
 
+@pytest.mark.usefixtures("field")
 @pytest.mark.parametrize("number", CODES)
-def test_a_plan_ends_with_one_line(field: Path, tinyllama: Run, commands: Commands, number: int) -> None:
+def test_a_plan_ends_with_one_line(tinyllama: Run, commands: Commands, number: int) -> None:
     arguments = ("plan", "field.yaml", "--set", "stages.1.until=100M", "--set", "optimizer.learning_rate.horizon=100M")
     done = _interrupted(commands, lambda: tinyllama(*arguments), number, lambda: True, 0.2)
     _is_one_line(done, number)

@@ -88,7 +88,8 @@ def test_a_file_in_place_of_a_part_of_the_family_is_one_line(field: Path, tinyll
 ASCII = {"PYTHONIOENCODING": "ascii"}
 
 
-def test_any_encoding_prints_a_plan(field: Path, tinyllama: Run) -> None:
+@pytest.mark.usefixtures("field")
+def test_any_encoding_prints_a_plan(tinyllama: Run) -> None:
     for encoding in ("ascii", "latin-1", "cp1252", "ascii:strict"):
         assert "plain" in tinyllama("plan", "field.yaml", env={"PYTHONIOENCODING": encoding}).succeeded()
     assert "chinese" in tinyllama("plan", "nano", env=ASCII).succeeded()
@@ -116,7 +117,8 @@ def test_progress_and_messages_print_in_any_encoding(field: Path, tinyllama: Run
     assert done.succeeded().startswith("\ufffd river")
 
 
-def test_arguments_that_are_no_utf_8_are_one_line(field: Path, tinyllama: Run) -> None:
+@pytest.mark.usefixtures("field")
+def test_arguments_that_are_no_utf_8_are_one_line(tinyllama: Run) -> None:
     odd = b"odd-\xff".decode(errors="surrogateescape")
     for arguments in (
         ("plan", odd),
