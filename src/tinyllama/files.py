@@ -257,7 +257,8 @@ class FolderLock:
     """A lock on a folder, until it is released or nothing refers to it; see `locked_folder`."""
 
     def __init__(self, folder: Path, *, shared: bool = False, wait: bool = False) -> None:
-        self._descriptor: int | None = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        self._descriptor: int | None = None
+        self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
             fcntl.flock(self._descriptor, kind if wait else kind | fcntl.LOCK_NB)

@@ -15,8 +15,8 @@ def training(field: Path) -> Path:
     """The family, with a checkpoint after every step that deletes the one before."""
     text = (field / "field.yaml").read_text()
     for old, new in (
-        ("until: 256", "until: 5120"),
         ("until: 512", "until: 10240"),
+        ("until: 256", "until: 5120"),
         ("horizon: 512", "horizon: 10240"),
         ("checkpoints: {every: 512}", "checkpoints: {every: 128, keep: 1}"),
         ("evaluation: {every: 512, rows: 1}", "evaluation: {every: 10240, rows: 1, tasks: []}"),

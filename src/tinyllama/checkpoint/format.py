@@ -182,7 +182,7 @@ def verify(folder: Path, called: str = "") -> Checkpoint:
     """
     name = called or str(folder)
     try:
-        lock = FolderLock(folder, shared=True, wait=True)
+        lock = reading_lock(folder)
         manifest = parse_manifest((folder / MANIFEST).read_bytes(), f"{name}/{MANIFEST}")
         for file, entry in manifest.files.items():
             path = folder / file
@@ -192,6 +192,18 @@ def verify(folder: Path, called: str = "") -> Checkpoint:
     except OSError as error:
         raise CheckpointError(f"{name}: the checkpoint is not complete ({error})") from error
     return Checkpoint(folder, manifest.step, state, lock)
+
+
+def reading_lock(folder: Path) -> FolderLock | None:
+    """A lock that keeps a checkpoint from being deleted; None while another process writes or deletes it.
+
+    Raises:
+        OSError: the folder is not there.
+    """
+    try:
+        return FolderLock(folder, shared=True)
+    except BlockingIOError:
+        return None
 
 
 def parse_manifest(text: str | bytes, file: str) -> Manifest:

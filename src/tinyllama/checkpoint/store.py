@@ -20,6 +20,7 @@ from tinyllama.checkpoint.format import (
     parse_manifest,
     prune,
     read_state,
+    reading_lock,
     step_of,
     steps_saved,
     verify,
@@ -175,7 +176,7 @@ class RemoteCheckpointStore(CheckpointStore):
             with self._reading(step):
                 self._system.get([f"{there}/{name}" for name in files], [str(beside / name) for name in files])
             checkpoint = verify(beside, self.name(step))
-        return replace(checkpoint, folder=copy)
+        return replace(checkpoint, folder=copy, lock=reading_lock(copy))
 
     def state(self, step: int) -> CheckpointState:
         """Downloads the state alone."""
