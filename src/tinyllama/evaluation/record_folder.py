@@ -20,7 +20,7 @@ from tinyllama.evaluation.record import BitsPerByte, Conditions, EvaluationRecor
 from tinyllama.evaluation.record_tables import record_csv, record_markdown
 from tinyllama.evaluation.scores import StoredTasks, TaskScores
 from tinyllama.files import to_bytes, write_atomic, write_json
-from tinyllama.folders import FolderKind, claim
+from tinyllama.folders import FolderKind
 from tinyllama.formats.model_source import ModelIdentity  # noqa: TC001  # pydantic reads the annotation
 from tinyllama.record_files import parse_record, read_object
 
@@ -73,14 +73,10 @@ def record_folder(folder: Path, model: str, source: ModelIdentity, depends_on: J
         model: how the caller named the model.
         source: the model.
         depends_on: what its journal depends on.
-
-    Raises:
-        EvaluationError: the folder holds files that are no record of ours.
     """
     if _is_of_another(folder, model, source, depends_on):
         path = os.path.realpath(model)
-        folder = folder.with_name(f"{folder.name}-{hashlib.sha256(to_bytes(path)).hexdigest()[:8]}")
-    claim(folder, RECORD_FOLDER, EvaluationError)
+        return folder.with_name(f"{folder.name}-{hashlib.sha256(to_bytes(path)).hexdigest()[:8]}")
     return folder
 
 

@@ -23,6 +23,8 @@ from tinyllama.tokenizer.opening import TOKENIZER_FILES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import torch
+
     from tinyllama.family.progress import Progress
     from tinyllama.recipe import Recipe
     from tinyllama.train.ranks import Ranks
@@ -48,6 +50,17 @@ class Workspace:
     """Receives messages and counts."""
     ranks: Ranks | None = None
     """The processes that train together; None for a single process. Rank 0 writes."""
+
+    @property
+    def device(self) -> torch.device:
+        """What this process computes on.
+
+        Raises:
+            UserError: `hardware.device` does not exist here.
+        """
+        from tinyllama.model.devices import choose_device  # imports torch
+
+        return choose_device(self.recipe.hardware.device) if self.ranks is None else self.ranks.device
 
     @property
     def models(self) -> list[str]:
