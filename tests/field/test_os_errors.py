@@ -30,8 +30,14 @@ def _one_line(message: str, name: str) -> None:
     assert "; " in errors[0]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("run", ["a-file", "a-file/inside", "/proc/x", LONG, "loop", "/dev/null"])
+@pytest.mark.parametrize(
+    ("command", "run"),
+    [
+        *((command, "a-file") for command in COMMANDS),
+        *(("prepare", run) for run in ("a-file/inside", "/proc/x", LONG, "loop", "/dev/null")),
+        *((command, LONG) for command in ("plan", "train", "report")),
+    ],
+)
 def test_a_run_folder_that_cannot_be_is_one_line(field: Path, tinyllama: Run, command: str, run: str) -> None:
     (field / "a-file").write_text("theirs")
     (field / "loop").symlink_to("loop")
