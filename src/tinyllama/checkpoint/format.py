@@ -241,7 +241,7 @@ def prune(folder: Path, retention: Retention) -> None:
     """Delete the checkpoints that need not stay, but for those that a process reads or that hold files of others."""
     for step in retention.prunable(steps_saved(folder)):
         checkpoint = folder / f"step-{step}"
-        if all(is_checkpoint_file(file.name) for file in checkpoint.iterdir()):
+        if checkpoint.is_dir() and all(is_checkpoint_file(file.name) for file in checkpoint.iterdir()):
             with suppress(BlockingIOError), locked_folder(checkpoint):
                 shutil.rmtree(checkpoint)
 
