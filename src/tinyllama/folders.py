@@ -33,6 +33,8 @@ class FolderKind:
     """Patterns of the names of files and folders that are written in it."""
     is_ours: Callable[[Path], bool]
     """Whether a folder was written by this or an earlier version, from what it holds."""
+    alone: bool = False
+    """Whether a folder is refused that holds anything else before the first write."""
 
     def writes(self, name: str) -> bool:
         """Whether an entry of this name is one that is written here."""
@@ -48,7 +50,8 @@ def claim(folder: Path, kind: FolderKind, error: type[TinyLlamaError] = UserErro
         error: raised for a folder that cannot be written to.
 
     Raises:
-        error: the path is a file, or the folder holds somebody else's file of a name that the command writes.
+        error: the path is no folder or not in UTF-8, or the folder holds somebody else's file of a name that the
+            command writes.
     """
     try:
         str(folder).encode()
@@ -60,6 +63,8 @@ def claim(folder: Path, kind: FolderKind, error: type[TinyLlamaError] = UserErro
         raise error(f"{folder}: is no folder; name another path for {kind.name}, or remove the file")
     if not kind.is_ours(folder):
         for entry in sorted(folder.iterdir()):
+            if kind.alone:
+                raise error(f"{folder}: exists and is not {kind.name}; name another folder, or move it away")
             if kind.writes(entry.name):
                 raise error(
                     f"{entry}: tinyllama did not write this, and would overwrite it with {kind.name}; name "

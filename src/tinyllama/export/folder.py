@@ -118,10 +118,9 @@ def _record_small_files(folder: Path) -> None:
 
 def recorded_export(folder: Path) -> ExportRecord:
     """The record of the export in a folder; an empty one if there is none, or an earlier version wrote it."""
-    try:
-        return read_record(ExportRecord, folder / RECORD, ExportError, "delete it and export again")
-    except (FileNotFoundError, NotADirectoryError):
+    if not (folder / RECORD).is_file():
         return ExportRecord(files=[], sha256={})
+    return read_record(ExportRecord, folder / RECORD, ExportError, "delete it and export again")
 
 
 def _refuse_edited(folder: Path) -> None:
@@ -143,13 +142,14 @@ def is_checked_export(folder: Path) -> bool:
 
 
 HUGGING_FACE_EXPORT = FolderKind(
-    "an export",
+    "an earlier export",
     (
         CONFIG, "generation_config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json",
         "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
         "recipe.yaml", "README.md", RECORD,
     ),
     is_checked_export,
+    alone=True,
 )  # fmt: skip
 
 

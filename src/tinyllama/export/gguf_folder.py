@@ -82,7 +82,8 @@ def export_gguf(  # noqa: PLR0913  # the parts of an export
 def _kind(folder: Path, name: str) -> FolderKind:
     """Exports with a GGUF file of this name; other GGUF files that an export did not write are left alone."""
     earlier = [escape(file) for file in recorded_export(folder).files]
-    return FolderKind("an export", (escape(name), *earlier, MODELFILE, "README.md", RECORD), is_checked_export)
+    names = (escape(name), *earlier, MODELFILE, "README.md", RECORD)
+    return FolderKind("an earlier export", names, is_checked_export, alone=True)
 
 
 def convert_to_gguf(source: OpenModel, folder: Path, kind: str) -> ParityResult:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tinyllama.corpus.manifest import PreparedCorpus
 
-_DATASETS = FolderKind("indexed datasets", ("*.bin", "*.idx"), lambda _folder: False)
+_DATASETS = FolderKind("indexed datasets", ("*.bin", "*.idx"), lambda _folder: False, alone=True)
 _TOKENS = 1 << 22
 """Copied at a time."""
 
