@@ -291,7 +291,7 @@ def one_at_a_time(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
     with ExitStack() as opened:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = opened.enter_context(path.open("w", encoding="utf-8"))
+            file = opened.enter_context(path.open("a", encoding="utf-8"))
         except OSError:
             yield
             return

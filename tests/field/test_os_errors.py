@@ -24,7 +24,7 @@ READS_ONLY = {"plan", "rehearse"}
 
 
 def _one_line(message: str, name: str) -> None:
-    errors = [line for line in message.splitlines() if line.startswith("Error: ")]
+    errors = [line for line in message.splitlines() if line.lower().startswith("error: ")]
     assert len(errors) == 1, message
     assert name in errors[0]
     assert "; " in errors[0]
