@@ -56,7 +56,7 @@ def claim(folder: Path, kind: FolderKind, error: type[TinyLlamaError] = UserErro
     try:
         str(folder).encode()
     except UnicodeEncodeError:
-        raise error(f"{folder}: the path is not in UTF-8, as libraries need; name another folder") from None
+        raise error(f"{folder}: the path is not in UTF-8, as libraries need; give another folder") from None
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
@@ -64,10 +64,10 @@ def claim(folder: Path, kind: FolderKind, error: type[TinyLlamaError] = UserErro
     if not kind.is_ours(folder):
         for entry in sorted(folder.iterdir()):
             if kind.alone:
-                raise error(f"{folder}: exists and is not {kind.name}; name another folder, or move it away")
+                raise error(f"{folder}: exists and is not {kind.name}; give another folder, or move it away")
             if kind.writes(entry.name):
                 raise error(
-                    f"{entry}: tinyllama did not write this, and would overwrite it with {kind.name}; name "
+                    f"{entry}: tinyllama did not write this, and would overwrite it with {kind.name}; give "
                     "another folder, or move it away"
                 )
 
