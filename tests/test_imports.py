@@ -16,7 +16,7 @@ PACKAGE = Path(tinyllama.__file__).parent
 ORDER = (
     ("errors", "text"),
     ("files", "installation", "layout", "paths", "processors"),
-    ("record_files",),
+    ("folders", "record_files"),
     ("hub", "packages"),
     ("recipe",),
     ("plan",),

@@ -2,22 +2,80 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
+import logging
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias
+
+_log = logging.getLogger(__name__)
 
 Json: TypeAlias = Mapping[str, "Json"] | Sequence["Json"] | str | int | float | bool | None
 """What can be written as JSON."""
 ESCAPED = "backslashreplace"
 """How what UTF-8 cannot spell, such as a byte in a file's name, is written: as JSON escapes it."""
 
+_REMEDIES = {
+    errno.ENOSPC: "free space and run the same command again",
+    errno.EDQUOT: "free space, or raise the quota, and run the same command again",
+    errno.EFBIG: "choose a file system that holds larger files",
+    errno.EIO: "check the disk and its connection",
+    errno.EROFS: "choose a folder that can be written",
+    errno.EACCES: "check its permissions, or choose another path",
+    errno.EPERM: "check its permissions, or choose another path",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path, since a part of it is a file",
+    errno.EISDIR: "name a file",
+    errno.EEXIST: "remove it, or choose another path",
+    errno.ENOTEMPTY: "run the same command again, when no other process writes there",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "correct the symbolic link",
+    errno.ENODEV: "choose another path",
+    errno.ENXIO: "choose another path",
+    errno.EINVAL: "choose another path",
+    errno.EOPNOTSUPP: "choose a path on another file system",
+    errno.ENOSYS: "choose a path on another file system",
+    errno.EXDEV: "choose a path on one file system",
+    errno.EBUSY: "run the same command again, when no other process uses it",
+    errno.ETXTBSY: "run the same command again, when no other process uses it",
+    errno.ESTALE: "run the same command again",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "close other programs, since the machine has too many open files",
+    errno.ENOMEM: "close other programs, since the machine is short of memory",
+    errno.ENOLCK: "choose a path on another file system, since this one has no locks",
+}
+"""What to do about an error of the operating system that is no fault of this program."""
+_ARROW = re.compile(r"local file '(.+?)'")
+"""Where pyarrow's errors name their file."""
+_OF_NO_FILE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""Errors that a user can cause even where no file is named."""
+
+
+def explain(error: OSError) -> str | None:
+    """What failed and what to do about it, in one line; None for an error that only a bug can cause.
+
+    An error that names no file, such as a bad file descriptor, is a bug, unless a full disk or a limit of the machine
+    causes it.
+    """
+    named = error.filename2 or error.filename
+    if named is None and (match := _ARROW.search(error.strerror or "")):
+        named = match[1]
+    if (remedy := _REMEDIES.get(error.errno or 0)) is None or (named is None and error.errno not in _OF_NO_FILE):
+        return None
+    name = "stdout or a file being written" if named is None else os.fsdecode(named)
+    reason = os.strerror(error.errno or 0)
+    return f"{name}: {reason[0].lower()}{reason[1:]}; {remedy}"
+
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -34,7 +92,12 @@ def canonical_json(value: Json) -> str:
 
 def sha256_json(value: Json) -> str:
     """Hex SHA-256 of a JSON value's canonical spelling."""
-    return hashlib.sha256(canonical_json(value).encode(errors=ESCAPED)).hexdigest()
+    return hashlib.sha256(to_bytes(canonical_json(value))).hexdigest()
+
+
+def to_bytes(text: str) -> bytes:
+    """UTF-8; a lone surrogate, which stands for a byte of a file name that is no UTF-8, becomes its escape in JSON."""
+    return text.encode(errors=ESCAPED)
 
 
 def fsync_path(path: Path) -> None:
@@ -56,14 +119,26 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{unique_mark()}")
     try:
-        with beside.open("wb") as file:
-            file.write(data.encode(errors=ESCAPED) if isinstance(data, str) else data)
+        with _naming(path), beside.open("wb") as file:
+            file.write(to_bytes(data) if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+            beside.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
     fsync_path(path.parent)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let errors name a path by its final name; a write to a full disk names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_json(path: Path, value: Json) -> None:
@@ -73,42 +148,163 @@ def write_json(path: Path, value: Json) -> None:
 
 @contextmanager
 def new_directory(
-    path: Path, mark: str = "partial", *, keep: bool = False, unflushed: str | None = None
+    path: Path,
+    *,
+    keep: bool = False,
+    unflushed: str | None = None,
+    foreign: Callable[[str], bool] = lambda _name: False,
 ) -> Iterator[Path]:
     """Yield a new directory beside `path`, renamed to `path` when the block succeeds and removed when it fails.
 
-    Every file in it is fsynced before the rename. A directory at `path` stays until then.
+    Every file in it is fsynced before the rename. A directory at `path` stays until then. Several processes may write
+    the same directory at once: each writes its own, and the last one stays.
 
     Args:
         path: final path of the directory.
-        mark: part of its name until then; processes that may write the same directory at once need their own.
         keep: keep a directory that another process has renamed to `path` by then, since its content is the same.
         unflushed: suffix of files that are not fsynced, which a power failure may damage; their reader has to compare
             them with a hash.
+        foreign: whether an entry of the directory at `path` is somebody else's, by its name: such entries move along.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{mark}")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    try:
-        yield beside
-        for entry in sorted(beside.rglob("*"), reverse=True):
-            if entry.suffix != unflushed:
-                fsync_path(entry)
-        fsync_path(beside)
+    beside = path.with_name(f".{path.name}.{unique_mark()}")
+    with ExitStack() as held:
         if keep:
-            _rename_unless_there(beside, path)
-        elif path.exists():
-            replaced = path.with_name(f".{path.name}.replaced")
-            shutil.rmtree(replaced, ignore_errors=True)
-            path.rename(replaced)
-            beside.rename(path)
-            shutil.rmtree(replaced)
+            beside.mkdir()
         else:
-            beside.rename(path)
-        fsync_path(path.parent)
+            with _naming(path), locked_folder(path.parent, wait=True):
+                _remove_abandoned(path)
+                beside.mkdir()
+                held.enter_context(locked_folder(beside))
+        try:
+            yield beside
+            for entry in sorted(beside.rglob("*"), reverse=True):
+                if entry.suffix != unflushed:
+                    fsync_path(entry)
+            fsync_path(beside)
+            if keep:
+                _rename_unless_there(beside, path)
+            else:
+                with _naming(path), locked_folder(path.parent, wait=True):
+                    _swap(beside, path, foreign)
+            fsync_path(path.parent)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def _swap(beside: Path, path: Path, foreign: Callable[[str], bool]) -> None:
+    """Rename `beside` to `path`; of a directory that was there, only entries that are foreign stay."""
+    if not path.exists():
+        beside.rename(path)
+        return
+    for entry in sorted(path.iterdir()):
+        if foreign(entry.name) and not os.path.lexists(beside / entry.name):
+            _copy_or_link(entry, beside / entry.name)
+    replaced = path.with_name(f".{path.name}.replaced-{unique_mark()}")
+    path.rename(replaced)
+    beside.rename(path)
+    shutil.rmtree(replaced)
+
+
+def _copy_or_link(source: Path, target: Path) -> None:
+    if source.is_dir() and not source.is_symlink():
+        shutil.copytree(source, target, symlinks=True, copy_function=link_or_copy)
+    else:
+        link_or_copy(source, target)
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Make a hard link to a file, or a copy on a file system without them."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what processes that were killed while they wrote `path` have left; complete what they began to replace."""
+    left = [entry for entry in path.parent.iterdir() if entry.name.startswith(f".{path.name}.") and entry.is_dir()]
+    for entry in left:
+        if entry.name.startswith(f".{path.name}.replaced") and not path.exists():
+            entry.rename(path)
+        elif entry.name.startswith((f".{path.name}.partial", f".{path.name}.replaced")):
+            with suppress(BlockingIOError), locked_folder(entry):
+                shutil.rmtree(entry, ignore_errors=True)
+
+
+@contextmanager
+def locked_folder(folder: Path, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
+    """Hold a lock on a folder; the lock ends with the process, however that ends.
+
+    A file system without locks, or without locks of this kind (NFS has no exclusive ones on folders), locks nothing.
+
+    Args:
+        folder: exists.
+        shared: a lock that several may hold at once, none of them exclusively.
+        wait: wait for processes that hold another lock.
+
+    Raises:
+        BlockingIOError: another process, or this one, holds a lock that excludes this one.
+    """
+    lock = FolderLock(folder, shared=shared, wait=wait)
+    try:
+        yield
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        lock.release()
+
+
+class FolderLock:
+    """A lock on a folder, until it is released or nothing refers to it; see `locked_folder`."""
+
+    def __init__(self, folder: Path, *, shared: bool = False, wait: bool = False) -> None:
+        self._descriptor: int | None = None
+        self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(self._descriptor, kind if wait else kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise
+        except OSError:
+            self.release()
+
+    def release(self) -> None:
+        """End the lock."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.release()
+
+    def __getstate__(self) -> dict[str, None]:
+        """What another process gets: it holds no lock."""
+        return {"_descriptor": None}
+
+
+@contextmanager
+def one_at_a_time(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Let one process at a time run the block, by a lock on a file; `waiting` is called if this one has to wait.
+
+    Where the file cannot be written, nothing else can, and no lock is held.
+    """
+    with ExitStack() as opened:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = opened.enter_context(path.open("a", encoding="utf-8"))
+        except OSError:
+            yield
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # the file system has no locks
+            _log.debug("%s cannot be locked", path)
+        yield
 
 
 def _rename_unless_there(folder: Path, path: Path) -> None:

@@ -7,6 +7,9 @@ from functools import partial
 from itertools import count, takewhile
 from pathlib import Path
 
+REPORT_TITLE = "TinyLlama family report"
+SCRIPT_MARK = "# Written by `tinyllama launch`"
+"""By these, earlier reports and batch scripts are recognized."""
 BASE = "base"
 """The model that the variants fork from; every other model of a family is a variant, by its name."""
 
@@ -120,3 +123,8 @@ def family_of_run(run: Path) -> FamilyLayout:
 def family_of_corpus(corpus: Path) -> FamilyLayout:
     """The family of a prepared corpus `<family>/corpora/<name>`."""
     return FamilyLayout(corpus.resolve().parents[1])
+
+
+def is_batch_script(path: Path) -> bool:
+    """Whether a file is a batch script that `tinyllama launch` wrote."""
+    return SCRIPT_MARK in path.read_text(encoding="utf-8", errors="replace")

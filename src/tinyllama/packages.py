@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import SourceError
-from tinyllama.files import new_directory, sha256_file
+from tinyllama.files import sha256_file
+from tinyllama.folders import FolderKind, replaced_folder
 from tinyllama.record_files import FileRecord, read_record, write_record
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def fetch(package: Package, remedy: str) -> Archive:
     folder = cache_folder() / "archives" / package.name
     archive = _cached(folder)
     if archive is None:
-        with new_directory(folder) as beside:
+        with replaced_folder(folder, _ARCHIVE, SourceError) as beside:
             _download(package, beside, remedy)
             found = _only_file(beside, package, remedy)
             version = _version(found, package, remedy)
@@ -121,6 +122,17 @@ def debian_files(archive: Archive, folder: str, remedy: str) -> Iterator[tuple[s
             file = tar.extractfile(members[name])
             if file is not None:
                 yield name.removeprefix(f"{folder}/"), file.read()
+
+
+def _is_archive(folder: Path) -> bool:
+    try:
+        read_record(ArchiveRecord, folder / _RECORD, SourceError, "")
+    except (OSError, SourceError):
+        return False
+    return True
+
+
+_ARCHIVE = FolderKind("an archive", ("*",), _is_archive)
 
 
 def _cached(folder: Path) -> Archive | None:

@@ -1,4 +1,5 @@
 import errno
+import pickle
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,43 @@ def test_passing_checkpoints_are_pruned_and_permanent_ones_kept(tmp_path: Path) 
     assert steps_saved(tmp_path) == [5, 20]
     prune(tmp_path, Retention(0, frozenset({5})))
     assert steps_saved(tmp_path) == [5]
+
+
+def test_a_checkpoint_that_is_read_is_not_pruned_until_it_is_released(tmp_path: Path) -> None:
+    for step in (5, 10):
+        save_checkpoint(tmp_path, _tensors(step), made_up_state(step))
+    checkpoint = verify(tmp_path / "step-5")
+    copy = pickle.loads(pickle.dumps(checkpoint))  # noqa: S301  # as ranks send it to each other
+    prune(tmp_path, Retention(1))
+    assert steps_saved(tmp_path) == [5, 10]
+    checkpoint.release()
+    prune(tmp_path, Retention(1))
+    assert steps_saved(tmp_path) == [10]
+    assert copy == checkpoint
+
+
+def test_a_checkpoint_with_files_of_others_is_not_pruned(tmp_path: Path) -> None:
+    for step in (5, 10):
+        save_checkpoint(tmp_path, _tensors(step), made_up_state(step))
+    (tmp_path / "step-5/notes.txt").touch()
+    prune(tmp_path, Retention(1))
+    assert steps_saved(tmp_path) == [5, 10]
+
+
+def test_a_checkpoint_that_is_deleted_before_it_is_opened_gives_way_to_a_newer_one(tmp_path: Path) -> None:
+    class Raced(CheckpointStore):
+        """Training goes on between the listing and the opening."""
+
+        def open(self, step: int) -> Checkpoint:
+            if step == 5:
+                save_checkpoint(tmp_path, _tensors(10), made_up_state(10))
+                prune(tmp_path, Retention(1))
+            return super().open(step)
+
+    save_checkpoint(tmp_path, _tensors(5), made_up_state(5))
+    (found,) = Raced(tmp_path).newest()
+    assert isinstance(found, Checkpoint)
+    assert found.step == 10
 
 
 def test_a_checkpoint_of_other_tensors_is_refused(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_a_full_disk_under_stdout_is_one_clear_message(arguments: list[str], unb
             check=False,
         )  # fmt: skip
     assert done.returncode == 2
-    assert "no space left on the device; free space" in done.stderr
+    assert "no space left on device; free space" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -76,6 +76,7 @@ def test_an_export_is_complete(tmp_path: Path, model: Llama, recipe: Recipe, tok
     folder = tmp_path / "model"
     exported(model, folder, recipe, tokenizer_model, torch.bfloat16)
     assert {path.name for path in folder.iterdir()} == {
+        ".tinyllama.json",
         "README.md",
         "config.json",
         "generation_config.json",

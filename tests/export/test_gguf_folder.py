@@ -64,7 +64,7 @@ def test_every_kind_passes_its_gate_and_says_so(tmp_path: Path, model: Llama, to
     result = exported(model, tmp_path / "a", tokenizer_model, kind)
     assert result.largest_difference <= 1e-5
     names = {path.name for path in (tmp_path / "a").iterdir()}
-    assert names == {f"nano-math_code-{kind}.gguf", "Modelfile", "README.md"}
+    assert names == {f"nano-math_code-{kind}.gguf", "Modelfile", "README.md", ".tinyllama.json"}
     assert f"{result.largest_difference:.2g}" in (tmp_path / "a" / "README.md").read_text()
     lines = (tmp_path / "a" / "Modelfile").read_text().splitlines()
     assert lines[:2] == [f"FROM ./nano-math_code-{kind}.gguf", "PARAMETER num_ctx 64"]

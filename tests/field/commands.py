@@ -122,6 +122,12 @@ class Commands:
             out, err = (path.read_bytes().decode(errors="replace") for path in streams[1:])
         return Outcome(code, out, err, time.monotonic() - start)
 
+    def running(self) -> int | None:
+        """Process id of the command that runs, for a test that sends it a signal; None between commands."""
+        server = self._server.pid
+        found = Path(f"/proc/{server}/task/{server}/children").read_text(encoding="ascii").split()
+        return int(found[0]) if found else None
+
 
 def _serve(replies: IO[str]) -> None:
     for name in _IMPORTS:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 import shutil
 import warnings
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from tinyllama.checkpoint.state import DAMAGED, CheckpointState, parse_state
 from tinyllama.errors import CheckpointError
-from tinyllama.files import new_directory, sha256_file, write_atomic
+from tinyllama.files import FolderLock, locked_folder, new_directory, sha256_file, write_atomic
 from tinyllama.record_files import FileEntry, FileRecord, file_entries, parse_object, parse_record, write_record
 
 if TYPE_CHECKING:
@@ -55,6 +55,13 @@ class Checkpoint:
     step: int
     state: CheckpointState
     """Everything but tensors."""
+    lock: FolderLock | None = field(default=None, compare=False, repr=False)
+    """While it is held, training beside this process does not delete the checkpoint."""
+
+    def release(self) -> None:
+        """Let the checkpoint be deleted; it was read."""
+        if self.lock is not None:
+            self.lock.release()
 
 
 class RankGroup(Protocol):
@@ -172,7 +179,7 @@ def steps_saved(folder: Path) -> list[int]:
 
 
 def verify(folder: Path, called: str = "") -> Checkpoint:
-    """Check every file of one checkpoint against its manifest.
+    """Check every file of one checkpoint against its manifest; it is not deleted while the result is referred to.
 
     Args:
         folder: of the checkpoint.
@@ -183,6 +190,7 @@ def verify(folder: Path, called: str = "") -> Checkpoint:
     """
     name = called or str(folder)
     try:
+        lock = reading_lock(folder)
         manifest = parse_manifest((folder / MANIFEST).read_bytes(), f"{name}/{MANIFEST}")
         for file, entry in manifest.files.items():
             path = folder / file
@@ -191,7 +199,19 @@ def verify(folder: Path, called: str = "") -> Checkpoint:
         state = parse_state((folder / STATE).read_bytes(), f"{name}/{STATE}")
     except OSError as error:
         raise CheckpointError(f"{name}: the checkpoint is not complete ({error})") from error
-    return Checkpoint(folder, manifest.step, state)
+    return Checkpoint(folder, manifest.step, state, lock)
+
+
+def reading_lock(folder: Path) -> FolderLock | None:
+    """A lock that keeps a checkpoint from being deleted; None while another process writes or deletes it.
+
+    Raises:
+        OSError: the folder is not there.
+    """
+    try:
+        return FolderLock(folder, shared=True)
+    except BlockingIOError:
+        return None
 
 
 def parse_manifest(text: str | bytes, file: str) -> Manifest:
@@ -218,9 +238,17 @@ def read_state(folder: Path) -> CheckpointState:
 
 
 def prune(folder: Path, retention: Retention) -> None:
-    """Delete the checkpoints that need not stay."""
+    """Delete the checkpoints that need not stay, but for those that a process reads or that hold files of others."""
     for step in retention.prunable(steps_saved(folder)):
-        shutil.rmtree(folder / f"step-{step}")
+        checkpoint = folder / f"step-{step}"
+        if checkpoint.is_dir() and all(is_checkpoint_file(file.name) for file in checkpoint.iterdir()):
+            with suppress(BlockingIOError), locked_folder(checkpoint):
+                shutil.rmtree(checkpoint)
+
+
+def is_checkpoint_file(name: str) -> bool:
+    """Whether a checkpoint holds a file of this name."""
+    return name in {MANIFEST, STATE, ".metadata"} or name.endswith(".distcp")
 
 
 def stored_tensors(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

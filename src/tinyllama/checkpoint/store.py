@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from tinyllama.checkpoint.format import (
     MANIFEST,
     STATE,
     Checkpoint,
+    is_checkpoint_file,
     parse_manifest,
     prune,
     read_state,
+    reading_lock,
     step_of,
     steps_saved,
     verify,
@@ -31,6 +32,7 @@ from tinyllama.files import new_directory
 from tinyllama.installation import install_hint
 from tinyllama.layout import FamilyLayout
 from tinyllama.paths import expand_text
+from tinyllama.recipe import is_dumped_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,12 +81,19 @@ class CheckpointStore:
         return verify(self.folder / f"step-{step}")
 
     def newest(self) -> Iterator[Checkpoint | CheckpointError]:
-        """Checkpoints, newest first; in place of a damaged one, the error that names it."""
-        for step in reversed(self.steps()):
+        """Checkpoints, newest first; in place of a damaged one, the error that names it.
+
+        One that training beside this process deletes before it is opened is skipped, for a newer one if there is one.
+        """
+        tried = set[int]()
+        while left := set(self.steps()) - tried:
+            step = max(left)
+            tried.add(step)
             try:
                 yield self.open(step)
             except CheckpointError as error:
-                yield error
+                if step in self.steps():
+                    yield error
 
     def state(self, step: int) -> CheckpointState:
         """A checkpoint's state without its tensors, not verified.
@@ -136,10 +145,16 @@ class RemoteCheckpointStore(CheckpointStore):
         self._has_folders = not isinstance(self._system, AsyncFileSystem)
 
     def begin(self, recipe: str) -> None:
-        """Write the recipe under the URL."""
+        """Write the recipe under the URL, unless a file that is not ours is there."""
+        path = f"{self._root}/recipe.yaml"
         with self._explained("cannot be written"):
             self._make_folder(self._root)
-            self._system.pipe_file(f"{self._root}/recipe.yaml", recipe.encode())
+            if self._system.exists(path) and not is_dumped_recipe(self._system.cat_file(path)):
+                raise StorageError(
+                    f"checkpoints.url: {self._url}/recipe.yaml: tinyllama did not write this, and would overwrite it; "
+                    "name another URL, or move it away"
+                )
+            self._system.pipe_file(path, recipe.encode())
 
     def name(self, step: int) -> str:
         """Its URL."""
@@ -162,7 +177,7 @@ class RemoteCheckpointStore(CheckpointStore):
             with self._reading(step):
                 self._system.get([f"{there}/{name}" for name in files], [str(beside / name) for name in files])
             checkpoint = verify(beside, self.name(step))
-        return replace(checkpoint, folder=copy)
+        return replace(checkpoint, folder=copy, lock=reading_lock(copy))
 
     def state(self, step: int) -> CheckpointState:
         """Downloads the state alone."""
@@ -174,7 +189,8 @@ class RemoteCheckpointStore(CheckpointStore):
         manifest = (copy / MANIFEST).read_bytes()
         files = self._listed(step, manifest)
         with self._explained("cannot be written; earlier checkpoints are kept"):
-            self._remove(step, self._objects().get(step, {}))
+            there_before = self._objects().get(step, {})
+            self._remove(step, {name: size for name, size in there_before.items() if is_checkpoint_file(name)})
             self._make_folder(there)
             self._system.put([str(copy / name) for name in files], [f"{there}/{name}" for name in files])
             arrived = self._objects().get(step, {})
@@ -184,12 +200,13 @@ class RemoteCheckpointStore(CheckpointStore):
             self._system.pipe_file(f"{there}/{MANIFEST}", manifest)
 
     def prune(self, retention: Retention) -> None:
-        """Prunes the URL and the folder; removes what a killed upload left, too."""
+        """Prunes the URL and the folder; removes what a killed upload left, too, but no step with objects of others."""
         objects = self._objects()
         complete = [step for step, names in objects.items() if MANIFEST in names]
         with self._explained("cannot be pruned"):
             for step in [*retention.prunable(complete), *(objects.keys() - complete)]:
-                self._remove(step, objects[step])
+                if all(map(is_checkpoint_file, objects[step])):
+                    self._remove(step, objects[step])
         prune(self.folder, Retention(_COPIES))
 
     def on_disk(self, retention: Retention) -> int:  # noqa: ARG002  # the URL holds those
@@ -203,7 +220,7 @@ class RemoteCheckpointStore(CheckpointStore):
             found = self._system.find(self._root, detail=True)
         objects: dict[int, dict[str, int]] = {}
         for path, details in found.items():
-            *_, folder, name = PurePosixPath(path).parts
+            folder, _, name = path.removeprefix(f"{self._root}/").partition("/")
             if (step := step_of(folder)) is not None:
                 objects.setdefault(step, {})[name] = int(details["size"])
         return dict(sorted(objects.items()))

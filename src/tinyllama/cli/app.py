@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -167,6 +168,16 @@ def refuse_options(ctx: typer.Context, parameters: set[str], why: str) -> None:
         raise UserError(f"cannot use {listing(given)} {why}")
 
 
+def as_text(argument: str) -> str:
+    """An argument that is a text: bytes that are no UTF-8 become U+FFFD, as in corpora."""
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def print_json(value: Json) -> None:
-    """Print a JSON value to stdout."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print a JSON value to stdout; with escapes, if stdout's encoding or UTF-8 lacks one of its characters."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2)
+    typer.echo(text)

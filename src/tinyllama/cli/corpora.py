@@ -226,13 +226,10 @@ def tokenizer_train(
     overrides: Overrides = None,
 ) -> None:
     """Train a Llama-style tokenizer on a recipe's corpora; use it with `tokenizer: {file: OUT/tokenizer.model}`."""
-    from tinyllama.errors import CorpusError
-    from tinyllama.prepare.tokenizer import ORIGIN, obtain_tokenizer
+    from tinyllama.prepare.tokenizer import obtain_tokenizer
     from tinyllama.recipe import load_recipe
     from tinyllama.sources.checks import check_sources
 
-    if out.exists() and not (out / ORIGIN).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise CorpusError(f"{out}: exists and is not a tokenizer that this command trained; give another folder")
     size_key = [] if vocab_size is None else [f"model.vocab_size={vocab_size}"]
     size = load_recipe(recipe, [*(overrides or []), *size_key, "tokenizer={builtin: llama2}"]).model.vocab_size
     training = f"tokenizer={{train: {{vocab_size: {size}}}}}"

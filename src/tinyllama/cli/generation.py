@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tinyllama.cli.app import AsJson, Device, Precision, app, print_json
+from tinyllama.cli.app import AsJson, Device, Precision, app, as_text, print_json
 
 
 @app.command(
@@ -53,7 +53,7 @@ def generate(  # a command's options
     from tinyllama.train.precision import DTYPES
 
     settings = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty)
-    stops = stop or []
+    prompts, stops = list(map(as_text, prompts)), list(map(as_text, stop or []))
     if "" in stops:
         raise UserError("--stop is empty; give the text to stop before")
     source = open_model(model)

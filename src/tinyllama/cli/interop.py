@@ -121,6 +121,7 @@ def export(
 
 
 def _export_single(name: str, form: Format, precision: GgufType) -> Path:
+    from tinyllama.checkpoint.format import STATE
     from tinyllama.export import convert_to_gguf
     from tinyllama.formats.model_source import CheckpointModel
     from tinyllama.formats.open import open_model
@@ -131,7 +132,8 @@ def _export_single(name: str, form: Format, precision: GgufType) -> Path:
         raise UserError(f"{name} is not a recipe ({recipes} or a YAML file); a single model needs --format gguf")
     source = open_model(name)
     if isinstance(source, CheckpointModel):
-        folder = source.family.export(f"{source.model}-{precision}-gguf")
+        step = f"-{source.path.name}" if (Path(name) / STATE).is_file() else ""  # steps do not replace each other
+        folder = source.family.export(f"{source.model}{step}-{precision}-gguf")
     else:
         beside = source.path.parent if Path(name).exists() else Path()  # a hub id is downloaded to the hub's cache
         folder = beside / f"{source.title}-{precision}-gguf"

@@ -61,8 +61,10 @@ def launch(
     """
     from tinyllama.errors import UserError
     from tinyllama.files import write_atomic
+    from tinyllama.folders import claim_file
     from tinyllama.launch.slurm import check_job, submit
     from tinyllama.launch.slurm_script import TrainingJob
+    from tinyllama.layout import is_batch_script
 
     if is_pipe(recipe):
         raise UserError(f"{recipe}: is a pipe, which the job cannot read again; write the recipe to a file")
@@ -93,6 +95,8 @@ def launch(
     if dry_run:
         typer.echo(script, nl=False)
         return
+    family.work.claim()
+    claim_file(path, "a batch script", is_batch_script)
     _warn_of_unprepared(family, run, recipe)
     write_atomic(path, script)
     number = submit(path)

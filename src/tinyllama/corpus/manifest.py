@@ -12,6 +12,7 @@ from tinyllama.corpus.legacy import FORMAT_1, identity, upgraded
 from tinyllama.corpus.rows import Rows
 from tinyllama.corpus.shards import ShardEntry, TokenStream
 from tinyllama.errors import CorpusError
+from tinyllama.folders import FolderKind
 from tinyllama.record_files import FileEntry, FileRecord, parse_record, read_object, write_record
 
 if TYPE_CHECKING:
@@ -152,6 +153,24 @@ class PreparedCorpus:
             [shard.tokens for shard in shards],
             np.dtype(self.manifest.dtype),
         )
+
+
+def _is_corpus(folder: Path) -> bool:
+    """Whether a folder holds a corpus that this or an earlier version wrote, even a damaged one."""
+    try:
+        value = read_object(folder / MANIFEST, CorpusError, _REMEDY)
+    except FileNotFoundError:
+        return False
+    except CorpusError:  # damaged, if all else is as we write it
+        return folder.is_dir() and all(CORPUS_FOLDER.writes(file.name) for file in folder.iterdir())
+    return {"corpus", "request", "splits"} <= value.keys()
+
+
+CORPUS_FOLDER = FolderKind(
+    "a corpus",
+    (MANIFEST, "files.jsonl", "rejected.jsonl", "*.documents.parquet", *(f"{split}-*.bin" for split in SPLITS)),
+    _is_corpus,
+)
 
 
 def is_prepared(folder: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Self
 
-from tinyllama.files import sha256_json
+from tinyllama.files import sha256_json, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,11 +27,8 @@ class Journal:
         self._answers = dict(self._read())
 
     def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         lines = [self._header, *([key, answer] for key, answer in self._answers.items())]
-        partial = self._path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        partial.replace(self._path)
+        write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in lines))
         self._file = self._path.open("a", encoding="utf-8")
         return self
 
@@ -54,9 +51,31 @@ class Journal:
         self._file.flush()
 
     def _read(self) -> list[tuple[str, Any]]:
-        if not self._path.is_file():
-            return []
-        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
-        if not lines or json.loads(lines[0]) != self._header:
+        lines = _lines(self._path)
+        if not lines or _parsed(lines[0]) != self._header:
             return []
         return [(key, answer) for key, answer in map(json.loads, lines[1:])]
+
+
+def holds_journal(path: Path, inputs: Json = None) -> bool:
+    """Whether a file is a journal: of whatever inputs if `inputs` is None, else of these."""
+    lines = _lines(path)
+    header = _parsed(lines[0]) if lines else None
+    return isinstance(header, dict) and (
+        header.keys() == {"inputs"} if inputs is None else header == {"inputs": sha256_json(inputs)}
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    """The complete lines of a file; none if there is no file."""
+    if not path.is_file():
+        return []
+    return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+
+
+def _parsed(line: str) -> Json:
+    try:
+        value: Json = json.loads(line)
+    except ValueError:
+        return None
+    return value

@@ -6,6 +6,8 @@ spreadsheets and for people), and the journal of an evaluation that can resume.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,10 +15,12 @@ from tinyllama.errors import EvaluationError
 from tinyllama.evaluation import legacy
 from tinyllama.evaluation.agreement import Agreement, compare_answers
 from tinyllama.evaluation.answers import read_answers, write_answers
+from tinyllama.evaluation.journal import holds_journal
 from tinyllama.evaluation.record import BitsPerByte, Conditions, EvaluationRecord, record_to_json
 from tinyllama.evaluation.record_tables import record_csv, record_markdown
 from tinyllama.evaluation.scores import StoredTasks, TaskScores
-from tinyllama.files import write_atomic, write_json
+from tinyllama.files import to_bytes, write_atomic, write_json
+from tinyllama.folders import FolderKind
 from tinyllama.formats.model_source import ModelIdentity  # noqa: TC001  # pydantic reads the annotation
 from tinyllama.record_files import parse_record, read_object
 
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tinyllama.evaluation.answers import Answer
+    from tinyllama.files import Json
 
 RECORD, ANSWERS, TABLE, MARKDOWN, JOURNAL = (
     "record.json", "questions.jsonl", "scores.csv", "scores.md", "journal.jsonl",
@@ -44,6 +49,47 @@ class _Stored:
     conditions: Conditions | None
     inputs: str | None
     against_fp32: dict[str, Agreement] | None
+
+
+def _is_record(folder: Path) -> bool:
+    """Whether a folder holds a record or a journal that this or an earlier version wrote."""
+    try:
+        value = read_object(folder / RECORD, EvaluationError, "")
+    except (FileNotFoundError, EvaluationError):
+        return holds_journal(folder / JOURNAL)
+    return {"model", "source"} <= value.keys()
+
+
+RECORD_FOLDER = FolderKind("an evaluation record", (RECORD, ANSWERS, TABLE, MARKDOWN, JOURNAL), _is_record)
+
+
+def record_folder(folder: Path, model: str, source: ModelIdentity, depends_on: Json) -> Path:
+    """The folder for a model's record: `folder`, or one beside it if `folder` holds another model's record.
+
+    Models of equal names differ in their path; those of a family, which have several paths, in their hash.
+
+    Args:
+        folder: named after the model.
+        model: how the caller named the model.
+        source: the model.
+        depends_on: what its journal depends on.
+    """
+    if _is_of_another(folder, model, source, depends_on):
+        path = os.path.realpath(model)
+        return folder.with_name(f"{folder.name}-{hashlib.sha256(to_bytes(path)).hexdigest()[:8]}")
+    return folder
+
+
+def _is_of_another(folder: Path, model: str, source: ModelIdentity, depends_on: Json) -> bool:
+    try:
+        record = read_record(folder)
+    except EvaluationError:
+        return False  # no record can be read; the folder is claimed or refused
+    if record is None:
+        return holds_journal(folder / JOURNAL) and not holds_journal(folder / JOURNAL, depends_on)
+    if source.kind == "checkpoint" and record.source.sha256 == source.sha256:
+        return False
+    return os.path.realpath(record.model) != os.path.realpath(model)
 
 
 def write_record(folder: Path, record: EvaluationRecord) -> None:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from tinyllama.errors import ExportError
 from tinyllama.export.parity import ParityResult, check_parity
-from tinyllama.files import new_directory, write_atomic, write_json
+from tinyllama.files import sha256_file, write_atomic, write_json
+from tinyllama.folders import FolderKind, replaced_folder
 from tinyllama.formats.huggingface.config import CONFIG, config_of_shape
 from tinyllama.formats.huggingface.state_dict import write_weights
 from tinyllama.recipe import dump_recipe
+from tinyllama.record_files import FileRecord, read_record, write_record
 from tinyllama.tokenizer.convert import write_transformers_files
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
     from tinyllama.files import Json
     from tinyllama.recipe import Recipe
     from tinyllama.tokenizer.base import Tokenizer
+
+RECORD = ".tinyllama.json"
+_SMALL = 1 << 20
+"""Bytes of the largest file that is hashed to recognize edits; people edit cards, settings and templates."""
 
 
 def export_model(  # noqa: PLR0913  # the parts of an export
@@ -62,7 +68,7 @@ def export_model(  # noqa: PLR0913  # the parts of an export
             f"that {recipe.name}'s model {name} was trained with; give the tokenizer of its corpora"
         )
     ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
-    with export_folder(folder, CONFIG) as partial:
+    with export_folder(folder, HUGGING_FACE_EXPORT) as partial:
         write_json(partial / CONFIG, config_of_shape(shape, dtype=dtype, **ids))
         write_json(partial / "generation_config.json", _generation_config(**ids))
         write_weights(weights, shape, partial, dtype)
@@ -73,30 +79,78 @@ def export_model(  # noqa: PLR0913  # the parts of an export
     return result
 
 
+class ExportRecord(FileRecord):
+    """The hidden file in an export by which its edited files are recognized."""
+
+    format: int = 1
+    files: list[str]
+    """Names of all files of the export."""
+    sha256: dict[str, str]
+    """SHA-256 of each small file, by name."""
+
+
 @contextmanager
-def export_folder(folder: Path, mark: str) -> Iterator[Path]:
-    """Yield a temporary folder that replaces `folder` when the block succeeds.
+def export_folder(folder: Path, kind: FolderKind) -> Iterator[Path]:
+    """Yield a temporary folder that replaces `folder` when the block succeeds; files that no export wrote stay.
 
     Args:
-        folder: new, empty, or an earlier export.
-        mark: a file that every earlier export of this kind holds.
+        folder: new, or of this kind.
+        kind: of the export.
 
     Raises:
-        ExportError: `folder` holds something else, or cannot be written.
+        ExportError: `folder` holds something else, or an edited file of an earlier export; or cannot be written.
     """
-    if folder.exists() and not _is_replaceable(folder, mark):
-        raise ExportError(f"{folder}: exists and is not an earlier export; give another folder or remove it")
+    _refuse_edited(folder)
     try:
-        with new_directory(folder) as partial:
+        with replaced_folder(folder, kind, ExportError) as partial:
             yield partial
+            _record_small_files(partial)
     except OSError as error:
         hint = "" if error.errno else "; the disk may be full"  # numpy says only how much it wrote
         raise ExportError(f"{folder}: the export cannot be written: {error}{hint}") from error
 
 
-def _is_replaceable(folder: Path, mark: str) -> bool:
-    """Whether replacing the folder deletes nothing that an export did not write."""
-    return folder.is_dir() and ((folder / mark).is_file() or not any(folder.iterdir()))
+def _record_small_files(folder: Path) -> None:
+    files = sorted(folder.iterdir())
+    hashes = {path.name: sha256_file(path) for path in files if path.stat().st_size <= _SMALL}
+    write_record(folder / RECORD, ExportRecord(files=[path.name for path in files], sha256=hashes))
+
+
+def recorded_export(folder: Path) -> ExportRecord:
+    """The record of the export in a folder; an empty one if there is none, or an earlier version wrote it."""
+    if not (folder / RECORD).is_file():
+        return ExportRecord(files=[], sha256={})
+    return read_record(ExportRecord, folder / RECORD, ExportError, "delete it and export again")
+
+
+def _refuse_edited(folder: Path) -> None:
+    """Refuse to replace an export whose files a person has edited since."""
+    for name, sha256 in recorded_export(folder).sha256.items():
+        if (folder / name).is_file() and sha256_file(folder / name) != sha256:
+            raise ExportError(
+                f"{folder / name}: was edited after the export, which would overwrite it; move it away, then run the "
+                "same command again"
+            )
+
+
+def is_checked_export(folder: Path) -> bool:
+    """Whether a folder is an export of this or an earlier version: its card tells of the check that we make."""
+    try:
+        return "\n## Check of this folder\n\nBefore this folder appeared, " in (folder / "README.md").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+HUGGING_FACE_EXPORT = FolderKind(
+    "an earlier export",
+    (
+        CONFIG, "generation_config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json",
+        "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+        "recipe.yaml", "README.md", RECORD,
+    ),
+    is_checked_export,
+    alone=True,
+)  # fmt: skip
 
 
 def _generation_config(bos_id: int, eos_id: int) -> dict[str, Json]:

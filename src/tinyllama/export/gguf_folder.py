@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -10,9 +11,10 @@ import torch
 import yaml
 
 from tinyllama.errors import ExportError
-from tinyllama.export.folder import export_folder
+from tinyllama.export.folder import RECORD, export_folder, is_checked_export, recorded_export
 from tinyllama.export.parity import ParityResult, check_parity
 from tinyllama.files import write_atomic
+from tinyllama.folders import FolderKind
 from tinyllama.formats.gguf.file import GgufFile
 from tinyllama.formats.gguf.tensors import GgufWeights, shape_of_gguf
 from tinyllama.formats.gguf.writer import ModelInfo, write_gguf
@@ -64,7 +66,7 @@ def export_gguf(  # noqa: PLR0913  # the parts of an export
         CorpusError: llama.cpp does not know tokenizers of this kind.
     """
     name = f"{about.name}-{kind}.gguf"
-    with export_folder(folder, MODELFILE) as partial:
+    with export_folder(folder, _kind(folder, name)) as partial:
         write_gguf(weights, shape, tokenizer, partial / name, kind, about)
         file = GgufFile(partial / name)
         if shape_of_gguf(file) != shape:
@@ -75,6 +77,13 @@ def export_gguf(  # noqa: PLR0913  # the parts of an export
         write_atomic(partial / MODELFILE, modelfile(name, shape, tokenizer))
         write_atomic(partial / "README.md", _card(name, kind, shape, about, result))
     return result
+
+
+def _kind(folder: Path, name: str) -> FolderKind:
+    """Exports with a GGUF file of this name; other GGUF files that an export did not write are left alone."""
+    earlier = [escape(file) for file in recorded_export(folder).files]
+    names = (escape(name), *earlier, MODELFILE, "README.md", RECORD)
+    return FolderKind("an earlier export", names, is_checked_export, alone=True)
 
 
 def convert_to_gguf(source: OpenModel, folder: Path, kind: str) -> ParityResult:

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tinyllama.files import link_or_copy, locked_folder, new_directory
 from tinyllama.layout import family_of_run
 from tinyllama.paths import expand_path
 
@@ -57,13 +58,13 @@ class BackgroundEvaluation:
             return
         self._due, step = False, max(new)
         self._taken.update(new)
-        copy = self._run / COPIES / f"step-{step}"
-        copy.mkdir(parents=True, exist_ok=True)
-        for file in sorted(
-            (self._run / "checkpoints" / copy.name).iterdir(), key=lambda path: path.name == "state.json"
+        checkpoint = self._run / "checkpoints" / f"step-{step}"
+        with (
+            new_directory(self._run / COPIES / checkpoint.name, keep=True) as copy,
+            locked_folder(checkpoint, shared=True, wait=True),  # so that it is not pruned meanwhile
         ):
-            if not (copy / file.name).exists():
-                os.link(file, copy / file.name)
+            for file in checkpoint.iterdir():
+                link_or_copy(file, copy / file.name)
         self._start()
 
     def _start(self) -> None:

@@ -19,11 +19,12 @@ from tinyllama.evaluation.bits import bits_per_byte_of_texts
 from tinyllama.evaluation.catalogue import expand_tasks
 from tinyllama.evaluation.journal import Journal
 from tinyllama.evaluation.record import EXACT, PRECISIONS, BitsPerByte, Conditions, EvaluationRecord, library_versions
-from tinyllama.evaluation.record_folder import JOURNAL, compare_with_record, write_record
+from tinyllama.evaluation.record_folder import JOURNAL, RECORD_FOLDER, compare_with_record, record_folder, write_record
 from tinyllama.evaluation.scores import EvaluationOptions
 from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.evaluation.vocabulary import refuse_other_vocabulary
 from tinyllama.family.progress import SILENT, at_intervals
+from tinyllama.folders import claim
 from tinyllama.formats.open import open_model
 from tinyllama.layout import family_of_corpus
 from tinyllama.model.devices import choose_device, describe_device
@@ -138,8 +139,11 @@ def evaluate_model(
     refuse_other_vocabulary(tokenizer, model)
     exact = request.out / re.sub(r"[^\w.-]+", "_", source.name).strip("._")
     rounded = request.dtype != EXACT
-    folder = folder or (exact.with_name(f"{exact.name}-{request.dtype}") if rounded else exact)
     depends_on = legacy.journal_inputs(identity, tokenizer.sha256, request.dtype, device.type, torch.__version__)
+    if folder is None:
+        named = exact.with_name(f"{exact.name}-{request.dtype}") if rounded else exact
+        folder = record_folder(named, str(name), identity, depends_on)
+        claim(folder, RECORD_FOLDER, EvaluationError)
     with Journal(folder / JOURNAL, depends_on) as journal:
         if len(journal):
             progress.say(f"{name}: {len(journal)} answers loaded from an earlier run")
@@ -172,7 +176,11 @@ def evaluate_model(
             limit=request.limit,
             rows=request.rows,
         ),
-        against_fp32=compare_with_record(exact, identity, tokenizer.sha256, answers) if rounded else None,
+        against_fp32=compare_with_record(
+            record_folder(exact, str(name), identity, depends_on), identity, tokenizer.sha256, answers
+        )
+        if rounded
+        else None,
     )
     write_record(folder, record)
     return Evaluated(record, folder)

@@ -139,6 +139,7 @@ class Family:
         """Import the model that the recipe starts from, even if it was imported before; see `import_model`."""
         from tinyllama.family.import_model import import_model  # imports torch
 
+        self.work.claim()
         return import_model(self.recipe, self.layout, lambda: prepare_tokenizer(self.work), self.work.progress)
 
     def finished(self) -> dict[str, Checkpoint]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import SourceError
 from tinyllama.family.corpora import Trained, is_known, prepare_versions
+from tinyllama.files import one_at_a_time
 from tinyllama.prepare.tokenizer import obtain_tokenizer
 from tinyllama.sources.checks import check_sources
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from tinyllama.sources.rejected import Rejected
     from tinyllama.tokenizer.base import Tokenizer
 
+_WAITING = "corpus {}: another process prepares it; waiting for it"
 _log = logging.getLogger(__name__)
 
 
@@ -92,8 +95,10 @@ def prepare(work: Workspace, options: PrepareOptions, *, look: bool = True) -> P
     tokenizer, trained = prepare_tokenizer(work), Trained(work)
     corpora, missing, several = dict[str, "PreparedCorpus"](), dict[str, str](), dict[str, list["PreparedCorpus"]]()
     for name in work.recipe.corpora:
+        lock = work.layout.corpus(name).with_name(f".{name}.lock")
         try:
-            versions = prepare_versions(work, name, tokenizer, options, trained=trained, look=look)
+            with one_at_a_time(lock, partial(work.progress.say, _WAITING.format(name))):
+                versions = prepare_versions(work, name, tokenizer, options, trained=trained, look=look)
         except SourceError as error:
             missing[name] = str(error)
             _log.warning("corpus %s: %s", name, error)
@@ -107,6 +112,7 @@ def prepare(work: Workspace, options: PrepareOptions, *, look: bool = True) -> P
 
 def prepare_tokenizer(work: Workspace) -> Tokenizer:
     """The family's tokenizer; obtains or trains it if needed."""
+    work.claim()
     work.progress.say("tokenizer")
     imported = work.layout.imported_tokenizer
     if work.recipe.tokenizer.imported and not imported.is_dir():

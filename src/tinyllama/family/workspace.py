@@ -9,11 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tinyllama.corpus.manifest import CORPUS_FOLDER
 from tinyllama.errors import UserError
 from tinyllama.family.progress import SILENT
 from tinyllama.files import write_json
-from tinyllama.layout import BASE
+from tinyllama.folders import FolderKind, claim, claim_file, holds_only
+from tinyllama.layout import BASE, REPORT_TITLE, FamilyLayout, is_batch_script
+from tinyllama.prepare.tokenizer import is_tokenizer
+from tinyllama.recipe import is_dumped_recipe
 from tinyllama.record_files import read_record
+from tinyllama.tokenizer.opening import TOKENIZER_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,12 +26,13 @@ if TYPE_CHECKING:
     import torch
 
     from tinyllama.family.progress import Progress
-    from tinyllama.layout import FamilyLayout
     from tinyllama.recipe import Recipe
     from tinyllama.train.ranks import Ranks
 
 _log = logging.getLogger(__name__)
 
+_HEAD = 4096
+"""Characters of a report in which its title is."""
 _NOTHING_DONE = 1.0
 """Seconds; a phase that was already done takes less."""
 
@@ -61,6 +67,21 @@ class Workspace:
         """`base` and the variants."""
         return [BASE, *self.recipe.variants]
 
+    def claim(self) -> None:
+        """Check that nothing which other programs or people wrote is lost in the family's folder.
+
+        Raises:
+            UserError: the folder, or a file in it that the family would write, is not a family's.
+        """
+        layout = self.layout
+        names = [
+            path.relative_to(layout.root).parts[0] for path in (layout.seconds, layout.summary, layout.tokenizer,
+            layout.imported_tokenizer, layout.corpora, layout.evaluation, layout.export(BASE), layout.slurm)
+        ]  # fmt: skip
+        claim(layout.root, FolderKind("a family", (*names, *self.models), _is_family))
+        claim_file(layout.recipe, "the family's recipe", _is_recipe)
+        claim_file(layout.report, "the family's report", _is_report)
+
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
         """Add a block's duration to the record of time per phase, unless the phase was already done."""
@@ -85,3 +106,34 @@ class Workspace:
         except UserError as error:  # a record of times is not worth a failed training or report
             _log.warning("%s", error)
             return {}
+
+
+def _is_family(root: Path) -> bool:
+    """Whether a phase of this or an earlier version has written to a folder."""
+    layout = FamilyLayout(root)
+    return (
+        is_tokenizer(layout.tokenizer)
+        or (layout.recipe.is_file() and _is_recipe(layout.recipe))
+        or any(map(CORPUS_FOLDER.is_ours, layout.corpora.glob("*")))
+        or (layout.imported_tokenizer.is_dir() and holds_only(TOKENIZER_FILES, layout.imported_tokenizer))
+        or any(map(is_batch_script, layout.slurm.glob("*.sbatch")))
+        or layout.checkpoints(BASE).is_dir()
+        or _is_seconds(layout.seconds)
+    )
+
+
+def _is_seconds(path: Path) -> bool:
+    try:
+        read_record(dict[str, float], path, UserError, "")
+    except (OSError, UserError):
+        return False
+    return True
+
+
+def _is_recipe(path: Path) -> bool:
+    return is_dumped_recipe(path.read_bytes())
+
+
+def _is_report(path: Path) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return REPORT_TITLE in file.read(_HEAD)

@@ -10,7 +10,7 @@ import numpy as np
 from tinyllama.corpus.index import index_file
 from tinyllama.corpus.manifest import SPLITS
 from tinyllama.errors import CorpusError
-from tinyllama.files import new_directory
+from tinyllama.folders import FolderKind, replaced_folder
 from tinyllama.sources.token_files import MEGATRON_CODES, MEGATRON_HEADER, MEGATRON_VERSION
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tinyllama.corpus.manifest import PreparedCorpus
 
+_DATASETS = FolderKind("indexed datasets", ("*.bin", "*.idx"), lambda _folder: False, alone=True)
 _TOKENS = 1 << 22
 """Copied at a time."""
 
@@ -42,7 +43,7 @@ def write_megatron(corpus: PreparedCorpus, folder: Path) -> list[Path]:
     if folder.exists():
         raise CorpusError(f"{folder} is there already; delete it or name another folder")
     splits = [split for split in SPLITS if corpus.manifest.splits[split].documents]
-    with new_directory(folder) as partial:
+    with replaced_folder(folder, _DATASETS, CorpusError) as partial:
         for split in splits:
             dtype = np.dtype("<u2") if np.dtype(corpus.manifest.dtype).itemsize == 2 else np.dtype("<i4")
             _write_index(partial / f"{split}.idx", _lengths(corpus, split), dtype)

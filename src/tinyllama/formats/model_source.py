@@ -16,16 +16,16 @@ import torch
 from tinyllama.checkpoint.format import MANIFEST
 from tinyllama.checkpoint.weights import CheckpointWeights
 from tinyllama.errors import CorpusError, ModelError
-from tinyllama.files import new_directory, sha256_file, sha256_json
+from tinyllama.files import sha256_file, sha256_json
+from tinyllama.folders import FolderKind, holds_only, replaced_folder
 from tinyllama.formats.gguf.file import GgufFile
 from tinyllama.formats.gguf.tensors import GgufWeights, shape_of_gguf
 from tinyllama.formats.gguf.tokenizer import write_gguf_tokenizer
 from tinyllama.formats.huggingface.config import CONFIG, read_config, shape_of_config
 from tinyllama.formats.huggingface.tensors import FolderWeights, weight_files
 from tinyllama.model.stored_weights import build_model, check_weights
-from tinyllama.tokenizer.chat_template import TEMPLATE_FILE
 from tinyllama.tokenizer.json_file import SETTINGS, TOKENIZER_JSON, JsonTokenizer
-from tinyllama.tokenizer.opening import open_tokenizer
+from tinyllama.tokenizer.opening import TOKENIZER_FILES, open_tokenizer
 from tinyllama.tokenizer.sentencepiece_file import TOKENIZER_MODEL
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tinyllama.recipe import ModelShape, Recipe
     from tinyllama.tokenizer.base import Tokenizer
 
-_TOKENIZER_FILES = (TOKENIZER_MODEL, TOKENIZER_JSON, SETTINGS, TEMPLATE_FILE)
+_TOKENIZER = FolderKind("a tokenizer", TOKENIZER_FILES, lambda folder: holds_only(TOKENIZER_FILES, folder))
 _UNKNOWN_LICENSE = "other"
 """What the hub calls a license that nobody stated."""
 
@@ -132,7 +132,7 @@ class OpenModel(ABC):
             ModelError: none comes with it.
             CorpusError: it is of a kind that we do not read.
         """
-        with new_directory(folder) as partial:
+        with replaced_folder(folder, _TOKENIZER, CorpusError) as partial:
             if not self.has_tokenizer:
                 raise ModelError(f"{self.origin}: comes without a tokenizer; name one in the recipe")
             self._write_tokenizer(partial)
@@ -336,6 +336,6 @@ def _holds_tokenizer(folder: Path) -> bool:
 
 
 def _copy_tokenizer(source: Path, folder: Path) -> None:
-    for name in _TOKENIZER_FILES:
+    for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import UserError
+from tinyllama.layout import SCRIPT_MARK
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +16,7 @@ _APART = 120
 """Maximum seconds between the exits of the first and the last node."""
 _TEMPLATE = """\
 #!/bin/bash
-# Written by `tinyllama launch`; to resubmit: sbatch {script}
+{mark}; to resubmit: sbatch {script}
 {directives}
 set -e
 
@@ -96,6 +97,7 @@ class TrainingJob:
         # Since 22.05, srun does not inherit --cpus-per-task from sbatch, and would bind all ranks to one core.
         cpus = [] if self.cpus_per_node is None else [f"--cpus-per-task={self.cpus_per_node}"]
         return _TEMPLATE.format(
+            mark=SCRIPT_MARK,
             script=shlex.quote(str(path)),
             directives="\n".join(f"#SBATCH {directive}" for directive in self._directives()),
             setup="".join(f"{line}\n" for line in self.setup),

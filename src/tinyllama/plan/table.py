@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinyllama.errors import PlanError
+from tinyllama.folders import claim_file
 from tinyllama.layout import BASE
 from tinyllama.plan.quota import QuotaCurve, allot, quota_curve
 from tinyllama.plan.schedule import fork_sequences, planned_rate, stage_ends
@@ -73,9 +74,15 @@ class Plan:
         return [(name, int(edges[i]), int(edges[i + 1])) for i, name in enumerate(self.stages)]
 
     def write_parquet(self, path: Path) -> None:
-        """Write the table, one column `sequences_<corpus>` per corpus."""
+        """Write the table, one column `sequences_<corpus>` per corpus.
+
+        Raises:
+            PlanError: the path holds something else than an earlier table.
+        """
         import pyarrow as pa  # slow to import, needed only here
         from pyarrow import parquet
+
+        claim_file(path, "the plan's table", _is_table, PlanError)
 
         columns = {
             "step": np.arange(self.steps),
@@ -87,6 +94,15 @@ class Plan:
         columns |= {f"sequences_{name}": self.counts[:, i] for i, name in enumerate(self.corpora)}
         with path.open("wb") as file:  # pyarrow opens no path that is not UTF-8
             parquet.write_table(pa.table(columns), file, compression="zstd")
+
+
+def _is_table(path: Path) -> bool:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return {"step", "sequences_before", "batch"} <= set(parquet.read_schema(path).names)
+    except (OSError, ArrowException):
+        return False
 
 
 def compile_plan(recipe: Recipe, variant: str | None = None) -> Plan:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tinyllama.corpus.manifest import (
+    CORPUS_FOLDER,
     RESPELLED,
     TRAIN,
     BuiltinEntry,
@@ -30,7 +31,7 @@ from tinyllama.corpus.manifest import (
 )
 from tinyllama.corpus.shards import token_dtype
 from tinyllama.errors import CorpusError, WorkerLostError
-from tinyllama.files import new_directory
+from tinyllama.folders import replaced_folder
 from tinyllama.prepare.assembly import assemble, plan_shards
 from tinyllama.prepare.task import FILES, REJECTED, Counts, finished_task, finished_tasks, run_task, task_folder
 from tinyllama.record_files import file_entries
@@ -117,7 +118,7 @@ class Preparation:
                 sum(part.documents for result in results for part in result.splits.values()),
             )
         dtype = token_dtype(self.settings.tokenizer.vocab_size)
-        with new_directory(self.folder) as beside:
+        with replaced_folder(self.folder, CORPUS_FOLDER, CorpusError) as beside:
             with (beside / REJECTED).open("w", encoding="utf-8") as file:
                 quarantine = Quarantine(file)
                 for rejected in self.skipped:

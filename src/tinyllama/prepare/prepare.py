@@ -7,9 +7,10 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from tinyllama.corpus.manifest import CorpusRequest, open_corpus
-from tinyllama.errors import UserError
+from tinyllama.corpus.manifest import CORPUS_FOLDER, CorpusRequest, open_corpus
+from tinyllama.errors import CorpusError, UserError
 from tinyllama.files import sha256_json, write_atomic
+from tinyllama.folders import claim
 from tinyllama.installation import install_hint
 from tinyllama.paths import printable_path
 from tinyllama.prepare.cluster.queue import job_name, running_jobs
@@ -99,6 +100,7 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # what to prepare (5), how, and w
     present = None if replace else present_corpus(folder, request)
     if present is not None:
         return present
+    claim(folder, CORPUS_FOLDER, CorpusError)
     _check_installed(options.executor)
     skipped: list[Rejected] = []
     tasks = plan_tasks(corpus, root, skipped.append, name=name)

@@ -13,7 +13,7 @@ from tinyllama.corpus.index import INDEX_COLUMNS, index_file, index_schema
 from tinyllama.corpus.manifest import HELD_OUT, RESPELLED, SPLITS, TRAIN, SplitEntry
 from tinyllama.corpus.shards import SHARD_SUFFIX, ShardWriter, token_dtype
 from tinyllama.errors import CorpusError
-from tinyllama.files import new_directory, unique_mark
+from tinyllama.files import new_directory
 from tinyllama.prepare.held_out import is_held_out
 from tinyllama.prepare.legacy import TASK_FORMAT_0, upgraded_result
 from tinyllama.record_files import FileRecord, parse_record, read_object, write_record
@@ -186,7 +186,7 @@ def run_task(
     tail = [tokenizer.eos_id] if settings.eos else []
     encoder = CheckedEncoder(tokenizer, engine, every=settings.exact_all)
     # Tokens are not flushed to the disk: they are compared with their hashes when they become shards.
-    partial = new_directory(folder, unique_mark(), keep=True, unflushed=SHARD_SUFFIX)
+    partial = new_directory(folder, keep=True, unflushed=SHARD_SUFFIX)
     with partial as beside, ExitStack() as stack:
         splits = {split: _Split(beside, split, tokenizer.vocab_size, head, tail) for split in SPLITS}
         for split in splits.values():

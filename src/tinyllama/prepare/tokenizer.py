@@ -8,6 +8,7 @@ from pydantic import JsonValue
 
 from tinyllama.errors import CorpusError
 from tinyllama.files import sha256_file, write_atomic
+from tinyllama.folders import FolderKind, claim, replaced_folder
 from tinyllama.paths import expand_path
 from tinyllama.recipe.classification import without_absent
 from tinyllama.record_files import FileRecord, read_record, write_record
@@ -16,7 +17,7 @@ from tinyllama.sources.rejected import Reasons
 from tinyllama.tokenizer.chat_template import TEMPLATE_FILE, read_chat_template
 from tinyllama.tokenizer.convert import write_tokenizer_json
 from tinyllama.tokenizer.llama2 import obtain_llama2
-from tinyllama.tokenizer.opening import open_tokenizer
+from tinyllama.tokenizer.opening import TOKENIZER_FILES, open_tokenizer
 from tinyllama.tokenizer.training import train_model
 
 if TYPE_CHECKING:
@@ -67,17 +68,18 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
     """
     origin = _origin(recipe, folder, root)
     if not _is_valid(folder, origin):
+        claim(folder, _TOKENIZER, CorpusError)
         files, version = _make_files(recipe, folder, root, reject)
-        # Files of another kind of tokenizer have to go: a tokenizer.model is opened before a tokenizer.json.
-        for earlier in [folder / ORIGIN, folder / TEMPLATE_FILE, *folder.glob("tokenizer*")]:
-            earlier.unlink(missing_ok=True)
-        for name, data in files.items():
-            write_atomic(folder / name, data)
-        model_file = open_tokenizer(folder).model_file
-        if model_file.name == "tokenizer.model":
-            write_tokenizer_json(model_file, folder / "tokenizer.json")
-        hashes = {path.name: sha256_file(path) for path in folder.glob("tokenizer*")}
-        write_record(folder / ORIGIN, TokenizerOrigin(origin=origin, version=version, sha256=hashes))
+        with replaced_folder(folder, _TOKENIZER, CorpusError) as beside:
+            for name, data in files.items():
+                write_atomic(beside / name, data)
+            model_file = open_tokenizer(beside).model_file
+            if model_file.name == "tokenizer.model":
+                write_tokenizer_json(model_file, beside / "tokenizer.json")
+            hashes = {
+                name: sha256_file(beside / name) for name in sorted(path.name for path in beside.glob("tokenizer*"))
+            }
+            write_record(beside / ORIGIN, TokenizerOrigin(origin=origin, version=version, sha256=hashes))
     tokenizer = open_tokenizer(folder)
     fits = tokenizer.vocab_size == recipe.model.vocab_size
     if not fits and not (recipe.tokenizer.imported and tokenizer.vocab_size < recipe.model.vocab_size):
@@ -106,6 +108,18 @@ def _origin(recipe: Recipe, folder: Path, root: Path) -> dict[str, JsonValue]:
         name: {"sources": [without_absent(source) for source in corpus.sources]} for name, corpus in corpora.items()
     }
     return {"train": without_absent(training), "corpora": texts}
+
+
+def is_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer that this or an earlier version wrote, of whatever origin."""
+    try:
+        read_record(TokenizerOrigin, folder / ORIGIN, CorpusError, "")
+    except (OSError, CorpusError):
+        return False
+    return True
+
+
+_TOKENIZER = FolderKind("a tokenizer", (ORIGIN, *TOKENIZER_FILES), is_tokenizer)
 
 
 def _is_valid(folder: Path, origin: dict[str, JsonValue]) -> bool:

@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from typing import TYPE_CHECKING, Any
 
 from tinyllama.errors import CorpusError, WorkerLostError
@@ -71,6 +71,10 @@ def _pool(workers: int, arguments: tuple[Any, ...]) -> Iterator[ProcessPoolExecu
     with ProcessPoolExecutor(workers, context, start, arguments) as pool:
         try:
             yield pool
+        except KeyboardInterrupt:
+            for worker in active_children():
+                worker.terminate()  # the pool waits for its workers, and tasks take minutes
+            raise
         except BrokenProcessPool:
             raise WorkerLostError(
                 "a worker was killed (out of memory?); finished tasks are kept: run the same command again, with fewer "

@@ -1,7 +1,7 @@
 """Recipes: one YAML file that defines a whole family."""
 
 from tinyllama.recipe.filters import Filter
-from tinyllama.recipe.loading import dump_recipe, find_recipe, load_recipe, shipped_recipes
+from tinyllama.recipe.loading import dump_recipe, find_recipe, is_dumped_recipe, load_recipe, shipped_recipes
 from tinyllama.recipe.running import Evaluation
 from tinyllama.recipe.schema import Recipe
 from tinyllama.recipe.text import Corpus, HeldOut, Source, TokenizerSettings, TokenizerTraining
@@ -24,6 +24,7 @@ __all__ = [
     "TokenizerTraining",
     "dump_recipe",
     "find_recipe",
+    "is_dumped_recipe",
     "load_recipe",
     "shipped_recipes",
 ]

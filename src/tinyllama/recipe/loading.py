@@ -73,6 +73,17 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+def is_dumped_recipe(data: bytes) -> bool:
+    """Whether the content of a file is a recipe as `dump_recipe` writes it, not one that a person wrote or edited."""
+    try:
+        text = data.decode()
+        value = yaml.safe_load(text)
+    except (UnicodeDecodeError, yaml.YAMLError):
+        return False
+    dumped: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    return isinstance(value, dict) and "stages" in value and dumped == text
+
+
 def _read(path: Path) -> tuple[Section, Places]:
     try:
         text = path.read_text(encoding="utf-8") if path.is_file() else _read_pipe(path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tinyllama.errors import UserError
 from tinyllama.files import write_atomic
 from tinyllama.installation import install_hint
-from tinyllama.layout import FamilyLayout
+from tinyllama.layout import REPORT_TITLE, FamilyLayout
 from tinyllama.report import sections
 from tinyllama.report.markup import Markup, element, join
 from tinyllama.report.run_data import read_run
@@ -87,7 +87,7 @@ def _head(run: RunData) -> Markup:
         element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{run.recipe.name} · TinyLlama family report"),
+        element("title", f"{run.recipe.name} · {REPORT_TITLE}"),
         element("style", Markup(_own("style.css") + _palette(run))),
     )
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tinyllama.tokenizer.json_file import TOKENIZER_JSON, JsonTokenizer
+from tinyllama.tokenizer.chat_template import TEMPLATE_FILE
+from tinyllama.tokenizer.json_file import SETTINGS, TOKENIZER_JSON, JsonTokenizer
 from tinyllama.tokenizer.sentencepiece_file import TOKENIZER_MODEL, SentencePieceTokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tinyllama.tokenizer.base import Tokenizer
+
+TOKENIZER_FILES = (TOKENIZER_MODEL, TOKENIZER_JSON, SETTINGS, TEMPLATE_FILE)
+"""Names of the files that a tokenizer consists of, whatever its kind."""
 
 
 def open_tokenizer(folder: Path) -> Tokenizer:

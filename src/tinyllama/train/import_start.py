@@ -20,9 +20,10 @@ from tinyllama.checkpoint.state import CheckpointState
 from tinyllama.checkpoint.store import checkpoint_store
 from tinyllama.checkpoint.weights import CheckpointWeights
 from tinyllama.errors import CheckpointError, ModelError, RecipeError
-from tinyllama.layout import BASE
+from tinyllama.layout import BASE, FamilyLayout
 from tinyllama.model.stored_weights import check_weights, parameter_shapes
 from tinyllama.plan import compile_plan
+from tinyllama.train.machine import exclusive
 from tinyllama.train.run import keep_recipe
 
 if TYPE_CHECKING:
@@ -76,14 +77,15 @@ def import_start(recipe: Recipe, source: OpenModel, family: Path, tokenizer_sha2
         moment_steps=moment_steps,
         origin=source.origin,
     )
-    checkpoint = verify(save_checkpoint(store.folder, tensors, state))
-    try:
-        _compare(checkpoint, tensors)
-    except CheckpointError:
-        shutil.rmtree(checkpoint.folder)
-        raise
-    keep_recipe(family, recipe, store)
-    store.upload(0)
+    with exclusive(FamilyLayout(family).model(BASE)):
+        checkpoint = verify(save_checkpoint(store.folder, tensors, state))
+        try:
+            _compare(checkpoint, tensors)
+        except CheckpointError:
+            shutil.rmtree(checkpoint.folder)
+            raise
+        keep_recipe(family, recipe, store)
+        store.upload(0)
     return checkpoint
 
 

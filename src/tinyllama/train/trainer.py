@@ -84,6 +84,7 @@ class _Trainer:
         self.state = TrainingState(recipe, self.ranks, initial=start is None)
         if start is not None:
             self.state.restore(start)
+            start.release()
         watched = None if recorded is None else recorded.spikes
         self.spikes = SpikeWatch(recipe.spikes, watched) if recipe.spikes.policy != "none" else None
         self.planned = watched.planned if watched is not None else start.step if start is not None else None
@@ -202,6 +203,7 @@ class _Trainer:
             self.writer.wait()
             checkpoint = self.ranks.run_on_rank0(lambda: self.run.checkpoint(planned))
         self.state.restore(checkpoint)
+        checkpoint.release()
         recorded = checkpoint.state.spikes
         spikes.roll_back(() if planned in self.stage_ends or recorded is None else recorded.losses)
 
