@@ -109,10 +109,10 @@ def imported_sha256(recipe: Recipe, family: Path) -> str | None:
 
 def _refuse_other_shape(recipe: Recipe, source: OpenModel) -> None:
     """Refuse another shape; the context alone may differ, since it can be extended or shortened."""
-    asked, found = recipe.model.model_dump(), source.shape.model_dump()
+    asked, found = dict(recipe.model.in_fp32), dict(source.shape.in_fp32)
     differing = [key for key in asked if key != "context" and asked[key] != found[key]]
     if differing:
-        stated = ", ".join(f"{key}: {found[key]}" for key in differing)
+        stated = ", ".join(f"{key}: {getattr(source.shape, key)}" for key in differing)
         raise ModelError(f"{source.origin}: differs from the recipe's model; write model: {{{stated}}}")
 
 
