@@ -65,7 +65,8 @@ def print_tasks(console: Console, tasks: Mapping[str, TaskScores]) -> None:
     reasons = dict.fromkeys(
         f"{MISSING} {name}: {gap.reason}" for scores in tasks.values() for name, gap in scores.missing.items()
     )
-    for line in [*notes, *reasons]:
+    cut = [f"{model}: {note}" for model, scores in tasks.items() for note in scores.cut_notes]
+    for line in [*notes, *reasons, *cut]:
         console.print(line, markup=False, soft_wrap=True)
 
 

@@ -36,6 +36,9 @@ class TaskScore:
     version: str = ""
     """Of lm-eval's definition."""
     shots: int = 0
+    cut: int | None = None
+    """Questions whose prompts lost their beginning, since they were longer than the model's context; None where a
+    record of an earlier version does not say."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,16 @@ class TaskScores:
     def missing(self) -> dict[str, MissingTask]:
         """The tasks that have none."""
         return {name: result for name, result in self.tasks.items() if isinstance(result, MissingTask)}
+
+    @property
+    def cut_notes(self) -> list[str]:
+        """A sentence without its period for each task whose prompts were cut."""
+        return [
+            f"{name}: {score.cut:,} of {score.questions:,} questions are longer than the model's context; the beginning "
+            "of their prompts was cut, which can lower the score"
+            for name, score in self.measured.items()
+            if score.cut
+        ]
 
     @property
     def average(self) -> float | None:
