@@ -79,8 +79,8 @@ class TaskScores:
     def cut_notes(self) -> list[str]:
         """A sentence without its period for each task whose prompts were cut."""
         return [
-            f"{name}: {score.cut:,} of {score.questions:,} questions are longer than the model's context; the beginning "
-            "of their prompts was cut, which can lower the score"
+            f"{name}: {score.cut:,} of {score.questions:,} questions are longer than the model's context; the "
+            "beginning of their prompts was cut, which can lower the score"
             for name, score in self.measured.items()
             if score.cut
         ]
