@@ -11,7 +11,7 @@ from tinyllama.checkpoint.format import stored_sizes, verify
 from tinyllama.errors import CheckpointError, Interrupted
 from tinyllama.model import Llama
 from tinyllama.recipe import load_recipe
-from tinyllama.train.machine import checkpoint_bytes
+from tinyllama.plan.hardware import checkpoint_bytes
 from tinyllama.train.optimizer import apply, build_optimizer, clip, set_step
 from tinyllama.train.trainer import train
 

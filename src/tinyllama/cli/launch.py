@@ -59,6 +59,7 @@ def launch(
     The job saves before its time limit, requeues itself, and resumes until the family is trained. Its script is
     FOLDER/slurm/NAME.sbatch; its output is next to the script.
     """
+    from tinyllama.family.preflight import refuse_faults
     from tinyllama.files import write_atomic
     from tinyllama.launch.slurm import check_job, submit
     from tinyllama.launch.slurm_script import TrainingJob
@@ -90,6 +91,10 @@ def launch(
     if dry_run:
         typer.echo(script, nl=False)
         return
+    results = family.check({"prepare", "train"}, models=None if variant is None else [variant], here=False)
+    for note in (note for result in results for note in result.notes):
+        typer.echo(f"note: {note}", err=True)
+    refuse_faults(results)
     _warn_of_unprepared(family, run, recipe)
     write_atomic(path, script)
     number = submit(path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tinyllama.evaluation.published import PUBLISHED, TASKS, published_scores
 from tinyllama.plan import MANY_EPOCHS
@@ -14,9 +15,10 @@ from tinyllama.plan.tables import CORPUS_HEADER, STAGE_HEADER, corpus_rows, stag
 from tinyllama.text import MISSING, number, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tinyllama.evaluation.scores import TaskScores
+    from tinyllama.family.preflight import CheckResult
     from tinyllama.plan import PlanSummary
 
 _WIDE = 160
@@ -40,6 +42,18 @@ def print_plan(console: Console, summary: PlanSummary) -> None:
                 markup=False,
                 soft_wrap=True,
             )
+
+
+def print_checks(console: Console, results: Sequence[CheckResult]) -> None:
+    """Print a line for each check that found nothing, and for each fault and note."""
+    table = Table(box=None)
+    for name in ("check", "result", ""):
+        table.add_column(name, overflow="fold")
+    for result in results:
+        found = [("FAULT", text) for text in result.faults] + [("note", text) for text in result.notes]
+        for index, (kind, text) in enumerate(found or [("ok", "")]):
+            table.add_row("" if index else result.name, kind, Text(text))
+    console.print(table)
 
 
 def print_matrix(console: Console, bits: Mapping[str, Mapping[str, float]], corpora: list[str]) -> None:

@@ -12,7 +12,6 @@ from tinyllama.errors import UserError
 from tinyllama.files import sha256_json, write_atomic
 from tinyllama.installation import install_hint
 from tinyllama.prepare.cluster.queue import job_name, running_jobs
-from tinyllama.prepare.disk_space import check_space
 from tinyllama.prepare.job import Preparation, present_corpus, remove_leftovers, work_folder
 from tinyllama.prepare.task import Counts, TaskSettings
 from tinyllama.prepare.workers import run_tasks
@@ -99,7 +98,6 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # what to prepare (5), and how
     skipped: list[Rejected] = []
     tasks = plan_tasks(corpus, root, skipped.append, name=name)
     engine, work = open_engine(tokenizer), work_folder(folder)
-    check_space(corpus, name, tasks, folder)
     _claim(
         work,
         sha256_json([request.model_dump(mode="json"), engine.name, options.exact_all, *tasks_identity(tasks)]),

@@ -1,4 +1,4 @@
-"""The machine: threads, memory reuse, locks, disk space, and the measured peak FLOP/s of matrix products."""
+"""The machine: threads, memory and its reuse, locks, and the measured peak FLOP/s of matrix products."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import fcntl
 import logging
 import os
 import platform
-import shutil
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -21,8 +20,6 @@ from tinyllama.train.precision import DTYPES
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tinyllama.recipe import Recipe
 
 _log = logging.getLogger(__name__)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -67,34 +64,26 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
 
 
-def checkpoint_bytes(recipe: Recipe) -> int:
-    """Size of one checkpoint: fp32 weights and the optimizer's moments."""
-    return 4 * recipe.model.parameters + recipe.optimizer.state_bytes(recipe.model)
-
-
-def require_space(folder: Path, needed: int, purpose: str) -> None:
-    """Check free disk space.
-
-    Raises:
-        TrainingError: less than `needed` bytes are free.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise TrainingError(
-            f"{folder}: {purpose} need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; make room, "
-            "or lower checkpoints.keep"
-        )
+def device_memory() -> tuple[str, int]:
+    """What trains in this process, in words, and the bytes of memory that it has: the first GPU, or this machine."""
+    if torch.cuda.is_available():
+        return f"the GPU {torch.cuda.get_device_name(0)}", torch.cuda.mem_get_info(0)[1]
+    return "this machine", _memory()
 
 
 def describe_machine() -> dict[str, str | int | float]:
     """Processor, cores, memory and platform, for reports."""
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "cpu": _cpu_name(),
         "cores": available_cores(),
-        "memory_gib": round(pages / 2**30, 1),
+        "memory_gib": round(_memory() / 2**30, 1),
         "platform": platform.platform(),
     }
+
+
+def _memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _cpu_name() -> str:
