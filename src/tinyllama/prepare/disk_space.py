@@ -17,14 +17,12 @@ _COPIES = 2
 
 
 def bytes_needed(corpus: Corpus, tasks: Iterable[ReadTask]) -> int:
-    """Bytes that a corpus certainly takes on the disk while it is prepared; 0 where a `where` selects its documents.
+    """Bytes that a corpus takes on the disk at least while it is prepared, if no `where` selects its documents.
 
     Args:
         corpus: the recipe's corpus.
         tasks: its tasks.
     """
-    if any(source.where for source in corpus.sources):
-        return 0
     return int(sum(_needed(corpus, task) for task in tasks))
 
 

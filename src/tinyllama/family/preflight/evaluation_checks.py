@@ -33,18 +33,18 @@ def check_task_data(situation: Situation) -> Iterator[Finding]:
     """The tasks' files are there and can be read; a task without its file has no score."""
     evaluation, data = situation.recipe.evaluation, situation.data
     phase: Phase = "report" if evaluation.tasks_every is None else "train"
+    is_default = data == Path(Evaluation.model_fields["data"].default)
     try:
         tasks = expand_tasks(evaluation.tasks)
     except EvaluationError:  # which another check reports
         return
-    if not tasks:
+    if not tasks or (is_default and phase not in situation.phases):
         return
     if not data.is_dir():
         text = (
             f"evaluation.data: {data} is no folder, so the tasks get no scores: {listing(evaluation.tasks)}; see "
             "docs/evaluation.md for the files, or set evaluation.tasks: []"
         )
-        is_default = data == Path(Evaluation.model_fields["data"].default)
         yield Finding(text, is_fault=False) if is_default else situation.needed_by(phase, text)
         return
     if absent := [task for task in tasks if not TASK_DATA[task].question_files(data)]:

@@ -14,7 +14,7 @@ from tinyllama.plan.hardware import checkpoint_bytes, memory_per_gpu
 from tinyllama.prepare.disk_space import bytes_needed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from tinyllama.family.preflight.situation import Phase, Situation
@@ -35,24 +35,32 @@ def check_checkpoint_url(situation: Situation) -> Iterator[Finding]:
 
 def check_disk(situation: Situation) -> Iterator[Finding]:
     """The disk has room for what the command writes, and for what later commands do."""
-    root = situation.layout.root
+    free = shutil.disk_usage(_existing(situation.layout.root)).free
+    certain, filtered = _corpora(situation)
     needs: dict[Phase, int] = {
-        "prepare": _corpora(situation),
+        "prepare": certain,
         "train": sum(_checkpoints(situation, model) for model in situation.models),
         "report": sum(_export(situation, model) for model in situation.models),
     }
-    free, sum_so_far = shutil.disk_usage(_existing(root)).free, 0
+    sum_so_far = 0
     for phase, size in needs.items():
         sum_so_far += size
         if sum_so_far > free:
-            parts = zip(("corpora", "checkpoints", "exports"), needs.values(), strict=True)
-            yield situation.needed_by(
-                phase,
-                f"{root}: {free / 1e9:,.1f} GB are free, and the family needs at least "
-                f"{' + '.join(f'{part / 1e9:,.1f} GB ({name})' for name, part in parts)}; make room, put the family on "
-                "another disk (--run), or lower checkpoints.keep",
-            )
+            yield situation.needed_by(phase, _no_room(situation, free, needs))
             return
+    if sum_so_far + filtered > free:
+        needs["prepare"] += filtered
+        text = f"{_no_room(situation, free, needs)}; `where` may select less text"
+        yield Finding(text, is_fault=False)
+
+
+def _no_room(situation: Situation, free: int, needs: Mapping[Phase, int]) -> str:
+    parts = zip(("corpora", "checkpoints", "exports"), needs.values(), strict=True)
+    return (
+        f"{situation.layout.root}: {free / 1e9:,.1f} GB are free, and the family needs at least "
+        f"{' + '.join(f'{part / 1e9:,.1f} GB ({name})' for name, part in parts)}; make room, put the family on another "
+        "disk (--run), or lower checkpoints.keep"
+    )
 
 
 def _existing(folder: Path) -> Path:
@@ -60,11 +68,17 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
-def _corpora(situation: Situation) -> int:
-    """Bytes that the corpora which are not prepared need at least; those with a filter are not known."""
-    corpora = situation.recipe.corpora
-    sizes = [bytes_needed(corpora[name], survey.tasks) for name, survey in situation.surveys.items()]
-    return sum(sizes)
+def _corpora(situation: Situation) -> tuple[int, int]:
+    """Bytes that corpora which are not prepared need: those read whole, and those that a `where` selects from."""
+    certain = filtered = 0
+    for name, survey in situation.surveys.items():
+        corpus = situation.recipe.corpora[name]
+        size = bytes_needed(corpus, survey.tasks)
+        if any(source.where for source in corpus.sources):
+            filtered += size
+        else:
+            certain += size
+    return certain, filtered
 
 
 def _checkpoints(situation: Situation, model: str) -> int:
