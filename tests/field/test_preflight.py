@@ -159,3 +159,24 @@ def test_plan_shows_what_each_check_finds(field: Path, tinyllama: Run) -> None:
 
 def test_the_recipe_of_these_tests_has_the_parts_that_they_change() -> None:
     assert all(parts[0] in RECIPE for parts, _ in MISTAKES.values())
+
+
+def test_more_text_mends_a_corpus_that_was_too_short(field: Path, tinyllama: Run) -> None:
+    (field / "text").rename(field / "more")
+    (field / "text").mkdir()
+    for name in ("00.txt", "01.txt", "02.txt", "03.txt", "04.txt", "05.txt"):
+        (field / "text" / name).write_text(SENTENCE * 30, encoding="utf-8")
+    change(field, ("context: 32", "context: 2000"), ("batch: 4 seq", "batch: 1 seq"), ("micro_batch: 4", "micro_batch: 1"))
+    change(field, ("until: 256", "until: 2000"), ("until: 512", "until: 4000"))
+    assert "less than a row of 2001 tokens" in tinyllama("prepare", "field.yaml").refused()
+    for path in (field / "more").iterdir():
+        path.rename(field / "text" / f"more-{path.name}")
+    assert "FAULT" not in tinyllama("plan", "field.yaml", "--check").succeeded()
+
+
+def test_large_files_are_not_read_whole(field: Path, tinyllama: Run) -> None:
+    row = json.dumps({"content": SENTENCE * 20}) + "\n"
+    (field / "data.jsonl").write_text(row * 40_000, encoding="utf-8")  # 45 MB, every row without the field
+    change(field, ("text/*.txt", "data.jsonl"))
+    outcome = tinyllama("plan", "field.yaml", "--check")
+    assert "data.jsonl:1: text field 'text' is not there" in outcome.out

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from tinyllama.corpus.manifest import is_prepared, open_corpus
+from tinyllama.corpus.manifest import HELD_OUT, SPLITS, is_prepared, open_corpus
 from tinyllama.errors import CorpusError
 from tinyllama.family.preflight.survey import Survey, survey_corpus
 from tinyllama.layout import BASE
@@ -98,8 +98,14 @@ class Situation:
             except CorpusError:  # it is prepared again
                 continue
             # The tokenizer may not exist yet. Another one makes another corpus, of the same text.
-            if corpus and corpus.manifest.request == corpus_request(
-                self.recipe, name, corpus.manifest.request.tokenizer
-            ):
+            request = corpus and corpus_request(self.recipe, name, corpus.manifest.request.tokenizer)
+            # One that is too short may be of text that has grown since.
+            if corpus and corpus.manifest.request == request and not self.short_parts(corpus):
                 found[name] = corpus
         return found
+
+    def short_parts(self, corpus: PreparedCorpus) -> dict[str, int]:
+        """The parts of a prepared corpus that do not fill a row: split → its tokens."""
+        used = corpus.name in self.trained_on(tuple(self.recipe.variants))
+        tokens = {split: corpus.tokens(split) for split in (SPLITS if used else (HELD_OUT,))}
+        return {split: count for split, count in tokens.items() if count <= self.recipe.model.context}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import BufferedReader, RawIOBase
 from typing import TYPE_CHECKING
 
 from tinyllama.corpus.manifest import HELD_OUT, SPLITS, TRAIN
@@ -11,21 +12,23 @@ from tinyllama.errors import CorpusError, SourceError
 from tinyllama.prepare.held_out import is_held_out
 from tinyllama.sources.builtin.registry import BUILTIN, read_builtin
 from tinyllama.sources.documents import Document, plan_tasks, read_task, utf8_bytes
-from tinyllama.sources.files import is_url
+from tinyllama.sources.files import SourceFile, is_url
 from tinyllama.sources.records import record_suffix
 from tinyllama.sources.token_files import is_token_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import BinaryIO
+
+    from _typeshed import WriteableBuffer
 
     from tinyllama.recipe import Corpus
     from tinyllama.sources.documents import ReadTask
-    from tinyllama.sources.files import SourceFile
     from tinyllama.sources.rejected import Rejected
 
 _MOST_READ = 32_000_000
-"""Bytes of text that are read at most; a text file that is larger is one document, which is known by its name."""
+"""Bytes of a corpus's files that are read at most. A text file that is larger is one document, known by its name."""
 _SURELY_ENOUGH = 8
 """Bytes of a token, more than any tokenizer's mean; a part with as many for each token of a row is long enough."""
 _LARGE = 10**18
@@ -76,23 +79,25 @@ def survey_corpus(corpus: Corpus, name: str, root: Path, context: int) -> Survey
 
 def _read(survey: Survey, corpus: Corpus, name: str, *, enough: int) -> bool:
     """Count documents by split; whether all were counted."""
-    is_whole, read = True, 0
-    for task in survey.tasks:
-        for document, size in _documents(survey, corpus, task):
-            if document is None:
-                is_whole = False
-                continue
-            split = HELD_OUT if is_held_out(document, corpus.held_out, name) else TRAIN
-            survey.documents[split] += 1
-            survey.bytes[split] += size
-            survey.groups[document.group] = survey.groups.get(document.group, 0) + size
-            read += size if size < _LARGE else 0
-            if min(survey.bytes.values()) >= enough or read > _MOST_READ:
-                return False
-    return is_whole
+    is_whole, budget = True, _Budget(_MOST_READ)
+    with suppress(_SpentError):
+        for task in survey.tasks:
+            for document, size in _documents(survey, corpus, task, budget):
+                if document is None:
+                    is_whole = False
+                    continue
+                split = HELD_OUT if is_held_out(document, corpus.held_out, name) else TRAIN
+                survey.documents[split] += 1
+                survey.bytes[split] += size
+                survey.groups[document.group] = survey.groups.get(document.group, 0) + size
+                if min(survey.bytes.values()) >= enough:
+                    return False
+    return is_whole and not budget.is_spent
 
 
-def _documents(survey: Survey, corpus: Corpus, task: ReadTask) -> Iterator[tuple[Document | None, int]]:
+def _documents(
+    survey: Survey, corpus: Corpus, task: ReadTask, budget: _Budget
+) -> Iterator[tuple[Document | None, int]]:
     """Documents of a task and their sizes; None for text that cannot be read yet."""
     source = corpus.sources[task.source]
     if source.builtin is not None:
@@ -107,7 +112,7 @@ def _documents(survey: Survey, corpus: Corpus, task: ReadTask) -> Iterator[tuple
         return
     for file in large:
         yield Document("", file.origin, file.origin, 0), _LARGE
-    rest = task._replace(files=tuple(file for file in task.files if not _is_large(file)))
+    rest = task._replace(files=tuple(budget.limit(file) for file in task.files if not _is_large(file)))
     if source.builtin is not None or rest.files:
         with suppress(UnicodeEncodeError):
             for document in read_task(corpus, rest, survey.rejected.append):
@@ -117,3 +122,63 @@ def _documents(survey: Survey, corpus: Corpus, task: ReadTask) -> Iterator[tuple
 def _is_large(file: SourceFile) -> bool:
     """Whether a file is one document that takes long to read."""
     return file.bytes > _MOST_READ and record_suffix(file.origin) is None
+
+
+class _SpentError(Exception):
+    """As much was read as may be."""
+
+
+class _Budget:
+    """Bytes that may still be read from files."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether a file was not read to its end."""
+        return self.left < 0
+
+    def limit(self, file: SourceFile) -> SourceFile:
+        """A file that raises `_SpentError` when more of it is read."""
+        return _LimitedFile(file.location, file.origin, file.bytes, file.version, self)
+
+
+@dataclass(frozen=True, slots=True)
+class _LimitedFile(SourceFile):
+    budget: _Budget
+
+    def open(self) -> BinaryIO:
+        """Open the file to read bytes within the budget."""
+        # Not super(): the class that it would name is the one before `slots` made another of it.
+        return BufferedReader(_LimitedReader(SourceFile.open(self), self.budget), 1 << 16)
+
+
+class _LimitedReader(RawIOBase):
+    def __init__(self, file: BinaryIO, budget: _Budget) -> None:
+        self._file, self._budget = file, budget
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self._file.read(len(view))
+        self._budget.left -= len(data)
+        if self._budget.is_spent:
+            raise _SpentError
+        view[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

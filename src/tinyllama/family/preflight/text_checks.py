@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _PART = {TRAIN: "training part", HELD_OUT: "held-out part"}
 _BYTES_PER_TOKEN = 5
 """Of usual text; less text than this a token of a row is probably too little."""
+_MANY = 1000
+"""Documents that cannot be read, after which those of a whole corpus are judged by them."""
 _CUTS = (4000, 2000, 1000, 500, 200, 100, 50)
 """Characters of a piece to advise, the longest that works."""
 _BLOCKS = (16, 4, 1)
@@ -33,11 +35,10 @@ def check_sources(situation: Situation) -> Iterator[Finding]:
         if survey.problem is not None:
             tolerated = survey.is_unavailable and (situation.skips_models or name not in needed)
             yield Finding(_named(name, survey.problem), is_fault=not tolerated)
-        elif survey.is_complete and not sum(survey.documents.values()):
-            reasons = dict.fromkeys(f"{item.origin}: {item.reason}" for item in survey.rejected)
-            first = f": {next(iter(reasons))}" if reasons else ""
-            more = f"; and {len(reasons) - 1} more" if len(reasons) > 1 else ""
-            yield Finding(f"corpus {name}: no document could be read{first}{more}; check its sources")
+        elif not sum(survey.documents.values()) and (survey.is_complete or len(survey.rejected) > _MANY):
+            first = next((f" ({item.origin}: {item.reason})" for item in survey.rejected), "")
+            count = f" of {len(survey.rejected)}" if survey.rejected else ""
+            yield Finding(f"corpus {name}: no document{count} could be read{first}; check its sources")
     lacking = needed & situation.missing.keys()
     if lacking and not situation.skips_models:
         yield from (Finding(_named(name, situation.missing[name])) for name in sorted(lacking))
@@ -45,16 +46,14 @@ def check_sources(situation: Situation) -> Iterator[Finding]:
 
 def check_rows(situation: Situation) -> Iterator[Finding]:
     """Both parts of every corpus fill a row: exactly once they are prepared, before by what can be known."""
-    used = situation.trained_on(tuple(situation.recipe.variants))
-    wanted = situation.recipe.model.context + 1
-    for name in situation.recipe.corpora:
+    recipe = situation.recipe
+    for corpus in situation.corpora.values():
+        for split, tokens in situation.short_parts(corpus).items():
+            yield _too_short(recipe, corpus.name, split, f"has {tokens} tokens")
+    used = situation.trained_on(tuple(recipe.variants))
+    for name, survey in situation.surveys.items():
         for split in SPLITS if name in used else (HELD_OUT,):
-            if name in situation.corpora:
-                tokens = situation.corpora[name].tokens(split)
-                if tokens < wanted:
-                    yield _too_short(situation.recipe, name, split, f"has {tokens} tokens")
-            elif name in situation.surveys:
-                yield from _expected(situation.recipe, name, split, situation.surveys[name], wanted)
+            yield from _expected(recipe, name, split, survey, recipe.model.context + 1)
 
 
 def _expected(recipe: Recipe, name: str, split: str, survey: Survey, wanted: int) -> Iterator[Finding]:
