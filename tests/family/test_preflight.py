@@ -9,9 +9,9 @@ import pytest
 from tests.conftest import MakeFamily
 from tinyllama.family import Family
 from tinyllama.family.preflight import ALL_PHASES, CHECKS, evaluation_checks, machine_checks
+from tinyllama.model import devices
 from tinyllama.plan.hardware import memory_per_gpu
 from tinyllama.recipe import load_recipe
-from tinyllama.train import machine
 
 Found = dict[str, tuple[list[str], list[str]]]
 
@@ -100,11 +100,11 @@ def test_memory_for_a_micro_batch_is_predicted(make_family: MakeFamily, monkeypa
     family = make_family("family", "evaluation.tasks=[]")
     needed = memory_per_gpu(family.recipe, 1)
     state = needed.weights + needed.gradients + needed.moments
-    monkeypatch.setattr(machine, "_memory", lambda: state)
-    faults, notes = found(family)["memory"]
+    monkeypatch.setattr(devices, "memory_of", lambda _: state)
+    faults, notes = found(family)["device"]
     assert not faults
     assert f"hardware.micro_batch: {family.recipe.micro_batch}" in notes[0]
-    monkeypatch.setattr(machine, "_memory", lambda: state - 1)
-    assert "make model smaller" in found(family)["memory"][0][0]
-    assert "memory" not in found(family, here=False)
-    assert "memory" not in found(family, phases=ALL_PHASES - {"train"})
+    monkeypatch.setattr(devices, "memory_of", lambda _: state - 1)
+    assert "make model smaller" in found(family)["device"][0][0]
+    assert "device" not in found(family, here=False)
+    assert "device" not in found(family, phases=ALL_PHASES - {"train"})

@@ -69,7 +69,10 @@ def test_what_training_needs_is_reported_all_at_once(field: Path, tinyllama: Run
     assert find_spec("wandb") or "logging.wandb" in message
     assert nothing_ran(field)
     change(field, ("url: 'nosuch://bucket', ", ""))
-    assert "GB are free" in tinyllama("train", "field.yaml").refused()
+    change(field, ("hardware: {", "hardware: {device: 'cuda:99', "))
+    message = tinyllama("reproduce", "field.yaml").refused()
+    assert "GB are free" in message
+    assert "hardware.device: " in message
 
 
 def test_one_document_that_is_not_held_out_is_reported_with_keys_that_work(field: Path, tinyllama: Run) -> None:
@@ -167,7 +170,9 @@ def test_more_text_mends_a_corpus_that_was_too_short(field: Path, tinyllama: Run
     (field / "text").mkdir()
     for name in ("00.txt", "01.txt", "02.txt", "03.txt", "04.txt", "05.txt"):
         (field / "text" / name).write_text(SENTENCE * 30, encoding="utf-8")
-    change(field, ("context: 32", "context: 2000"), ("batch: 4 seq", "batch: 1 seq"), ("micro_batch: 4", "micro_batch: 1"))
+    change(
+        field, ("context: 32", "context: 2000"), ("batch: 4 seq", "batch: 1 seq"), ("micro_batch: 4", "micro_batch: 1")
+    )
     change(field, ("until: 256", "until: 2000"), ("until: 512", "until: 4000"))
     assert "less than a row of 2001 tokens" in tinyllama("prepare", "field.yaml").refused()
     for path in (field / "more").iterdir():

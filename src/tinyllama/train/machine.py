@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tinyllama.errors import TrainingError
+from tinyllama.model.devices import CPU, memory_of
 from tinyllama.processors import available_cores
 from tinyllama.train.precision import DTYPES
 
@@ -64,26 +65,14 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
 
 
-def device_memory() -> tuple[str, int]:
-    """What trains in this process, in words, and the bytes of memory that it has: the first GPU, or this machine."""
-    if torch.cuda.is_available():
-        return f"the GPU {torch.cuda.get_device_name(0)}", torch.cuda.mem_get_info(0)[1]
-    return "this machine", _memory()
-
-
 def describe_machine() -> dict[str, str | int | float]:
     """Processor, cores, memory and platform, for reports."""
     return {
         "cpu": _cpu_name(),
         "cores": available_cores(),
-        "memory_gib": round(_memory() / 2**30, 1),
+        "memory_gib": round(memory_of(CPU) / 2**30, 1),
         "platform": platform.platform(),
     }
-
-
-def _memory() -> int:
-    """Bytes of this machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _cpu_name() -> str:

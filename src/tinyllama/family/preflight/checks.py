@@ -2,7 +2,7 @@
 
 from tinyllama.family.preflight.evaluation_checks import check_packages, check_task_data, check_tasks
 from tinyllama.family.preflight.findings import Check
-from tinyllama.family.preflight.machine_checks import check_checkpoint_url, check_disk, check_memory
+from tinyllama.family.preflight.machine_checks import check_checkpoint_url, check_disk, check_device
 from tinyllama.family.preflight.model_checks import check_plan, check_prompts, check_start, check_tokenizer
 from tinyllama.family.preflight.text_checks import check_rows, check_sources
 
@@ -21,7 +21,7 @@ CHECKS = (
     Check("packages", check_packages),
     Check("checkpoint storage", check_checkpoint_url),
     Check("disk", check_disk),
-    Check("memory", check_memory),
+    Check("device", check_device),
 )
 """All checks, in the order in which they are shown."""
 CHECKS_OF_TEXT = (_SOURCES, _ROWS, _TOKENIZER, _PROMPTS)

@@ -106,18 +106,24 @@ def _export(situation: Situation, model: str) -> int:
     return 0 if situation.layout.export(model).is_dir() else _EXPORTED * situation.recipe.model.parameters
 
 
-def check_memory(situation: Situation) -> Iterator[Finding]:
-    """This machine has memory for the state of training, and probably for a micro-batch."""
+def check_device(situation: Situation) -> Iterator[Finding]:
+    """The device is there, and has memory for the state of training, and probably for a micro-batch."""
     if not situation.here or "train" not in situation.phases:
         return
-    from tinyllama.train.machine import device_memory  # imports torch
+    from tinyllama.model.devices import choose_device, describe_device, memory_of  # imports torch
 
     recipe = situation.recipe
+    try:
+        device = choose_device(recipe.hardware.device)
+    except UserError as error:
+        yield Finding(f"hardware.device: {error}")
+        return
     try:
         needed = memory_per_gpu(recipe, recipe.hardware.sharded_over(situation.ranks, situation.per_node))
     except UserError:  # which another check reports
         return
-    where, there = device_memory()
+    shared_by = situation.per_node if device.type == "cpu" else 1
+    there, where = memory_of(device) // shared_by, describe_device(device)
     state = needed.weights + needed.gradients + needed.moments
     if state > there:
         yield Finding(
