@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import logging
-import os
 import platform
 import time
 from contextlib import contextmanager
