@@ -99,7 +99,12 @@ class TaskScores:
 
     def to_json(self) -> dict[str, Json]:
         """Task → its fields, and `average`."""
-        return {name: asdict(result) for name, result in self.tasks.items()} | {"average": self.average}
+        return {name: _to_json(result) for name, result in self.tasks.items()} | {"average": self.average}
+
+
+def _to_json(result: TaskScore | MissingTask) -> dict[str, Json]:
+    """A result's fields; a count that an earlier version did not make stays absent."""
+    return {key: value for key, value in asdict(result).items() if key != "cut" or value is not None}
 
 
 class EvaluationOptions(NamedTuple):

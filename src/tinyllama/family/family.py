@@ -319,6 +319,7 @@ class Family:
         from tinyllama.family.report import report_family  # imports torch
 
         checkpoints = self.finished()  # first, so that an untrained family fails before anything is prepared
+        self._refuse_faults({"report"}, self.models, data, skips_models=True)
         return report_family(self.work, self._prepare(), checkpoints, self.task_data(data))
 
     def reproduce(self, data: Path | str | None = None) -> FamilySummary:
