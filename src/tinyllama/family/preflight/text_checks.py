@@ -24,8 +24,8 @@ _MANY = 1000
 _CUTS = (4000, 2000, 1000, 500, 200, 100, 50)
 """Characters of a piece to advise, the longest that works."""
 _BLOCKS = (16, 4, 1)
-_FEW = 64
-"""Documents for which it is tried out which `cut` works."""
+_FEW, _MOST_TRIED = 64, 1_000_000
+"""Documents, and bytes of each, for which it is tried out which `cut` works."""
 
 
 def check_sources(situation: Situation) -> Iterator[Finding]:
@@ -106,9 +106,6 @@ def _working_cut(corpus: Corpus, name: str, groups: Mapping[str, int], context: 
             if min(parts.values()) >= _BYTES_PER_TOKEN * (context + 1):
                 return cut, block
     return None
-
-
-_MOST_TRIED = 1_000_000
 
 
 def _named(name: str, problem: str) -> str:
