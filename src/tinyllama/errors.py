@@ -7,6 +7,7 @@ TinyLlamaError                our fault: exit code 1
 └── UserError                 a user's mistake: exit code 2, shown without a traceback
     ├── RecipeError           a recipe file: file, line and key
     ├── PlanError             a recipe that is valid but cannot be planned
+    ├── PreflightError        everything that would end a run later, a line for each fault
     ├── CorpusError           documents, shards, manifests, tokenizers
     ├── SourceError           a text source that is unavailable (client or file missing)
     ├── CheckpointError       a checkpoint that is damaged or belongs to another recipe
@@ -66,6 +67,10 @@ class RecipeError(UserError):
 
 class PlanError(UserError):
     """A valid recipe cannot be compiled into a plan."""
+
+
+class PreflightError(UserError):
+    """What would end a run hours after its start; the text has a line for each fault."""
 
 
 class CorpusError(UserError):

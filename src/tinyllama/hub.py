@@ -98,6 +98,13 @@ def fetch_model(name: str) -> Path:
         ) from None
 
 
+def is_cached(name: str) -> bool:
+    """Whether the hub's own cache holds a model, with its configuration at least."""
+    from huggingface_hub import try_to_load_from_cache  # takes half a second
+
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+
+
 def fetch_small_file(name: str, file: str) -> Path | None:
     """A small file of a model of the hub, downloaded into the hub's own cache unless it is there.
 

@@ -42,7 +42,7 @@ RECORD = EvaluationRecord(
         tokens=4096,
         fingerprint="b" * 64,
     ),
-    scores=TaskScores({"boolq": TaskScore("acc", 0.5, 0.1, 4, 0.2, "2.0"), "piqa": MissingTask("no data")}),
+    scores=TaskScores({"boolq": TaskScore("acc", 0.5, 0.1, 4, 0.2, "2.0", cut=3), "piqa": MissingTask("no data")}),
     bits_per_byte=BitsPerByte({"prose": 2.5}, 64, 64, "bf16"),
     conditions=Conditions(
         tokenizer_sha256="c" * 64,
@@ -64,6 +64,7 @@ def test_a_record_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert read_record(tmp_path) == RECORD
     assert {path.name for path in tmp_path.iterdir()} == {"record.json", "questions.jsonl", "scores.csv", "scores.md"}
     assert "| boolq | acc | 50.00 | 20.00 | 4 | 0 | 2.0 |  |" in (tmp_path / "scores.md").read_text()
+    assert "boolq: 3 of 4 questions are longer than the model's context" in (tmp_path / "scores.md").read_text()
 
 
 def test_a_folder_without_a_record_has_none(tmp_path: Path) -> None:

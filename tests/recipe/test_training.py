@@ -23,3 +23,11 @@ def test_the_size_of_the_moments_is_that_of_the_weights_each_is_kept_of(kind: st
     assert sum(sizes.values()) == recipe.model.parameters
     kept = sum(4 * size * len(recipe.optimizer.state_names(name)) for name, size in sizes.items())
     assert recipe.optimizer.state_bytes(recipe.model) == kept
+
+
+def test_shapes_that_fp32_cannot_tell_apart_are_one_model() -> None:
+    shape = load_recipe("nano").model
+    spelled = shape.model_copy(update={"norm_eps": 9.999999747378752e-06, "rope_theta": 10000.0001})
+    assert spelled != shape
+    assert spelled.in_fp32 == shape.in_fp32
+    assert shape.model_copy(update={"norm_eps": 1.1e-05}).in_fp32 != shape.in_fp32

@@ -132,6 +132,14 @@ def test_a_missing_score_is_a_dash_with_its_reason_as_footnote(page: Page) -> No
     assert "published as 52.99; the row's own scores average 52.97" in page.text
 
 
+def test_a_score_of_cut_prompts_has_a_footnote(run: Path, recipe: Recipe) -> None:
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    summary["tasks"]["base"]["boolq"]["cut"] = 3
+    (run / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    page = Page(write_report(run, recipe))
+    assert "the prompts of 3 of 64 questions were cut at the model's context" in page.text
+
+
 def test_tasks_beyond_the_commonsense_ones_are_shown_too(run: Path, recipe: Recipe) -> None:
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     exam = {"metric": "acc", "score": 0.26, "stderr": 0.01, "questions": 1346, "shots": 0}

@@ -18,10 +18,8 @@ import zstandard
 
 from tests.sources.test_documents import lines, read
 from tinyllama.errors import CorpusError
-from tinyllama.prepare import disk_space
-from tinyllama.prepare.disk_space import check_space
 from tinyllama.recipe import Corpus, load_recipe
-from tinyllama.sources.documents import Document, plan_tasks, read_documents
+from tinyllama.sources.documents import Document, read_documents
 
 HUB = "hf://datasets/"
 
@@ -135,21 +133,3 @@ def test_a_gated_set_or_a_hub_out_of_reach_is_explained_in_seconds(
     assert "hf auth login" in done.stderr
     assert "Traceback" not in done.stderr
     assert time.monotonic() - began < 120  # with the other corpora, on a busy machine
-
-
-def test_a_corpus_that_the_disk_has_no_room_for_is_refused_before_it_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "a.jsonl").write_bytes(lines({"text": "x" * 100_000}))
-    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: _Usage)
-    settings = {"size": 1, "held_out": {"share": "5%"}, "license": "none"}
-    corpus = Corpus.model_validate(settings | {"sources": [{"files": "a.jsonl"}]})
-    with pytest.raises(CorpusError, match=r"corpus prose: at least 0 GB are needed in .* make room"):
-        check_space(corpus, "prose", plan_tasks(corpus, tmp_path, pytest.fail), tmp_path / "no" / "folder")
-    filtered = Corpus.model_validate(settings | {"sources": [{"files": "a.jsonl", "where": "len(text) < 9"}]})
-    check_space(filtered, "prose", plan_tasks(filtered, tmp_path, pytest.fail), tmp_path)
-    assert "make room" in caplog.text
-
-
-class _Usage:
-    free = 10

@@ -10,8 +10,8 @@ from tests.train.stopping import StopAt
 from tinyllama.checkpoint.format import stored_sizes, verify
 from tinyllama.errors import CheckpointError, Interrupted
 from tinyllama.model import Llama
+from tinyllama.plan.hardware import checkpoint_bytes
 from tinyllama.recipe import load_recipe
-from tinyllama.train.machine import checkpoint_bytes
 from tinyllama.train.optimizer import apply, build_optimizer, clip, gradient_norm, set_step
 from tinyllama.train.trainer import train
 

@@ -101,6 +101,7 @@ def prepare(  # a command's options
     else:
         _print_table(prepared.corpora.values())
     prepared.require_all()
+    family.check_prepared()
 
 
 def _counts(corpus: PreparedCorpus) -> dict[str, Json]:

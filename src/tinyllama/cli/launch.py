@@ -60,6 +60,7 @@ def launch(
     FOLDER/slurm/NAME.sbatch; its output is next to the script.
     """
     from tinyllama.errors import UserError
+    from tinyllama.family.preflight import refuse_faults
     from tinyllama.files import write_atomic
     from tinyllama.folders import claim_file
     from tinyllama.launch.slurm import check_job, submit
@@ -95,6 +96,10 @@ def launch(
     if dry_run:
         typer.echo(script, nl=False)
         return
+    results = family.check({"prepare", "train"}, models=None if variant is None else [variant], here=False)
+    for note in (note for result in results for note in result.notes):
+        typer.echo(f"note: {note}", err=True)
+    refuse_faults(results)
     family.work.claim()
     claim_file(path, "a batch script", is_batch_script)
     _warn_of_unprepared(family, run, recipe)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,9 @@ from tinyllama.cli.app import (
     refuse_options,
 )
 from tinyllama.paths import expand_path
+
+if TYPE_CHECKING:
+    from tinyllama.family import Family
 
 
 @app.command(epilog="Example: tinyllama recipes")
@@ -63,11 +66,16 @@ def plan(
         typer.Option(min=0.01, max=1.0, help="Model FLOPs utilization (default: the published run's, 0.52)."),
     ] = None,
     price: Annotated[float | None, typer.Option(min=0.0, help="Price of one GPU-hour, to estimate the cost.")] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Only check what can be known before the first step; exit code 2 for a fault."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show each stage of a recipe: steps, tokens, batch, learning rate, shares, epochs.
 
-    With --hardware, also predict memory, speed, days and cost.
+    With --hardware, also predict memory, speed, days and cost. With --check, check text, tasks, prompts, packages, disk
+    and memory, as `prepare`, `train` and `reproduce` do before they begin.
     """
     from tinyllama.cli.hardware import print_prediction
     from tinyllama.cli.tables import output, print_plan
@@ -78,6 +86,10 @@ def plan(
     if hardware is None:
         refuse_options(ctx, {"gpus", "mfu", "price"}, WITHOUT_HARDWARE)
     family = open_family(recipe, overrides, run)
+    if check:
+        refuse_options(ctx, {"parquet", "hardware"}, "with --check, which plans nothing")
+        _check(family, variant, as_json=as_json)
+        return
     loaded, sizes = family.recipe, family.prepared_sizes()
     if parquet is not None and variant is None:
         raise UserError("--parquet writes one variant's table; name it with --variant")
@@ -97,3 +109,17 @@ def plan(
         print_plan(console, summary)
     if prediction is not None:
         print_prediction(console, prediction)
+
+
+def _check(family: Family, variant: str | None, *, as_json: bool) -> None:
+    """Print what each check finds."""
+    from tinyllama.cli.tables import output, print_checks
+    from tinyllama.errors import PreflightError
+
+    results = family.check(models=None if variant is None else [variant])
+    if as_json:
+        print_json([{"check": result.name, "faults": [*result.faults], "notes": [*result.notes]} for result in results])
+    else:
+        print_checks(output(), results)
+    if failed := [result.name for result in results if result.faults]:
+        raise PreflightError(f"{len(failed)} of {len(results)} checks failed: {', '.join(failed)}")

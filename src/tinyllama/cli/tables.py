@@ -15,9 +15,10 @@ from tinyllama.plan.tables import CORPUS_HEADER, STAGE_HEADER, corpus_rows, stag
 from tinyllama.text import MISSING, number, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tinyllama.evaluation.scores import TaskScores
+    from tinyllama.family.preflight import CheckResult
     from tinyllama.plan import PlanSummary
 
 _WIDE = 160
@@ -43,6 +44,18 @@ def print_plan(console: Console, summary: PlanSummary) -> None:
             )
 
 
+def print_checks(console: Console, results: Sequence[CheckResult]) -> None:
+    """Print a line for each check that found nothing, and for each fault and note."""
+    table = Table(box=None)
+    for name in ("check", "result", ""):
+        table.add_column(name, overflow="fold")
+    for result in results:
+        found = [("FAULT", text) for text in result.faults] + [("note", text) for text in result.notes]
+        for index, (kind, text) in enumerate(found or [("ok", "")]):
+            table.add_row("" if index else result.name, kind, Text(text))
+    console.print(table)
+
+
 def print_matrix(console: Console, bits: Mapping[str, Mapping[str, float]], corpora: list[str]) -> None:
     """Print held-out bits per byte, models by corpora."""
     rows = [(model, *(number(row.get(name), 3) for name in corpora)) for model, row in bits.items()]
@@ -66,7 +79,8 @@ def print_tasks(console: Console, tasks: Mapping[str, TaskScores]) -> None:
     reasons = dict.fromkeys(
         f"{MISSING} {name}: {gap.reason}" for scores in tasks.values() for name, gap in scores.missing.items()
     )
-    for line in [*notes, *reasons]:
+    cut = [f"{model}: {note}" for model, scores in tasks.items() for note in scores.cut_notes]
+    for line in [*notes, *reasons, *cut]:
         console.print(line, markup=False, soft_wrap=True)
 
 

@@ -45,15 +45,13 @@ def train(
     """
     from tinyllama.cli.progress import TerminalProgress
     from tinyllama.family import Family
-    from tinyllama.prepare.prepare import PrepareOptions
     from tinyllama.recipe import load_recipe
     from tinyllama.train.ranks import join_ranks  # imports torch
 
     loaded = load_recipe(recipe, on_device(overrides, device))
     with join_ranks(loaded.hardware.collective_timeout, loaded.hardware.device) as ranks:
         family = Family(loaded, run, progress=TerminalProgress(quiet=not ranks.first), ranks=ranks)
-        family.prepare(PrepareOptions(refresh=refresh_corpora))
-        trained = family.train(*([] if variant is None else [variant]))
+        trained = family.train(*([] if variant is None else [variant]), refresh_corpora=refresh_corpora)
         if ranks.first:
             for model in trained:
                 typer.echo(family.layout.model(model))

@@ -30,6 +30,10 @@ class Continuation(NamedTuple):
         """The same for the sampler: no penalty, no top-k."""
         return Sampling(temperature=self.temperature, top_k=0, top_p=self.top_p, repetition_penalty=1.0)
 
+    def prompt_room(self, context: int) -> int:
+        """Ids of a prompt that leave room for the new tokens in a context; those before them are cut."""
+        return context - min(self.max_new_tokens, context - 1)
+
 
 def continue_ids(  # noqa: PLR0913  # what a continuation depends on
     model: Llama, tokenizer: Tokenizer, prompt: list[int], asked: Continuation, *, samples: int = 1, seed: int = 0
@@ -45,8 +49,8 @@ def continue_ids(  # noqa: PLR0913  # what a continuation depends on
         seed: of the sampling.
     """
     context = model.shape.context
+    kept = prompt[-asked.prompt_room(context) :]
     room = min(asked.max_new_tokens, context - 1)
-    kept = prompt[-(context - room) :]
     steps = decode_batch(
         model, [kept], asked.sampling, eos_id=tokenizer.eos_id, max_new_tokens=room, seed=seed, samples=samples
     )

@@ -73,7 +73,8 @@ def run_task(
             task.set_fewshot_seed(_FEW_SHOT_SEED)
         outcome = evaluate(language_model, {"tasks": loaded["tasks"]}, limit=options.limit, log_samples=True)
     samples = [(member, sample) for member in members for sample in _samples(name, outcome["samples"][member])]
-    return _score(name, outcome, members, samples), [_answer(name, member, sample) for member, sample in samples]
+    cut = sum(any(language_model.was_cut(*request[:2]) for request in sample["arguments"]) for _, sample in samples)
+    return _score(name, outcome, members, samples, cut), [_answer(name, member, sample) for member, sample in samples]
 
 
 def _member(name: str, subject: str) -> str:
@@ -120,9 +121,17 @@ def _samples(name: str, samples: Sequence[LmEvalDict]) -> list[LmEvalDict]:
 
 
 def _score(
-    name: str, outcome: LmEvalDict, members: Mapping[str, Splits], samples: Sequence[tuple[str, LmEvalDict]]
+    name: str, outcome: LmEvalDict, members: Mapping[str, Splits], samples: Sequence[tuple[str, LmEvalDict]], cut: int
 ) -> TaskScore:
-    """lm-eval's score; of several subjects its mean over all questions, with the error that it pools for that."""
+    """lm-eval's score; of several subjects its mean over all questions, with the error that it pools for that.
+
+    Args:
+        name: of the task.
+        outcome: what lm-eval computed.
+        members: the task's subjects.
+        samples: (subject, lm-eval's record) of each question.
+        cut: questions whose prompts were cut.
+    """
     task, one = CATALOGUE[name], samples[0][0]
     results = [outcome["results"][member] for member in members]
     scores = [result[f"{task.metric},{task.filter}"] for result in results]
@@ -139,6 +148,7 @@ def _score(
         bootstrap_stderr=bootstrap_stderr([float(sample[task.metric]) for _, sample in samples]),
         version=str(outcome["versions"][one]),
         shots=int(outcome["n-shot"][one]),
+        cut=cut,
     )
 
 

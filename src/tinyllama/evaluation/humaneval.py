@@ -50,8 +50,10 @@ def evaluate_code(
         return MissingTask(reason), []
     settings, version = _definition(options.samples)
     chosen = rows[: options.limit]
-    answers = []
+    answers, cut = [], 0
     for number, row in enumerate(chosen):
+        ids = [tokenizer.bos_id] * options.bos + tokenizer.encode([row["prompt"]])[0]
+        cut += len(ids) > settings.prompt_room(model.shape.context)
         programs = _complete(model, tokenizer, row["prompt"], settings, options, seed=number)
         passed = [
             runs_to_its_end(f"{row['prompt']}{text}\n{row['test']}\ncheck({row['entry_point']})\n") for text in programs
@@ -61,7 +63,7 @@ def evaluate_code(
         options.progress(CODE, number + 1, len(chosen))
     values = [answer.scores["pass@1"] for answer in answers]
     error = bootstrap_stderr(values)
-    return TaskScore("pass@1", sum(values) / len(values), error, len(values), error, version), answers
+    return TaskScore("pass@1", sum(values) / len(values), error, len(values), error, version, cut=cut), answers
 
 
 def _complete(  # noqa: PLR0913, PLR0917  # what a completion depends on

@@ -67,6 +67,8 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
         self._model, self._text, self._bos = model, tokenizer, bos
         self._rows, self._journal, self._progress = rows, journal, progress
         self._ids = lru_cache(_TEXTS_KEPT)(lambda text: tokenizer.encode([text])[0])
+        self._cut = set[tuple[str, str]]()
+        """Prompts that were longer than the context allows, each with its option; "" for a generated text."""
 
     @property
     def device(self) -> torch.device:
@@ -92,6 +94,15 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
         """Ids of a text, BOS first unless `add_special_tokens` is False."""
         bos = self._bos if add_special_tokens is None else add_special_tokens
         return [self._text.bos_id] * bos + self._ids(string)
+
+    def was_cut(self, prompt: str, option: object) -> bool:
+        """Whether a request that was answered lost the beginning of its prompt.
+
+        Args:
+            prompt: the request's context.
+            option: its continuation; settings where a text was generated.
+        """
+        return (prompt, option if isinstance(option, str) else "") in self._cut
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[Score]:  # noqa: FBT001, FBT002  # lm-eval's signature
         """Score each request's continuation given its context."""
@@ -120,10 +131,11 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
 
     def _loglikelihood_tokens(
         self,
-        requests: Sequence[tuple[object, list[int], list[int]]],
+        requests: Sequence[tuple[tuple[str, str], list[int], list[int]]],
         **_: object,
     ) -> list[Score]:
-        """Score (_, context ids, continuation ids); TemplateLM calls this."""
+        """Score ((context, continuation), context ids, continuation ids); TemplateLM calls this."""
+        self._cut.update(texts for texts, *ids in requests if sum(map(len, ids)) > self.max_length + 1)
         return self._score_whole([self._windows(context, target) for _, context, target in requests])
 
     def _windows(self, context: list[int], targets: list[int]) -> list[Window]:
@@ -169,23 +181,26 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
         texts = []
         for number, request in enumerate(requests, 1):
             context, settings = request.args
+            asked = _continuation(settings)
+            if len(self.tok_encode(context)) > asked.prompt_room(self.max_length):
+                self._cut.add((context, ""))
             key = sha256_json([context, settings])
             text = None if self._journal is None else self._journal.get(key)
             if text is None:
-                text = self._generate(context, settings)
+                text = continue_ids(self._model, self._text, self.tok_encode(context), asked)[0]
                 if self._journal is not None:
                     self._journal.put({key: text})
                 self._progress(number, len(requests))
             texts.append(text)
         return texts
 
-    def _generate(self, context: str, settings: dict[str, Any]) -> str:  # lm-eval's generation_kwargs
-        if settings.get("do_sample") and settings.get("temperature"):
-            raise EvaluationError("this evaluation only decodes greedily; set do_sample: false in the task")
-        until = settings.get("until") or []
-        stops = (until,) if isinstance(until, str) else tuple(until)
-        room = int(settings.get("max_gen_toks", _MAX_NEW_TOKENS))
-        return continue_ids(self._model, self._text, self.tok_encode(context), Continuation(stops, room))[0]
+
+def _continuation(settings: dict[str, Any]) -> Continuation:  # lm-eval's generation_kwargs
+    if settings.get("do_sample") and settings.get("temperature"):
+        raise EvaluationError("this evaluation only decodes greedily; set do_sample: false in the task")
+    until = settings.get("until") or []
+    stops = (until,) if isinstance(until, str) else tuple(until)
+    return Continuation(stops, int(settings.get("max_gen_toks", _MAX_NEW_TOKENS)))
 
 
 def _key(window: Window) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tinyllama.evaluation.record import EvaluationRecord
     from tinyllama.evaluation.scores import MissingTask
 
-_FIELDS = ("metric", "score", "stderr", "bootstrap_stderr", "questions", "shots", "version", "reason")
+_FIELDS = ("metric", "score", "stderr", "bootstrap_stderr", "questions", "shots", "version", "cut", "reason")
 _NO_FP32 = "no fp32 record of the same weights is there; evaluate without --dtype first"
 
 
@@ -28,6 +28,7 @@ def record_markdown(record: EvaluationRecord) -> str:
     lines = [f"# {record.model}", ""]
     header = ("task", "metric", "score", "± bootstrap", "questions", "shots", "version", "why not")
     lines.append(markdown_table(header, [_task_row(name, result) for name, result in record.scores.tasks.items()]))
+    lines += [line for note in record.scores.cut_notes for line in ("", f"{note}.")]
     if any(task.name in record.scores.tasks for task in TASKS):
         lines += ["", *_beside_published(record)]
     if record.bits_per_byte:

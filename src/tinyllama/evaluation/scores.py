@@ -36,6 +36,9 @@ class TaskScore:
     version: str = ""
     """Of lm-eval's definition."""
     shots: int = 0
+    cut: int | None = None
+    """Questions whose prompts lost their beginning, since they were longer than the model's context; None where a
+    record of an earlier version does not say."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,16 @@ class TaskScores:
         return {name: result for name, result in self.tasks.items() if isinstance(result, MissingTask)}
 
     @property
+    def cut_notes(self) -> list[str]:
+        """A sentence without its period for each task whose prompts were cut."""
+        return [
+            f"{name}: {score.cut:,} of {score.questions:,} questions are longer than the model's context; the "
+            "beginning of their prompts was cut, which can lower the score"
+            for name, score in self.measured.items()
+            if score.cut
+        ]
+
+    @property
     def average(self) -> float | None:
         """The plain mean over the seven commonsense tasks; None unless all seven have a score."""
         scores = [self.measured[name].score for name in _COMMONSENSE if name in self.measured]
@@ -86,7 +99,12 @@ class TaskScores:
 
     def to_json(self) -> dict[str, Json]:
         """Task → its fields, and `average`."""
-        return {name: asdict(result) for name, result in self.tasks.items()} | {"average": self.average}
+        return {name: _to_json(result) for name, result in self.tasks.items()} | {"average": self.average}
+
+
+def _to_json(result: TaskScore | MissingTask) -> dict[str, Json]:
+    """A result's fields; a count that an earlier version did not make stays absent."""
+    return {key: value for key, value in asdict(result).items() if key != "cut" or value is not None}
 
 
 class EvaluationOptions(NamedTuple):

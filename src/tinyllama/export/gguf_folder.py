@@ -69,11 +69,12 @@ def export_gguf(  # noqa: PLR0913  # the parts of an export
     with export_folder(folder, _kind(folder, name)) as partial:
         write_gguf(weights, shape, tokenizer, partial / name, kind, about)
         file = GgufFile(partial / name)
-        if shape_of_gguf(file) != shape:
-            raise ExportError(f"{name}: reads back as another shape than was written: {shape_of_gguf(file)}")
-        stored = GgufWeights(file, shape)
+        stored_shape = shape_of_gguf(file)
+        if stored_shape.in_fp32 != shape.in_fp32:
+            raise ExportError(f"{name}: reads back as another shape than was written: {stored_shape}")
+        stored = GgufWeights(file, stored_shape)
         _compare_weights(stored, weights, kind)
-        result = check_parity(stored, shape, partial / name, torch.float32)
+        result = check_parity(stored, stored_shape, partial / name, torch.float32)
         write_atomic(partial / MODELFILE, modelfile(name, shape, tokenizer))
         write_atomic(partial / "README.md", _card(name, kind, shape, about, result))
     return result

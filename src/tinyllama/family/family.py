@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING
 
 from tinyllama.corpus.manifest import TRAIN, open_corpus, prepared_versions
 from tinyllama.errors import UserError
+from tinyllama.family.preflight import (
+    ALL_PHASES,
+    CHECKS,
+    CHECKS_OF_TEXT,
+    Situation,
+    refuse_faults,
+    run_checks,
+)
 from tinyllama.family.prepare import Prepared, prepare, prepare_tokenizer
 from tinyllama.family.progress import SILENT
 from tinyllama.family.workspace import Workspace
@@ -16,9 +24,12 @@ from tinyllama.prepare.prepare import PrepareOptions
 from tinyllama.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
     from tinyllama.checkpoint.format import Checkpoint
     from tinyllama.evaluation.record import EvaluationRecord
     from tinyllama.export import ParityResult
+    from tinyllama.family.preflight import Check, CheckResult, Phase
     from tinyllama.family.progress import Progress
     from tinyllama.report.summary import FamilySummary
     from tinyllama.train.ranks import Ranks
@@ -59,6 +70,8 @@ class Family:
         refuse_not_utf8(folder)
         self.work = Workspace(recipe, FamilyLayout(folder), Path(root), progress, ranks)
         self._prepared: Prepared | None = None
+        self._is_checked = False
+        """Whether the checks before preparation were passed."""
 
     @property
     def recipe(self) -> Recipe:
@@ -88,9 +101,15 @@ class Family:
                 changed after models were trained on it. Later calls return what the first call prepared.
 
         Raises:
-            CorpusError: the text, the tokenizer or the disk does not meet the requirements.
+            PreflightError: a check found what would end preparation, training or the report later; see `check`.
+            CorpusError: the text or the tokenizer does not meet the requirements.
             SourceError: the tokenizer is unavailable. A corpus whose source is unavailable is listed in `missing`.
         """
+        self._refuse_faults({"prepare"}, self.models)
+        return self._prepare(options)
+
+    def _prepare(self, options: PrepareOptions | None = None) -> Prepared:
+        """Prepare what is missing, without checks."""
         if self._prepared is None:
             options, ranks = options or PrepareOptions(), self.work.ranks
             if ranks is not None:  # rank 0 prepares; the other ranks open the result
@@ -98,6 +117,97 @@ class Family:
                     ranks.run_on_rank0(lambda: _discard(prepare(self.work, options)))
             self._prepared = prepare(self.work, options, look=ranks is None)
         return self._prepared
+
+    def check(
+        self,
+        phases: Collection[Phase] = ALL_PHASES,
+        *,
+        models: Sequence[str] | None = None,
+        data: Path | str | None = None,
+        here: bool = True,
+    ) -> list[CheckResult]:
+        """Check all that can be known before a phase begins; prepares and trains nothing.
+
+        `prepare`, `train` and `reproduce` run these checks first, and end if one of them finds a fault.
+
+        Args:
+            phases: what is about to be done: `prepare`, `train`, `report` (which evaluates and exports). What another
+                phase alone needs is a note and no fault.
+            models: those to train; all by default.
+            data: folder with local copies of the tasks' data; the recipe's by default.
+            here: whether training runs on this machine.
+
+        Returns:
+            What each check found, in a fixed order.
+        """
+        return run_checks(CHECKS, self._situation(phases, models or self.models, data, here=here))
+
+    def check_prepared(self) -> None:
+        """Check the prepared corpora against the model's context, and the prompts with the tokenizer.
+
+        Raises:
+            PreflightError: a part of a corpus is shorter than a row, or a prompt does not fit the context.
+        """
+        refuse_faults(self._check_prepared({"prepare", "train"}, self.models, skips_models=True))
+
+    def _refuse_faults(
+        self,
+        phases: Collection[Phase],
+        models: Sequence[str],
+        data: Path | str | None = None,
+        *,
+        skips_models: bool = False,
+    ) -> None:
+        """Run all checks once, on the first rank; show notes, and end the command if there is a fault."""
+        if not self._is_checked:
+            situation = self._situation(phases, models, data, skips_models=skips_models)
+            self._on_rank0(lambda: self._report(CHECKS, situation))
+            self._is_checked = True
+
+    def _check_prepared(
+        self, phases: Collection[Phase], models: Sequence[str], *, skips_models: bool = False
+    ) -> list[CheckResult]:
+        """Run the checks that know more once the corpora are prepared."""
+        return run_checks(CHECKS_OF_TEXT, self._situation(phases, models, None, skips_models=skips_models))
+
+    def _report(self, checks: Sequence[Check], situation: Situation) -> None:
+        results = run_checks(checks, situation)
+        for note in dict.fromkeys(note for result in results for note in result.notes):
+            self.work.progress.say(f"note: {note}")
+        refuse_faults(results)
+
+    def _on_rank0(self, function: Callable[[], None]) -> None:
+        if self.work.ranks is None:
+            function()
+        else:
+            with self.work.ranks.phase("the checks before the first step"):
+                self.work.ranks.run_on_rank0(function)
+
+    def _situation(
+        self,
+        phases: Collection[Phase],
+        models: Sequence[str],
+        data: Path | str | None,
+        *,
+        here: bool = True,
+        skips_models: bool = False,
+    ) -> Situation:
+        work, prepared = self.work, self._prepared
+        return Situation(
+            recipe=work.recipe,
+            layout=work.layout,
+            root=work.root,
+            data=self.task_data(data),
+            phases=frozenset(phases),
+            models=tuple(models),
+            ranks=1 if work.ranks is None else work.ranks.count,
+            per_node=1 if work.ranks is None else work.ranks.per_node,
+            here=here,
+            skips_models=skips_models,
+            tokenizer=None if prepared is None else prepared.tokenizer,
+            prepared=None if prepared is None else prepared.corpora,
+            missing={} if prepared is None else prepared.missing,
+        )
 
     def prepared_sizes(self) -> dict[str, int]:
         """Training tokens of the corpora that are already prepared; prepares nothing."""
@@ -114,26 +224,30 @@ class Family:
 
         return training_run(self.work, self.prepare(), model)
 
-    def train(self, *models: str) -> dict[str, Checkpoint]:
+    def train(self, *models: str, refresh_corpora: bool = False) -> dict[str, Checkpoint]:
         """Train models to the end, resuming from their last checkpoints; the base is first, since all others need it.
 
         Args:
             models: `base` or names of variants; all by default.
+            refresh_corpora: prepare corpora anew whose sources changed after models were trained on them.
 
         Returns:
             The last checkpoint of each model trained.
 
         Raises:
             UserError: the recipe has no such model.
-            SourceError: a corpus that a model needs is unavailable.
+            PreflightError: a check found what would end training; see `check`.
             Interrupted: a signal stopped training; the state was saved first.
         """
         from tinyllama.family.train import train_model  # imports torch
 
         if unknown := [model for model in models if model not in self.models]:
             raise UserError(f"{self.recipe.name} has no model {unknown[0]!r}; it has {', '.join(self.models)}")
-        wanted = dict.fromkeys([BASE, *(models or self.models)])
-        return {model: train_model(self.work, self.prepare(), model) for model in wanted}
+        wanted = list(dict.fromkeys([BASE, *(models or self.models)]))
+        self._refuse_faults({"prepare", "train"}, wanted)
+        prepared = self._prepare(PrepareOptions(refresh=refresh_corpora))
+        self._on_rank0(lambda: refuse_faults(self._check_prepared({"train"}, wanted)))
+        return {model: train_model(self.work, prepared, model) for model in wanted}
 
     def import_start(self) -> tuple[Checkpoint, ParityResult | None]:
         """Import the model that the recipe starts from, even if it was imported before; see `import_model`."""
@@ -169,7 +283,7 @@ class Family:
         from tinyllama.family.evaluate import evaluate_family  # imports torch
 
         checkpoints = self.finished()  # first, so that an untrained family fails before anything is prepared
-        return evaluate_family(self.work, self.prepare(), checkpoints, self.task_data(data))
+        return evaluate_family(self.work, self._prepare(), checkpoints, self.task_data(data))
 
     def export(
         self, form: str = "hf", *, precision: str | None = None, data: Path | str | None = None
@@ -196,7 +310,7 @@ class Family:
         if data is not None and form != "hf":
             raise UserError("data is an option of Hugging Face folders, whose cards show scores")
         checkpoints, data = self.finished(), self.task_data(data)
-        return export_family(self.work, checkpoints, self.prepare, form=form, precision=precision, data=data)
+        return export_family(self.work, checkpoints, self._prepare, form=form, precision=precision, data=data)
 
     def report(self, data: Path | str | None = None) -> FamilySummary:
         """Evaluate and export the trained models, and write summary.json and report.html.
@@ -210,7 +324,8 @@ class Family:
         from tinyllama.family.report import report_family  # imports torch
 
         checkpoints = self.finished()  # first, so that an untrained family fails before anything is prepared
-        return report_family(self.work, self.prepare(), checkpoints, self.task_data(data))
+        self._refuse_faults({"report"}, self.models, data, skips_models=True)
+        return report_family(self.work, self._prepare(), checkpoints, self.task_data(data))
 
     def reproduce(self, data: Path | str | None = None, *, refresh_corpora: bool = False) -> FamilySummary:
         """Prepare, train, evaluate, export and report; skip phases whose outputs are valid.
@@ -226,8 +341,10 @@ class Family:
         """
         from tinyllama.family.train import train_model  # imports torch
 
+        self._refuse_faults(ALL_PHASES, self.models, data, skips_models=True)
         with self.work.timed("prepare"):
-            prepared = self.prepare(PrepareOptions(refresh=refresh_corpora))
+            prepared = self._prepare(PrepareOptions(refresh=refresh_corpora))
+        refuse_faults(self._check_prepared(ALL_PHASES, self.models, skips_models=True))
         for model in self.models:
             if lacking := prepared.lacking(self.recipe, model):
                 self.work.progress.say(f"{model}: skipped, since {', '.join(lacking)} is unavailable")

@@ -13,7 +13,7 @@ from tinyllama.export import check_parity
 from tinyllama.formats.open import open_model
 from tinyllama.model.stored_weights import check_weights
 from tinyllama.tokenizer.opening import open_tokenizer
-from tinyllama.train.import_start import import_start, stated_start
+from tinyllama.train.import_start import import_start, refuse_other_model, stated_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +64,7 @@ def import_model(
     """
     source = open_start(recipe)
     progress.say(f"importing {source.origin}")
+    refuse_other_model(recipe, source)  # takes no time; what follows does
     if recipe.tokenizer.imported:
         source.write_tokenizer(layout.imported_tokenizer)
     elif source.has_tokenizer:

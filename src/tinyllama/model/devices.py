@@ -71,6 +71,13 @@ def device_count(device: torch.device) -> int:
     return 1 if device.type == "cpu" else _count(device.type)
 
 
+def memory_of(device: torch.device) -> int:
+    """Bytes of memory that a device has; a machine's own for the CPU and for what shares it."""
+    if device.type in {"cpu", "mps"}:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(torch.get_device_module(device).get_device_properties(device).total_memory)
+
+
 def free_memory(device: torch.device) -> None:
     """Give back what a model held that is not used any more, to the device that holds it.
 

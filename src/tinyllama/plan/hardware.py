@@ -195,6 +195,11 @@ def flops_formulas(shape: ModelShape) -> dict[str, int]:
     }
 
 
+def checkpoint_bytes(recipe: Recipe) -> int:
+    """Size of one checkpoint: fp32 weights and the optimizer's moments."""
+    return 4 * recipe.model.parameters + recipe.optimizer.state_bytes(recipe.model)
+
+
 def memory_per_gpu(recipe: Recipe, sharded_over: int) -> Memory:
     """Bytes on each GPU when the state is sharded over so many ranks.
 

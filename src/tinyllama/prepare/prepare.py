@@ -14,7 +14,6 @@ from tinyllama.folders import claim
 from tinyllama.installation import install_hint
 from tinyllama.paths import printable_path
 from tinyllama.prepare.cluster.queue import job_name, running_jobs
-from tinyllama.prepare.disk_space import check_space
 from tinyllama.prepare.job import IDENTITY, Preparation, present_corpus, remove_leftovers, work_folder
 from tinyllama.prepare.task import Counts, TaskSettings
 from tinyllama.prepare.workers import run_tasks
@@ -105,7 +104,6 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # what to prepare (5), how, and w
     skipped: list[Rejected] = []
     tasks = plan_tasks(corpus, root, skipped.append, name=name)
     engine, work = open_engine(tokenizer), work_folder(folder)
-    check_space(corpus, name, tasks, folder)
     _claim(
         work,
         sha256_json([request.model_dump(mode="json"), engine.name, options.exact_all, *tasks_identity(tasks)]),

@@ -16,8 +16,10 @@ from tinyllama.sources.documents import read_documents
 from tinyllama.sources.rejected import Reasons
 from tinyllama.tokenizer.chat_template import TEMPLATE_FILE, read_chat_template
 from tinyllama.tokenizer.convert import write_tokenizer_json
+from tinyllama.tokenizer.json_file import JsonTokenizer
 from tinyllama.tokenizer.llama2 import obtain_llama2
 from tinyllama.tokenizer.opening import TOKENIZER_FILES, open_tokenizer
+from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 from tinyllama.tokenizer.training import train_model
 
 if TYPE_CHECKING:
@@ -81,13 +83,40 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
             }
             write_record(beside / ORIGIN, TokenizerOrigin(origin=origin, version=version, sha256=hashes))
     tokenizer = open_tokenizer(folder)
-    fits = tokenizer.vocab_size == recipe.model.vocab_size
-    if not fits and not (recipe.tokenizer.imported and tokenizer.vocab_size < recipe.model.vocab_size):
-        raise CorpusError(
-            f"the tokenizer has {tokenizer.vocab_size} ids but the recipe says model.vocab_size: "
-            f"{recipe.model.vocab_size}; make them equal"
-        )
+    refuse_other_size(tokenizer.vocab_size, recipe)
     return tokenizer
+
+
+def refuse_other_size(ids: int, recipe: Recipe) -> None:
+    """Compare a tokenizer's number of ids with the model's embeddings; an imported one may have fewer.
+
+    Raises:
+        CorpusError: they do not fit.
+    """
+    embeddings = recipe.model.vocab_size
+    if ids != embeddings and not (recipe.tokenizer.imported and ids < embeddings):
+        raise CorpusError(
+            f"the tokenizer has {ids} ids but the recipe says model.vocab_size: {embeddings}; make them equal"
+        )
+
+
+def open_stated(recipe: Recipe, root: Path) -> Tokenizer | None:
+    """The tokenizer in the recipe's `tokenizer.file`, where it is; None for a tokenizer of another origin.
+
+    Raises:
+        CorpusError: the file does not exist, or no tokenizer can be read from it.
+    """
+    if recipe.tokenizer.file is None:
+        return None
+    path = _stated_file(recipe.tokenizer.file, root)
+    return JsonTokenizer(path) if path.suffix == ".json" else SentencePieceTokenizer(path)
+
+
+def _stated_file(file: str, root: Path) -> Path:
+    path = expand_path(file, root)
+    if not path.is_file():
+        raise CorpusError(f"tokenizer.file: {path} does not exist; correct the path, relative to {root.absolute()}")
+    return path
 
 
 def _origin(recipe: Recipe, folder: Path, root: Path) -> dict[str, JsonValue]:
@@ -96,10 +125,7 @@ def _origin(recipe: Recipe, folder: Path, root: Path) -> dict[str, JsonValue]:
     if settings.builtin is not None:
         return {"builtin": settings.builtin}
     if settings.file is not None:
-        path = expand_path(settings.file, root)
-        if not path.is_file():
-            raise CorpusError(f"tokenizer.file: {path} does not exist; correct the path, relative to {root.absolute()}")
-        return {"file": settings.file, "sha256": sha256_file(path)}
+        return {"file": settings.file, "sha256": sha256_file(_stated_file(settings.file, root))}
     if settings.imported:
         return {"imported": open_tokenizer(imported_folder(folder)).sha256}
     training = _training(recipe)

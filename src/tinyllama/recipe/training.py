@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctypes import c_float
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -46,6 +47,15 @@ class ModelShape(Section):
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.width // self.heads
+
+    @property
+    def in_fp32(self) -> ModelShape:
+        """The shape with its fractions rounded to fp32, the precision that models compute with and GGUF files store.
+
+        Two shapes that are equal in it are one model: configurations on the hub spell 1e-05 also as
+        9.999999747378752e-06.
+        """
+        return self.model_copy(update={key: c_float(value).value for key, value in self if isinstance(value, float)})
 
     @property
     def block_matrices(self) -> int:

@@ -129,7 +129,8 @@ def _score_cell(result: TaskScore | MissingTask | None, notes: Footnotes) -> Mar
     if isinstance(result, MissingTask):
         return element("td", MISSING, notes.mark(result.reason))
     error = element("small", f"±{percent(result.stderr, 1)}") if result.stderr is not None else None
-    return element("td", percent(result.score), error)
+    cut = f"the prompts of {result.cut} of {result.questions} questions were cut at the model's context"
+    return element("td", percent(result.score), error, notes.mark(cut) if result.cut else None)
 
 
 def _average_cell(average: float | None, notes: Footnotes) -> Markup:

@@ -57,8 +57,7 @@ def import_start(recipe: Recipe, source: OpenModel, family: Path, tokenizer_sha2
         raise CheckpointError(
             f"{store.name(0)}: training has begun from an earlier start; import into another folder with --run"
         )
-    _refuse_other_shape(recipe, source)
-    check_weights(source.weights, recipe.model, source.origin, "the recipe's model")
+    refuse_other_model(recipe, source)
     tensors = {f"{WEIGHT}{name}": _finite(source, name) for name in parameter_shapes(recipe.model)}
     moment_steps = 0
     if start.moments == "kept":
@@ -109,12 +108,25 @@ def imported_sha256(recipe: Recipe, family: Path) -> str | None:
     return store.state(0).fingerprint_inputs.start_weights if 0 in store.steps() else None
 
 
+def refuse_other_model(recipe: Recipe, source: OpenModel) -> None:
+    """Compare what a model states about itself with the recipe, without reading its tensors.
+
+    Raises:
+        RecipeError: the recipe has no `start`.
+        ModelError: it is of another shape, lacks tensors, or has no moments though the recipe keeps them.
+    """
+    _refuse_other_shape(recipe, source)
+    check_weights(source.weights, recipe.model, source.origin, "the recipe's model")
+    if stated_start(recipe).moments == "kept":
+        _stored_moments(source, recipe)
+
+
 def _refuse_other_shape(recipe: Recipe, source: OpenModel) -> None:
     """Refuse another shape; the context alone may differ, since it can be extended or shortened."""
-    asked, found = recipe.model.model_dump(), source.shape.model_dump()
+    asked, found = dict(recipe.model.in_fp32), dict(source.shape.in_fp32)
     differing = [key for key in asked if key != "context" and asked[key] != found[key]]
     if differing:
-        stated = ", ".join(f"{key}: {found[key]}" for key in differing)
+        stated = ", ".join(f"{key}: {getattr(source.shape, key)}" for key in differing)
         raise ModelError(f"{source.origin}: differs from the recipe's model; write model: {{{stated}}}")
 
 
@@ -127,6 +139,14 @@ def _finite(source: OpenModel, name: str) -> Tensor:
 
 def _moments(source: OpenModel, recipe: Recipe) -> tuple[dict[str, Tensor], int]:
     """The source's moments, and the updates that they have seen, for bias correction."""
+    checkpoint, sizes = _stored_moments(source, recipe)
+    moments = {name: torch.empty(size) for name, size in sizes.items()}
+    load_tensors(checkpoint, moments)
+    return moments, checkpoint.step + checkpoint.state.moment_steps
+
+
+def _stored_moments(source: OpenModel, recipe: Recipe) -> tuple[Checkpoint, dict[str, tuple[int, ...]]]:
+    """The checkpoint that holds the moments that the recipe keeps, and their sizes."""
     checkpoint = source.checkpoint
     if checkpoint is None or not checkpoint.state.has_moments:
         raise ModelError(
@@ -135,17 +155,14 @@ def _moments(source: OpenModel, recipe: Recipe) -> tuple[dict[str, Tensor], int]
         )
     shapes = parameter_shapes(recipe.model)
     moments = {
-        f"{moment}.{name}": torch.empty(size)
-        for name, size in shapes.items()
-        for moment in recipe.optimizer.state_names(name)
+        f"{moment}.{name}": size for name, size in shapes.items() for moment in recipe.optimizer.state_names(name)
     }
     if missing := moments.keys() - stored_sizes(checkpoint).keys():
         raise ModelError(
             f"{source.origin}: holds no {min(missing)}, because another kind of optimizer trained it; set "
             "optimizer.kind to that kind, or start.moments: fresh"
         )
-    load_tensors(checkpoint, moments)
-    return moments, checkpoint.step + checkpoint.state.moment_steps
+    return checkpoint, moments
 
 
 def _compare(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:

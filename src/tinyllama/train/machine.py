@@ -1,13 +1,11 @@
-"""The machine: threads, memory reuse, locks, disk space, and the measured peak FLOP/s of matrix products."""
+"""The machine: threads, memory and its reuse, locks, and the measured peak FLOP/s of matrix products."""
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
 import logging
-import os
 import platform
-import shutil
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,14 +13,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from tinyllama.errors import TrainingError
+from tinyllama.model.devices import CPU, memory_of
 from tinyllama.processors import available_cores
 from tinyllama.train.precision import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tinyllama.recipe import Recipe
 
 _log = logging.getLogger(__name__)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -67,32 +64,12 @@ def exclusive(folder: Path) -> Iterator[None]:
         yield
 
 
-def checkpoint_bytes(recipe: Recipe) -> int:
-    """Size of one checkpoint: fp32 weights and the optimizer's moments."""
-    return 4 * recipe.model.parameters + recipe.optimizer.state_bytes(recipe.model)
-
-
-def require_space(folder: Path, needed: int, purpose: str) -> None:
-    """Check free disk space.
-
-    Raises:
-        TrainingError: less than `needed` bytes are free.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise TrainingError(
-            f"{folder}: {purpose} need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; make room, "
-            "or lower checkpoints.keep"
-        )
-
-
 def describe_machine() -> dict[str, str | int | float]:
     """Processor, cores, memory and platform, for reports."""
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "cpu": _cpu_name(),
         "cores": available_cores(),
-        "memory_gib": round(pages / 2**30, 1),
+        "memory_gib": round(memory_of(CPU) / 2**30, 1),
         "platform": platform.platform(),
     }
 

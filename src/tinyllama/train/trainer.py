@@ -19,7 +19,7 @@ from tinyllama.processors import available_cores
 from tinyllama.sampler import Sampler
 from tinyllama.train.feeder import StepBatch, feed
 from tinyllama.train.forward_backward import Gradients
-from tinyllama.train.machine import checkpoint_bytes, exclusive, measure_peak_flops, require_space, reuse_memory
+from tinyllama.train.machine import exclusive, measure_peak_flops, reuse_memory
 from tinyllama.train.metrics import (
     HeldOutRecord,
     JsonlLogger,
@@ -112,8 +112,6 @@ class _Trainer:
     def run_to_end(self) -> Checkpoint:
         """Execute the plan from the current step on."""
         run, plan, recipe = self.run, self.plan, self.recipe
-        size = checkpoint_bytes(recipe) * self.store.on_disk(self.retention)
-        self.ranks.run_on_rank0(lambda: require_space(run.folder, size, "checkpoints"))
         rows = {name: run.corpora[name].rows("train", plan.context) for name in plan.corpora}
         sampler = Sampler(plan, recipe.seed, {name: len(part) for name, part in rows.items()})
         self.loggers = self._open_loggers()

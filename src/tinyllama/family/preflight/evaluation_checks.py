@@ -1,0 +1,80 @@
+"""Checks of what comes after training: tasks, their data, and the packages that evaluation and report need."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinyllama.errors import EvaluationError
+from tinyllama.evaluation.catalogue import expand_tasks
+from tinyllama.evaluation.task_data import TASK_DATA
+from tinyllama.evaluation.task_files import read_rows
+from tinyllama.family.preflight.situation import Finding
+from tinyllama.installation import install_hint
+from tinyllama.recipe import Evaluation
+from tinyllama.text import listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tinyllama.family.preflight.situation import Phase, Situation
+
+
+def check_tasks(situation: Situation) -> Iterator[Finding]:
+    """Every task of the recipe exists."""
+    try:
+        expand_tasks(situation.recipe.evaluation.tasks)
+    except EvaluationError as error:
+        yield Finding(str(error))
+
+
+def check_task_data(situation: Situation) -> Iterator[Finding]:
+    """The tasks' files are there and can be read; a task without its file has no score."""
+    evaluation, data = situation.recipe.evaluation, situation.data
+    phase: Phase = "report" if evaluation.tasks_every is None else "train"
+    is_default = data == Path(Evaluation.model_fields["data"].default)
+    try:
+        tasks = expand_tasks(evaluation.tasks)
+    except EvaluationError:  # which another check reports
+        return
+    if not tasks or (is_default and phase not in situation.phases):
+        return
+    if not data.is_dir():
+        text = (
+            f"evaluation.data: {data} is no folder, so the tasks get no scores: {listing(evaluation.tasks)}; see "
+            "docs/evaluation.md for the files, or set evaluation.tasks: []"
+        )
+        yield Finding(text, is_fault=False) if is_default else situation.needed_by(phase, text)
+        return
+    if absent := [task for task in tasks if not TASK_DATA[task].question_files(data)]:
+        yield Finding(
+            f"evaluation.data: {data} has no file for {listing(absent)}, which get no score; see "
+            "docs/evaluation.md for the files",
+            is_fault=False,
+        )
+    for task in tasks:
+        for path in TASK_DATA[task].files(data):
+            try:
+                read_rows(task, path)
+            except EvaluationError as error:
+                yield situation.needed_by(phase, str(error))
+
+
+def check_packages(situation: Situation) -> Iterator[Finding]:
+    """The extras that the recipe's keys and the report need are installed."""
+    recipe = situation.recipe
+    needed: list[tuple[str, str, Phase, bool]] = [
+        ("logging.wandb", "wandb", "train", recipe.logging.wandb is not None),
+        ("precision: fp8", "torchao", "train", recipe.precision == "fp8"),
+        ("the report's charts", "plotly", "report", True),
+    ]
+    for what, package, phase, is_needed in needed:
+        if is_needed and find_spec(package) is None:
+            extra = {"torchao": "fp8", "plotly": "report"}.get(package, package)
+            yield situation.needed_by(phase, f"{what}: {package} is not installed; {install_hint(extra)}")
+    if recipe.evaluation.tasks and situation.data.is_dir() and find_spec("lm_eval") is None:
+        yield Finding(
+            f"evaluation.tasks: lm-eval is not installed, so tasks get no scores; {install_hint('eval')}",
+            is_fault=False,
+        )

@@ -1,0 +1,139 @@
+"""Checks of the machine: disk, memory, and where checkpoints are stored."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from tinyllama.checkpoint.retention import Retention
+from tinyllama.checkpoint.store import checkpoint_store
+from tinyllama.errors import StorageError, UserError
+from tinyllama.family.preflight.situation import Finding
+from tinyllama.layout import BASE
+from tinyllama.plan.hardware import checkpoint_bytes, memory_per_gpu
+from tinyllama.prepare.disk_space import bytes_needed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from tinyllama.family.preflight.situation import Phase, Situation
+
+_EXPORTED = 4
+"""Bytes of a weight in an exported Hugging Face folder."""
+
+
+def check_checkpoint_url(situation: Situation) -> Iterator[Finding]:
+    """The URL for checkpoints is of a known file system and can be listed."""
+    if situation.recipe.checkpoints.url is None:
+        return
+    try:
+        checkpoint_store(situation.recipe, situation.layout.root, BASE).steps()
+    except UserError as error:
+        yield situation.needed_by("train", str(error))
+
+
+def check_disk(situation: Situation) -> Iterator[Finding]:
+    """The disk has room for what the command writes, and for what later commands do."""
+    free = shutil.disk_usage(_existing(situation.layout.root)).free
+    certain, filtered = _corpora(situation)
+    needs: dict[Phase, int] = {
+        "prepare": certain,
+        "train": sum(_checkpoints(situation, model) for model in situation.models),
+        "report": sum(_export(situation, model) for model in situation.models),
+    }
+    sum_so_far = 0
+    for phase, size in needs.items():
+        sum_so_far += size
+        if sum_so_far > free:
+            yield situation.needed_by(phase, _no_room(situation, free, needs))
+            return
+    if sum_so_far + filtered > free:
+        needs["prepare"] += filtered
+        text = f"{_no_room(situation, free, needs)}; `where` may select less text"
+        yield Finding(text, is_fault=False)
+
+
+def _no_room(situation: Situation, free: int, needs: Mapping[Phase, int]) -> str:
+    parts = zip(("corpora", "checkpoints", "exports"), needs.values(), strict=True)
+    return (
+        f"{situation.layout.root}: {free / 1e9:,.1f} GB are free, and the family needs at least "
+        f"{' + '.join(f'{part / 1e9:,.1f} GB ({name})' for name, part in parts)}; make room, put the family on another "
+        "disk (--run), or lower checkpoints.keep"
+    )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def _corpora(situation: Situation) -> tuple[int, int]:
+    """Bytes that corpora which are not prepared need: those read whole, and those that a `where` selects from."""
+    certain = filtered = 0
+    for name, survey in situation.surveys.items():
+        corpus = situation.recipe.corpora[name]
+        size = bytes_needed(corpus, survey.tasks)
+        if any(source.where for source in corpus.sources):
+            filtered += size
+        else:
+            certain += size
+    return certain, filtered
+
+
+def _checkpoints(situation: Situation, model: str) -> int:
+    """Bytes of the checkpoints that a model still has to write."""
+    recipe = situation.recipe
+    try:
+        store = checkpoint_store(recipe, situation.layout.root, model)
+    except StorageError:  # which another check reports
+        return 0
+    local = situation.layout.checkpoints(model)
+    written = len(list(local.glob("step-*"))) if local.is_dir() else 0
+    fork, every, permanent = recipe.fork_index, recipe.checkpoints.every, recipe.checkpoints.permanent
+    stages = recipe.stages[:fork] if model == BASE else recipe.stages[fork:]
+    if not stages:
+        return 0
+    begin = recipe.stages[fork - 1].until if model != BASE and fork else recipe.start_sequences * recipe.model.context
+    tokens = stages[-1].until - begin
+    always = len(stages) + (tokens // permanent if permanent else 0)
+    kept = min(store.on_disk(Retention(recipe.checkpoints.keep, frozenset(range(always)))), always + tokens // every)
+    return max(0, kept - written) * checkpoint_bytes(recipe)
+
+
+def _export(situation: Situation, model: str) -> int:
+    """Bytes of a model's export, unless it was made."""
+    return 0 if situation.layout.export(model).is_dir() else _EXPORTED * situation.recipe.model.parameters
+
+
+def check_device(situation: Situation) -> Iterator[Finding]:
+    """The device is there, and has memory for the state of training, and probably for a micro-batch."""
+    if not situation.here or "train" not in situation.phases:
+        return
+    from tinyllama.model.devices import choose_device, describe_device, memory_of  # imports torch
+
+    recipe = situation.recipe
+    try:
+        device = choose_device(recipe.hardware.device)
+    except UserError as error:
+        yield Finding(f"hardware.device: {error}")
+        return
+    try:
+        needed = memory_per_gpu(recipe, recipe.hardware.sharded_over(situation.ranks, situation.per_node))
+    except UserError:  # which another check reports
+        return
+    shared_by = situation.per_node if device.type == "cpu" else 1
+    there, where = memory_of(device) // shared_by, describe_device(device)
+    state = needed.weights + needed.gradients + needed.moments
+    if state > there:
+        yield Finding(
+            f"memory: weights, gradients and moments need {state / 2**30:,.1f} GiB, and {where} has "
+            f"{there / 2**30:,.1f} GiB; make model smaller, or train on more GPUs (hardware.shard)"
+        )
+    elif needed.total > there:
+        yield Finding(
+            f"memory: training is predicted to need {needed.total / 2**30:,.1f} GiB with hardware.micro_batch: "
+            f"{recipe.micro_batch}, and {where} has {there / 2**30:,.1f} GiB; if it ends for lack of memory, lower "
+            "hardware.micro_batch or set hardware.activation_checkpointing: true",
+            is_fault=False,
+        )
