@@ -53,6 +53,12 @@ class FamilyLayout:
         """Folder of the prepared corpora."""
         return self.root / "corpora"
 
+    @property
+    def fixed(self) -> list[Path]:
+        """Every path that does not depend on the name of a model or corpus."""
+        names = [name for name, value in vars(type(self)).items() if isinstance(value, property) and name != "fixed"]
+        return [getattr(self, name) for name in names]
+
     def corpus(self, name: str) -> Path:
         """Folder of one prepared corpus."""
         return self.corpora / name
