@@ -55,7 +55,7 @@ class FamilyLayout:
 
     @property
     def fixed(self) -> list[Path]:
-        """Every path that does not depend on the name of a model or corpus."""
+        """The paths that do not depend on the name of a model or corpus: those of all properties."""
         names = [name for name, value in vars(type(self)).items() if isinstance(value, property) and name != "fixed"]
         return [getattr(self, name) for name in names]
 
@@ -101,13 +101,18 @@ class FamilyLayout:
         """Folder of one model's evaluation records during training, a folder for each number of tokens."""
         return self.record(model) / "by_tokens"
 
+    @property
+    def exports(self) -> Path:
+        """Folder of all exports."""
+        return self.root / "exports"
+
     def export(self, name: str) -> Path:
         """Folder of one export."""
-        return self.root / "exports" / name
+        return self.exports / name
 
     def export_marker(self, model: str) -> Path:
         """What one model's export was made of."""
-        return self.root / "exports" / f"{model}.json"
+        return self.exports / f"{model}.json"
 
     @property
     def slurm(self) -> Path:

@@ -70,22 +70,24 @@ def _explain(detail: ErrorDetails, key: Key) -> str:  # noqa: PLR0911  # one ret
         return "has no value; write one, or remove the key if it has a default"
     if kind in _BOUNDS:
         word, bound = _BOUNDS[kind]
-        return f"{shown(value)} must be {word} {context[bound]:g}"
+        limit = context[bound]
+        return f"{shown(value)} must be {word} {limit if isinstance(limit, int) else f'{limit:g}'}"
     if kind == "literal_error":
         expected = str(context["expected"])
         return f"{shown(value)} must be {expected}{did_you_mean(str(value), _QUOTED.findall(expected))}"
     if kind in _KINDS:
         return f"{_KINDS[kind]}, not {_kind(value)}"
     if kind == "too_short":
-        return f"must hold at least {context['min_length']}"
+        return "must not be empty"
     if kind == "too_long":
-        return f"must hold at most {context['max_length']}"
+        return f"has {context['actual_length']} values, but at most {context['max_length']} are possible"
     message = detail["msg"].removeprefix("Value error, ")
     return f"{message[0].lower()}{message[1:]}"
 
 
 def _dotted(key: Key) -> str:
-    return ".".join(map(str, key)) or "recipe"
+    parts = (str(part) for part in key)
+    return ".".join(part if part.isprintable() else shown(part) for part in parts) or "recipe"
 
 
 def _keys_beside(key: Key) -> list[str]:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tinyllama.errors import RecipeError
 from tinyllama.recipe.quantities import LARGEST_BATCH, Flag
 from tinyllama.recipe.section import PathText, PositiveCount, Section, count_or
+from tinyllama.text import shown
 
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^\0\n]+")
 _MOST_THREADS = 4096
 """More make the system refuse to start one, which ends the process."""
 _MOST_RANKS = 2**20
 _YEAR = 365 * 86_400
 """Seconds; timers end with an error a few powers of ten above it."""
+
+
+def _address(url: str) -> str:
+    if not _ADDRESS.fullmatch(url):
+        raise ValueError(f"{shown(url)} is no URL; write it like s3://bucket/folder")
+    return url
 
 
 class Hardware(Section):
@@ -62,7 +71,7 @@ class Checkpoints(Section):
     """Number of recent checkpoints to keep, in addition to permanent ones and those at stage ends."""
     permanent: PositiveCount | None = None
     """Tokens between checkpoints that are never deleted."""
-    url: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://.")] | None = None
+    url: Annotated[str, AfterValidator(_address)] | None = None
     """Where checkpoints are stored instead of the family's folder: a URL of any fsspec file system (`s3://…`)."""
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tinyllama.recipe.classification import DECIDES_NOTHING, Absent, RepresentedBy
-from tinyllama.recipe.names import refuse_same_folder, refuse_taken
+from tinyllama.recipe.folders import refuse_same_folder, refuse_taken
 from tinyllama.recipe.quantities import LARGEST_BATCH, Flag, Seed, Share, format_share
 from tinyllama.recipe.running import Checkpoints, Evaluation, Hardware, Logging
 from tinyllama.recipe.section import Name, Section, WrongKey
@@ -105,7 +105,7 @@ class Recipe(Section):
     @field_validator("corpora")
     @classmethod
     def _corpora_have_folders(cls, corpora: dict[str, Corpus]) -> dict[str, Corpus]:
-        refuse_same_folder(corpora, "corpora")
+        refuse_same_folder(corpora)
         return corpora
 
     @field_validator("base")
@@ -202,6 +202,6 @@ def _check_steps(stages: list[Stage], context: int, corpora: int, seen: int) -> 
         if steps * max(corpora, 1) > _MOST_ENTRIES:
             raise WrongKey(
                 f"the plan would have {steps:,} steps by the end of stage {stage.name}; end it earlier, or make its "
-                f"batch larger (at most {_MOST_ENTRIES // max(corpora, 1):,} steps with {corpora} corpora)",
+                f"batch larger (the limit for this number of corpora is {_MOST_ENTRIES // max(corpora, 1):,} steps)",
                 *(index, "until"),
             )

@@ -70,6 +70,15 @@ def _fault(problem: str, line: int) -> YamlError:
     return YamlError(f"not valid YAML: {problem}{hint}", line)
 
 
+def _text(node: yaml.ScalarNode) -> str:
+    """The text of a scalar; two escapes that are one character, as JSON writes it, become that character."""
+    try:
+        return str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        message = "holds half a character (an escape from \\ud800 to \\udfff alone); write the character itself"
+        raise YamlError(f"{shown(node.value)} {message}", node.start_mark.line + 1) from None
+
+
 class _Reader:
     """Turns nodes into values, and notes their lines."""
 
@@ -89,7 +98,7 @@ class _Reader:
         if node.tag not in _TAGS:
             raise YamlError(f"the type {shown(node.tag.replace(_STANDARD, '!!'))} is not supported; remove it", line)
         if isinstance(node, yaml.ScalarNode):
-            return None if node.style is None and node.value in _NULLS else str(node.value)
+            return None if node.style is None and node.value in _NULLS else _text(node)
         self._open.add(id(node))
         try:
             return self._mapping(node, key) if isinstance(node, yaml.MappingNode) else self._list(node.value, key)
@@ -114,10 +123,11 @@ class _Reader:
                 for mapping in self._merged(item, key):
                     merged = mapping | merged
                 continue
-            if name.value in own:
-                dotted = ".".join(map(str, (*key, name.value)))
-                raise YamlError(f"{dotted}: this key is written twice, first on line {own[name.value][0]}", line)
-            own[name.value] = line, item
+            word = _text(name)
+            if word in own:
+                dotted = ".".join(map(str, (*key, word)))
+                raise YamlError(f"{dotted}: this key is written twice, first on line {own[word][0]}", line)
+            own[word] = line, item
         for name, (line, item) in own.items():
             self.lines[*key, name] = line
             merged[name] = self.value(item, (*key, name))
