@@ -19,6 +19,7 @@ from tinyllama.cli.app import (
     print_json,
     refuse_options,
 )
+from tinyllama.cli.numbers import whole
 from tinyllama.cli.training import print_scores
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ def evaluate(
         ),
     ] = "commonsense",
     data: EvaluationData = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Maximum number of questions per task or subject.")
-    ] = None,
+    limit: Annotated[int | None, whole("Maximum number of questions per task or subject.")] = None,
     batch: Annotated[str, typer.Option(metavar="N|auto", help="Rows per forward pass.")] = "auto",
     precision: Annotated[
         Precision, typer.Option(help="Number format of single models; a bf16 record includes a comparison with fp32.")
@@ -65,9 +64,7 @@ def evaluate(
     run_code: Annotated[
         bool, typer.Option("--run-code", help="Run programs that the model generates, in a sandbox (humaneval).")
     ] = False,
-    samples: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Programs per humaneval question; 10 gives pass@10.")
-    ] = 1,
+    samples: Annotated[int, whole("Programs per humaneval question; 10 gives pass@10.")] = 1,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the records of single models.")] = Path(
         "evaluations"
     ),

@@ -19,6 +19,7 @@ from tinyllama.cli.app import (
     print_json,
     refuse_options,
 )
+from tinyllama.cli.numbers import real, whole
 
 
 @app.command(epilog="Example: tinyllama recipes")
@@ -52,12 +53,12 @@ def plan(
     hardware: Annotated[
         str | None, typer.Option(metavar="GPU", help="Predict memory, speed, days and cost on this GPU, e.g. a100-40g.")
     ] = None,
-    gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs.")] = 1,
+    gpus: Annotated[int, whole("Number of GPUs.")] = 1,
     mfu: Annotated[
         float | None,
-        typer.Option(min=0.01, max=1.0, help="Model FLOPs utilization (default: the published run's, 0.52)."),
+        real("Model FLOPs utilization (default: the published run's, 0.52).", least=0.01, most=1.0),
     ] = None,
-    price: Annotated[float | None, typer.Option(min=0.0, help="Price of one GPU-hour, to estimate the cost.")] = None,
+    price: Annotated[float | None, real("Price of one GPU-hour, to estimate the cost.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show each stage of a recipe: steps, tokens, batch, learning rate, shares, epochs.

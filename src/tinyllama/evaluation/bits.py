@@ -19,7 +19,7 @@ from tinyllama.sampler import Permutation
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.corpus.manifest import PreparedCorpus, Separator
     from tinyllama.corpus.rows import Rows
     from tinyllama.model import Llama
     from tinyllama.tokenizer.base import Tokenizer
@@ -44,8 +44,8 @@ def held_out_losses(
     for name, corpus in corpora.items():
         held_out = corpus.rows(HELD_OUT, model.shape.context)
         chosen = Permutation(len(held_out), f"held-out/{name}")(np.arange(min(rows, len(held_out))))
-        bos = corpus.manifest.bos_id if document_masking else None
-        total, targets = _sum_losses(model, held_out, sorted(chosen.tolist()), bos)
+        separator = corpus.separator if document_masking else None
+        total, targets = _sum_losses(model, held_out, sorted(chosen.tolist()), separator)
         losses[name] = total / targets
     return losses
 
@@ -58,8 +58,8 @@ def bits_per_byte(model: Llama, corpora: Mapping[str, PreparedCorpus], *, docume
     result = {}
     for name, corpus in corpora.items():
         held_out = corpus.rows(HELD_OUT, model.shape.context)
-        bos = corpus.manifest.bos_id if document_masking else None
-        total, _ = _sum_losses(model, held_out, range(len(held_out)), bos)
+        separator = corpus.separator if document_masking else None
+        total, _ = _sum_losses(model, held_out, range(len(held_out)), separator)
         result[name] = total / math.log(2) / corpus.text_bytes(HELD_OUT)
     return result
 
@@ -99,7 +99,7 @@ def bits_per_byte_of_texts(
 
 
 @torch.no_grad()
-def _sum_losses(model: Llama, rows: Rows, chosen: Sequence[int], bos: int | None) -> tuple[float, int]:
+def _sum_losses(model: Llama, rows: Rows, chosen: Sequence[int], separator: Separator | None) -> tuple[float, int]:
     """Summed loss in nats and number of targets of some rows."""
     total, count, device = 0.0, 0, model.embed_tokens.weight.device
     size = max(1, _BATCH_TOKENS // model.shape.context)
@@ -107,7 +107,7 @@ def _sum_losses(model: Llama, rows: Rows, chosen: Sequence[int], bos: int | None
         pairs = [rows.row(index) for index in chosen[start : start + size]]
         inputs = torch.from_numpy(np.stack([pair[0] for pair in pairs])).to(device)
         targets = torch.from_numpy(np.stack([pair[1] for pair in pairs])).flatten().to(device)
-        hidden = model.hidden(inputs, None if bos is None else document_mask(inputs, bos)).flatten(0, 1)
+        hidden = model.hidden(inputs, None if separator is None else document_mask(inputs, separator)).flatten(0, 1)
         head = products_with(model.lm_head.weight, _LOGITS)  # ranks that shard the model have it whole only here
         for at in range(0, len(hidden), _LOGITS):
             logits = head(hidden[at : at + _LOGITS]).float()

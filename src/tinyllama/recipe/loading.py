@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,8 +95,7 @@ def _read(path: Path) -> tuple[dict[str, Value], Places]:
 def _text(path: Path) -> str:
     """The text of a file in UTF-8, or in UTF-16 with a byte order mark, as some editors of Windows write it."""
     try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
+        content = _content(path) if path.is_file() else _piped(path)
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {_reason(error)}") from error
     if len(content) > _MOST_BYTES:
@@ -105,6 +105,17 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise RecipeError(f"{path}:{line}: is not UTF-8 text; save the file in UTF-8") from error
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_MOST_BYTES + 1)
+
+
+@cache
+def _piped(path: Path) -> bytes:
+    """What a pipe holds, which can be read only once."""
+    return _content(path)
 
 
 def _extend(path: Path, data: dict[str, Value], places: Places) -> tuple[dict[str, Value], Places]:

@@ -1,0 +1,28 @@
+"""Attention stays inside documents also where these have no BOS."""
+
+import json
+from pathlib import Path
+
+from tests.field.conftest import Run, edit
+
+
+def test_documents_without_bos_are_separated_at_eos(field: Path, tinyllama: Run) -> None:
+    for number in range(200):
+        (field / f"text/short-{number}.txt").write_text(f"Line {number} of the river", encoding="utf-8")
+    edit(field, "tokenizer:\n", "tokenizer:\n  bos: false\n")
+    losses = []
+    for masking in ("false", "true"):
+        masked = ("--set", f"document_masking={masking}", "--run", masking, "--variant", "base")
+        tinyllama("train", "field.yaml", *masked).succeeded()
+        steps = map(json.loads, (field / masking / "base/metrics.jsonl").read_text(encoding="utf-8").splitlines())
+        losses.append([step["loss"] for step in steps if "loss" in step])
+    assert losses[0]
+    assert losses[0] != losses[1]
+
+
+def test_documents_that_nothing_separates_are_refused(field: Path, tinyllama: Run) -> None:
+    edit(field, "tokenizer:\n", "tokenizer:\n  bos: false\n  eos: false\n")
+    line = edit(field, "license: apache-2.0\n", "license: apache-2.0\ndocument_masking: true\n")
+    (fault,) = tinyllama("plan", "field.yaml").refused().splitlines()
+    assert f"field.yaml:{line}: document_masking: " in fault
+    assert "tokenizer.eos" in fault
