@@ -18,7 +18,7 @@ def whole(text: str, *, least: int = 1, most: int = _MOST, metavar: str = "N") -
     return _option(text, "parse_count", least, most, metavar)
 
 
-def real(text: str, *, least: float = 0.0, most: float = 1e9, metavar: str = "NUMBER") -> Any:  # noqa: ANN401  # as typer.Option
+def real(text: str, *, least: float = 0.0, most: float = 1e9, metavar: str = "X") -> Any:  # noqa: ANN401  # as typer.Option
     """An option that is a finite number."""
     return _option(text, "parse_number", least, most, metavar)
 

@@ -46,7 +46,7 @@ class Recipe(Section):
     ]
     """Corpora by name."""
     document_masking: Flag = False
-    """Whether attention stays inside each document."""
+    """Whether attention stays inside each document, which BOS begins, or EOS ends if `tokenizer.bos` is false."""
     precision: Literal["fp32", "bf16", "fp8"] = "bf16"
     """Number format of matrix products; `fp8` applies only to the blocks, with torchao (extra `fp8`), the rest is bf16.
     Weights, moments and reductions are always fp32. A GPU without fp8 hardware emulates it."""

@@ -31,7 +31,7 @@ def count_or(word: str, *words: str, most: int) -> BeforeValidator:
     choices = ", ".join([word, *words])
 
     def parse(value: object) -> object:
-        if value in {word, *words}:
+        if isinstance(value, str) and value in {word, *words}:
             return value
         try:
             count = parse_count(value)

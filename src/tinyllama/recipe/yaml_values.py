@@ -121,7 +121,7 @@ class _Reader:
                 raise YamlError("a key must be text, not a list or a mapping", line)
             if name.value == "<<" and name.style is None:
                 for mapping in self._merged(item, key):
-                    merged = mapping | merged
+                    merged = merged | {new: value for new, value in mapping.items() if new not in merged}
                 continue
             word = _text(name)
             if word in own:
