@@ -33,7 +33,8 @@ def test_a_filter_names_the_fields_it_looks_up() -> None:
     "expression",
     [
         "", "a ==", "a = 1", "f(a)", "text.upper()", "().__class__", "[x for x in a]", "a if b else c", "lambda: 1",
-        "a[0]", "__import__('os')", "(a := 1)", "a ** 9", "len(text, key=1)", "{1: 2}", "f'{a}'", "a; b", "len()", "len(a, b)",
+        "a[0]", "__import__('os')", "(a := 1)", "a ** 9", "len(text, key=1)", "{1: 2}", "f'{a}'", "a; b", "len()",
+        "len(a, b)",
         "not " * 2000 + "a", "-" * 9000 + "1", "a" + ".a" * 4000, "(" * 300 + "a" + ")" * 300, "a\0", "\ud83d == 1",
     ],
 )  # fmt: skip

@@ -13,6 +13,7 @@ from tinyllama.recipe.section import PathText, PositiveCount, Section, count_or
 from tinyllama.text import shown
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^\0\n]+")
+_DEVICE = re.compile("auto|cpu|(cuda|xpu)(:[0-9]{1,3})?|mps")
 _MOST_THREADS = 4096
 """More make the system refuse to start one, which ends the process."""
 _MOST_RANKS = 2**20
@@ -26,11 +27,20 @@ def _address(url: str) -> str:
     return url
 
 
+def _device(name: str) -> str:
+    if not _DEVICE.fullmatch(name):
+        raise ValueError(f"{shown(name)} is no device; write auto, cpu, cuda, cuda:1, xpu or mps")
+    return name
+
+
 class Hardware(Section):
     """How training runs; no key affects the rows that training sees."""
 
     micro_batch: Annotated[int | Literal["auto"], count_or("auto", most=LARGEST_BATCH)] = "auto"
     """Sequences per forward pass; `auto` chooses about 8,192 tokens."""
+    device: Annotated[str, AfterValidator(_device)] = "auto"
+    """What computes: `cpu`, `cuda`, `xpu`, `mps`, or one of several cards, such as `cuda:1`.
+    `auto` chooses an accelerator if there is one. Several processes take one card each."""
     threads: Annotated[int | Literal["auto"], count_or("auto", most=_MOST_THREADS)] = "auto"
     """CPU threads per process; `auto` divides the cores among a machine's processes."""
     compile: Flag = True
