@@ -1,6 +1,7 @@
 """Recipes as people write YAML: what they meant works, and what cannot be read is refused with its line."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -124,8 +125,11 @@ def test_a_recipe_from_a_pipe_is_read(field: Path, tinyllama: Run) -> None:
     if (child := os.fork()) == 0:
         path.write_text(RECIPE, encoding="utf-8")
         os._exit(0)
-    tinyllama("plan", "pipe", seconds=30).succeeded()
-    os.waitpid(child, 0)
+    try:
+        tinyllama("plan", "pipe", seconds=30).succeeded()
+    finally:
+        os.kill(child, signal.SIGKILL)  # it waits for a reader, if the command was none
+        os.waitpid(child, 0)
 
 
 @pytest.mark.parametrize("value", ["seed=&a [*a]", "seed=!!binary aa==", "model={layers: 1, layers: 2}", "seed=\ta: b"])
