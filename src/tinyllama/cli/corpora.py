@@ -18,8 +18,8 @@ from tinyllama.cli.app import (
     open_family,
     print_json,
     refuse_options,
+    whole,
 )
-from tinyllama.cli.numbers import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tinyllama.cli.app import AsJson, Device, Precision, app, print_json
-from tinyllama.cli.numbers import any_seed, real, whole
+from tinyllama.cli.app import AsJson, Device, Precision, any_seed, app, print_json, real, whole
 
 
 @app.command(

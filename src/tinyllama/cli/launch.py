@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyllama.cli.app import Overrides, RecipeName, RunFolder, VariantName, app, open_family
-from tinyllama.cli.numbers import whole
+from tinyllama.cli.app import Overrides, RecipeName, RunFolder, VariantName, app, open_family, whole
 
 if TYPE_CHECKING:
     from tinyllama.family import Family

@@ -17,9 +17,10 @@ from tinyllama.cli.app import (
     app,
     open_family,
     print_json,
+    real,
     refuse_options,
+    whole,
 )
-from tinyllama.cli.numbers import real, whole
 
 
 @app.command(epilog="Example: tinyllama recipes")

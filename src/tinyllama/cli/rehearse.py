@@ -20,8 +20,8 @@ from tinyllama.cli.app import (
     open_family,
     print_json,
     refuse_options,
+    whole,
 )
-from tinyllama.cli.numbers import whole
 
 if TYPE_CHECKING:
     from tinyllama.files import Json

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tinyllama.cli.app import app
-from tinyllama.cli.numbers import whole
+from tinyllama.cli.app import app, whole
 
 
 @app.command(
