@@ -55,6 +55,12 @@ class FamilyLayout:
         """Folder of the prepared corpora."""
         return self.root / "corpora"
 
+    @property
+    def fixed(self) -> list[Path]:
+        """The paths that do not depend on the name of a model or corpus: those of all properties."""
+        names = [name for name, value in vars(type(self)).items() if isinstance(value, property) and name != "fixed"]
+        return [getattr(self, name) for name in names]
+
     def corpus(self, name: str, version: int = 1) -> Path:
         """Folder of one prepared corpus: `<name>`, then `<name>@2` and so on for those that were prepared later."""
         return self.corpora / (name if version == 1 else f"{name}@{version}")
@@ -101,13 +107,18 @@ class FamilyLayout:
         """Folder of one model's evaluation records during training, a folder for each number of tokens."""
         return self.record(model) / "by_tokens"
 
+    @property
+    def exports(self) -> Path:
+        """Folder of all exports."""
+        return self.root / "exports"
+
     def export(self, name: str) -> Path:
         """Folder of one export."""
-        return self.root / "exports" / name
+        return self.exports / name
 
     def export_marker(self, model: str) -> Path:
         """What one model's export was made of."""
-        return self.root / "exports" / f"{model}.json"
+        return self.exports / f"{model}.json"
 
     @property
     def slurm(self) -> Path:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 MISSING = "—"
 """Stands for a value that is not there."""
+_LONGEST_SHOWN = 60
+"""Most characters of a value in a message."""
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -30,6 +32,12 @@ def percent(fraction: float | None, digits: int = 2) -> str:
 def listing(items: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else "".join(items)
+
+
+def shown(value: object) -> str:
+    """A value in a message: quoted, and shortened if it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 2]}…{text[-1]}"
 
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:

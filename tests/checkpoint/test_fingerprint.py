@@ -159,3 +159,14 @@ def test_a_later_key_leaves_old_fingerprints_alone_while_it_does_what_its_absenc
     with pytest.raises(CheckpointError, match=r"model\.forgotten"):
         old.refuse_change(_of(_later(stated=False)), "a/step-9")
     assert _of(_later()).root["model.stated"] is True
+
+
+def test_masking_without_bos_is_told_apart_from_what_earlier_versions_did() -> None:
+    """They masked nothing there, so their families resume without masking, and are refused with it."""
+    tokenizer = BASE.tokenizer.model_copy(update={"bos": False})
+    recipes = [BASE.model_copy(update={"tokenizer": tokenizer, "document_masking": value}) for value in (False, True)]
+    plain, masked = (_of(recipe) for recipe in recipes)
+    written_before = FingerprintInputs(plain.root | {"document_masking": True})
+    written_before.refuse_change(plain, "a/step-9")
+    with pytest.raises(CheckpointError, match="document_masking = False, the recipe now says at EOS"):
+        written_before.refuse_change(masked, "a/step-9")

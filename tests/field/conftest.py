@@ -38,6 +38,15 @@ hardware: {micro_batch: 4, threads: 1, compile: false}
 Run = Callable[..., Outcome]
 
 
+def edit(field: Path, old: str, new: str) -> int:
+    """Replace a part of field.yaml once; returns the line on which what replaced it ends."""
+    path = field / "field.yaml"
+    before, found, after = path.read_text(encoding="utf-8").partition(old)
+    assert found
+    path.write_text(before + new + after, encoding="utf-8")
+    return (before + new.rstrip("\n")).count("\n") + 1
+
+
 @pytest.fixture(scope="session")
 def commands() -> Iterator[Commands]:
     """The server of commands."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tinyllama.corpus.manifest import Separator
 from tinyllama.model import KeyValueCache, Llama, document_mask
 from tinyllama.recipe import ModelShape, load_recipe
 
@@ -127,7 +128,7 @@ def test_later_tokens_do_not_change_earlier_logits() -> None:
     assert not torch.allclose(model(changed)[:, 20:], model(tokens)[:, 20:])
 
 
-BOS = 0
+BOS, EOS = 0, 2
 
 
 def two_documents() -> torch.Tensor:
@@ -142,14 +143,14 @@ def test_document_mask_keeps_documents_apart() -> None:
     model, tokens = model_of(SMALL), two_documents()
     changed = tokens.clone()
     changed[0, 1:12] = changed[0, 1:12] % (SMALL.vocab_size - 1) + 1
-    masked, masked_changed = (model(t, document_mask(t, BOS)) for t in (tokens, changed))
+    masked, masked_changed = (model(t, document_mask(t, Separator(BOS, ends=False))) for t in (tokens, changed))
     assert torch.equal(masked[:, 12:], masked_changed[:, 12:])
     assert not torch.allclose(masked[:, 1:12], masked_changed[:, 1:12])
     assert not torch.allclose(model(tokens)[:, 12:], model(changed)[:, 12:])
 
 
 def test_document_mask_looks_back_to_the_bos_and_no_further() -> None:
-    mask = document_mask(torch.tensor([[5, 6, BOS, 7, 8], [BOS, 1, 2, 3, BOS]]), BOS)
+    mask = document_mask(torch.tensor([[5, 6, BOS, 7, 8], [BOS, 1, 2, 3, BOS]]), Separator(BOS, ends=False))
     assert mask.shape == (2, 1, 5, 5)
     assert mask[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0],
@@ -159,3 +160,14 @@ def test_document_mask_looks_back_to_the_bos_and_no_further() -> None:
         [0, 0, 1, 1, 1],
     ]
     assert mask[1, 0].sum(1).tolist() == [1, 2, 3, 4, 1]
+
+
+def test_document_mask_begins_anew_after_the_eos_where_documents_have_no_bos() -> None:
+    mask = document_mask(torch.tensor([[5, 6, EOS, 7, 8]]), Separator(EOS, ends=True))
+    assert mask[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [0, 0, 0, 1, 0],
+        [0, 0, 0, 1, 1],
+    ]

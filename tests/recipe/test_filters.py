@@ -33,12 +33,20 @@ def test_a_filter_names_the_fields_it_looks_up() -> None:
     "expression",
     [
         "", "a ==", "a = 1", "f(a)", "text.upper()", "().__class__", "[x for x in a]", "a if b else c", "lambda: 1",
-        "a[0]", "__import__('os')", "(a := 1)", "a ** 9", "len(text, key=1)", "{1: 2}", "f'{a}'", "a; b",
+        "a[0]", "__import__('os')", "(a := 1)", "a ** 9", "len(text, key=1)", "{1: 2}", "f'{a}'", "a; b", "len()",
+        "len(a, b)",
+        "not " * 2000 + "a", "-" * 9000 + "1", "a" + ".a" * 4000, "(" * 300 + "a" + ")" * 300, "a\0", "\ud83d == 1",
     ],
 )  # fmt: skip
 def test_what_acts_is_no_filter(expression: str) -> None:
     with pytest.raises(ValueError, match="use names of fields"):
         Filter(expression)
+
+
+def test_an_expression_has_a_longest_length_and_no_warnings() -> None:
+    assert not Filter('a is "b"').keeps({"a": "c"}.get)
+    with pytest.raises(ValueError, match="at most 10000"):
+        Filter("a" * 10_001)
 
 
 def test_a_value_that_cannot_be_compared_is_said() -> None:

@@ -27,6 +27,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
+from tinyllama.corpus.manifest import Separator
 from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape, Recipe, load_recipe
 from tinyllama.train import training_state
@@ -169,8 +170,8 @@ def run_case(ranks: int, per_node: int, *overrides: str) -> dict[str, int]:
 
 def _step(recipe: Recipe, here: Ranks) -> dict[str, int]:
     state = TrainingState(recipe, here, initial=False)
-    bos = 1 if recipe.document_masking else None
-    gradients = Gradients(state.model, micro_batch=MICRO_BATCH, document_bos=bos, compiled=False)
+    separator = Separator(1, ends=False) if recipe.document_masking else None
+    gradients = Gradients(state.model, micro_batch=MICRO_BATCH, separator=separator, compiled=False)
     tokens = torch.zeros(ROWS, recipe.model.context, dtype=torch.int64)  # on the CPU, where the feeder makes them
     batch = StepBatch(0, None, tokens, tokens, ROWS * recipe.model.context)  # type: ignore[arg-type]
     masters = state.weights.masters.values()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import ConfigDict, JsonValue, RootModel
 from pydantic_core import to_jsonable_python
 
-from tinyllama.checkpoint.legacy import SKIPPED_IN_FINGERPRINTS
+from tinyllama.checkpoint.legacy import SKIPPED_IN_FINGERPRINTS, inputs_in_force
 from tinyllama.errors import CheckpointError
 from tinyllama.files import sha256_json
 from tinyllama.recipe import Recipe
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from tinyllama.plan import Plan
 
 _WEIGHTS = "start.weights"
+_AT_EOS = "at EOS"
+"""Value of `document_masking` where EOS separates the documents; earlier versions masked nothing there."""
 _NOT_IMPORTED = {"tokenizer.bos", "tokenizer.eos", "start.rewarm"}
 """Keys that act from the first step on, so that an imported model does not depend on them."""
 
@@ -49,9 +51,10 @@ class FingerprintInputs(RootModel[dict[str, JsonValue]]):
         Raises:
             CheckpointError: they differ; names the first key and both values.
         """
-        for key in sorted(self.root.keys() | current.root.keys()):
+        recorded = inputs_in_force(self.root)
+        for key in sorted(recorded.keys() | current.root.keys()):
             absent = to_jsonable_python(absent_value(Recipe, key), fallback=str)
-            old, new = self.root.get(key, absent), current.root.get(key, absent)
+            old, new = recorded.get(key, absent), current.root.get(key, absent)
             if old != new:
                 raise CheckpointError(
                     f"{where} was made with {key} = {_short(old)}, the recipe now says {_short(new)}: the weights "
@@ -83,6 +86,8 @@ def fingerprint_inputs(  # noqa: PLR0913, PLR0917  # a state is decided by that 
     """
     values = _flat(without_absent(recipe)) | {"tokenizer": tokenizer}
     del values["stages"]
+    if recipe.document_masking and not recipe.tokenizer.bos:
+        values["document_masking"] = _AT_EOS
     if recipe.start is not None:
         values[_WEIGHTS] = start
     if start is not None and step == 0:

@@ -14,6 +14,12 @@ SKIPPED_IN_FINGERPRINTS = "left_out"
 _RENAMED = {"facts": "fingerprint_inputs", "left_out": "skipped", "torch": "torch_version"}
 
 
+def inputs_in_force(inputs: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Fingerprint inputs as they acted: 4bd9be0 separated documents at BOS alone, so it masked nothing without BOS."""
+    unmasked = inputs.get("document_masking") is True and inputs.get("tokenizer.bos") is False
+    return dict(inputs) | ({"document_masking": False} if unmasked else {})
+
+
 def upgraded_state(state: Mapping[str, JsonValue], file_format: int) -> dict[str, JsonValue]:
     """A `state.json` without a format number as one of format `file_format`; other keys mean what they did."""
     return {"format": file_format} | {_RENAMED.get(key, key): value for key, value in state.items()}

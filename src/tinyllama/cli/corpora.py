@@ -19,6 +19,7 @@ from tinyllama.cli.app import (
     open_family,
     print_json,
     refuse_options,
+    whole,
 )
 from tinyllama.paths import expand_path
 
@@ -67,9 +68,7 @@ def prepare(  # a command's options
     run: RunFolder = None,
     workers: Annotated[
         int | None,
-        typer.Option(
-            min=1, metavar="N", help="Worker processes or cluster jobs (default: based on the size of the text)."
-        ),
+        whole("Worker processes or cluster jobs (default: based on the size of the text)."),
     ] = None,
     executor: Annotated[
         Executor, typer.Option(help="Run on this machine, or on a cluster that shares the folder.")
@@ -133,9 +132,7 @@ def _print_table(corpora: Iterable[PreparedCorpus]) -> None:
 def verify(
     folder: CorpusFolder,
     *,
-    sample: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Check N random parts of 4,096 documents (default: all).")
-    ] = None,
+    sample: Annotated[int | None, whole("Check N random parts of 4,096 documents (default: all).")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check for bit rot, a wrong tokenizer, ids out of range, stray special tokens and empty documents."""
@@ -166,7 +163,7 @@ def inspect(
     origin: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Show documents whose origin contains this text.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of documents to show.")] = 5,
+    limit: Annotated[int, whole("Maximum number of documents to show.")] = 5,
     as_json: AsJson = False,
 ) -> None:
     """Show the counts and sources of a corpus; with --origin, its documents as they were tokenized."""
@@ -222,7 +219,7 @@ def tokenizer_train(
         Path, typer.Option(metavar="FOLDER", parser=expand_path, help="Folder for tokenizer.model and tokenizer.json.")
     ],
     vocab_size: Annotated[
-        int | None, typer.Option(min=260, metavar="N", help="Number of ids (default: the recipe's model.vocab_size).")
+        int | None, whole("Number of ids (default: the recipe's model.vocab_size).", least=260)
     ] = None,
     overrides: Overrides = None,
 ) -> None:

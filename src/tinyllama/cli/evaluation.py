@@ -20,6 +20,7 @@ from tinyllama.cli.app import (
     open_family,
     print_json,
     refuse_options,
+    whole,
 )
 from tinyllama.cli.training import print_scores
 from tinyllama.paths import expand_path, printable_path
@@ -54,9 +55,7 @@ def evaluate(
         ),
     ] = "commonsense",
     data: EvaluationData = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Maximum number of questions per task or subject.")
-    ] = None,
+    limit: Annotated[int | None, whole("Maximum number of questions per task or subject.")] = None,
     batch: Annotated[str, typer.Option(metavar="N|auto", help="Rows per forward pass.")] = "auto",
     precision: Annotated[
         Precision, typer.Option(help="Number format of single models; a bf16 record includes a comparison with fp32.")
@@ -73,9 +72,7 @@ def evaluate(
     run_code: Annotated[
         bool, typer.Option("--run-code", help="Run programs that the model generates, in a sandbox (humaneval).")
     ] = False,
-    samples: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Programs per humaneval question; 10 gives pass@10.")
-    ] = 1,
+    samples: Annotated[int, whole("Programs per humaneval question; 10 gives pass@10.")] = 1,
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", parser=expand_path, help="Folder for the records of single models.")
     ] = Path("evaluations"),

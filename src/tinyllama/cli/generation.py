@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tinyllama.cli.app import AsJson, Device, Precision, app, as_text, print_json
+from tinyllama.cli.app import AsJson, Device, Precision, any_seed, app, as_text, print_json, real, whole
 
 
 @app.command(
@@ -23,22 +23,20 @@ def generate(  # a command's options
     ],
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="One or more texts to continue.")],
     *,
-    max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of new tokens.")] = 200,
-    temperature: Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")] = 1.0,
-    top_k: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Sample from the N most likely tokens; 0 means all.")
-    ] = 10,
+    max_new_tokens: Annotated[int, whole("Maximum number of new tokens.")] = 200,
+    temperature: Annotated[float, real("Sampling temperature; 0 is greedy.")] = 1.0,
+    top_k: Annotated[int, whole("Sample from the N most likely tokens; 0 means all.", least=0)] = 10,
     top_p: Annotated[
         float,
-        typer.Option(min=0.0, max=1.0, help="Sample from the smallest set of tokens with this total probability."),
+        real("Sample from the smallest set of tokens with this total probability.", most=1.0),
     ] = 1.0,
     repetition_penalty: Annotated[
-        float, typer.Option(min=0.01, help="Repetition penalty on tokens that already occurred; 1 means no penalty.")
+        float, real("Repetition penalty on tokens that already occurred; 1 means no penalty.", least=0.01)
     ] = 1.5,
     stop: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="Stop before this text; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed for sampling.")] = 0,
+    seed: Annotated[int, any_seed("Random seed for sampling.")] = 0,
     precision: Annotated[
         Precision, typer.Option(help="Number format; bf16 halves memory, and also time on CPUs that support it.")
     ] = Precision.FP32,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyllama.cli.app import Overrides, RecipeName, RunFolder, VariantName, app, is_pipe, open_family
+from tinyllama.cli.app import Overrides, RecipeName, RunFolder, VariantName, app, is_pipe, open_family, whole
 
 if TYPE_CHECKING:
     from tinyllama.family import Family
@@ -22,24 +22,18 @@ if TYPE_CHECKING:
 def launch(
     recipe: RecipeName,
     *,
-    nodes: Annotated[int, typer.Option(min=1, help="Number of machines.")] = 1,
-    gpus_per_node: Annotated[int, typer.Option(min=0, help="GPUs on each machine; 0 trains on CPUs.")] = 1,
-    ranks_per_node: Annotated[
-        int | None, typer.Option(min=1, help="Processes on each machine (default: one per GPU, or one).")
-    ] = None,
-    cpus_per_node: Annotated[int | None, typer.Option(min=1, help="CPUs (default: the cluster's).")] = None,
+    nodes: Annotated[int, whole("Number of machines.")] = 1,
+    gpus_per_node: Annotated[int, whole("GPUs on each machine; 0 trains on CPUs.", least=0)] = 1,
+    ranks_per_node: Annotated[int | None, whole("Processes on each machine (default: one per GPU, or one).")] = None,
+    cpus_per_node: Annotated[int | None, whole("CPUs (default: the cluster's).")] = None,
     partition: Annotated[str | None, typer.Option(help="Partition (default: the cluster's).")] = None,
     account: Annotated[str | None, typer.Option(help="Account (default: yours).")] = None,
     time: Annotated[
         str | None,
         typer.Option(metavar="LIMIT", help="Time limit of one job, e.g. 24:00:00 (default: the partition's)."),
     ] = None,
-    notice: Annotated[
-        int, typer.Option(min=1, max=65535, metavar="SECONDS", help="Save and stop this long before the limit.")
-    ] = 120,
-    max_restarts: Annotated[
-        int, typer.Option(min=0, help="Maximum number of restarts within a job after a rank fails.")
-    ] = 3,
+    notice: Annotated[int, whole("Save and stop this long before the limit.", most=65535, metavar="SECONDS")] = 120,
+    max_restarts: Annotated[int, whole("Maximum number of restarts within a job after a rank fails.", least=0)] = 3,
     sbatch: Annotated[
         list[str] | None, typer.Option(metavar="OPTION", help="An additional option for sbatch, e.g. --sbatch mem=0.")
     ] = None,

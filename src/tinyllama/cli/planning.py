@@ -17,7 +17,9 @@ from tinyllama.cli.app import (
     app,
     open_family,
     print_json,
+    real,
     refuse_options,
+    whole,
 )
 from tinyllama.paths import expand_path
 
@@ -60,12 +62,12 @@ def plan(
     hardware: Annotated[
         str | None, typer.Option(metavar="GPU", help="Predict memory, speed, days and cost on this GPU, e.g. a100-40g.")
     ] = None,
-    gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs.")] = 1,
+    gpus: Annotated[int, whole("Number of GPUs.")] = 1,
     mfu: Annotated[
         float | None,
-        typer.Option(min=0.01, max=1.0, help="Model FLOPs utilization (default: the published run's, 0.52)."),
+        real("Model FLOPs utilization (default: the published run's, 0.52).", least=0.01, most=1.0),
     ] = None,
-    price: Annotated[float | None, typer.Option(min=0.0, help="Price of one GPU-hour, to estimate the cost.")] = None,
+    price: Annotated[float | None, real("Price of one GPU-hour, to estimate the cost.")] = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="Only check what can be known before the first step; exit code 2 for a fault."),

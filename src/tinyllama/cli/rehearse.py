@@ -20,6 +20,7 @@ from tinyllama.cli.app import (
     open_family,
     print_json,
     refuse_options,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def rehearse(
     hardware: Annotated[
         str | None, typer.Option(metavar="GPU", help="Also measure the memory per GPU on --gpus GPUs of this type.")
     ] = None,
-    gpus: Annotated[int, typer.Option(min=1, help="Number of GPUs.")] = 1,
+    gpus: Annotated[int, whole("Number of GPUs.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Walk every row of every step of a plan, without data, and check that the plan does what the recipe states.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tinyllama.cli.app import app
+from tinyllama.cli.app import app, whole
 
 
 @app.command(
@@ -24,18 +24,14 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; any address other than loopback requires an API key.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 chooses a free port.")] = 8000,
+    port: Annotated[int, whole("Port to listen on; 0 chooses a free port.", least=0, most=65535)] = 8000,
     api_key: Annotated[
         str | None,
         typer.Option(envvar="TINYLLAMA_API_KEY", metavar="KEY", help="API key that requests must send."),
     ] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of new tokens per answer.")] = 512,
-    max_requests: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Maximum number of requests in progress or waiting.")
-    ] = 16,
-    max_bytes: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Maximum size of a request, in bytes.")
-    ] = 1_000_000,
+    max_tokens: Annotated[int, whole("Maximum number of new tokens per answer.")] = 512,
+    max_requests: Annotated[int, whole("Maximum number of requests in progress or waiting.")] = 16,
+    max_bytes: Annotated[int, whole("Maximum size of a request, in bytes.")] = 1_000_000,
 ) -> None:
     """Serve models to clients of the OpenAI API: /v1/completions, /v1/chat/completions and /v1/models.
 

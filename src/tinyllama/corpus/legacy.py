@@ -28,6 +28,15 @@ def identity(manifest: Mapping[str, JsonValue]) -> str:
     return sha256_json(_renamed(manifest, _OLD_NAMES, _OLD_NAMES_OF_A_SOURCE) | {"format": FORMAT_1})
 
 
+def rounded_share(keys: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """A request's keys with the held-out share in 10 digits, as format 1 wrote it, whatever the recipe said."""
+    held_out = keys.get("held_out")
+    if not isinstance(held_out, dict) or not str(held_out.get("share")).endswith("%"):
+        return dict(keys)
+    rounded = f"{float(str(held_out['share']).removesuffix('%')):.10g}%"
+    return {**keys, "held_out": {**held_out, "share": rounded}}
+
+
 def _renamed(
     manifest: Mapping[str, JsonValue], names: Mapping[str, str], names_of_a_source: Mapping[str, str]
 ) -> dict[str, JsonValue]:

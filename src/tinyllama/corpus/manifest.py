@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import ConfigDict, JsonValue, field_validator
 
-from tinyllama.corpus.legacy import FORMAT_1, identity, upgraded
+from tinyllama.corpus.legacy import FORMAT_1, identity, rounded_share, upgraded
 from tinyllama.corpus.rows import Rows
 from tinyllama.corpus.shards import ShardEntry, TokenStream
 from tinyllama.errors import CorpusError
@@ -42,6 +42,10 @@ class CorpusRequest(FileRecord):
     """Whether each document begins with BOS."""
     eos: bool
     """Whether each document ends with EOS."""
+
+    def is_met_by(self, recorded: CorpusRequest) -> bool:
+        """Whether a corpus that was prepared for the request `recorded` is what this one asks for."""
+        return recorded == self or recorded.model_dump() == rounded_share(self.model_dump())
 
 
 class FilesEntry(FileRecord):
@@ -112,6 +116,15 @@ class CorpusManifest(FileRecord):
         return splits
 
 
+class Separator(NamedTuple):
+    """The token by which the documents of a stream are told apart."""
+
+    token: int
+    """BOS, or EOS where documents have no BOS."""
+    ends: bool
+    """Whether it is the last token of a document, not the first."""
+
+
 @dataclass(frozen=True)
 class PreparedCorpus:
     """A complete corpus: folder and manifest."""
@@ -128,6 +141,12 @@ class PreparedCorpus:
     def sha256(self) -> str:
         """Identity of the corpus: the hash of its manifest, which holds the hashes of all its files."""
         return identity(self.manifest.model_dump(mode="json"))
+
+    @property
+    def separator(self) -> Separator:
+        """The token between documents; means nothing if the corpus has neither BOS nor EOS."""
+        manifest = self.manifest
+        return Separator(manifest.bos_id, ends=False) if manifest.request.bos else Separator(manifest.eos_id, ends=True)
 
     def tokens(self, split: str) -> int:
         """Tokens in a split (`train` or `held_out`)."""

@@ -21,7 +21,7 @@ from tinyllama.sampler import Permutation
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.corpus.manifest import PreparedCorpus, Separator
     from tinyllama.corpus.rows import Rows
     from tinyllama.model import Llama
     from tinyllama.tokenizer.base import Tokenizer
@@ -46,8 +46,8 @@ def held_out_losses(
     for name, corpus in corpora.items():
         held_out = corpus.rows(HELD_OUT, model.shape.context)
         chosen = Permutation(len(held_out), f"held-out/{name}")(np.arange(min(rows, len(held_out))))
-        bos = corpus.manifest.bos_id if document_masking else None
-        total, targets = _sum_losses(model, held_out, sorted(chosen.tolist()), bos)
+        separator = corpus.separator if document_masking else None
+        total, targets = _sum_losses(model, held_out, sorted(chosen.tolist()), separator)
         losses[name] = total / targets
     return losses
 
@@ -60,8 +60,8 @@ def bits_per_byte(model: Llama, corpora: Mapping[str, PreparedCorpus], *, docume
     result = {}
     for name, corpus in corpora.items():
         held_out = corpus.rows(HELD_OUT, model.shape.context)
-        bos = corpus.manifest.bos_id if document_masking else None
-        total, _ = _sum_losses(model, held_out, range(len(held_out)), bos)
+        separator = corpus.separator if document_masking else None
+        total, _ = _sum_losses(model, held_out, range(len(held_out)), separator)
         result[name] = total / math.log(2) / corpus.text_bytes(HELD_OUT)
     return result
 
@@ -102,7 +102,7 @@ def bits_per_byte_of_texts(
 
 
 @torch.no_grad()
-def _sum_losses(model: Llama, rows: Rows, chosen: Sequence[int], bos: int | None) -> tuple[float, int]:
+def _sum_losses(model: Llama, rows: Rows, chosen: Sequence[int], separator: Separator | None) -> tuple[float, int]:
     """Summed loss in nats and number of targets of some rows."""
     parts, count, device = list[Tensor](), 0, model.embed_tokens.weight.device
     rows_held = _LOGITS.get(device.type, _LOGITS["cuda"])
@@ -112,7 +112,7 @@ def _sum_losses(model: Llama, rows: Rows, chosen: Sequence[int], bos: int | None
         inputs = torch.from_numpy(np.stack([pair[0] for pair in pairs])).to(device)
         wanted = np.stack([pair[1] for pair in pairs]).ravel()
         targets = torch.from_numpy(wanted).to(device)
-        hidden = model.hidden(inputs, None if bos is None else document_mask(inputs, bos)).flatten(0, 1)
+        hidden = model.hidden(inputs, None if separator is None else document_mask(inputs, separator)).flatten(0, 1)
         head = products_with(model.lm_head.weight, rows_held)  # ranks that shard the model have it whole only here
         for at in range(0, len(hidden), rows_held):
             logits, part = head(hidden[at : at + rows_held]).float(), targets[at : at + rows_held]

@@ -19,6 +19,7 @@ from torch.nn import functional
 from tinyllama.model.attention import attend
 
 if TYPE_CHECKING:
+    from tinyllama.corpus.manifest import Separator
     from tinyllama.recipe import ModelShape
 
 
@@ -260,8 +261,9 @@ class Llama(nn.Module):
                 weight.normal_(0.0, std, generator=generator)
 
 
-def document_mask(tokens: Tensor, bos_id: int) -> Tensor:
+def document_mask(tokens: Tensor, separator: Separator) -> Tensor:
     """Causal attention that stays inside each document: ids [B, T] → bool [B, 1, T, T]."""
-    document = (tokens == bos_id).cumsum(1)
+    separators = (tokens == separator.token).long()
+    document = separators.cumsum(1) - (separators if separator.ends else 0)
     same = document[:, :, None] == document[:, None, :]
     return (same & torch.ones_like(same).tril())[:, None]

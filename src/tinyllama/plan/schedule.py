@@ -48,13 +48,14 @@ def stage_ends(recipe: Recipe) -> list[int]:
     """
     context, seen = recipe.model.context, recipe.start_sequences
     ends: list[int] = []
-    for stage in recipe.stages:
+    for index, stage in enumerate(recipe.stages):
         batch = recipe.batch_sequences(stage)
         steps = -(-(stage.until - seen * context) // (batch * context))
         if steps <= 0:
             raise PlanError(
-                f"{recipe.name}: stage {stage.name} has no step, since the last step of the stage before it already "
-                f"reaches {stage.until} tokens; let it end later, or make the batch before it smaller"
+                f"{recipe.name}: stages.{index}.until: stage {stage.name} has no step, since the last step of the "
+                f"stage before it already reaches {stage.until} tokens; let it end later, or make the batch before it "
+                "smaller"
             )
         seen += steps * batch
         ends.append(seen)

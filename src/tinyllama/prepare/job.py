@@ -236,4 +236,4 @@ def present_corpus(folder: Path, request: CorpusRequest) -> PreparedCorpus | Non
         corpus = open_corpus(folder)
     except CorpusError:
         return None
-    return corpus if corpus.manifest.request == request else None
+    return corpus if request.is_met_by(corpus.manifest.request) else None

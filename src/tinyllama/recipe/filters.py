@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from typing import TYPE_CHECKING, Any
+
+from tinyllama.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_LONGEST = 10_000
+"""Characters of an expression."""
 _FUNCTIONS = {"len": len, "lower": lambda value: str(value).lower()}
 _ALLOWED = (
     ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.Compare, ast.Eq, ast.NotEq,
@@ -32,18 +37,18 @@ class Filter:
         Raises:
             ValueError: the text is not an expression, or uses syntax that is not allowed.
         """
-        try:
-            tree = ast.parse(expression.strip(), mode="eval")
-        except (SyntaxError, ValueError, RecursionError) as error:
-            raise ValueError(f"{expression!r} is no expression ({error}); {_GRAMMAR}") from error
-        for node in ast.walk(tree):
-            called = node.func if isinstance(node, ast.Call) else None
-            dotted = not isinstance(node, ast.Attribute) or isinstance(node.value, ast.Name | ast.Attribute)
-            known = called is None or getattr(called, "id", None) in _FUNCTIONS
-            if not (isinstance(node, _ALLOWED) and dotted and known):
-                raise ValueError(f"{expression!r}: {ast.unparse(node)} does not belong there; {_GRAMMAR}")
+        if len(expression) > _LONGEST:
+            raise ValueError(f"{shown(expression)} has {len(expression)} characters; at most {_LONGEST} are possible")
         variables = _Variables()
-        self._code = compile(ast.fix_missing_locations(variables.visit(tree)), "where", "eval")
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of Python's about style, e.g. `is` before a text
+                tree = ast.parse(expression.strip(), mode="eval")
+                _refuse_other_syntax(tree, expression)
+                self._code = compile(ast.fix_missing_locations(variables.visit(tree)), "where", "eval")
+        except (RecursionError, MemoryError):  # Python's parser has a stack of its own
+            raise ValueError(f"{shown(expression)} is nested too deeply; {_GRAMMAR}") from None
+        except (SyntaxError, UnicodeEncodeError) as error:
+            raise ValueError(f"{shown(expression)} is no expression ({error}); {_GRAMMAR}") from error
         self._names = variables.names
 
     @property
@@ -66,6 +71,16 @@ class Filter:
             return bool(eval(self._code, {"__builtins__": {}, **_FUNCTIONS}, values))  # noqa: S307  # see above
         except (TypeError, ValueError) as error:
             raise ValueError(f"`where` has no value here: {error}") from error
+
+
+def _refuse_other_syntax(tree: ast.AST, expression: str) -> None:
+    for node in ast.walk(tree):
+        known = not isinstance(node, ast.Call) or (
+            getattr(node.func, "id", None) in _FUNCTIONS and len(node.args) == 1 and not node.keywords
+        )
+        dotted = not isinstance(node, ast.Attribute) or isinstance(node.value, ast.Name | ast.Attribute)
+        if not (isinstance(node, _ALLOWED) and dotted and known):
+            raise ValueError(f"{shown(expression)}: {shown(ast.unparse(node))} does not belong there; {_GRAMMAR}")
 
 
 class _Variables(ast.NodeTransformer):

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import codecs
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import yaml
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import ValidationError
 
 from tinyllama.errors import RecipeError
 from tinyllama.paths import expand_path
+from tinyllama.recipe.faults import faults
 from tinyllama.recipe.schema import Recipe
-from tinyllama.recipe.section import section_of
-from tinyllama.text import did_you_mean
+from tinyllama.recipe.yaml_values import YamlError, read_yaml
+from tinyllama.text import did_you_mean, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pydantic_core import ErrorDetails
+    from tinyllama.recipe.yaml_values import Key, Value
 
-Section: TypeAlias = dict[str, JsonValue]
-"""A mapping as read from YAML, before validation."""
-Key = tuple[str | int, ...]
-Places = dict[Key, str]
+Places = dict["Key", str]
 """Origin of each key: `file:line` or `--set key=value`."""
+_MOST_BYTES = 1 << 20
+"""Size of a recipe; a larger file is something else, named by mistake."""
+_UTF16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -45,8 +47,13 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
     if "extends" in data:
         data, places = _extend(path, data, places)
     for override in overrides:
-        _override(data, places, override)
-    return _validate(data, places, path)
+        key, place = _override(data, override)
+        places = _without(places, key) | {key: place}
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        lines = [f"{_place(fault.key, places)}: {fault.text}" for fault in faults(error)]
+        raise RecipeError("\n".join(lines)) from error
 
 
 def find_recipe(name_or_path: str) -> Path:
@@ -56,11 +63,13 @@ def find_recipe(name_or_path: str) -> Path:
         RecipeError: the recipe does not exist.
     """
     path = expand_path(name_or_path)
-    is_there = path.exists() and not path.is_dir()  # a file, or a pipe: `<(…)`, /dev/stdin
-    if path.suffix in {".yaml", ".yml"} or is_there:
-        if is_there:
+    try:
+        if path.exists() and not path.is_dir():  # also a pipe, as in `tinyllama plan <(…)`
             return path
-        raise RecipeError(f"{path}: no such recipe file")
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{shown(name_or_path)}: cannot be read: {_reason(error)}") from error
+    if path.suffix in {".yaml", ".yml"}:
+        raise RecipeError(f"{path}: {'is a folder, not a recipe' if path.is_dir() else 'no such recipe file'}")
     shipped = shipped_recipes()
     if name_or_path not in shipped:
         hint = did_you_mean(name_or_path, shipped, 0.5)
@@ -84,100 +93,125 @@ def is_dumped_recipe(data: bytes) -> bool:
     return isinstance(value, dict) and "stages" in value and dumped == text
 
 
-def _read(path: Path) -> tuple[Section, Places]:
+def _read(path: Path) -> tuple[dict[str, Value], Places]:
+    text = _text(path)
     try:
-        text = path.read_text(encoding="utf-8") if path.is_file() else _read_pipe(path)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from error
+        data, lines = read_yaml(text)
+    except YamlError as error:
+        raise RecipeError(f"{path}:{error.line}: {error}") from error
     if not isinstance(data, dict):
-        raise RecipeError(f"{path}:1: a recipe is a mapping of keys, not {type(data).__name__}")
-    places: Places = {(): f"{path}:1"}
-    _locate(node, (), path, places)
-    return data, places
+        raise RecipeError(f"{path}:1: a recipe is a mapping of keys, like `name: my-family`, not {_kind(data)}")
+    return data, {(): f"{path}:1"} | {key: f"{path}:{line}" for key, line in lines.items()}
+
+
+def _text(path: Path) -> str:
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark, as some editors of Windows write it."""
+    try:
+        content = _content(path) if path.is_file() else _piped(path)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {_reason(error)}") from error
+    if len(content) > _MOST_BYTES:
+        raise RecipeError(f"{path}: is larger than 1 MiB, so it is no recipe; name a YAML file")
+    try:
+        return content.decode("utf-16" if content.startswith(_UTF16) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise RecipeError(f"{path}:{line}: is not UTF-8 text; save the file in UTF-8") from error
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_MOST_BYTES + 1)
 
 
 @cache
-def _read_pipe(path: Path) -> str:
-    """The content of what can be read only once."""
-    return path.read_text(encoding="utf-8")
+def _piped(path: Path) -> bytes:
+    """What a pipe holds, which can be read only once."""
+    return _content(path)
 
 
-def _locate(node: yaml.Node | None, key: Key, path: Path, places: Places) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for name, value in node.value:
-            child = (*key, str(name.value))
-            if child in places and not key:
-                raise RecipeError(f"{path}:{name.start_mark.line + 1}: key {name.value!r} is written twice")
-            places[child] = f"{path}:{name.start_mark.line + 1}"
-            _locate(value, child, path, places)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            places[*key, index] = f"{path}:{value.start_mark.line + 1}"
-            _locate(value, (*key, index), path, places)
-
-
-def _extend(path: Path, data: Section, places: Places) -> tuple[Section, Places]:
+def _extend(path: Path, data: dict[str, Value], places: Places) -> tuple[dict[str, Value], Places]:
     """Merge a recipe into the one that it extends: mappings merge key by key; other values are replaced."""
-    parent = str(data.pop("extends"))
-    beside = path.parent / parent
-    parent_path = beside if beside.is_file() else find_recipe(parent)
+    parent, place = data.pop("extends"), places["extends",]
+    if not isinstance(parent, str) or "\0" in parent:
+        raise RecipeError(f"{place}: extends: must be the name or the path of a recipe, like `extends: nano`")
+    try:
+        parent_path = _beside(path, parent) or find_recipe(parent)
+    except RecipeError as error:
+        raise RecipeError(f"{place}: extends: {error}") from error
     parent_data, parent_places = _read(parent_path)
     if "extends" in parent_data:
-        raise RecipeError(
-            f"{places['extends',]}: extends: {parent} itself extends another recipe; only one level is supported"
-        )
-    _merge(parent_data, data)
+        raise RecipeError(f"{place}: extends: {parent} itself extends another recipe; only one level is supported")
+    for key in _merge(parent_data, data):
+        parent_places = _without(parent_places, key)
     return parent_data, parent_places | places
+
+
+def _beside(path: Path, parent: str) -> Path | None:
+    """The file that a recipe extends, if it is named relative to the recipe."""
+    beside = path.parent / parent
+    try:
+        return beside if beside.is_file() else None
+    except OSError:  # no name of a file, so perhaps of a shipped recipe
+        return None
 
 
 # Sections that do not merge: a recipe's own section replaces the parent's.
 _WHOLE = {"corpora", "base", "variants", "tokenizer"}
+# A section that may be absent: `start: null` removes the parent's.
+_OPTIONAL = "start"
 
 
-def _merge(below: Section, above: Section) -> None:
+def _merge(below: dict[str, Value], above: dict[str, Value]) -> list[Key]:
+    """Merge a recipe into the one that it extends; returns the keys whose values were replaced as a whole."""
+    replaced: list[Key] = []
     for key, value in above.items():
         beneath = below.get(key)
-        if isinstance(value, dict) and isinstance(beneath, dict) and key not in _WHOLE:
-            _merge(beneath, value)
-        else:
+        sections = isinstance(beneath, dict) and key not in _WHOLE
+        if isinstance(beneath, dict) and isinstance(value, dict) and sections:
+            replaced += [(key, *deeper) for deeper in _merge(beneath, value)]
+        elif value is not None or not sections or key == _OPTIONAL:  # an empty section changes nothing
             below[key] = value
+            replaced.append((key,))
+    return replaced
 
 
-def _override(data: Section, places: Places, override: str) -> None:
+def _without(places: Places, key: Key) -> Places:
+    """The places of all keys but one and those inside it."""
+    return {known: place for known, place in places.items() if known[: len(key)] != key}
+
+
+def _override(data: dict[str, Value], override: str) -> tuple[Key, str]:
+    """Set the key of `key=value`; returns the key, and what messages call its place."""
     name, separator, text = override.partition("=")
     place = f"--set {override}"
     if not separator or not name:
         raise RecipeError(f"{place}: write --set key=value, e.g. --set hardware.micro_batch=4")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{place}: the value is not valid YAML") from error
-    target: JsonValue = data
+        value, _ = read_yaml(text)
+    except YamlError as error:
+        raise RecipeError(f"{place}: {error}") from error
+    target: Value = data
     key: Key = ()
     rest = name.split(".")
     while rest:
         part, rest = _next_key(target, rest)
         key = (*key, part)
         if isinstance(target, dict):
-            target[str(part)] = target.get(str(part), {}) if rest else value
+            present = target.get(str(part))
+            target[str(part)] = ({} if present is None else present) if rest else value
             target = target[str(part)]
         elif isinstance(target, list) and isinstance(part, int) and part < len(target):
             target[part] = target[part] if rest else value
             target = target[part]
         else:
             raise RecipeError(f"{place}: there is no {'.'.join(map(str, key))} to set")
-    places[key] = place
+    return key, place
 
 
-def _next_key(target: JsonValue, parts: list[str]) -> tuple[str | int, list[str]]:
+def _next_key(target: Value, parts: list[str]) -> tuple[str | int, list[str]]:
     """Split a dotted name into its first key and the rest; a key may itself contain dots (`variants.v1.1`)."""
-    if isinstance(target, list) and parts[0].isdigit():
+    if isinstance(target, list) and parts[0].isascii() and parts[0].isdigit():
         return int(parts[0]), parts[1:]
     for end in range(len(parts), 1, -1):
         joined = ".".join(parts[:end])
@@ -186,35 +220,14 @@ def _next_key(target: JsonValue, parts: list[str]) -> tuple[str | int, list[str]
     return parts[0], parts[1:]
 
 
-def _validate(data: Section, places: Places, path: Path) -> Recipe:
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        lines = [_explain(detail, places, path) for detail in error.errors()]
-        raise RecipeError("\n".join(lines)) from error
+def _place(key: Key, places: Places) -> str:
+    """Where a key, or what should hold it, is written."""
+    return next(places[key[:end]] for end in range(len(key), -1, -1) if key[:end] in places)
 
 
-def _explain(detail: ErrorDetails, places: Places, path: Path) -> str:
-    key = tuple(part for part in detail["loc"] if not _is_type_tag(part))
-    place = next((places[key[:n]] for n in range(len(key), -1, -1) if key[:n] in places), str(path))
-    name = ".".join(map(str, key)) or "recipe"
-    if detail["type"] == "extra_forbidden":
-        return f"{place}: {name}: unknown key{did_you_mean(str(key[-1]), _keys_beside(key), 0.5)}"
-    if detail["type"] == "missing":
-        return f"{place}: {name}: this key is missing"
-    message = detail["msg"].removeprefix("Value error, ")
-    return f"{place}: {name}: {message[0].lower()}{message[1:]}"
+def _kind(value: Value) -> str:
+    return "a list" if isinstance(value, list) else "text" if isinstance(value, str) else "an empty file"
 
 
-def _is_type_tag(part: str | int) -> bool:
-    """Drop the union members that Pydantic adds to a location: `constrained-int`, `literal['auto']`."""
-    return isinstance(part, str) and ("[" in part or part.startswith("constrained-"))
-
-
-def _keys_beside(key: Key) -> list[str]:
-    """The known keys of the section that contains `key`."""
-    section: type[BaseModel] | None = Recipe
-    for part in key[:-1]:
-        if section is not None and part in section.model_fields:
-            section = section_of(section.model_fields[str(part)].annotation)
-    return list(section.model_fields) if section is not None else []
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)

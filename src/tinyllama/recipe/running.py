@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tinyllama.errors import RecipeError
-from tinyllama.recipe.section import PositiveCount, Section
+from tinyllama.recipe.quantities import LARGEST_BATCH, Flag
+from tinyllama.recipe.section import PathText, PositiveCount, Section, count_or
+from tinyllama.text import shown
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^\0\n]+")
+_DEVICE = re.compile("auto|cpu|(cuda|xpu)(:[0-9]{1,3})?|mps")
+_MOST_THREADS = 4096
+"""More make the system refuse to start one, which ends the process."""
+_MOST_RANKS = 2**20
+_YEAR = 365 * 86_400
+"""Seconds; timers end with an error a few powers of ten above it."""
+
+
+def _address(url: str) -> str:
+    if not _ADDRESS.fullmatch(url):
+        raise ValueError(f"{shown(url)} is no URL; write it like s3://bucket/folder")
+    return url
+
+
+def _device(name: str) -> str:
+    if not _DEVICE.fullmatch(name):
+        raise ValueError(f"{shown(name)} is no device; write auto, cpu, cuda, cuda:1, xpu or mps")
+    return name
 
 
 class Hardware(Section):
     """How training runs; no key affects the rows that training sees."""
 
-    micro_batch: PositiveCount | Literal["auto"] = "auto"
+    micro_batch: Annotated[int | Literal["auto"], count_or("auto", most=LARGEST_BATCH)] = "auto"
     """Sequences per forward pass; `auto` chooses about 8,192 tokens."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|(cuda|xpu)(:\d+)?|mps)$")] = "auto"
+    device: Annotated[str, AfterValidator(_device)] = "auto"
     """What computes: `cpu`, `cuda`, `xpu`, `mps`, or one of several cards, such as `cuda:1`.
     `auto` chooses an accelerator if there is one. Several processes take one card each."""
-    threads: PositiveCount | Literal["auto"] = "auto"
+    threads: Annotated[int | Literal["auto"], count_or("auto", most=_MOST_THREADS)] = "auto"
     """CPU threads per process; `auto` divides the cores among a machine's processes."""
-    compile: bool = True
+    compile: Flag = True
     """Whether to compile the blocks with torch.compile."""
-    shard: Literal["node", "all", "none"] | PositiveCount = "node"
+    shard: Annotated[Literal["node", "all", "none"] | int, count_or("node", "all", "none", most=_MOST_RANKS)] = "node"
     """Number of ranks that shard one copy of weights, gradients and moments.
     `node` means the ranks of a node, `all` every rank, `none` one rank. Groups of this size are replicas."""
-    activation_checkpointing: bool = False
+    activation_checkpointing: Flag = False
     """Whether to save only the input of each block for the backward pass and recompute the rest."""
-    local_copies: str | None = None
+    local_copies: PathText | None = None
     """Folder on a local disk to which training copies shards, for corpora on network storage.
     `$VARIABLE` is replaced by the environment variable's value."""
-    collective_timeout: PositiveCount = 600
+    collective_timeout: Annotated[PositiveCount, Field(le=_YEAR)] = 600
     """Seconds after which ranks stop waiting for an unresponsive rank and report it."""
 
     def sharded_over(self, ranks: int, ranks_per_node: int) -> int:
@@ -58,7 +81,7 @@ class Checkpoints(Section):
     """Number of recent checkpoints to keep, in addition to permanent ones and those at stage ends."""
     permanent: PositiveCount | None = None
     """Tokens between checkpoints that are never deleted."""
-    url: Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://.")] | None = None
+    url: Annotated[str, AfterValidator(_address)] | None = None
     """Where checkpoints are stored instead of the family's folder: a URL of any fsspec file system (`s3://…`)."""
 
 
@@ -74,7 +97,7 @@ class Evaluation(Section):
     """Tasks, or groups of tasks, to evaluate every model on."""
     tasks_every: PositiveCount | None = None
     """Tokens between background task evaluations during training; if unset, tasks run only after training."""
-    data: str = "data/eval"
+    data: PathText = "data/eval"
     """Folder with local copies of the tasks' data."""
     prompts: list[str] = Field(default=[])
     """Prompts that every model continues in the report."""
@@ -83,7 +106,7 @@ class Evaluation(Section):
 class Logging(Section):
     """Destinations of metrics in addition to metrics.jsonl."""
 
-    tensorboard: bool = True
+    tensorboard: Flag = True
     """Whether to write TensorBoard events into each model's folder."""
     wandb: str | None = None
     """Weights & Biases project that also receives the metrics (extra `wandb`)."""

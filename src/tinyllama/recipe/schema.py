@@ -13,14 +13,17 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tinyllama.recipe.classification import DECIDES_NOTHING, Absent, RepresentedBy
-from tinyllama.recipe.quantities import Share
+from tinyllama.recipe.folders import refuse_same_folder, refuse_taken
+from tinyllama.recipe.quantities import LARGEST_BATCH, Flag, Seed, Share, format_share
 from tinyllama.recipe.running import Checkpoints, Evaluation, Hardware, Logging
-from tinyllama.recipe.section import Name, Section
+from tinyllama.recipe.section import Name, Section, WrongKey
 from tinyllama.recipe.text import Corpus, TokenizerSettings
 from tinyllama.recipe.training import ModelShape, Optimizer, Spikes, Stage, Start
+from tinyllama.text import did_you_mean
 
 Shares = dict[Name, Share]
-_SharesOrVariants = dict[str, Fraction | dict[str, Fraction]]
+_MOST_ENTRIES = 2**25
+"""Steps times corpora of a plan; about 2 GB of memory. TinyLlama v1.1 has 4 million."""
 
 
 class Recipe(Section):
@@ -32,7 +35,7 @@ class Recipe(Section):
     """One-line description of the family, for `tinyllama recipes` and the model cards."""
     license: Annotated[str, DECIDES_NOTHING]
     """License of the trained models, as a hub identifier (`apache-2.0`); appears in model cards."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the initial weights and of all permutations of rows."""
     model: ModelShape
     """Shape of the model."""
@@ -42,8 +45,8 @@ class Recipe(Section):
         dict[Name, Corpus], Field(min_length=1), RepresentedBy("the manifest's hash of each corpus in use")
     ]
     """Corpora by name."""
-    document_masking: bool = False
-    """Whether attention stays inside each document."""
+    document_masking: Flag = False
+    """Whether attention stays inside each document, which BOS begins, or EOS ends if `tokenizer.bos` is false."""
     precision: Literal["fp32", "bf16", "fp8"] = "bf16"
     """Number format of matrix products; `fp8` applies only to the blocks, with torchao (extra `fp8`), the rest is bf16.
     Weights, moments and reductions are always fp32. A GPU without fp8 hardware emulates it."""
@@ -53,7 +56,7 @@ class Recipe(Section):
     """Model to start from instead of random weights."""
     base: Annotated[Shares, RepresentedBy("the shares that were in force")]
     """Share of each corpus before the fork; the shares add up to 100%."""
-    stages: Annotated[list[Stage], Field(min_length=1)]
+    stages: Annotated[list[Stage], Field(min_length=1, max_length=1000)]
     """Stages of training, in order."""
     variants: Annotated[dict[Name, Shares], Field(min_length=1), RepresentedBy("the shares that were in force")]
     """Share of each corpus after the fork, for each variant by name; each variant's shares add up to 100%."""
@@ -88,29 +91,38 @@ class Recipe(Section):
         """Index of the first stage that belongs to the variants."""
         return next(i for i, stage in enumerate(self.stages) if stage.fork)
 
+    @field_validator("document_masking")
+    @classmethod
+    def _documents_are_marked(cls, masking: bool, info: ValidationInfo) -> bool:  # noqa: FBT001  # Pydantic passes it
+        tokenizer = info.data.get("tokenizer")
+        if masking and tokenizer is not None and not (tokenizer.bos or tokenizer.eos):
+            raise ValueError(
+                "documents without BOS and EOS cannot be told apart; set tokenizer.bos or tokenizer.eos to true, or "
+                "document_masking to false"
+            )
+        return masking
+
+    @field_validator("corpora")
+    @classmethod
+    def _corpora_have_folders(cls, corpora: dict[str, Corpus]) -> dict[str, Corpus]:
+        refuse_same_folder(corpora)
+        return corpora
+
     @field_validator("base")
     @classmethod
-    def _base_is_whole(cls, shares: dict[str, Fraction]) -> dict[str, Fraction]:
-        return _whole(shares)
+    def _base_is_whole(cls, shares: dict[str, Fraction], info: ValidationInfo) -> dict[str, Fraction]:
+        _check_shares(shares, info.data.get("corpora"))
+        return shares
 
     @field_validator("variants")
     @classmethod
-    def _variants_are_whole(cls, variants: dict[str, dict[str, Fraction]]) -> dict[str, dict[str, Fraction]]:
-        if "base" in variants:
-            raise ValueError("'base' is the name of the shared base; give the variant another one")
+    def _variants_are_whole(
+        cls, variants: dict[str, dict[str, Fraction]], info: ValidationInfo
+    ) -> dict[str, dict[str, Fraction]]:
+        refuse_taken(variants)
         for name, shares in variants.items():
-            _whole(shares, f"variant {name}: ")
+            _check_shares(shares, info.data.get("corpora"), name)
         return variants
-
-    @field_validator("base", "variants")
-    @classmethod
-    def _corpora_exist(cls, value: _SharesOrVariants, info: ValidationInfo) -> _SharesOrVariants:
-        known = info.data.get("corpora", {})
-        named = [name for item in value.values() if isinstance(item, dict) for name in item]
-        for name in named or value:
-            if known and name not in known:
-                raise ValueError(f"no corpus is named {name!r}; the recipe has {', '.join(known)}")
-        return value
 
     @field_validator("stages")
     @classmethod
@@ -121,50 +133,75 @@ class Recipe(Section):
                 "exactly one stage must have fork: true; it may be the first stage only in a recipe with a start"
             )
         if start is not None and start.tokens >= stages[0].until:
-            raise ValueError(f"stage {stages[0].name} must end after start.tokens ({start.tokens})")
-        if len({stage.name for stage in stages}) != len(stages):
-            raise ValueError("stage names must differ")
-        for before, after in pairwise(stages):
+            raise WrongKey(f"stage {stages[0].name} must end after start.tokens ({start.tokens})", 0, "until")
+        for index, (before, after) in enumerate(pairwise(stages), 1):
+            if after.name in {stage.name for stage in stages[:index]}:
+                raise WrongKey(f"stage names must differ, but two are {after.name}", index, "name")
             if after.until <= before.until:
-                raise ValueError(f"stage {after.name} must end after stage {before.name}")
+                raise WrongKey(f"stage {after.name} must end after stage {before.name}", index, "until")
             if after.ramp > after.until - before.until:
-                raise ValueError(f"the ramp of stage {after.name} is longer than the stage")
+                raise WrongKey(f"the ramp of stage {after.name} is longer than the stage", index, "ramp")
         if model := info.data.get("model"):
-            for stage in stages:
-                _check_batch(stage, model.context)
+            for index, stage in enumerate(stages):
+                _check_batch(index, stage, model.context)
+            _check_steps(stages, model.context, len(info.data.get("corpora", {})), 0 if start is None else start.tokens)
         return stages
 
     @model_validator(mode="after")
     def _tokenizer_fits(self) -> Recipe:
         training = self.tokenizer.train
         if self.tokenizer.imported and self.start is None:
-            raise ValueError(
-                "tokenizer.imported uses the tokenizer of start.model: add a start, or choose another tokenizer"
+            raise WrongKey(
+                "uses the tokenizer of start.model: add a start, or choose another tokenizer", "tokenizer", "imported"
             )
         if training and training.vocab_size != self.model.vocab_size:
-            raise ValueError(
-                f"tokenizer.train.vocab_size ({training.vocab_size}) must equal "
-                f"model.vocab_size ({self.model.vocab_size})"
+            raise WrongKey(
+                f"{training.vocab_size} must equal model.vocab_size ({self.model.vocab_size})",
+                *("tokenizer", "train", "vocab_size"),
             )
-        for name in training.corpora if training else []:
+        for index, name in enumerate(training.corpora if training else []):
             if name not in self.corpora:
-                raise ValueError(f"tokenizer.train.corpora: no corpus is named {name!r}")
+                raise WrongKey(_no_corpus(name, self.corpora), "tokenizer", "train", "corpora", index)
         return self
 
 
-def _whole(shares: dict[str, Fraction], where: str = "") -> dict[str, Fraction]:
-    if sum(shares.values()) != 1:
-        raise ValueError(f"{where}shares add up to {float(sum(shares.values()) * 100):g}%, not 100%")
-    return shares
+def _check_shares(shares: dict[str, Fraction], corpora: dict[str, Corpus] | None, variant: str | None = None) -> None:
+    """Refuse shares that are not whole, or of a corpus that the recipe lacks; `corpora` is None if they are wrong."""
+    key, of = ([], "") if variant is None else ([variant], f"variant {variant}: ")
+    for name in shares:
+        if corpora is not None and name not in corpora:
+            raise WrongKey(_no_corpus(name, corpora), *key, name)
+    if (total := sum(shares.values(), Fraction(0))) != 1:
+        raise WrongKey(f"{of}shares add up to {format_share(total)}, not 100%", *key)
 
 
-def _check_batch(stage: Stage, context: int) -> None:
+def _no_corpus(name: str, corpora: dict[str, Corpus]) -> str:
+    return f"no corpus is named {name!r}{did_you_mean(name, corpora)}; the recipe has {', '.join(corpora)}"
+
+
+def _check_batch(index: int, stage: Stage, context: int) -> None:
     amount, unit = stage.batch
-    if amount <= 0:
-        raise ValueError(f"the batch of stage {stage.name} must be positive")
+    if not 0 < amount <= LARGEST_BATCH * (1 if unit == "sequences" else context):
+        raise WrongKey(f"the batch of stage {stage.name} must be from 1 to {LARGEST_BATCH} sequences", index, "batch")
     if unit == "tokens" and amount % context:
         nearest = max(1, round(amount / context))
-        raise ValueError(
+        raise WrongKey(
             f"the batch of stage {stage.name}, {amount} tokens, is {amount / context:.2f} sequences of {context}; "
-            f"write '{nearest} sequences' or {nearest * context}"
+            f"write '{nearest} sequences' or {nearest * context}",
+            *(index, "batch"),
         )
+
+
+def _check_steps(stages: list[Stage], context: int, corpora: int, seen: int) -> None:
+    """Refuse a plan whose table, a number for each step and corpus, would not fit into memory."""
+    steps = 0
+    for index, stage in enumerate(stages):
+        tokens = stage.batch.amount * (context if stage.batch.unit == "sequences" else 1)
+        steps += max(0, stage.until - seen) // tokens
+        seen = stage.until
+        if steps * max(corpora, 1) > _MOST_ENTRIES:
+            raise WrongKey(
+                f"the plan would have {steps:,} steps by the end of stage {stage.name}; end it earlier, or make its "
+                f"batch larger (the limit for this number of corpora is {_MOST_ENTRIES // max(corpora, 1):,} steps)",
+                *(index, "until"),
+            )

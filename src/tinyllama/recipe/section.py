@@ -4,18 +4,64 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from tinyllama.recipe.quantities import Count
+from tinyllama.recipe.names import parse_name
+from tinyllama.recipe.quantities import Count, parse_count
+from tinyllama.text import shown
 
 PositiveCount = Annotated[Count, Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Dimension = Annotated[Count, Field(gt=0, le=2**24)]
+"""A dimension of the model; arrays of two of them have fewer than 2^63 elements."""
+Name = Annotated[str, BeforeValidator(parse_name)]
+
+
+def _path(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise ValueError(f"{shown(text)} is no path; write one, or remove the key if it has a default")
+    return text
+
+
+PathText = Annotated[str, AfterValidator(_path)]
+"""A path, pattern or address; the module that opens it knows whether it exists."""
+
+
+def count_or(word: str, *words: str, most: int) -> BeforeValidator:
+    """Let a key be a count from 1 to `most`, or one of some words."""
+    choices = ", ".join([word, *words])
+
+    def parse(value: object) -> object:
+        if isinstance(value, str) and value in {word, *words}:
+            return value
+        try:
+            count = parse_count(value)
+        except ValueError as error:
+            raise ValueError(f"{error}; or write {choices}") from None
+        if not 0 < count <= most:
+            raise ValueError(f"{shown(value)} must be at least 1 and at most {most}, or {choices}")
+        return count
+
+    return BeforeValidator(parse)
+
+
+class WrongKey(ValueError):  # noqa: N818  # it is caught nowhere; Pydantic makes it part of its own error
+    """A key that contradicts another one; for validators of whole sections, whose own place is their first line."""
+
+    def __init__(self, message: str, *key: str | int) -> None:
+        """Name the key relative to the section."""
+        super().__init__(message)
+        self.key = key
 
 
 class Section(BaseModel):
-    """A section with a fixed set of keys; the code reads each of them."""
+    """A section with a fixed set of keys; the code reads each of them. An empty section has its keys' defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_has_defaults(cls, value: object) -> object:
+        return {} if value is None else value
 
 
 def section_of(annotation: object) -> type[BaseModel] | None:

@@ -9,8 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from tinyllama.recipe.classification import DECIDES_NOTHING, RepresentedBy
 from tinyllama.recipe.filters import Filter
-from tinyllama.recipe.quantities import Share
-from tinyllama.recipe.section import Name, PositiveCount, Section
+from tinyllama.recipe.quantities import Flag, Share
+from tinyllama.recipe.section import Dimension, Name, PathText, PositiveCount, Section
 
 _BY_HASH = RepresentedBy("the tokenizer's hash")
 
@@ -18,7 +18,7 @@ _BY_HASH = RepresentedBy("the tokenizer's hash")
 class TokenizerTraining(Section):
     """A Llama-style SentencePiece BPE tokenizer, trained on the recipe's corpora."""
 
-    vocab_size: PositiveCount
+    vocab_size: Dimension
     """Number of ids; must equal `model.vocab_size`."""
     corpora: list[Name] = Field(default=[])
     """Corpora to train on; an empty list means all."""
@@ -29,15 +29,15 @@ class TokenizerSettings(Section):
 
     builtin: Annotated[Literal["llama2"] | None, _BY_HASH] = None
     """Llama 2's tokenizer."""
-    file: Annotated[str | None, _BY_HASH] = None
+    file: Annotated[PathText | None, _BY_HASH] = None
     """Path of a SentencePiece `tokenizer.model`, or of a `tokenizer.json` next to its `tokenizer_config.json`."""
     train: Annotated[TokenizerTraining | None, _BY_HASH] = None
     """Train a SentencePiece tokenizer on the recipe's corpora."""
-    imported: Annotated[bool, _BY_HASH] = False
+    imported: Annotated[Flag, _BY_HASH] = False
     """Whether to use the tokenizer of the model in `start`."""
-    bos: bool = True
+    bos: Flag = True
     """Whether each document begins with BOS, as prompts do in Llama tools at inference."""
-    eos: bool = True
+    eos: Flag = True
     """Whether each document ends with EOS."""
 
     @model_validator(mode="after")
@@ -52,7 +52,7 @@ class Source(Section):
 
     builtin: str | None = None
     """Name of a builtin source; set exactly one of this and `files`."""
-    files: str | None = None
+    files: PathText | None = None
     """A path, a glob or a URL (`hf://datasets/…`, `s3://…`); a directory means every readable file in it."""
     text_field: str = "text"
     """Field of JSON, Parquet and Arrow documents that contains the text; dots access nested objects."""

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tinyllama.recipe.classification import DECIDES_NOTHING, RepresentedBy
-from tinyllama.recipe.quantities import BatchSize, Count, Number, format_count
-from tinyllama.recipe.section import Name, PositiveCount, Section
+from tinyllama.recipe.quantities import BatchSize, Count, Flag, Number, format_count
+from tinyllama.recipe.section import Dimension, Name, PathText, PositiveCount, Section
 
 ADAMW_STATE, MUON_STATE = ("exp_avg", "exp_avg_sq"), ("momentum_buffer",)
 """Names of the moments that each optimizer keeps per weight."""
@@ -17,30 +17,31 @@ MUON_MOMENTUM = 0.95
 """Nesterov momentum of Muon (Jordan 2024)."""
 _STATE_BYTES = 4
 """Bytes per number in a moment (fp32)."""
+_Decay = Annotated[Number, Field(ge=0, lt=1)]
 
 
 class ModelShape(Section):
     """A Llama 2 decoder: RMSNorm, RoPE, grouped-query attention, SwiGLU, no biases."""
 
-    layers: PositiveCount
+    layers: Dimension
     """Number of blocks."""
-    width: PositiveCount
+    width: Dimension
     """Dimension of the hidden states, a multiple of twice `heads`."""
-    ffn: PositiveCount
+    ffn: Dimension
     """Inner dimension of the SwiGLU feed-forward layers."""
-    heads: PositiveCount
+    heads: Dimension
     """Number of query heads."""
-    kv_heads: PositiveCount
+    kv_heads: Dimension
     """Number of key-value heads, a divisor of `heads`."""
-    context: PositiveCount
+    context: Dimension
     """Tokens per training sequence."""
-    vocab_size: PositiveCount
+    vocab_size: Dimension
     """Number of embeddings: the tokenizer's number of ids, or more with an imported tokenizer."""
     rope_theta: Annotated[Number, Field(gt=0)] = 10000.0
     """Base of the rotary position embeddings."""
     norm_eps: Annotated[Number, Field(gt=0)] = 1e-5
     """Epsilon of RMSNorm."""
-    tied_embeddings: bool = False
+    tied_embeddings: Flag = False
     """Whether the output head shares the input embedding's matrix."""
 
     @property
@@ -127,7 +128,7 @@ class Optimizer(Section):
     """`adamw`, or `muon` for the blocks' matrices with AdamW for embeddings, head and norms."""
     learning_rate: LearningRate
     """Schedule of the learning rate: a linear warm-up, then one cosine over tokens."""
-    betas: tuple[Number, Number] = (0.9, 0.95)
+    betas: tuple[_Decay, _Decay] = (0.9, 0.95)
     """Decay rates of AdamW's two moments."""
     eps: Annotated[Number, Field(gt=0)] = 1e-8
     """Epsilon of AdamW."""
@@ -180,13 +181,13 @@ class Stage(Section):
 class Start(Section):
     """A model to start training from instead of random weights."""
 
-    model: Annotated[str, RepresentedBy("the hash of its weights")]
+    model: Annotated[PathText, RepresentedBy("the hash of its weights")]
     """A Hugging Face folder or hub id, a GGUF file, or a checkpoint (`…/checkpoints/step-<n>`)."""
-    tokens: Annotated[Count, Field(ge=0)]
+    tokens: Count
     """Number of tokens that the model has already seen; the plan and its learning rate start there."""
     moments: Literal["fresh", "kept"] = "fresh"
     """The optimizer's moments at the start: zeros, or those of a checkpoint written by TinyLlama."""
-    rewarm: Annotated[Count, Field(ge=0)] = 0
+    rewarm: Count = 0
     """Tokens over which the learning rate rises linearly from 0 to the schedule's value."""
 
 
@@ -204,6 +205,6 @@ class Spikes(Section):
     planned checkpoint, and all steps since then are skipped (Chowdhery et al. 2022, "PaLM", section 5.1)."""
     sigmas: Annotated[Number, Field(gt=0)] = 6.0
     """Number of standard deviations above the mean at which a loss counts as a spike."""
-    window: Annotated[Count, Field(ge=2)] = 128
+    window: Annotated[Count, Field(ge=2, le=10**6)] = 128
     """Number of updates over which the mean and the standard deviation are computed.
     Until a stage has this many updates, only a non-finite loss or gradient counts as a spike."""

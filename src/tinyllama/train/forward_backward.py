@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from tinyllama.corpus.manifest import Separator
     from tinyllama.model import Llama
     from tinyllama.train.feeder import StepBatch
 
@@ -60,16 +61,16 @@ class Compilation:
 class Gradients:
     """Adds a batch's gradients to the model: those of the mean loss over all its predicted targets."""
 
-    def __init__(self, model: Llama, *, micro_batch: int, document_bos: int | None, compiled: bool) -> None:
+    def __init__(self, model: Llama, *, micro_batch: int, separator: Separator | None, compiled: bool) -> None:
         """Bind a model.
 
         Args:
             model: its weights receive gradients.
             micro_batch: sequences per pass; changes results only by the order of additions.
-            document_bos: BOS id if attention must stay inside documents, else None.
+            separator: token between documents if attention must stay inside them, else None.
             compiled: compile the loss's kernel; for the model see `compile_blocks`.
         """
-        self._model, self._micro_batch, self._bos = model, micro_batch, document_bos
+        self._model, self._micro_batch, self._separator = model, micro_batch, separator
         self._loss = HeadLoss(Compilation()(shifted_exponentials) if compiled else shifted_exponentials)
 
     def __call__(self, batch: StepBatch) -> Tensor:
@@ -85,7 +86,7 @@ class Gradients:
             inputs = all_inputs[start : start + self._micro_batch]
             targets = all_targets[start : start + self._micro_batch]
             reduce_over_replicas(self._model, last=start + self._micro_batch >= len(batch.inputs))
-            mask = None if self._bos is None else document_mask(inputs, self._bos)
+            mask = None if self._separator is None else document_mask(inputs, self._separator)
             hidden = self._model.hidden(inputs, mask)
             head = self._model.lm_head.weight
             loss = self._loss(hidden.flatten(0, 1), head, targets.flatten(), scale=1 / batch.predicted)

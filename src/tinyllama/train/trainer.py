@@ -93,7 +93,7 @@ class _Trainer:
         self.gradients = Gradients(
             self.state.model,
             micro_batch=self.micro_batch,
-            document_bos=next(iter(run.corpora.values())).manifest.bos_id if masked else None,
+            separator=next(iter(run.corpora.values())).separator if masked else None,
             compiled=recipe.hardware.compile,
         )
         self.peak_flops = measure_peak_flops(recipe.precision, self.ranks.device) * self.ranks.count

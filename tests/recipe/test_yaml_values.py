@@ -1,0 +1,43 @@
+"""YAML as text: structure, merges and order are those of PyYAML, and types are left to the schema."""
+
+import pytest
+import yaml
+
+from tinyllama.recipe import shipped_recipes
+from tinyllama.recipe.yaml_values import YamlError, read_yaml
+
+MERGES = """\
+one: &one {b: x, a: y}
+two: &two {c: z, a: w}
+both: {<<: [*one, *two], d: v, a: own}
+late: {d: v, <<: *one}
+"""
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_recipe_has_the_structure_that_pyyaml_reads(name: str) -> None:
+    text = shipped_recipes()[name].read_text(encoding="utf-8")
+    assert read_yaml(text)[0] == yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506  # it makes text of every scalar
+
+
+def test_merged_keys_have_the_values_and_the_order_that_pyyaml_gives_them() -> None:
+    value, lines = read_yaml(MERGES)
+    assert isinstance(value, dict)
+    wanted = yaml.safe_load(MERGES)
+    assert value == wanted
+    assert [list(section or {}) for section in value.values()] == [list(section) for section in wanted.values()]
+    assert (lines["both", "d"], lines["both", "b"]) == (3, 1)
+
+
+def test_only_what_is_not_quoted_is_nothing() -> None:
+    assert read_yaml("a: null\nb: ~\nc:\nd: 'null'\ne: \"\"\nnull: no\n")[0] == {
+        "a": None, "b": None, "c": None, "d": "null", "e": "", "null": "no",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", ["a: {b: 1, b: 2}", "a: &a {b: *a}", "a: !!set {b}", "? [a]\n: b", "a: {<<: b}", "a: [" * 500]
+)
+def test_what_is_no_recipe_is_refused(text: str) -> None:
+    with pytest.raises(YamlError):
+        read_yaml(text)
