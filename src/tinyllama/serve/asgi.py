@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
+_LONGEST_INTEGER = 100
+"""Digits; every value of the API has fewer, and longer ones overflow in conversions."""
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
@@ -46,12 +48,20 @@ def parse_json(body: bytes) -> JsonValue:
         Refusal: it is not JSON as RFC 8259 defines it, or nested deeper than Python recurses.
     """
     try:
-        value: JsonValue = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        value: JsonValue = json.loads(
+            body.decode("utf-8"), parse_constant=_refuse_constant, parse_int=_read_integer
+        )
         return _without_surrogates(value)
     except RecursionError:
         raise Refusal(400, Code.INVALID_JSON, "the request is not valid JSON: it is nested too deeply") from None
     except ValueError as error:
         raise Refusal(400, Code.INVALID_JSON, f"the request is not valid JSON: {error}") from None
+
+
+def _read_integer(digits: str) -> int:
+    if len(digits) > _LONGEST_INTEGER:
+        raise ValueError(f"a number has {len(digits):,} digits")
+    return int(digits)
 
 
 def _refuse_constant(name: str) -> None:
