@@ -48,9 +48,7 @@ def parse_json(body: bytes) -> JsonValue:
         Refusal: it is not JSON as RFC 8259 defines it, or nested deeper than Python recurses.
     """
     try:
-        value: JsonValue = json.loads(
-            body.decode("utf-8"), parse_constant=_refuse_constant, parse_int=_read_integer
-        )
+        value: JsonValue = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, parse_int=_read_integer)
         return _without_surrogates(value)
     except RecursionError:
         raise Refusal(400, Code.INVALID_JSON, "the request is not valid JSON: it is nested too deeply") from None
