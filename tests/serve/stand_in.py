@@ -108,14 +108,16 @@ def model_of(name: str, engine: type[Engine], template: str | None = None) -> Se
     return ServedModel(name, CONTEXT, VOCABULARY, ByteTokenizer(template), 0, engine)
 
 
-def stand_in(limits: Limits = LIMITS) -> Guard:
-    """A server with three models: `base`, `chat`, and `other`, whose engine does not score prompts."""
-    models = [
-        model_of("base", ScoringAlphabet),
-        model_of("chat", ScoringAlphabet, TEMPLATE),
-        model_of("other", Alphabet),
-        model_of("failing", Failing),
-    ]
+MODELS_SERVED = (
+    model_of("base", ScoringAlphabet),
+    model_of("chat", ScoringAlphabet, TEMPLATE),
+    model_of("other", Alphabet),
+    model_of("failing", Failing),
+)
+
+
+def stand_in(limits: Limits = LIMITS, models: Sequence[ServedModel] = MODELS_SERVED) -> Guard:
+    """A server of models; `other` has an engine that does not score prompts."""
     return Guard(Api({model.name: model for model in models}, limits), limits)
 
 

@@ -91,7 +91,10 @@ class GenerationRequest(Body):
         default=0.0, ge=0, le=1, description="Least probability of a token, relative to that of the most likely one."
     )
     repeat_penalty: float = Field(
-        default=1.0, gt=0, le=100, description="Divides the positive logits of tokens seen before; 1 means no penalty."
+        default=1.0,
+        ge=0.01,
+        le=100,
+        description="Divides the positive logits of tokens seen before; 1 means no penalty.",
     )
     presence_penalty: float = Field(default=0.0, ge=-2, le=2)
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2)

@@ -66,7 +66,7 @@ class Sampler:
             for token, count in Counter(ids[prompt:]).items():
                 adjusted[token] -= own.presence_penalty + own.frequency_penalty * count
         processed = process(adjusted[None], torch.tensor([ids]), own.base)
-        if own.min_p and own.base.temperature:
+        if own.min_p and not own.base.greedy:
             probabilities = processed.softmax(-1)
             processed = processed.masked_fill(probabilities < own.min_p * probabilities.amax(-1), -torch.inf)
         return int(choose(processed, own.base, self._generator))
