@@ -16,12 +16,12 @@ from tinyllama.serve.completions import CompletionEvents, Heading, completion
 from tinyllama.serve.engine import EnginePool
 from tinyllama.serve.generation import Job, run
 from tinyllama.serve.guard import CHAT, COMPLETIONS, DESCRIPTION, HEALTH, MODELS
-from tinyllama.serve.openapi import describe
 from tinyllama.serve.prompts import biases, encode_conversation, encode_prompts
 from tinyllama.serve.refusal import Code, Refusal, invalid
-from tinyllama.serve.requests import MAX_CHOICES, ChatRequest, CompletionRequest
-from tinyllama.serve.responses import Health, Model, ModelList
 from tinyllama.serve.sampling import sampling_of
+from tinyllama.serve.schemas.openapi import describe
+from tinyllama.serve.schemas.requests import MAX_CHOICES, ChatRequest, CompletionRequest
+from tinyllama.serve.schemas.responses import Health, Model, ModelList
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tinyllama.serve.engine import Engine, ServedModel
     from tinyllama.serve.generation import Piece
     from tinyllama.serve.guard import Limits
-    from tinyllama.serve.requests import GenerationRequest
+    from tinyllama.serve.schemas.requests import GenerationRequest
 
 
 _T = TypeVar("_T")

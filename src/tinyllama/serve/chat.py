@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tinyllama.serve.completions import Heading, token_label, usage_of
-from tinyllama.serve.responses import (
+from tinyllama.serve.schemas.responses import (
     AnswerMessage,
     ChatChoice,
     ChatChunk,

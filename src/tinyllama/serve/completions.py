@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from tinyllama.serve.responses import Completion, CompletionChoice, CompletionLogprobs, Usage
+from tinyllama.serve.schemas.responses import Completion, CompletionChoice, CompletionLogprobs, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tinyllama.serve.engine import Engine
-    from tinyllama.serve.responses import Finish
     from tinyllama.serve.sampling import ApiSampling
+    from tinyllama.serve.schemas.responses import Finish
     from tinyllama.tokenizer.base import Tokenizer
 
 

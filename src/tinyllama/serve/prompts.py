@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tinyllama.serve.engine import Engine, ServedModel
-    from tinyllama.serve.requests import ChatMessage, GenerationRequest
+    from tinyllama.serve.schemas.requests import ChatMessage, GenerationRequest
     from tinyllama.tokenizer.base import Tokenizer
 
 

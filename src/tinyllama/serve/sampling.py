@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tinyllama.serve.requests import GenerationRequest
+    from tinyllama.serve.schemas.requests import GenerationRequest
 
 _LEAST_TOP_P = 1e-9
 """What a `top_p` of 0 means: only the most likely token."""

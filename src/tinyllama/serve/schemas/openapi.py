@@ -8,8 +8,8 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from tinyllama.serve.asgi import EVENTS, JSON
 from tinyllama.serve.guard import CHAT, COMPLETIONS, DESCRIPTION, HEALTH, METHODS, MODELS
-from tinyllama.serve.requests import ChatRequest, CompletionRequest
-from tinyllama.serve.responses import ChatCompletion, Completion, ErrorBody, Health, Model, ModelList
+from tinyllama.serve.schemas.requests import ChatRequest, CompletionRequest
+from tinyllama.serve.schemas.responses import ChatChunk, ChatCompletion, Completion, ErrorBody, Health, Model, ModelList
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,6 +43,7 @@ _RESPONSES: dict[str, type[BaseModel]] = {
     f"{MODELS}/{{model}}": Model,
     HEALTH: Health,
 }
+_EVENTS: dict[str, type[BaseModel]] = {COMPLETIONS: Completion, CHAT: ChatChunk}
 _SUMMARIES = {
     COMPLETIONS: "Continue prompts, or score them: with `echo`, `logprobs` and `max_tokens` 0 or 1.",
     CHAT: "Answer a conversation with a model that has a chat template.",
@@ -56,7 +57,7 @@ _SUMMARIES = {
 def describe(models: Mapping[str, ServedModel], limits: Limits) -> Schema:
     """The description of a server with these models and limits, in OpenAPI 3.1."""
     requests = [(model, _AS_READ) for model in _REQUESTS.values()]
-    written: list[type[BaseModel]] = [*_RESPONSES.values(), ErrorBody]
+    written: list[type[BaseModel]] = [*_RESPONSES.values(), ChatChunk, ErrorBody]
     responses = [(model, _AS_WRITTEN) for model in written]
     _, schemas = models_json_schema(
         [*requests, *responses],
@@ -111,7 +112,7 @@ def _operation(path: str, models: Mapping[str, ServedModel]) -> Schema:
         statuses = _REFUSALS
         reference = {"$ref": f"#/components/schemas/{_REQUESTS[path].__name__}"}
         operation["requestBody"] = {"required": True, "content": {JSON: {"schema": reference}}}
-        responses["200"]["content"][EVENTS] = {"schema": {"type": "string"}}
+        responses["200"]["content"][EVENTS] = {"schema": _event(_EVENTS[path])}
     elif "{" in path:
         statuses = (401, 404, 405)
         schema = {"type": "string", "enum": list(models)}
@@ -120,6 +121,16 @@ def _operation(path: str, models: Mapping[str, ServedModel]) -> Schema:
         content = {JSON: {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}
         responses[str(status)] = {"description": _REFUSALS[status], "content": content}
     return operation
+
+
+def _event(model: type[BaseModel]) -> Schema:
+    """One server-sent event of a stream."""
+    content = {"$ref": f"#/components/schemas/{model.__name__}"}
+    data = {"type": "string", "contentMediaType": JSON, "contentSchema": content}
+    text = (
+        "An event of a request with `stream`. The data of the last one is `[DONE]`, after an error that of the error."
+    )
+    return {"type": "object", "description": text, "properties": {"data": data}, "required": ["data"]}
 
 
 def _schema(path: str) -> Schema:
