@@ -125,11 +125,12 @@ def _operation(path: str, models: Mapping[str, ServedModel]) -> Schema:
 
 def _event(model: type[BaseModel]) -> Schema:
     """One server-sent event of a stream."""
-    content = {"$ref": f"#/components/schemas/{model.__name__}"}
-    data = {"type": "string", "contentMediaType": JSON, "contentSchema": content}
-    text = (
-        "An event of a request with `stream`. The data of the last one is `[DONE]`, after an error that of the error."
-    )
+    contents: list[Schema] = [
+        {"type": "string", "contentMediaType": JSON, "contentSchema": {"$ref": f"#/components/schemas/{name}"}}
+        for name in (model.__name__, ErrorBody.__name__)
+    ]
+    data = {"anyOf": [{"const": "[DONE]"}, *contents]}
+    text = "An event of a request with `stream`. The last one is `[DONE]`, or an error."
     return {"type": "object", "description": text, "properties": {"data": data}, "required": ["data"]}
 
 
