@@ -216,3 +216,13 @@ def test_content_may_be_a_list_of_parts(server: Server) -> None:
 
 def test_a_parameter_without_effect_is_refused_and_not_ignored(server: Server) -> None:
     assert server.refuse(b'{"model": "chat", "prompt": "x", "guided_regex": "x"}') == (400, "unknown_parameter")
+
+
+def test_schemathesis_finds_nothing_but_documented_refusals(server: Server, tmp_path: Path) -> None:
+    pytest.importorskip("schemathesis", reason="make test-llamacpp installs it")
+    command = [
+        sys.executable, "-m", "schemathesis.cli", "run", f"{server.address}/openapi.json", "--seed", "1", "--no-color",
+        "--max-examples", "30", "--request-timeout", "120", "--exclude-checks", "positive_data_acceptance",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]

@@ -44,7 +44,7 @@ def test_schemathesis_finds_nothing_but_documented_refusals(server: tuple[str, s
     address, key = server
     command = [
         sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json", "--seed", "1", "--no-color",
-        "--max-examples", "50", "--exclude-checks", "positive_data_acceptance",
+        "--max-examples", "50", "--request-timeout", "120", "--exclude-checks", "positive_data_acceptance",
         *(["--header", f"Authorization: Bearer {key}"] if key else []),
     ]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=500)
