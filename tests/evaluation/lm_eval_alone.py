@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -44,10 +44,33 @@ def write_definitions(tasks: list[str], data: Path, folder: Path) -> Path:
 
 def run_lm_eval(model: Path, data: Path, tasks: list[str], scratch: Path, limit: int | None = None) -> list[Answer]:
     """`lm_eval run --model hf` in a process of its own; its samples in the form of our answers."""
+    how = ["--model", "hf", "--model_args", f"pretrained={model},dtype=float32", "--device", "cpu"]
+    return _run(how, data, tasks, scratch, limit)
+
+
+class ServedModel(NamedTuple):
+    """A model of a running server."""
+
+    address: str
+    name: str
+    folder: Path
+    """Of its tokenizer."""
+    context: int
+
+
+def ask_server(model: ServedModel, data: Path, tasks: list[str], scratch: Path) -> list[Answer]:
+    """`lm_eval run --model local-completions` in a process of its own, as docs/interop.md shows it."""
+    arguments = (
+        f"model={model.name},base_url={model.address}/completions,tokenizer={model.folder}"
+        f",tokenizer_backend=huggingface,add_bos_token=True,max_length={model.context + 1}"
+    )
+    return _run(["--model", "local-completions", "--model_args", arguments], data, tasks, scratch, None)
+
+
+def _run(how: list[str], data: Path, tasks: list[str], scratch: Path, limit: int | None) -> list[Answer]:
     definitions = write_definitions(tasks, data, scratch / "definitions")
     command = [
-        sys.executable, "-m", "lm_eval", "run", "--model", "hf",
-        "--model_args", f"pretrained={model},dtype=float32", "--device", "cpu", "--batch_size", "8",
+        sys.executable, "-m", "lm_eval", "run", *how, "--batch_size", "8",
         "--tasks", ",".join(tasks), "--include_path", str(definitions),
         "--log_samples", "--output_path", str(scratch / "out"),
         *([] if limit is None else ["--limit", str(limit)]),

@@ -35,7 +35,8 @@ def serve(
 ) -> None:
     """Serve models to clients of the OpenAI API: /v1/completions, /v1/chat/completions and /v1/models.
 
-    The engine is llama.cpp, from the extra `serve`. One model is in memory and one request is processed at a time.
+    /openapi.json describes the API. The engine is llama.cpp, from the extra `serve`. One model is in memory and one
+    request is processed at a time.
     """
     from tinyllama.serve.guard import Limits
     from tinyllama.serve.server import ServeOptions

@@ -86,7 +86,7 @@ def plan_trees(windows: Sequence[Window]) -> list[TokenTree]:
     before: tuple[int, ...] = ()
     for index in sorted(range(len(windows)), key=lambda i: windows[i].inputs):
         inputs = windows[index].inputs
-        shared = _common_prefix(before, inputs)
+        shared = common_prefix(before, inputs)
         limit = max(_TREE_TOKENS, 2 * len(inputs))
         if shared * _WORTH_SHARING < len(inputs) or len(trees[-1].tokens) + len(inputs) - shared > limit:
             trees.append(TokenTree())
@@ -172,7 +172,7 @@ def _score_states(
     return [(float(logp.sum()), bool(hit.all())) for logp, hit in parts]
 
 
-def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     """How many first ids are the same."""
     for index, (one, other) in enumerate(zip(left, right, strict=False)):
         if one != other:

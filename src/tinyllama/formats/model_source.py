@@ -236,14 +236,13 @@ class GgufModel(OpenModel):
         return self.tokenizer().adds_bos
 
     @property
-    def has_chat_template(self) -> bool:
-        """Whether the file holds a chat template."""
-        return self._file.get("tokenizer.chat_template") is not None
+    def stored_dtypes(self) -> tuple[str, ...]:
+        """Types of its tensors, in GGUF's names."""
+        return tuple(sorted({tensor.tensor_type.name for tensor in self._file.tensors.values()}))
 
     def identity(self) -> ModelIdentity:
         """Its hash covers the file."""
-        types = sorted({tensor.tensor_type.name for tensor in self._file.tensors.values()})
-        return ModelIdentity("gguf", self.weights_sha256, self.adds_bos, "+".join(types))
+        return ModelIdentity("gguf", self.weights_sha256, self.adds_bos, "+".join(self.stored_dtypes))
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer inside the file."""

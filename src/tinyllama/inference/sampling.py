@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_GREEDY_BELOW = 1e-6
+
+
 @dataclass(frozen=True)
 class Sampling:
     """The settings of one generation. The defaults are those of the model card's quick start.
@@ -38,11 +41,16 @@ class Sampling:
             ("temperature", self.temperature >= 0, "0 (greedy) or more"),
             ("top_k", self.top_k >= 0, "0 (all tokens) or more"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
+            ("repetition_penalty", 0.01 <= self.repetition_penalty <= 100, "0.01 to 100"),
         )
         for name, holds, rule in ranges:
             if not holds:
                 raise UserError(f"{name} is {getattr(self, name)}, but must be {rule}")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most likely token is taken: also at temperatures that would make the logits overflow."""
+        return self.temperature < _GREEDY_BELOW
 
 
 def process(logits: Tensor, seen: Tensor, settings: Sampling) -> Tensor:
@@ -55,7 +63,7 @@ def process(logits: Tensor, seen: Tensor, settings: Sampling) -> Tensor:
     """
     if settings.repetition_penalty != 1:
         logits = penalize_repetition(logits, seen, settings.repetition_penalty)
-    if settings.temperature == 0:
+    if settings.greedy:
         return logits
     if settings.temperature != 1:
         logits = logits / settings.temperature
@@ -68,7 +76,7 @@ def process(logits: Tensor, seen: Tensor, settings: Sampling) -> Tensor:
 
 def choose(logits: Tensor, settings: Sampling, generator: torch.Generator) -> Tensor:
     """Processed logits [B, V] → token ids [B]; greedy takes the first of the most likely ones."""
-    if settings.temperature == 0:
+    if settings.greedy:
         return logits.argmax(-1)
     return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
 

@@ -1,4 +1,4 @@
-"""Serve models with llama.cpp's server, behind a guard for the OpenAI API."""
+"""Serve models with llama.cpp over the OpenAI API."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from tinyllama.errors import UserError
 from tinyllama.installation import install_hint
-from tinyllama.processors import available_cores
-from tinyllama.serve.guard import CHAT, COMPLETIONS, Guard, Limits, ServedModel
+from tinyllama.serve.api import Api
+from tinyllama.serve.engine import ServedModel
+from tinyllama.serve.guard import Guard
+from tinyllama.serve.llama_cpp_engine import LlamaCppEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tinyllama.serve.guard import Check
+    from tinyllama.serve.guard import Limits
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,13 @@ def serve(models: Sequence[str], options: ServeOptions, announce: Callable[[str]
     """
     if options.limits.api_key is None and not _is_own(options.host):
         raise UserError(f"--host {options.host} is open to other machines; set TINYLLAMA_API_KEY to require an API key")
-    uvicorn, engine, checks = _engine()
+    uvicorn = _uvicorn()
     with TemporaryDirectory() as workspace, _listen(options.host, options.port) as listening:
         files = [_as_gguf(model, Path(workspace)) for model in models]
         served = {path.stem: _served(path) for path in files}
         if len(served) < len(files):
             raise UserError("two models have the same name; rename one of the files")
-        guard = Guard(engine({path: served[path.stem].context for path in files}), served, options.limits, checks)
+        guard = Guard(Api(served, options.limits), options.limits)
         host, port = listening.getsockname()[:2]
         announce(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1")
         uvicorn.Server(uvicorn.Config(guard, log_level="warning")).run(sockets=[listening])
@@ -74,38 +76,14 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UserError(f"cannot listen on {host} port {port}: {error.strerror}; give another --port") from error
 
 
-def _engine() -> tuple[Any, Any, dict[str, Check]]:
-    """Uvicorn, a factory of llama.cpp's application from GGUF files and context sizes, and its request types."""
+def _uvicorn() -> Any:  # noqa: ANN401  # an extra's module
+    """The server's module, if llama.cpp is there too."""
     try:
-        import uvicorn  # an extra
-        from llama_cpp import llama_supports_gpu_offload
-        from llama_cpp.server.app import create_app
-        from llama_cpp.server.settings import ModelSettings, ServerSettings
-        from llama_cpp.server.types import (
-            CreateChatCompletionRequest,
-            CreateCompletionRequest,
-        )
+        import llama_cpp  # noqa: F401  # so that a request does not find out
+        import uvicorn
     except ImportError as error:
         raise UserError(f"serving needs an extra: {install_hint('serve')} ({error})") from None
-
-    checks = {
-        COMPLETIONS: CreateCompletionRequest.model_validate,
-        CHAT: CreateChatCompletionRequest.model_validate,
-    }
-    layers = -1 if llama_supports_gpu_offload() else 0
-    threads = {"n_threads": available_cores(), "n_threads_batch": available_cores(), "n_gpu_layers": layers}
-
-    def make(contexts: dict[Path, int]) -> Any:  # noqa: ANN401  # an ASGI application
-        settings = [
-            ModelSettings(
-                model=str(path), model_alias=path.stem, n_ctx=context, use_mlock=False, verbose=False, **threads
-            )
-            for path, context in contexts.items()
-        ]
-        # Otherwise a new request would interrupt the answer to the previous one.
-        return create_app(server_settings=ServerSettings(interrupt_requests=False), model_settings=settings)
-
-    return uvicorn, make, checks
+    return uvicorn
 
 
 def _as_gguf(given: str, workspace: Path) -> Path:
@@ -126,9 +104,12 @@ def _served(path: Path) -> ServedModel:
     from tinyllama.formats.model_source import GgufModel
 
     model = GgufModel(path, str(path))
-    tokenizer = model.tokenizer()
+    context, exact = model.shape.context, model.stored_dtypes == ("F32",)
     return ServedModel(
-        context=model.shape.context,
-        count=lambda text: len(tokenizer.encode_prompt(text)),
-        chats=model.has_chat_template,
+        name=path.stem,
+        context=context,
+        vocab_size=model.shape.vocab_size,
+        tokenizer=model.tokenizer(),
+        created=int(path.stat().st_mtime),
+        load=lambda: LlamaCppEngine(path, context, exact=exact),
     )
