@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Self
 
 from tinyllama.files import sha256_json
+from tinyllama.record_files import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,4 +60,17 @@ class Journal:
         lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
         if not lines or json.loads(lines[0]) != self._header:
             return []
-        return [(key, answer) for key, answer in map(json.loads, lines[1:])]
+        return [pair for line in lines[1:] if (pair := _pair(line))]
+
+
+def _pair(line: str) -> tuple[str, Any] | None:
+    """The key and answer of a line; None for a damaged line, whose question is answered again."""
+    try:
+        pair = parse_json(line)
+    except ValueError:
+        return None
+    match pair:
+        case [str(key), answer]:
+            return key, answer
+        case _:
+            return None
