@@ -80,6 +80,7 @@ def test_the_model_of_these_tests_generates(model: Path, tinyllama: Run) -> None
 @pytest.mark.parametrize(
     ("key", "value"),
     [("rope_scaling", "linear"), ("rope_parameters", [1]), ("rope_theta", 10**400), ("rope_theta", [])],
+    ids=["text", "list", "huge", "list-for-a-number"],
 )
 def test_a_config_with_an_odd_rope_is_refused(model: Path, tinyllama: Run, key: str, value: object) -> None:
     configure(model, **{key: value})
@@ -181,6 +182,7 @@ def test_the_gguf_file_of_these_tests_generates(model: Path, tinyllama: Run) -> 
         ("tokens", lambda lists: lists.update(tokens=[1, 2, 3])),
         ("scores", lambda lists: lists.update(scores=["a"] * 300)),
     ],
+    ids=["fewer-scores", "more-kinds", "an-unknown-kind", "numbers-for-texts", "texts-for-numbers"],
 )
 def test_an_odd_vocabulary_in_gguf_is_refused(
     model: Path, tinyllama: Run, key: str, change: Callable[[dict[str, list[Any]]], object]
@@ -196,7 +198,10 @@ def test_an_odd_number_in_gguf_is_refused(model: Path, tinyllama: Run, key: str,
     assert key in tinyllama("generate", file, *GENERATE).refused()
 
 
-@pytest.mark.parametrize("line", ["[" * 100_000, '{"id": ' + "9" * 5000 + "}", "{", '{"id": \ud83d}'])
+_LINES = ("deep", "long-number", "cut-off", "no-text")
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"id": ' + "9" * 5000 + "}", "{", '{"id": \ud83d}'], ids=_LINES)
 def test_an_odd_line_of_task_data_is_refused(prepared: Path, tmp_path: Path, tinyllama: Run, line: str) -> None:
     (tmp_path / "arc_easy_test.jsonl").write_bytes(f"{line}\n".encode(errors="surrogatepass"))
     corpus = prepared / "runs/field/corpora/prose"
