@@ -101,7 +101,11 @@ def _judge_files(case: Case, before: Mapping[str, str], after: Mapping[str, str]
             kind = "lost" if name not in after else "changed"
             faults.append(Fault(f"a file of the user's was {kind}: {what}: {name.split('/')[0]}", name))
     allowed = (*_NEW, *_named(case))
-    strange = [name for name in after if name not in before and not _is_below(name, allowed)]
+    stated = (case.files.get("odd.yaml") or b"").decode(errors="replace") + " ".join(
+        case.argv
+    )  # folders that keys name
+    new = [name for name in after if name not in before and name.partition("/")[0] not in stated]
+    strange = [name for name in new if not _is_below(name, allowed)]
     if strange:
         faults.append(Fault(f"a new file outside of our folders: {what}", ", ".join(strange[:9])))
     return faults
@@ -111,6 +115,7 @@ def _named(case: Case) -> list[str]:
     """Places that the command was told to write to."""
     argv = list(case.argv)
     places = [os.path.normpath(argv[i + 1]) for i in range(len(argv) - 1) if argv[i] in {"--run", "--out", "--parquet"}]
+    places += [case.links[place] for place in places if place in case.links]
     single = [f"{os.path.normpath(word)}-{kind}-gguf" for word in argv for kind in ("F16", "F32", "BF16", "Q8_0")]
     return places + (single if argv[0] in {"export", "serve"} else [])
 
