@@ -20,7 +20,7 @@ class Journal:
     """Answers by the hash of what was asked, one JSON line each, appended as they come.
 
     The first line is a hash of what they depend on (weights, tokenizer, precision, …); with other inputs the file
-    starts empty. A last line that a crash cut short is dropped.
+    starts empty. A last line that a crash cut short is dropped, and so is any other damaged line.
     """
 
     def __init__(self, path: Path, inputs: Json) -> None:
@@ -57,8 +57,8 @@ class Journal:
     def _read(self) -> list[tuple[str, Any]]:
         if not self._path.is_file():
             return []
-        lines = self._path.read_text(encoding="utf-8").split("\n")[:-1]
-        if not lines or json.loads(lines[0]) != self._header:
+        lines = self._path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        if not lines or lines[0] != json.dumps(self._header):
             return []
         return [pair for line in lines[1:] if (pair := _pair(line))]
 

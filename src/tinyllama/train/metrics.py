@@ -239,7 +239,7 @@ def _step(line: bytes, path: Path) -> int:
     """The step of a record; 0 for the header, which has none."""
     try:
         return int(json.loads(line).get("step", 0))
-    except (ValueError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise TrainingError(f"{path}: {line[:60]!r} is not a training record ({error}); remove the line") from error
 
 
