@@ -79,7 +79,9 @@ def parse_answer(line: str) -> Answer:
     )
 
 
-def _object(line: str) -> dict[str, Any]:
+def _object(
+    line: str,
+) -> dict[str, Any]:  # what a line of ours or of lm-eval holds; Answer checks it
     """The object in a line.
 
     Raises:
