@@ -44,6 +44,19 @@ def file_entries(folder: Path, known: Mapping[str, str] = MappingProxyType({})) 
     }
 
 
+def parse_json(text: str | bytes) -> JsonValue:
+    """The JSON value in a text.
+
+    Raises:
+        ValueError: the text is not JSON or not UTF-8, or nests too deeply for the parser.
+    """
+    try:
+        value: JsonValue = json.loads(text)
+    except RecursionError:
+        raise ValueError("nests too deeply") from None
+    return value
+
+
 def parse_object(text: str | bytes, file: Path | str, error: type[TinyLlamaError], remedy: str) -> dict[str, JsonValue]:
     """The JSON object in the text of a file.
 
@@ -57,7 +70,7 @@ def parse_object(text: str | bytes, file: Path | str, error: type[TinyLlamaError
         error: the text is no JSON object.
     """
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError as failure:
         raise error(f"{file}: is not JSON ({failure}); {remedy}") from failure
     if not isinstance(value, dict):

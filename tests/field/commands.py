@@ -11,6 +11,7 @@ import importlib
 import io
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +19,11 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
-from typing import IO, NamedTuple, Self
+from types import MappingProxyType
+from typing import IO, TYPE_CHECKING, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _SECONDS = 120
 """Time that a command may take."""
@@ -68,12 +73,18 @@ class Outcome(NamedTuple):
 class Commands:
     """Runs `tinyllama` with arguments. A context manager: the server ends with the block."""
 
-    def __init__(self) -> None:
-        """Start the server."""
+    def __init__(self, imports: Sequence[str] = (), env: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Start the server.
+
+        Args:
+            imports: further modules that it imports at the start, for commands that need them.
+            env: environment variables that differ from those here, also while it imports.
+        """
         self._server = subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(Path(__file__).resolve())],
+            [sys.executable, "-W", "ignore", str(Path(__file__).resolve()), *imports],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env={**os.environ, **env},
             text=True,
             encoding="ascii",
         )
@@ -86,13 +97,15 @@ class Commands:
         """End the server."""
         self._server.communicate()
 
-    def run(
+    def run(  # noqa: PLR0913  # what a process can be given
         self,
         *argv: str | os.PathLike[str],
         cwd: Path,
         env: dict[str, str] | None = None,
         stdin: bytes = b"",
         seconds: float = _SECONDS,
+        memory: int | None = None,
+        interrupt: tuple[int, float] | None = None,
     ) -> Outcome:
         """Run one command to its end.
 
@@ -102,6 +115,8 @@ class Commands:
             env: environment variables that differ from those here.
             stdin: what it can read.
             seconds: time after which it and its processes are killed, which counts as exit code -9.
+            memory: bytes of data that it may allocate.
+            interrupt: a signal, and the seconds after which the command gets it.
         """
         with tempfile.TemporaryDirectory() as folder:
             streams = [Path(folder) / name for name in ("in", "out", "err")]
@@ -112,6 +127,8 @@ class Commands:
                 "env": env or {},
                 "streams": list(map(str, streams)),
                 "seconds": seconds,
+                "memory": memory,
+                "interrupt": interrupt,
             }
             assert self._server.stdin
             assert self._server.stdout
@@ -130,7 +147,7 @@ class Commands:
 
 
 def _serve(replies: IO[str]) -> None:
-    for name in _IMPORTS:
+    for name in [*_IMPORTS, *sys.argv[1:]]:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     for line in sys.stdin:
@@ -138,16 +155,20 @@ def _serve(replies: IO[str]) -> None:
         child = os.fork()
         if child == 0:
             _command(request)
-        code = _wait(child, time.monotonic() + request["seconds"])
+        code = _wait(child, request["seconds"], request["interrupt"])
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)  # whatever it left behind
         replies.write(f"{code}\n")
         replies.flush()
 
 
-def _wait(child: int, until: float) -> int:
+def _wait(child: int, seconds: float, interrupt: tuple[int, float] | None) -> int:
+    start = time.monotonic()
     while not (done := os.waitpid(child, os.WNOHANG))[0]:
-        if time.monotonic() > until:
+        if interrupt and time.monotonic() > start + interrupt[1]:
+            os.kill(child, interrupt[0])
+            interrupt = None
+        if time.monotonic() > start + seconds:
             os.killpg(child, signal.SIGKILL)
             done = os.waitpid(child, 0)
             break
@@ -162,6 +183,8 @@ def _command(request: dict[str, object]) -> None:
         os.setsid()
         _open_streams(*map(str, request["streams"]))  # type: ignore[call-overload]
         os.chdir(str(request["cwd"]))
+        if request["memory"]:
+            resource.setrlimit(resource.RLIMIT_DATA, (request["memory"],) * 2)  # type: ignore[arg-type]
         os.environ.update(request["env"])  # type: ignore[call-overload]
         _encode_streams()
         sys.argv = ["tinyllama", *request["argv"]]  # type: ignore[misc]

@@ -83,6 +83,8 @@ def test_a_line_cut_short_by_a_crash_is_skipped(tmp_path: Path) -> None:
         ('{"kind": "other"}', r"metrics\.jsonl:2: .*'step', 'held_out', 'spike'"),
         ('{"kind": "held_out", "step": 1, "tokens": 2}', r"metrics\.jsonl:2: losses: is missing"),
         ('{"kind": "held_out", "step": "1", "tokens": 2, "losses": {}}', r"metrics\.jsonl:2: step: .*integer"),
+        ('{"kind": "header", ' + "[" * 100_000, r"metrics\.jsonl: is not JSON"),
+        ('{"kind": "header"', r"metrics\.jsonl: is not JSON"),
         ('{"kind": "header", "format": 3}', r"metrics\.jsonl: format: 3 was written by a later version"),
     ],
 )

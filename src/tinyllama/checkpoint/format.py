@@ -197,7 +197,7 @@ def verify(folder: Path, called: str = "") -> Checkpoint:
             if path.stat().st_size != entry.bytes or sha256_file(path) != entry.sha256:
                 raise CheckpointError(f"{name}/{file}: differs from its manifest; the checkpoint is damaged")
         state = parse_state((folder / STATE).read_bytes(), f"{name}/{STATE}")
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter for a name with NUL
         raise CheckpointError(f"{name}: the checkpoint is not complete ({error})") from error
     return Checkpoint(folder, manifest.step, state, lock)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyllama.errors import EvaluationError
 from tinyllama.files import write_atomic
+from tinyllama.record_files import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,7 +63,7 @@ def read_answers(path: Path) -> list[Answer]:
 
 def parse_answer(line: str) -> Answer:
     """The answer in a line; lm-eval's own logs spell numbers and flags as text."""
-    fields = json.loads(line)
+    fields = _object(line)
     return Answer(
         task=fields.pop("task"),
         question=fields.pop("question"),
@@ -76,6 +77,20 @@ def parse_answer(line: str) -> Answer:
         passed=fields.pop("passed", None),
         scores={metric: float(value) for metric, value in fields.items()},  # all other keys, so this comes last
     )
+
+
+def _object(
+    line: str,
+) -> dict[str, Any]:  # what a line of ours or of lm-eval holds; Answer checks it
+    """The object in a line.
+
+    Raises:
+        ValueError: there is none.
+    """
+    fields = parse_json(line)
+    if not isinstance(fields, dict):
+        raise ValueError("is not an object")  # noqa: TRY004  # as for a line that is not JSON
+    return fields
 
 
 def _line(answer: Answer) -> str:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Self
 
 from tinyllama.files import sha256_json, write_atomic
+from tinyllama.record_files import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,7 @@ class Journal:
     """Answers by the hash of what was asked, one JSON line each, appended as they come.
 
     The first line is a hash of what they depend on (weights, tokenizer, precision, …); with other inputs the file
-    starts empty. A last line that a crash cut short is dropped.
+    starts empty. A last line that a crash cut short is dropped, and so is any other damaged line.
     """
 
     def __init__(self, path: Path, inputs: Json) -> None:
@@ -54,7 +55,7 @@ class Journal:
         lines = _lines(self._path)
         if not lines or _parsed(lines[0]) != self._header:
             return []
-        return [(key, answer) for key, answer in map(json.loads, lines[1:])]
+        return [pair for line in lines[1:] if (pair := _pair(line))]
 
 
 def holds_journal(path: Path, inputs: Json = None) -> bool:
@@ -75,7 +76,20 @@ def _lines(path: Path) -> list[str]:
 
 def _parsed(line: str) -> Json:
     try:
-        value: Json = json.loads(line)
+        value: Json = parse_json(line)
     except ValueError:
         return None
     return value
+
+
+def _pair(line: str) -> tuple[str, Any] | None:
+    """The key and answer of a line; None for a damaged line, whose question is answered again."""
+    try:
+        pair = parse_json(line)
+    except ValueError:
+        return None
+    match pair:
+        case [str(key), answer]:
+            return key, answer
+        case _:
+            return None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.task_data import TASK_DATA
 from tinyllama.files import sha256_file
+from tinyllama.record_files import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -59,9 +60,9 @@ def _rows(task: str, path: Path) -> Iterator[tuple[str, Row]]:
 
 def _parse(place: str, line: str) -> Row:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise EvaluationError(f"{place}: not JSON ({error.msg}); expected one object a line") from error
+        row = parse_json(line)
+    except ValueError as error:
+        raise EvaluationError(f"{place}: not JSON ({error}); expected one object a line") from error
     if not isinstance(row, dict):
         raise EvaluationError(f"{place}: expected an object, not {json.dumps(row)[:80]}")
     return row

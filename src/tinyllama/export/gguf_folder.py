@@ -96,14 +96,14 @@ def convert_to_gguf(source: OpenModel, folder: Path, kind: str) -> ParityResult:
         kind: F32, F16, BF16 or Q8_0.
 
     Raises:
-        ModelError: no tokenizer comes with the model.
+        ModelError: no tokenizer comes with the model, or its weights are not of its shape.
         CorpusError: llama.cpp does not know its tokenizer.
         ExportError: the folder is something else, cannot be written, or a check failed.
     """
     with TemporaryDirectory() as workspace:
         source.write_tokenizer(Path(workspace) / "tokenizer")
         return export_gguf(
-            source.weights,
+            source.checked_weights(),
             shape=source.shape,
             tokenizer=open_tokenizer(Path(workspace) / "tokenizer"),
             folder=folder,

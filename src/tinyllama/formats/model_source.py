@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ from tinyllama.folders import FolderKind, holds_only, replaced_folder
 from tinyllama.formats.gguf.file import GgufFile
 from tinyllama.formats.gguf.tensors import GgufWeights, shape_of_gguf
 from tinyllama.formats.gguf.tokenizer import write_gguf_tokenizer
-from tinyllama.formats.huggingface.config import CONFIG, read_config, shape_of_config
-from tinyllama.formats.huggingface.tensors import FolderWeights, weight_files
+from tinyllama.formats.huggingface.config import CONFIG, read_config, shape_of_config, stored_dtype
+from tinyllama.formats.huggingface.tensors import FolderWeights, read_object, weight_files
 from tinyllama.model.stored_weights import build_model, check_weights
 from tinyllama.tokenizer.json_file import SETTINGS, TOKENIZER_JSON, JsonTokenizer
 from tinyllama.tokenizer.opening import TOKENIZER_FILES, open_tokenizer
@@ -90,8 +89,16 @@ class OpenModel(ABC):
         Raises:
             ModelError: tensors are missing, unexpected or of another shape.
         """
+        return build_model(self.shape, self.checked_weights(), dtype)
+
+    def checked_weights(self) -> StoredWeights:
+        """The weights, compared with the shape.
+
+        Raises:
+            ModelError: tensors are missing, unexpected or of another shape.
+        """
         check_weights(self.weights, self.shape, str(self.path), self.shape_stated_in)
-        return build_model(self.shape, self.weights, dtype)
+        return self.weights
 
     @cached_property
     @abstractmethod
@@ -175,7 +182,7 @@ class HuggingFaceModel(OpenModel):
         settings = self.path / SETTINGS
         if not settings.is_file():
             return True
-        return bool(json.loads(settings.read_text(encoding="utf-8")).get("add_bos_token", True))
+        return bool(read_object(settings, "download the file again").get("add_bos_token", True))
 
     def identity(self) -> ModelIdentity:
         """Its hash covers config and weights."""
@@ -184,7 +191,7 @@ class HuggingFaceModel(OpenModel):
             kind="folder",
             sha256=sha256_json({path.name: sha256_file(path) for path in files}),
             adds_bos=self.adds_bos,
-            stored_dtype=self._config.get("torch_dtype") or self._config.get("dtype"),
+            stored_dtype=stored_dtype(self._config),
         )
 
     def tokenizer(self) -> Tokenizer:
@@ -259,7 +266,7 @@ class GgufModel(OpenModel):
     @property
     def has_tokenizer(self) -> bool:
         """Whether the metadata holds one."""
-        return self._file.get("tokenizer.ggml.model") is not None
+        return self._file.holds("tokenizer.ggml.model")
 
     def _write_tokenizer(self, folder: Path) -> None:
         write_gguf_tokenizer(self._file, folder)

@@ -15,7 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from tinyllama.errors import NewerFormatError, TrainingError
 from tinyllama.installation import install_hint
-from tinyllama.record_files import first_problem
+from tinyllama.record_files import first_problem, parse_object
 from tinyllama.train.legacy import MFU, SKIPPED
 
 if TYPE_CHECKING:
@@ -202,8 +202,8 @@ def _is_header(line: bytes, path: Path) -> bool:
     """Whether a line is a header, of a format that we read."""
     if not line.startswith(b'{"kind": "header"'):
         return False
-    number = json.loads(line).get("format")
-    if number > FORMAT:
+    number = parse_object(line, path, TrainingError, "remove its first line").get("format")
+    if isinstance(number, int) and number > FORMAT:
         raise NewerFormatError(path, number, FORMAT)
     return True
 
@@ -239,7 +239,7 @@ def _step(line: bytes, path: Path) -> int:
     """The step of a record; 0 for the header, which has none."""
     try:
         return int(json.loads(line).get("step", 0))
-    except (ValueError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise TrainingError(f"{path}: {line[:60]!r} is not a training record ({error}); remove the line") from error
 
 

@@ -73,41 +73,41 @@ def shape_of_gguf(file: GgufFile) -> ModelShape:
         ModelError: it describes something else than a plain Llama decoder.
     """
     _refuse_other_architectures(file)
-    heads, width = file.require("llama.attention.head_count"), file.require("llama.embedding_length")
+    heads, width = file.require("llama.attention.head_count", int), file.require("llama.embedding_length", int)
     embedding = file.tensors.get(_OUTSIDE[EMBEDDING])
-    if embedding is None:
-        raise ModelError(f"{file.path}: the tensor {_OUTSIDE[EMBEDDING]} is missing; download the file again")
+    if embedding is None or len(embedding.shape) != 2:
+        raise ModelError(
+            f"{file.path}: the tensor {_OUTSIDE[EMBEDDING]} is missing or no matrix; download the file again"
+        )
     try:
         shape = ModelShape(
-            layers=file.require("llama.block_count"),
+            layers=file.require("llama.block_count", int),
             width=width,
-            ffn=file.require("llama.feed_forward_length"),
+            ffn=file.require("llama.feed_forward_length", int),
             heads=heads,
-            kv_heads=file.get("llama.attention.head_count_kv", heads),
-            context=file.require("llama.context_length"),
+            kv_heads=file.get("llama.attention.head_count_kv", int, heads),
+            context=file.require("llama.context_length", int),
             vocab_size=int(embedding.shape[1]),
-            rope_theta=file.get("llama.rope.freq_base", 10000.0),
-            norm_eps=file.require("llama.attention.layer_norm_rms_epsilon"),
+            rope_theta=file.get("llama.rope.freq_base", float, 10000.0),
+            norm_eps=file.require("llama.attention.layer_norm_rms_epsilon", float),
             tied_embeddings=_OUTSIDE[HEAD] not in file.tensors,
         )
     except ValidationError as error:
         details = "; ".join(f"{detail['loc']}: {detail['msg']}" for detail in error.errors())
         raise ModelError(f"{file.path}: not a possible Llama shape: {details}") from error
     for key in ("llama.rope.dimension_count", "llama.attention.key_length", "llama.attention.value_length"):
-        if file.get(key, shape.head_dim) != shape.head_dim:
-            raise ModelError(
-                f"{file.path}: {key} is {file.get(key)}; only width / heads = {shape.head_dim} is supported"
-            )
+        if (stated := file.get(key, int, shape.head_dim)) != shape.head_dim:
+            raise ModelError(f"{file.path}: {key} is {stated}; only width / heads = {shape.head_dim} is supported")
     return shape
 
 
 def _refuse_other_architectures(file: GgufFile) -> None:
-    architecture = file.require("general.architecture")
+    architecture = file.require("general.architecture", str)
     if architecture != "llama":
         raise ModelError(f"{file.path}: the architecture is {architecture!r}; only 'llama' is supported")
-    if file.get("llama.expert_count", 0):
+    if file.get("llama.expert_count", int, 0):
         raise ModelError(f"{file.path}: is a mixture of experts; only dense models are supported")
-    if file.get("llama.rope.scaling.type", "none") != "none" or "rope_freqs.weight" in file.tensors:
+    if file.get("llama.rope.scaling.type", str, "none") != "none" or "rope_freqs.weight" in file.tensors:
         raise ModelError(f"{file.path}: RoPE scaling is not supported, but the file asks for it")
     if biases := sorted(name for name in file.tensors if name.endswith(".bias")):
         raise ModelError(f"{file.path}: has biases ({biases[0]}, …); only models without are supported")

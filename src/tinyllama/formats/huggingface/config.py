@@ -96,6 +96,12 @@ def shape_of_config(config: JsonObject) -> ModelShape:
     return shape
 
 
+def stored_dtype(config: JsonObject) -> str | None:
+    """The precision that a `config.json` states for the stored weights, under its old or new key."""
+    stated = config.get("torch_dtype") or config.get("dtype")
+    return stated if isinstance(stated, str) else None
+
+
 def read_config(folder: Path) -> JsonObject:
     """A folder's `config.json`.
 
@@ -125,10 +131,13 @@ def _rope_theta(config: JsonObject) -> float:
     theta = config.get("rope_theta", 10000.0)
     for key in ("rope_scaling", "rope_parameters"):
         rope = config.get(key) or {}
+        if not isinstance(rope, dict):
+            raise ModelError(f"{CONFIG}: {key} is {rope!r}, not an object; download the file again")
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind != "default" or rope.get("partial_rotary_factor", 1.0) != 1.0:
             raise ModelError(f"{CONFIG}: RoPE scaling is not supported, but {key} asks for {rope}")
         theta = rope.get("rope_theta", theta)
-    if not isinstance(theta, int | float):
-        raise ModelError(f"{CONFIG}: rope_theta is {theta!r}, not a number")
-    return float(theta)
+    try:
+        return float(theta)
+    except (TypeError, ValueError, OverflowError):
+        raise ModelError(f"{CONFIG}: rope_theta is {theta!r}, not a number") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +23,14 @@ _PREFIX = "model."
 # Buffers that releases of transformers before 4.32 stored; the config decides them.
 _DERIVED = "rotary_emb.inv_freq"
 
+
+class _Index(record_files.FileRecord):
+    """The index of weights in several files."""
+
+    weight_map: dict[str, str]
+    """Name of each tensor → its file."""
+
+
 JsonObject = dict[str, Any]  # config.json and indexes: keys of any release of transformers
 
 
@@ -42,8 +49,8 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / single).is_file():
             return [folder / single]
         if (folder / index_name).is_file():
-            index = read_object(folder / index_name, "download the file again")
-            names = sorted(set(index.get("weight_map", {}).values()))
+            index = record_files.read_record(_Index, folder / index_name, ModelError, "download the file again")
+            names = sorted(set(index.weight_map.values()))
             for name in names:
                 if not (folder / name).is_file():
                     raise ModelError(f"{folder / name}: this part of the weights is missing; {index_name} names it")
@@ -125,8 +132,11 @@ class _SafetensorsFile:
             raise ModelError(f"{path}: cannot be read as safetensors: {error}; download the file again") from error
 
     def read(self, name: str) -> Tensor:
-        with safe_open(self._path, framework="pt") as file:
-            tensor: Tensor = file.get_tensor(name)
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                tensor: Tensor = file.get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"{self._path}: {name} cannot be read: {error}; download the file again") from error
         return tensor
 
 
@@ -136,13 +146,15 @@ class _LegacyFile:
     def __init__(self, path: Path) -> None:
         try:
             held = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        except Exception as error:  # damage to a pickle can raise anything
             # Not torch's own text: it advises to load the file in a way that runs what is in it.
             raise ModelError(
                 f"{path}: cannot be read as a file of tensors alone, and nothing else in it is opened; get the "
                 "model as safetensors"
             ) from error
-        if not isinstance(held, dict) or not all(isinstance(value, torch.Tensor) for value in held.values()):
+        if not isinstance(held, dict) or not all(
+            isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in held.items()
+        ):
             raise ModelError(f"{path}: holds something else than named tensors; get the model as safetensors")
         self._held: dict[str, Tensor] = held
         self.sizes = {name: tuple(tensor.shape) for name, tensor in held.items()}
