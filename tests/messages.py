@@ -1,0 +1,367 @@
+"""The messages of the package, and docs/troubleshooting.md, which lists them: `python -m tests.messages` compares both.
+
+A message is the text of an exception, of a record that holds a fault, of a warning, or of what is written to stderr.
+It is spelled as in the code, with `…` for each value in it. Parts that a variable, a function of the package or a
+caller in the same file gives are found where they are spelled.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+import sys
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import tinyllama
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+PACKAGE = Path(tinyllama.__file__).parent
+PAGE = Path(__file__).parent.parent / "docs/troubleshooting.md"
+VALUE = "…"
+INTERNAL = {"AssertionError", "AttributeError", "NotImplementedError", "StopIteration"}
+"""Exceptions that only a fault in our own code raises, or that Python's protocols ask for."""
+SELF_MADE = {"NewerFormatError"}
+"""Exceptions that make their text themselves."""
+REPORTED = {"Check": 1, "Finding": 1, "MissingTask": 0, "RawText": 3, "Record": 2, "Rejected": 1, "_fail": 0}
+"""Records and functions, no exceptions, that take the text of a fault, and its position among their arguments."""
+KEYWORDS = {"problem"}
+"""Arguments that are the text of a fault, whatever takes them."""
+FORWARDED = {
+    "cli/__init__.py: f'Error: {error}\\n' if error.exit_code < 128 else f'{error}\\n'",
+    "evaluation/jail.py: f'{error}\\n'",
+    "evaluation/jail.py: f'{what}: {os.strerror(number)}\\n'",
+    "family/evaluate.py: '%s'",
+    "family/prepare.py: '; '.join((f'{name}: {reason}' for name, reason in self.missing.items()))",
+    "family/prepare.py: 'corpus %s: %s'",
+    "family/prepare.py: f\"{model} needs {', '.join(lacking)}: {self.missing[lacking[0]]}\"",
+    "family/workspace.py: '%s'",
+    "hub.py: done.stderr.strip().rpartition('\\n')[2]",
+    "prepare/disk_space.py: '%s'",
+    "sampler/rehearsal.py: visits.problem",
+    "serve/guard.py: 400 if status == 422 else status",
+    "serve/guard.py: status",
+    "serve/guard.py: str(error)",
+    "sources/documents.py: raw.problem",
+    "sources/documents.py: record.problem",
+    "sources/documents.py: str(error)",
+}
+"""Where a text is passed on that is collected where it is made, or that another program wrote: file and expression."""
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_ARGUMENT = re.compile(r"%(?:\.\d+)?[sdrf]")
+"""A value in the text of a log record."""
+_ITEM = re.compile(r"^- ((?:`[^`\n]+`(?:, |,\n  )?)+): (.+(?:\n  .+)*)", re.MULTILINE)
+"""An item of the page: parts of messages, a colon, cause and remedy."""
+
+
+class Message(NamedTuple):
+    """A text that a user may see."""
+
+    place: str
+    """File and line, e.g. `recipe/schema.py:157`."""
+    text: str
+    source: str
+    """File and expression."""
+
+    @property
+    def has_words(self) -> bool:
+        """Whether the text says anything; else its words are in a value."""
+        return len(_WORD.findall(self.text)) > 1
+
+
+class Entry(NamedTuple):
+    """A part of a message that the page lists."""
+
+    line: int
+    part: str
+    advice: str
+    """Cause and remedy."""
+
+    @property
+    def messages(self) -> list[Message]:
+        """Those that hold the part."""
+        return [message for message in messages() if self.part in message.text]
+
+    @property
+    def places(self) -> list[str]:
+        """Where those are made; a place may spell its message in several ways."""
+        return sorted({message.place for message in self.messages})
+
+
+@cache
+def messages() -> tuple[Message, ...]:
+    """Every message of the package, in the order of files and lines, each text once."""
+    first: dict[str, Message] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for message in _module(path).messages():
+            if message.source not in FORWARDED:
+                first.setdefault(message.text if message.has_words else message.source, message)
+    return tuple(first.values())
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """Every part of a message that the page lists."""
+    text = PAGE.read_text(encoding="utf-8")
+    return tuple(
+        Entry(text.count("\n", 0, item.start()) + 1, part, item[2])
+        for item in _ITEM.finditer(text)
+        for part in re.findall(r"`([^`]+)`", item[1])
+    )
+
+
+def unlisted() -> list[str]:
+    """Messages with words that no entry is a part of, with their places."""
+    parts = [entry.part for entry in entries()]
+    missing = [message for message in messages() if message.has_words]
+    return [f"{each.place}: {each.text}" for each in missing if not any(part in each.text for part in parts)]
+
+
+def unread() -> list[str]:
+    """Expressions of messages whose words are not found."""
+    return [f"{message.place}: {message.source}" for message in messages() if not message.has_words]
+
+
+def stale() -> list[str]:
+    """Entries that are a part of no message."""
+    return [f"{PAGE.name}:{entry.line}: {entry.part}" for entry in entries() if not entry.places]
+
+
+def ambiguous() -> list[str]:
+    """Entries that are a part of several messages, with their places."""
+    several = [entry for entry in entries() if len(entry.places) > 1]
+    return [f"{PAGE.name}:{entry.line}: {entry.part}: {', '.join(entry.places)}" for entry in several]
+
+
+def repeated() -> list[str]:
+    """Messages that several entries are a part of, with the lines of the page."""
+    found = []
+    for message in messages():
+        lines = [str(entry.line) for entry in entries() if entry.part in message.text]
+        if len(lines) > 1:
+            found.append(f"{message.place}: {message.text}: {PAGE.name}, lines {', '.join(lines)}")
+    return found
+
+
+CHECKS = {
+    "messages without an entry": unlisted,
+    "entries that are a part of no message": stale,
+    "entries that are a part of several messages; lengthen them": ambiguous,
+    "messages with several entries; delete all but one": repeated,
+    "messages whose words are not found; spell them in the call, or see REPORTED and FORWARDED": unread,
+}
+
+
+def differences() -> str:
+    """What the page and the code do not have in common, under titles; empty if there is nothing."""
+    return "\n".join("\n  ".join([f"{title}:", *found]) for title, check in CHECKS.items() if (found := check()))
+
+
+class Module:
+    """One file, and the texts of its expressions."""
+
+    def __init__(self, name: str, text: str) -> None:
+        """Parse the file.
+
+        Args:
+            name: what places call the file.
+            text: its content.
+        """
+        self.name = name
+        self.tree = ast.parse(text)
+        self.calls = list(_calls(self.tree, self.tree))
+        self.functions = {node.name: node for node in ast.walk(self.tree) if isinstance(node, _FUNCTIONS)}
+        self._imported = {
+            alias.asname or alias.name: node.module
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tinyllama.")
+            for alias in node.names
+        }
+
+    def messages(self) -> Iterator[Message]:
+        """Every message that the file makes; one without words if the file does not show what it says."""
+        for call, scope in self.calls:
+            found = [
+                Message(f"{self.name}:{argument.lineno}", _tidy(text), f"{self.name}: {ast.unparse(argument)}")
+                for argument in _told(call, scope)
+                for text in self.texts(argument, scope)
+            ]
+            yield from [message for message in found if message.has_words] or found[:1]
+
+    def texts(self, node: ast.AST | None, scope: ast.AST, around: frozenset[ast.AST] = frozenset()) -> list[str]:
+        """The texts that an expression may have; a value is `…`.
+
+        Args:
+            node: the expression.
+            scope: the function that holds it, or the module.
+            around: the expressions whose part it is, which end a circle of names.
+        """
+        if node is None or node in around:
+            return [VALUE]
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            return [node.value]
+        around |= {node}
+        if parts := _parts(node):
+            return ["".join(texts) for texts in product(*(self.texts(part, scope, around) for part in parts))]
+        module, place, choices = self._choices(node, scope)
+        return list(dict.fromkeys(text for each in choices for text in module.texts(each, place, around))) or [VALUE]
+
+    def _choices(self, node: ast.AST, scope: ast.AST) -> tuple[Module, ast.AST, Sequence[ast.AST | None]]:
+        """The expressions whose texts an expression has, with the file and function that hold them."""
+        choices: Sequence[ast.AST | None] = ()
+        match node:
+            case ast.IfExp(body=body, orelse=other):
+                choices = [body, other]
+            case ast.BoolOp(values=choices) | ast.List(elts=choices) | ast.Tuple(elts=choices):
+                pass
+            case ast.FormattedValue(value=inner) | ast.Starred(value=inner) | ast.YieldFrom(value=inner):
+                choices = [inner]
+            case ast.ListComp(elt=inner) | ast.GeneratorExp(elt=inner):
+                choices = [inner]
+            case ast.Call(func=ast.Attribute(value=ast.Constant(value=str()), attr="join"), args=[inner]):
+                choices = [inner]
+            case ast.Name(id=name):
+                choices = self._held(name, scope)
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(value=ast.Name(id="self"), attr=name)):
+                module = _imported(self._imported[name]) if name in self._imported else self
+                function = module.functions.get(name)
+                return module, function or node, [*_given(function)] if function else ()
+        return self, scope, choices
+
+    def _held(self, name: str, scope: ast.AST) -> list[ast.expr]:
+        """What a name holds: what it is assigned, what callers in this file pass for it, or a constant of the file."""
+        held = _assigned(name, scope)
+        if isinstance(scope, _FUNCTIONS):
+            parameters = [each.arg for each in scope.args.args if each.arg != "self"]
+            for call, _ in self.calls if name in parameters else ():
+                if scope.name == getattr(call.func, "attr", getattr(call.func, "id", None)):
+                    held += call.args[parameters.index(name) :][:1]
+                    held += [keyword.value for keyword in call.keywords if keyword.arg == name]
+        return held or _assigned(name, self.tree)
+
+
+@cache
+def _module(path: Path) -> Module:
+    return Module(path.relative_to(PACKAGE).as_posix(), path.read_text(encoding="utf-8"))
+
+
+def _imported(name: str) -> Module:
+    path = PACKAGE.parent / name.replace(".", "/")
+    return _module(path / "__init__.py" if path.is_dir() else path.with_suffix(".py"))
+
+
+def _parts(node: ast.AST) -> Sequence[ast.AST]:
+    """The expressions whose texts an expression joins."""
+    match node:
+        case ast.JoinedStr(values=parts):
+            return parts
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return [left, right]
+    return ()
+
+
+def _given(function: ast.AST) -> Iterator[ast.AST | None]:
+    """What a function returns or yields."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Return | ast.Yield):
+            yield node.value
+        elif isinstance(node, ast.YieldFrom):
+            yield node
+
+
+def _tidy(text: str) -> str:
+    """A text on one line, with one `…` for values that follow each other."""
+    return re.sub(f"{VALUE}+", VALUE, " ".join(_ARGUMENT.sub(VALUE, text).split()))
+
+
+def _calls(node: ast.AST, scope: ast.AST) -> Iterator[tuple[ast.Call, ast.AST]]:
+    """Every call, with the function around it."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Call):
+            yield child, scope
+        yield from _calls(child, child if isinstance(child, _FUNCTIONS) else scope)
+
+
+def _told(call: ast.Call, scope: ast.AST) -> Iterator[ast.expr]:
+    """The arguments of a call that a user may see as a message."""
+    match call.func:
+        case ast.Name(id=name) if name in _exceptions() - SELF_MADE or name in _passed_exceptions(scope):
+            yield from (each for each in call.args if not _is_number(each))
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name in REPORTED:
+            passed = any(word.arg == "passed" and ast.unparse(word.value) == "True" for word in call.keywords)
+            yield from call.args[REPORTED[name] :][: 0 if passed else 1]
+        case ast.Attribute(value=ast.Name(id="_log" | "warnings"), attr="warning" | "error" | "warn"):
+            yield call.args[0]
+        case ast.Attribute(value=ast.Attribute(attr="stderr"), attr="write"):
+            yield call.args[0]
+        case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__init__"):
+            yield from (each for each in call.args if isinstance(each, ast.JoinedStr))
+    yield from (word.value for word in call.keywords if word.arg in KEYWORDS)
+
+
+def _is_number(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and not isinstance(node.value, str)
+
+
+@cache
+def _exceptions() -> frozenset[str]:
+    """The names of the exceptions that carry a message: Python's, and every class of ours with such a base."""
+    found = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)}
+    classes = [
+        (node.name, {ast.unparse(base) for base in node.bases})
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(_module(path).tree)
+        if isinstance(node, ast.ClassDef)
+    ]
+    while more := {name for name, bases in classes if bases & found} - found:
+        found |= more
+    return frozenset(found - INTERNAL)
+
+
+def _passed_exceptions(scope: ast.AST) -> set[str]:
+    """Parameters of a function that are classes of exceptions."""
+    if not isinstance(scope, _FUNCTIONS):
+        return set()
+    annotated = [each for each in scope.args.args + scope.args.kwonlyargs if each.annotation is not None]
+    return {each.arg for each in annotated if "type[TinyLlamaError]" in ast.unparse(each.annotation or each)}
+
+
+def _assigned(name: str, scope: ast.AST) -> list[ast.expr]:
+    """What a name is given in a function, or at the top of a module."""
+    found = []
+    for node in scope.body if isinstance(scope, ast.Module) else ast.walk(scope):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
+                found.append(value)
+            case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value) if target == name:
+                found.append(value)
+            case ast.NamedExpr(target=ast.Name(id=target), value=value) if target == name:
+                found.append(value)
+            case ast.AugAssign(target=ast.Name(id=target), value=value) if target == name:
+                found.append(value)
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=target), attr="append" | "extend"), args=[value]):
+                found += [value] if target == name else []
+            case ast.For(target=ast.Tuple(elts=[ast.Name(id=target), *_]), iter=values) if target == name:
+                found += _firsts(values, scope)
+    return found
+
+
+def _firsts(values: ast.expr, scope: ast.AST) -> Sequence[ast.expr]:
+    """The keys of a dict, or the first items of the tuples in a tuple or list, as far as they are spelled."""
+    match values:
+        case ast.Tuple(elts=rows) | ast.List(elts=rows):
+            return [row.elts[0] for row in rows if isinstance(row, ast.Tuple)]
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="items")):
+            tables = [value for value in _assigned(name, scope) if isinstance(value, ast.Dict)]
+            return [key for table in tables for key in table.keys if key is not None]
+    return []
+
+
+if __name__ == "__main__":
+    sys.stdout.write(differences() + "\n")
