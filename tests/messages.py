@@ -14,7 +14,7 @@ import sys
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 import tinyllama
 
@@ -56,7 +56,8 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _ARGUMENT = re.compile(r"%(?:\.\d+)?[sdrf]")
 """A value in the text of a log record."""
-_ITEM = re.compile(r"^- ((?:`[^`\n]+`(?:, |,\n  )?)+): (.+(?:\n  .+)*)", re.MULTILINE)
+_CODE = r"(?:`` .+? ``|`[^`\n]+`)"
+_ITEM = re.compile(rf"^- ({_CODE}(?:,\s+{_CODE})*):\s+(\S.*(?:\n  .+)*)", re.MULTILINE)
 """An item of the page: parts of messages, a colon, cause and remedy."""
 
 
@@ -110,17 +111,17 @@ def entries() -> tuple[Entry, ...]:
     """Every part of a message that the page lists."""
     text = PAGE.read_text(encoding="utf-8")
     return tuple(
-        Entry(text.count("\n", 0, item.start()) + 1, part, item[2])
+        Entry(text.count("\n", 0, item.start()) + 1, code[3:-3] if code.startswith("``") else code[1:-1], item[2])
         for item in _ITEM.finditer(text)
-        for part in re.findall(r"`([^`]+)`", item[1])
+        for code in re.findall(_CODE, item[1])
     )
 
 
 def unlisted() -> list[str]:
-    """Messages with words that no entry is a part of, with their places."""
+    """Messages that no entry is a part of, with their places; of each place, the first."""
     parts = [entry.part for entry in entries()]
-    missing = [message for message in messages() if message.has_words]
-    return [f"{each.place}: {each.text}" for each in missing if not any(part in each.text for part in parts)]
+    missing = [each for each in messages() if each.has_words and not any(part in each.text for part in parts)]
+    return [f"{place}: {text}" for place, text in {each.place: each.text for each in reversed(missing)}.items()][::-1]
 
 
 def unread() -> list[str]:
@@ -175,8 +176,9 @@ class Module:
         """
         self.name = name
         self.tree = ast.parse(text)
-        self.calls = list(_calls(self.tree, self.tree))
         self.functions = {node.name: node for node in ast.walk(self.tree) if isinstance(node, _FUNCTIONS)}
+        self._scopes = dict(_scopes(self.tree, self.tree))
+        self._calls = [node for node in self._scopes if isinstance(node, ast.Call)]
         self._imported = {
             alias.asname or alias.name: node.module
             for node in ast.walk(self.tree)
@@ -186,20 +188,19 @@ class Module:
 
     def messages(self) -> Iterator[Message]:
         """Every message that the file makes; one without words if the file does not show what it says."""
-        for call, scope in self.calls:
+        for call in self._calls:
             found = [
                 Message(f"{self.name}:{argument.lineno}", _tidy(text), f"{self.name}: {ast.unparse(argument)}")
-                for argument in _told(call, scope)
-                for text in self.texts(argument, scope)
+                for argument in _told(call, self._scopes[call])
+                for text in self.texts(argument)
             ]
             yield from [message for message in found if message.has_words] or found[:1]
 
-    def texts(self, node: ast.AST | None, scope: ast.AST, around: frozenset[ast.AST] = frozenset()) -> list[str]:
-        """The texts that an expression may have; a value is `…`.
+    def texts(self, node: ast.AST | None, around: frozenset[ast.AST] = frozenset()) -> list[str]:
+        """The texts that an expression of this file may have; a value is `…`.
 
         Args:
             node: the expression.
-            scope: the function that holds it, or the module.
             around: the expressions whose part it is, which end a circle of names.
         """
         if node is None or node in around:
@@ -208,12 +209,12 @@ class Module:
             return [node.value]
         around |= {node}
         if parts := _parts(node):
-            return ["".join(texts) for texts in product(*(self.texts(part, scope, around) for part in parts))]
-        module, place, choices = self._choices(node, scope)
-        return list(dict.fromkeys(text for each in choices for text in module.texts(each, place, around))) or [VALUE]
+            return ["".join(texts) for texts in product(*(self.texts(part, around) for part in parts))]
+        module, choices = self._choices(node)
+        return list(dict.fromkeys(text for each in choices for text in module.texts(each, around))) or [VALUE]
 
-    def _choices(self, node: ast.AST, scope: ast.AST) -> tuple[Module, ast.AST, Sequence[ast.AST | None]]:
-        """The expressions whose texts an expression has, with the file and function that hold them."""
+    def _choices(self, node: ast.AST) -> tuple[Module, Sequence[ast.AST | None]]:
+        """The expressions whose texts an expression has, and the file that holds them."""
         choices: Sequence[ast.AST | None] = ()
         match node:
             case ast.IfExp(body=body, orelse=other):
@@ -227,23 +228,55 @@ class Module:
             case ast.Call(func=ast.Attribute(value=ast.Constant(value=str()), attr="join"), args=[inner]):
                 choices = [inner]
             case ast.Name(id=name):
-                choices = self._held(name, scope)
+                choices = self._held(name, self._scopes[node])
             case ast.Call(func=ast.Name(id=name) | ast.Attribute(value=ast.Name(id="self"), attr=name)):
                 module = _imported(self._imported[name]) if name in self._imported else self
-                function = module.functions.get(name)
-                return module, function or node, [*_given(function)] if function else ()
-        return self, scope, choices
+                return module, [*_given(module.functions.get(name))]
+        return self, choices
 
-    def _held(self, name: str, scope: ast.AST) -> list[ast.expr]:
+    def _held(self, name: str, scope: ast.AST) -> Sequence[ast.AST]:
         """What a name holds: what it is assigned, what callers in this file pass for it, or a constant of the file."""
-        held = _assigned(name, scope)
-        if isinstance(scope, _FUNCTIONS):
-            parameters = [each.arg for each in scope.args.args if each.arg != "self"]
-            for call, _ in self.calls if name in parameters else ():
-                if scope.name == getattr(call.func, "attr", getattr(call.func, "id", None)):
-                    held += call.args[parameters.index(name) :][:1]
-                    held += [keyword.value for keyword in call.keywords if keyword.arg == name]
-        return held or _assigned(name, self.tree)
+        held = self._assigned(name, scope)
+        parameters = [each.arg for each in scope.args.args if each.arg != "self"] if _is_function(scope) else []
+        for call in self._calls if name in parameters else ():
+            if scope is self.functions.get(getattr(call.func, "attr", getattr(call.func, "id", ""))):
+                held += call.args[parameters.index(name) :][:1]
+                held += [keyword.value for keyword in call.keywords if keyword.arg == name]
+        return held or self._assigned(name, self.tree)
+
+    def _assigned(self, name: str, scope: ast.AST) -> list[ast.AST]:
+        """What a name is given in a function, or at the top of a module."""
+        found: list[ast.AST] = []
+        for node in scope.body if isinstance(scope, ast.Module) else ast.walk(scope):
+            match node:
+                case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
+                    found.append(value)
+                case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value) if target == name:
+                    found.append(value)
+                case ast.AugAssign(target=ast.Name(id=target), value=value) if target == name:
+                    found.append(value)
+                case ast.NamedExpr(target=ast.Name(id=target), value=value) if target == name:
+                    found.append(value)
+                case ast.Call(func=ast.Attribute(value=ast.Name(id=target), attr="append" | "extend"), args=[value]):
+                    found += [value] if target == name else []
+                case ast.For(target=ast.Tuple(elts=targets), iter=values):
+                    names = [getattr(each, "id", None) for each in targets]
+                    found += self._items(values, names.index(name)) if name in names else []
+        return found
+
+    def _items(self, values: ast.expr, index: int) -> Sequence[ast.AST]:
+        """What stands at an index of the tuples in a tuple or list, of a dict's items, or that a function yields."""
+        rows: Sequence[ast.AST | None] = ()
+        match values:
+            case ast.Tuple(elts=rows) | ast.List(elts=rows):
+                pass
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="items")):
+                held = self._assigned(name, self._scopes[values])
+                columns = [(value.keys, value.values)[index] for value in held if isinstance(value, ast.Dict)]
+                return [each for column in columns for each in column if each is not None]
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(value=ast.Name(id="self"), attr=name)):
+                rows = [*_given(self.functions.get(name))]
+        return [row.elts[index] for row in rows if isinstance(row, ast.Tuple)]
 
 
 @cache
@@ -266,9 +299,9 @@ def _parts(node: ast.AST) -> Sequence[ast.AST]:
     return ()
 
 
-def _given(function: ast.AST) -> Iterator[ast.AST | None]:
+def _given(function: ast.AST | None) -> Iterator[ast.AST | None]:
     """What a function returns or yields."""
-    for node in ast.walk(function):
+    for node in ast.walk(function) if function is not None else ():
         if isinstance(node, ast.Return | ast.Yield):
             yield node.value
         elif isinstance(node, ast.YieldFrom):
@@ -280,12 +313,15 @@ def _tidy(text: str) -> str:
     return re.sub(f"{VALUE}+", VALUE, " ".join(_ARGUMENT.sub(VALUE, text).split()))
 
 
-def _calls(node: ast.AST, scope: ast.AST) -> Iterator[tuple[ast.Call, ast.AST]]:
-    """Every call, with the function around it."""
+def _scopes(node: ast.AST, scope: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
+    """Every expression and statement, with the function around it."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.Call):
-            yield child, scope
-        yield from _calls(child, child if isinstance(child, _FUNCTIONS) else scope)
+        yield child, scope
+        yield from _scopes(child, child if _is_function(child) else scope)
+
+
+def _is_function(node: ast.AST) -> TypeGuard[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return isinstance(node, _FUNCTIONS)
 
 
 def _told(call: ast.Call, scope: ast.AST) -> Iterator[ast.expr]:
@@ -326,41 +362,10 @@ def _exceptions() -> frozenset[str]:
 
 def _passed_exceptions(scope: ast.AST) -> set[str]:
     """Parameters of a function that are classes of exceptions."""
-    if not isinstance(scope, _FUNCTIONS):
+    if not _is_function(scope):
         return set()
     annotated = [each for each in scope.args.args + scope.args.kwonlyargs if each.annotation is not None]
     return {each.arg for each in annotated if "type[TinyLlamaError]" in ast.unparse(each.annotation or each)}
-
-
-def _assigned(name: str, scope: ast.AST) -> list[ast.expr]:
-    """What a name is given in a function, or at the top of a module."""
-    found = []
-    for node in scope.body if isinstance(scope, ast.Module) else ast.walk(scope):
-        match node:
-            case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
-                found.append(value)
-            case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value) if target == name:
-                found.append(value)
-            case ast.NamedExpr(target=ast.Name(id=target), value=value) if target == name:
-                found.append(value)
-            case ast.AugAssign(target=ast.Name(id=target), value=value) if target == name:
-                found.append(value)
-            case ast.Call(func=ast.Attribute(value=ast.Name(id=target), attr="append" | "extend"), args=[value]):
-                found += [value] if target == name else []
-            case ast.For(target=ast.Tuple(elts=[ast.Name(id=target), *_]), iter=values) if target == name:
-                found += _firsts(values, scope)
-    return found
-
-
-def _firsts(values: ast.expr, scope: ast.AST) -> Sequence[ast.expr]:
-    """The keys of a dict, or the first items of the tuples in a tuple or list, as far as they are spelled."""
-    match values:
-        case ast.Tuple(elts=rows) | ast.List(elts=rows):
-            return [row.elts[0] for row in rows if isinstance(row, ast.Tuple)]
-        case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="items")):
-            tables = [value for value in _assigned(name, scope) if isinstance(value, ast.Dict)]
-            return [key for table in tables for key in table.keys if key is not None]
-    return []
 
 
 if __name__ == "__main__":

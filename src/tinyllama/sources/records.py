@@ -186,4 +186,4 @@ def _rows(batch: RecordBatch, first: int) -> Iterator[Record]:
         try:
             yield Record(location, {name: column[row].as_py() for name, column in columns.items()})
         except UnicodeDecodeError as error:
-            yield Record(location, {}, f"not valid UTF-8 at byte {error.start}", error.object)
+            yield Record(location, {}, f"not valid UTF-8 (byte {error.start})", error.object)
