@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm test-finetune test-formats test-slurm
-.PHONY: test-cluster soak bench golden clean
+.PHONY: test-gpu test-cluster soak bench golden clean
 
 # Install, fetch text, train the demo's family, evaluate it, export it and write its report.
 demo: $(VENV)/.demo
@@ -12,6 +12,10 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/pytest -m "not slow and not slurm and not cluster"
+
+# Run the tests of model, training, inference and evaluation on this machine's GPU; `make test` uses the CPU.
+test-gpu: $(VENV)/.test
+	TEST_DEVICE=auto $(BIN)/pytest tests/model tests/train tests/inference tests/evaluation -m "not slow and not slurm"
 
 # Kill and resume whole families, which takes minutes.
 test-slow: $(VENV)/.test

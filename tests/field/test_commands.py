@@ -11,5 +11,5 @@ def test_the_small_family_trains_and_generates(field: Path, tinyllama: Run) -> N
     tinyllama("generate", "runs/field/base", "The river", "--max-new-tokens", "4").succeeded()
 
 
-def test_a_command_that_does_not_exist_is_refused(field: Path, tinyllama: Run) -> None:
+def test_a_command_that_does_not_exist_is_refused(tinyllama: Run) -> None:
     assert "No such command" in tinyllama("trian", "field.yaml").refused()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from torch.distributed import ProcessGroup
+    from torch.distributed.checkpoint.filesystem import FileSystemWriter
 
     from tinyllama.checkpoint.retention import Retention
 
@@ -88,7 +89,7 @@ def save_checkpoint(
 ) -> Path:
     """Write `folder/step-<state.step>` under another name, fsync it, and rename it.
 
-    Every rank writes its parts of the tensors; all must see the same folder.
+    Every rank writes its parts of the tensors, which are in host memory; all must see the same folder.
 
     Raises:
         CheckpointError: the disk is full or the folder cannot be written.
@@ -101,7 +102,7 @@ def save_checkpoint(
             beside = ranks.run_on_rank0(lambda: writing.enter_context(new_directory(target)))
             with _quiet():
                 dcp.save(  # type: ignore[attr-defined]  # exported, but not in its __all__
-                    tensors, checkpoint_id=beside, no_dist=ranks.count == 1, process_group=ranks.group
+                    tensors, storage_writer=_writer(beside), no_dist=ranks.count == 1, process_group=ranks.group
                 )
             ranks.run_on_rank0(lambda: _complete(beside, state, writing))
     except (OSError, dcp.api.CheckpointException) as error:
@@ -110,6 +111,13 @@ def save_checkpoint(
             "correct the folder's permissions, and run the same command again"
         ) from error
     return target
+
+
+def _writer(folder: Path) -> FileSystemWriter:
+    """The writer of one rank's parts, without copies ahead: these would wait for a stream of the first GPU."""
+    from torch.distributed.checkpoint.filesystem import FileSystemWriter
+
+    return FileSystemWriter(folder, per_thread_copy_ahead=0)
 
 
 def _complete(beside: Path, state: CheckpointState, writing: ExitStack) -> None:

@@ -76,6 +76,9 @@ VariantName = Annotated[
     str | None, typer.Option("--variant", metavar="NAME", help="One variant, or base (default: all).")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Device = Annotated[
+    str, typer.Option(metavar="DEVICE", help="What computes: auto, cpu, cuda, xpu, mps, or one of several: cuda:1.")
+]
 WITHOUT_HARDWARE = "without --hardware; name a GPU, e.g. --hardware a100-40g"
 """Why options of a prediction have no effect."""
 EvaluationData = Annotated[
@@ -107,6 +110,11 @@ def is_recipe(name: str) -> bool:
     from tinyllama.recipe import shipped_recipes
 
     return name.endswith((".yaml", ".yml")) or name in shipped_recipes()
+
+
+def on_device(overrides: list[str] | None, device: str) -> list[str]:
+    """Overrides with those of the option `--device`, which is short for a recipe's key."""
+    return [*(overrides or ()), *([] if device == "auto" else [f"hardware.device={device}"])]
 
 
 def open_family(recipe: str, overrides: list[str] | None, run: Path | None) -> Family:

@@ -9,12 +9,14 @@ import typer
 
 from tinyllama.cli.app import (
     AsJson,
+    Device,
     EvaluationData,
     Overrides,
     Precision,
     RunFolder,
     app,
     is_recipe,
+    on_device,
     open_family,
     print_json,
     refuse_options,
@@ -58,6 +60,7 @@ def evaluate(
     precision: Annotated[
         Precision, typer.Option(help="Number format of single models; a bf16 record includes a comparison with fp32.")
     ] = Precision.FP32,
+    device: Device = "auto",
     text: Annotated[
         list[Path] | None,
         typer.Option(metavar="PATH", help="Measure bits per byte of a text file, or of a corpus's held-out part."),
@@ -99,13 +102,14 @@ def evaluate(
         limit=limit,
         rows=_rows(batch),
         dtype=precision.value,
+        device=device,
         texts=text or [],
         run_code=run_code,
         samples=samples,
         out=out,
     )
     found: dict[str, Json] = {
-        name: _evaluate_family(name, overrides, run, data, print_it=not as_json) for name in families
+        name: _evaluate_family(name, on_device(overrides, device), run, data, print_it=not as_json) for name in families
     }
     progress = TerminalProgress()
     singles = {name: evaluate_model(name, request, progress=progress) for name in models if name not in families}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tinyllama.cli.app import AsJson, Precision, app, print_json
+from tinyllama.cli.app import AsJson, Device, Precision, app, print_json
 
 
 @app.command(
@@ -42,12 +42,14 @@ def generate(  # a command's options
     precision: Annotated[
         Precision, typer.Option(help="Number format; bf16 halves memory, and also time on CPUs that support it.")
     ] = Precision.FP32,
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Continue prompts. The defaults are the model card's sampling options; a single prompt streams its output."""
     from tinyllama.errors import UserError
     from tinyllama.formats.open import open_model
     from tinyllama.inference import Sampling, continue_prompts, pack
+    from tinyllama.model.devices import choose_device
     from tinyllama.train.precision import DTYPES
 
     settings = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty)
@@ -55,7 +57,7 @@ def generate(  # a command's options
     if "" in stops:
         raise UserError("--stop is empty; give the text to stop before")
     source = open_model(model)
-    tokenizer, weights = source.tokenizer(), source.load(DTYPES[precision])
+    tokenizer, weights = source.tokenizer(), source.load(DTYPES[precision]).to(choose_device(device))
     pack(weights)
     pieces = continue_prompts(
         weights, tokenizer, prompts, settings, stops=stops, max_new_tokens=max_new_tokens, seed=seed

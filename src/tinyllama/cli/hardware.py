@@ -23,7 +23,6 @@ def print_prediction(console: Console, prediction: Prediction) -> None:
         "weights": memory.weights,
         "gradients": memory.gradients,
         "moments": memory.moments,
-        "checkpoint": memory.checkpoint,
         "whole at a time": memory.working,
         f"activations of {prediction.micro_batch} sequences": memory.activations,
     }

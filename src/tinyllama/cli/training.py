@@ -8,12 +8,14 @@ import typer
 
 from tinyllama.cli.app import (
     AsJson,
+    Device,
     EvaluationData,
     Overrides,
     RecipeName,
     RunFolder,
     VariantName,
     app,
+    on_device,
     open_family,
     print_json,
 )
@@ -28,7 +30,12 @@ if TYPE_CHECKING:
     epilog="Example: tinyllama train mini --variant math_code",
 )
 def train(
-    recipe: RecipeName, *, variant: VariantName = None, overrides: Overrides = None, run: RunFolder = None
+    recipe: RecipeName,
+    *,
+    variant: VariantName = None,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    device: Device = "auto",
 ) -> None:
     """Train the base once, then each variant from the fork. If interrupted, run the command again to resume.
 
@@ -39,8 +46,8 @@ def train(
     from tinyllama.recipe import load_recipe
     from tinyllama.train.ranks import join_ranks  # imports torch
 
-    loaded = load_recipe(recipe, overrides or ())
-    with join_ranks(loaded.hardware.collective_timeout) as ranks:
+    loaded = load_recipe(recipe, on_device(overrides, device))
+    with join_ranks(loaded.hardware.collective_timeout, loaded.hardware.device) as ranks:
         family = Family(loaded, run, progress=TerminalProgress(quiet=not ranks.first), ranks=ranks)
         trained = family.train(*([] if variant is None else [variant]))
         if ranks.first:
@@ -53,10 +60,15 @@ def train(
     epilog="Example: tinyllama report mini",
 )
 def report(
-    recipe: RecipeName, *, overrides: Overrides = None, run: RunFolder = None, data: EvaluationData = None
+    recipe: RecipeName,
+    *,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    data: EvaluationData = None,
+    device: Device = "auto",
 ) -> None:
     """Evaluate and export the trained models, and write summary.json and report.html."""
-    family = open_family(recipe, overrides, run)
+    family = open_family(recipe, on_device(overrides, device), run)
     family.report(data)
     typer.echo(family.layout.report)
 
@@ -71,10 +83,11 @@ def reproduce(
     overrides: Overrides = None,
     run: RunFolder = None,
     data: EvaluationData = None,
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Prepare, train, evaluate, export and report, in this order. Skips steps whose outputs are valid."""
-    family = open_family(recipe, overrides, run)
+    family = open_family(recipe, on_device(overrides, device), run)
     summary = family.reproduce(data)
     if as_json:
         print_json(summary.to_json())

@@ -60,9 +60,10 @@ def _evaluate(  # noqa: PLR0913, PLR0917  # everything that a record depends on
     began, recipe = time.monotonic(), work.recipe
     source = CheckpointModel(checkpoint, recipe, model, work.layout, model)
     window, masking = recipe.model.context, recipe.document_masking
-    bits = bits_per_byte(source.load(DTYPES[recipe.precision]), _measurable(work, prepared), document_masking=masking)
+    weights = source.load(DTYPES[recipe.precision]).to(work.device)
+    bits = bits_per_byte(weights, _measurable(work, prepared), document_masking=masking)
     options = EvaluationOptions(bos=source.adds_bos)
-    scores = evaluate_tasks(source.load(), prepared.tokenizer, recipe.evaluation.tasks, data, options)
+    scores = evaluate_tasks(source.load().to(work.device), prepared.tokenizer, recipe.evaluation.tasks, data, options)
     return EvaluationRecord(
         model=model,
         source=source.identity(),
@@ -71,7 +72,7 @@ def _evaluate(  # noqa: PLR0913, PLR0917  # everything that a record depends on
         conditions=Conditions(
             tokenizer_sha256=prepared.tokenizer.sha256,
             dtype=EXACT,
-            device="cpu",
+            device=work.device.type,
             threads=available_cores(),
             machine=describe_machine(),
             versions=library_versions(),

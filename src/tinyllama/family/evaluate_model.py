@@ -26,6 +26,7 @@ from tinyllama.evaluation.vocabulary import refuse_other_vocabulary
 from tinyllama.family.progress import SILENT, at_intervals
 from tinyllama.formats.open import open_model
 from tinyllama.layout import family_of_corpus
+from tinyllama.model.devices import choose_device, describe_device
 from tinyllama.processors import available_cores
 from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.train.machine import describe_machine
@@ -52,6 +53,8 @@ class EvaluateRequest:
     rows: int | None = None
     """Rows per forward pass; None chooses a number that suits the device."""
     dtype: str = EXACT
+    device: str = "auto"
+    """What computes, see `choose_device`."""
     texts: list[Path] = field(default_factory=list)
     """Prepared corpora and text files to measure bits per byte on."""
     run_code: bool = False
@@ -73,6 +76,7 @@ def evaluate(  # noqa: PLR0913  # a public function; all but the first are keywo
     data: str | Path = "data/eval",
     limit: int | None = None,
     precision: str = EXACT,
+    device: str = "auto",
     texts: str | Path | Sequence[str | Path] = (),
     out: str | Path = "evaluations",
     progress: Progress = SILENT,
@@ -87,6 +91,7 @@ def evaluate(  # noqa: PLR0913  # a public function; all but the first are keywo
         data: folder with local copies of the tasks' data; a task without its data gets a reason instead of a score.
         limit: maximum number of questions per task or subject; at least 1.
         precision: fp32 or bf16.
+        device: what computes: auto, cpu, cuda, xpu, mps, or one of several, such as cuda:1.
         texts: one or more text files or prepared corpora to measure bits per byte on.
         out: folder of the records.
         progress: receives messages; nothing is shown by default.
@@ -105,6 +110,7 @@ def evaluate(  # noqa: PLR0913  # a public function; all but the first are keywo
         data=Path(data),
         limit=limit,
         dtype=precision,
+        device=device,
         texts=[Path(text) for text in ([texts] if isinstance(texts, str | Path) else texts)],
         out=Path(out),
     )
@@ -123,15 +129,15 @@ def evaluate_model(
     expand_tasks(request.tasks)  # a misspelled task is reported before anything is loaded
     source = open_model(name)
     torch.set_num_threads(available_cores())
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    progress.say(f"{name}: loading")
+    device = choose_device(request.device)
+    progress.say(f"{name}: loading on {describe_device(device)}")
     identity, tokenizer = source.identity(), source.tokenizer()
     model = source.load(DTYPES[request.dtype]).to(device)
     refuse_other_vocabulary(tokenizer, model)
     exact = request.out / re.sub(r"[^\w.-]+", "_", source.name).strip("._")
     rounded = request.dtype != EXACT
     folder = folder or (exact.with_name(f"{exact.name}-{request.dtype}") if rounded else exact)
-    depends_on = legacy.journal_inputs(identity, tokenizer.sha256, request.dtype, device, torch.__version__)
+    depends_on = legacy.journal_inputs(identity, tokenizer.sha256, request.dtype, device.type, torch.__version__)
     with Journal(folder / JOURNAL, depends_on) as journal:
         if len(journal):
             progress.say(f"{name}: {len(journal)} answers loaded from an earlier run")
@@ -156,7 +162,7 @@ def evaluate_model(
         conditions=Conditions(
             tokenizer_sha256=tokenizer.sha256,
             dtype=request.dtype,
-            device=device,
+            device=device.type,
             threads=available_cores(),
             machine=describe_machine(),
             versions=library_versions(),

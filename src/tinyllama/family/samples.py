@@ -32,7 +32,7 @@ def sample_family(work: Workspace, tokenizer: Tokenizer, checkpoints: dict[str, 
             return recorded.samples
     texts: Samples = {prompt: {} for prompt in prompts}
     for model, checkpoint in checkpoints.items():
-        weights = load_model(checkpoint, work.recipe.model)
+        weights = load_model(checkpoint, work.recipe.model).to(work.device)
         for prompt in prompts:
             pieces = continue_prompts(weights, tokenizer, [prompt], Sampling(), max_new_tokens=_NEW_TOKENS, seed=seed)
             texts[prompt][model] = "".join(piece for (piece,) in pieces)

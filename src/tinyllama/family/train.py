@@ -9,6 +9,7 @@ from tinyllama.evaluation.bits import held_out_losses
 from tinyllama.family.background import BackgroundEvaluation
 from tinyllama.family.import_model import import_model
 from tinyllama.layout import BASE
+from tinyllama.model.devices import describe_device, device_count, free_memory
 from tinyllama.plan import compile_plan
 from tinyllama.train.import_start import imported_sha256
 from tinyllama.train.ranks import Ranks
@@ -16,6 +17,8 @@ from tinyllama.train.run import TrainingRun, is_finished
 from tinyllama.train.trainer import train
 
 if TYPE_CHECKING:
+    import torch
+
     from tinyllama.checkpoint.format import Checkpoint
     from tinyllama.family.prepare import Prepared
     from tinyllama.family.workspace import Workspace
@@ -49,7 +52,7 @@ def training_run(work: Workspace, prepared: Prepared, model: str) -> TrainingRun
         start_sha256=imported_sha256(recipe, work.layout.root) if recipe.start is not None else None,
         held_out_losses=losses,
         watch=watch,
-        ranks=work.ranks or Ranks(),
+        ranks=work.ranks or Ranks(device=work.device),
     )
 
 
@@ -71,12 +74,24 @@ def train_model(work: Workspace, prepared: Prepared, model: str) -> Checkpoint:
     run = training_run(work, prepared, model)
     if is_finished(run):
         work.progress.say(f"{model}: already trained")
-    elif work.recipe.hardware.compile:
-        work.progress.say(f"training {model}; the first step compiles, which can take a minute")
     else:
-        work.progress.say(f"training {model}")
+        _say_device(work, run.ranks.device)
+        compiles = "; the first step compiles, which can take a minute" if work.recipe.hardware.compile else ""
+        work.progress.say(f"training {model}{compiles}")
     with work.timed(f"train {model}"):
-        return train(run)
+        trained = train(run)
+    free_memory(run.ranks.device)
+    return trained
+
+
+def _say_device(work: Workspace, device: torch.device) -> None:
+    """Say what trains, and how to use cards that would be idle."""
+    text, count = f"device: {describe_device(device)}", device_count(device)
+    if work.ranks is not None and work.ranks.count > 1:
+        text = f"devices: {work.ranks.count} ranks, the first on {describe_device(device)}"
+    elif count > 1:
+        text += f", one of {count}; to use all: torchrun --nproc-per-node {count} -m -- tinyllama train RECIPE"
+    work.progress.say(text)
 
 
 def _import_missing(work: Workspace, prepared: Prepared) -> None:

@@ -18,6 +18,8 @@ from tinyllama.record_files import read_record
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import torch
+
     from tinyllama.family.progress import Progress
     from tinyllama.layout import FamilyLayout
     from tinyllama.recipe import Recipe
@@ -42,6 +44,17 @@ class Workspace:
     """Receives messages and counts."""
     ranks: Ranks | None = None
     """The processes that train together; None for a single process. Rank 0 writes."""
+
+    @property
+    def device(self) -> torch.device:
+        """What this process computes on.
+
+        Raises:
+            UserError: `hardware.device` does not exist here.
+        """
+        from tinyllama.model.devices import choose_device  # imports torch
+
+        return choose_device(self.recipe.hardware.device) if self.ranks is None else self.ranks.device
 
     @property
     def models(self) -> list[str]:

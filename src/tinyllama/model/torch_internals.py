@@ -6,6 +6,7 @@
 | `_softmax_backward_data` | the gradient of softmax in one kernel | the same formula in three |
 | `_dynamo.exc` | failures of the compiler are told from ours | RuntimeError alone falls back to eager |
 | `_inductor.codecache` | the header of all kernels is compiled while a run starts | the first step compiles it |
+| `StateDictStager` | copies in pinned host memory that is used again | a new copy each time |
 | fake tensors, dispatch modes, `fake` process group | a rank's memory is measured without its GPU | only the estimate |
 
 `tests/model/test_torch_internals.py` finds out whether they are there. Modules that are slow to import are imported
@@ -35,6 +36,7 @@ __all__ = [
     "compiler_errors",
     "fake_process_group",
     "header_compilation",
+    "host_stager",
     "is_fake",
     "pack_linear",
     "packed_linear",
@@ -42,6 +44,19 @@ __all__ = [
     "softmax_backward",
     "tree_leaves",
 ]
+
+
+def host_stager(*, pinned: bool) -> Callable[..., dict[str, Tensor]]:
+    """A function that copies tensors (name → tensor) to host memory, the same memory each time.
+
+    Args:
+        pinned: use memory from and to which CUDA devices copy in the background; `non_blocking=True` then starts a copy
+            on the current stream.
+    """
+    from torch.distributed.checkpoint._state_dict_stager import StateDictStager
+
+    stager = StateDictStager(pin_memory=pinned)
+    return stager.stage
 
 
 def can_pack(weight: Tensor) -> bool:

@@ -65,7 +65,7 @@ GPUS = {
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on each GPU."""
+    """Bytes on each GPU; a checkpoint is written from a copy of weights and moments in host memory."""
 
     weights: int
     """fp32 masters, this rank's part."""
@@ -73,8 +73,6 @@ class Memory:
     """fp32, this rank's part."""
     moments: int
     """The optimizer's, fp32, this rank's part."""
-    checkpoint: int
-    """The copy of weights and moments that is being written."""
     working: int
     """bf16 weights that are whole at a time: embeddings, head and two blocks; one block's gradients."""
     activations: int
@@ -83,7 +81,7 @@ class Memory:
     @property
     def total(self) -> int:
         """All of it."""
-        return self.weights + self.gradients + self.moments + self.checkpoint + self.working + self.activations
+        return self.weights + self.gradients + self.moments + self.working + self.activations
 
 
 @dataclass(frozen=True)
@@ -217,7 +215,6 @@ def memory_per_gpu(recipe: Recipe, sharded_over: int) -> Memory:
         weights=own,
         gradients=own,
         moments=moments,
-        checkpoint=own + moments,
         working=working,
         activations=tokens * (per_token + 2 * 2 * shape.width),
     )

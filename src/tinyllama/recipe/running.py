@@ -15,6 +15,9 @@ class Hardware(Section):
 
     micro_batch: PositiveCount | Literal["auto"] = "auto"
     """Sequences per forward pass; `auto` chooses about 8,192 tokens."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|(cuda|xpu)(:\d+)?|mps)$")] = "auto"
+    """What computes: `cpu`, `cuda`, `xpu`, `mps`, or one of several cards, such as `cuda:1`.
+    `auto` chooses an accelerator if there is one. Several processes take one card each."""
     threads: PositiveCount | Literal["auto"] = "auto"
     """CPU threads per process; `auto` divides the cores among a machine's processes."""
     compile: bool = True

@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from tinyllama.model import HeadLoss, Llama, shifted_exponentials
+from tinyllama.model.devices import CPU
 from tinyllama.model.torch_internals import TorchDispatchMode, fake_process_group, shapes_only, tree_leaves
 from tinyllama.train.optimizer import build_optimizer
 from tinyllama.train.parallel import checkpoint_activations, reduce_over_replicas, shard
@@ -33,7 +34,7 @@ _PASSES = 2
 
 @dataclass(frozen=True)
 class RankMemory:
-    """Bytes on one rank at the peak of a step."""
+    """Bytes on one rank at the peak of a step; checkpoints are written from host memory."""
 
     micro_batch: int
     """Sequences in a pass."""
@@ -43,15 +44,13 @@ class RankMemory:
     """fp32, this rank's part."""
     moments: int
     """The optimizer's, fp32, this rank's part."""
-    checkpoint: int
-    """The copy of weights and moments that is written in the background."""
     activations: int
     """The rest: activations, gathered weights and buffers of collectives."""
 
     @property
     def total(self) -> int:
         """Sum of all parts."""
-        return self.weights + self.gradients + self.moments + self.checkpoint + self.activations
+        return self.weights + self.gradients + self.moments + self.activations
 
 
 def measure_memory(recipe: Recipe, ranks: int, per_node: int) -> RankMemory:
@@ -66,7 +65,7 @@ def measure_memory(recipe: Recipe, ranks: int, per_node: int) -> RankMemory:
         RecipeError: `hardware.shard` does not divide the ranks.
     """
     with fake_process_group(ranks):
-        return _measure(recipe, Ranks(0, ranks, per_node))
+        return _measure(recipe, Ranks(0, ranks, per_node, device=CPU))
 
 
 def _measure(recipe: Recipe, ranks: Ranks) -> RankMemory:
@@ -93,7 +92,6 @@ def _measure(recipe: Recipe, ranks: Ranks) -> RankMemory:
         weights=weights,
         gradients=gradients,
         moments=moments,
-        checkpoint=weights + moments,
         activations=held.most - weights - gradients - moments,
     )
 

@@ -20,6 +20,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from tinyllama.errors import RankLostError, TinyLlamaError
+from tinyllama.model.devices import CPU, choose_device, set_current_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 _ROLL_CALL = 5.0
 """Seconds that survivors wait for each other's answer; torchrun kills them 30 s after it saw the first die."""
+_BACKENDS = {"cuda": "nccl", "xpu": "xccl"}
+"""Kind of GPU → the collectives between tensors on such GPUs."""
 _JOINING = timedelta(minutes=10)
 _ASKING = 0.1
 """Seconds between two polls for an answer."""
@@ -48,18 +51,13 @@ class Ranks:
     """How long a collective waits for a rank; None for one process."""
     group: ProcessGroup | None = None
     """The group whose collectives are used; None for the default group."""
+    device: torch.device = CPU
+    """What this rank computes on."""
 
     @property
     def first(self) -> bool:
         """Whether this is the rank that writes files and messages."""
         return self.rank == 0
-
-    @property
-    def device(self) -> torch.device:
-        """This rank's GPU, or the CPU."""
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        return torch.device("cuda", self.rank % self.per_node)
 
     def with_own_group(self) -> Ranks:
         """The same ranks with collectives of their own, between CPUs, for use in another thread."""
@@ -164,24 +162,28 @@ class Ranks:
 
 
 @contextmanager
-def join_ranks(timeout: int) -> Iterator[Ranks]:
-    """Join the processes that torchrun started (WORLD_SIZE and related variables), or train alone.
+def join_ranks(timeout: int, device: str = "auto") -> Iterator[Ranks]:
+    """Join the processes that torchrun started (WORLD_SIZE, LOCAL_RANK and related variables), or train alone.
 
-    Collectives between tensors on CPUs run on gloo, on GPUs on nccl; the former are needed for agreements and
+    Collectives between tensors on CPUs run on gloo, on GPUs on nccl or xccl; the former are needed for agreements and
     checkpoints even where weights are on GPUs.
 
     Args:
         timeout: seconds that a collective waits for a rank.
+        device: what to compute on, see `choose_device`; each process of a node takes one of its cards.
 
     Raises:
+        UserError: the device does not exist, or a node has fewer cards than processes.
         RankLostError: the ranks did not all join.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
+    own = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    set_current_device(own)
     if count == 1:
-        yield Ranks()
+        yield Ranks(device=own)
         return
     try:
-        ranks = _join(count, timedelta(seconds=timeout))
+        ranks = _join(count, timedelta(seconds=timeout), own)
     except RuntimeError as error:
         me = f"rank {os.environ.get('RANK')} of {count}"
         raise RankLostError(
@@ -194,18 +196,15 @@ def join_ranks(timeout: int) -> Iterator[Ranks]:
         distributed.destroy_process_group()
 
 
-def _join(count: int, timeout: timedelta) -> Ranks:
+def _join(count: int, timeout: timedelta, device: torch.device) -> Ranks:
     """Meet the other ranks; nodes may come up minutes apart."""
     shared, rank, _ = next(iter(rendezvous("env://", timeout=_JOINING)))
     shared.set_timeout(_JOINING)
     store = _fresh_part(shared, rank, count)
-    ranks = Ranks(rank, count, int(os.environ.get("LOCAL_WORLD_SIZE", count)), PrefixStore("ranks", store), timeout)
-    cuda = ranks.device.type == "cuda"
-    if cuda:
-        torch.cuda.set_device(ranks.device)
-    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    per_node = int(os.environ.get("LOCAL_WORLD_SIZE", count))
+    backend = f"cpu:gloo,{device.type}:{_BACKENDS[device.type]}" if device.type in _BACKENDS else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
-    return ranks
+    return Ranks(rank, count, per_node, PrefixStore("ranks", store), timeout, device=device)
 
 
 def _fresh_part(shared: Store, rank: int, count: int) -> Store:

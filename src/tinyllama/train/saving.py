@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from tinyllama.checkpoint.format import save_checkpoint
+from tinyllama.model.devices import set_current_device
+from tinyllama.model.torch_internals import host_stager
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,11 +20,51 @@ if TYPE_CHECKING:
     from tinyllama.train.ranks import Ranks
 
 
+_STREAMS = {"cuda", "xpu"}
+"""Devices that copy on a stream beside the one that computes."""
+
+
+class HostCopies:
+    """A rank's tensors copied to host memory, by the thread that trains, for the thread that writes.
+
+    The copies keep their memory, pinned for a CUDA device. Such a device copies on a stream of its own, while the next
+    step computes its gradients; that step's update waits for the copy.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        """Bind a rank's device."""
+        self._stage = host_stager(pinned=device.type == "cuda")
+        self._module: Any = torch.get_device_module(device) if device.type in _STREAMS else None
+        self._stream: Any = self._module.Stream(device) if self._module else None
+        self._copied: Any = None
+
+    def take(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Begin to copy; the previous copies must not be in use any more."""
+        if self._module is None:
+            return self._stage(tensors)
+        self._stream.wait_stream(self._module.current_stream())
+        with self._module.stream(self._stream):
+            copies = self._stage(tensors, non_blocking=True)
+            self._copied = self._stream.record_event()
+        return copies
+
+    def before_update(self) -> None:
+        """Let the device finish the copy before what it is given next, which changes the tensors."""
+        if self._copied is not None:
+            self._module.current_stream().wait_event(self._copied)
+
+    def wait(self) -> None:
+        """Return when the copies hold the tensors' values."""
+        if self._copied is not None:
+            self._copied.synchronize()
+
+
 class CheckpointWriter:
     """Writes checkpoints in a thread, one at a time.
 
     Training waits only while the tensors are copied, and for the previous checkpoint if that is not complete yet. The
-    thread has collectives of its own, so that its messages never mix with those of training.
+    thread has collectives of its own, so that its messages never mix with those of training, and sees tensors in host
+    memory only: a thread's current device is the first of the node, whatever the device of its rank is.
     """
 
     def __init__(self, store: CheckpointStore, retention: Retention, ranks: Ranks) -> None:
@@ -32,7 +76,10 @@ class CheckpointWriter:
             ranks: the processes that write together.
         """
         self._store, self._retention, self._ranks = store, retention, ranks.with_own_group()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._copies = HostCopies(ranks.device)
+        self._pool = ThreadPoolExecutor(
+            1, thread_name_prefix="checkpoint", initializer=set_current_device, initargs=(ranks.device,)
+        )
         self._pending: Future[None] | None = None
 
     def save(self, tensors: dict[str, Tensor], state: CheckpointState, needed: int | None = None) -> None:
@@ -43,8 +90,12 @@ class CheckpointWriter:
             StorageError: or could not be copied to its URL.
         """
         self.wait()
-        copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        copies = self._copies.take({name: tensor.detach() for name, tensor in tensors.items()})
         self._pending = self._pool.submit(self._write, copies, state, needed)
+
+    def before_update(self) -> None:
+        """To be called before the tensors change: a copy on the device is finished first."""
+        self._copies.before_update()
 
     def wait(self) -> None:
         """Return when the last checkpoint is complete.
@@ -62,6 +113,7 @@ class CheckpointWriter:
         self._pool.shutdown(wait=True)
 
     def _write(self, tensors: dict[str, Tensor], state: CheckpointState, needed: int | None) -> None:
+        self._copies.wait()
         retention = self._retention if needed in {None, state.step} else self._retention.keeping(needed)
         save_checkpoint(self._store.folder, tensors, state, self._ranks)
         self._ranks.run_on_rank0(lambda: self._upload(state.step, retention))

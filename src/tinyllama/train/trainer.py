@@ -145,6 +145,7 @@ class _Trainer:
         else:
             if not math.isfinite(norm) or not math.isfinite(loss):
                 self.ranks.raise_on_rank0(TrainingError(self._not_finite(batch, loss, norm)))
+            self.writer.before_update()
             self.state.update(float(self.plan.lr[batch.step]))
             if self.spikes is not None:
                 self.spikes.updated(loss)

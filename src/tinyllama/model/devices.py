@@ -1,0 +1,87 @@
+"""The device that computes: chosen once by name, and given to whatever computes."""
+
+from __future__ import annotations
+
+import gc
+import os
+from typing import TYPE_CHECKING
+
+import torch
+
+from tinyllama.errors import UserError
+from tinyllama.processors import available_cores
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+CPU = torch.device("cpu")
+_KINDS = ("cuda", "xpu", "mps")
+"""Accelerators, in the order in which `auto` looks for them; ROCm's are "cuda" too."""
+_VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+"""Variables by which launchers give each process cards of its own."""
+
+
+def choose_device(asked: str = "auto", local_rank: int = 0) -> torch.device:
+    """The device for one process.
+
+    Args:
+        asked: `auto` for an accelerator if there is one, else the CPU; `cpu`, `cuda`, `xpu` or `mps`; or one of
+            several by its number, such as `cuda:1`.
+        local_rank: which of the node's processes this is; it takes the accelerator of that number.
+
+    Raises:
+        UserError: the device does not exist, or there are fewer than processes.
+    """
+    kind, _, number = asked.partition(":")
+    if kind == "auto":
+        kind = next((name for name in _KINDS if _count(name)), "cpu")
+    if kind == "cpu":
+        return CPU
+    count = _count(kind)
+    if not count:
+        raise UserError(f"device {asked}: this machine, or the installed PyTorch, has none; choose auto or cpu")
+    index = int(number) if number else local_rank
+    if not number and count == 1 and any(os.environ.get(name) for name in _VISIBLE):
+        index = 0  # a launcher shows each process its own card
+    if index >= count:
+        raise UserError(
+            f"device {kind}:{index}: {count} {'is' if count == 1 else 'are'} visible, numbered from 0; start at most "
+            f"{count} processes on a node, or choose another device"
+        )
+    return torch.device(kind, index)
+
+
+def set_current_device(device: torch.device) -> None:
+    """Make a GPU the current one of this thread; a new thread's is the first of the node."""
+    if device.type != "mps":  # which is always the only one
+        torch.get_device_module(device).set_device(device)
+
+
+def describe_device(device: torch.device) -> str:
+    """What a device is, for people: `cuda:0 (NVIDIA H100 80GB HBM3)`, or `cpu (8 cores)`."""
+    if device.type == "cpu":
+        cores = available_cores()
+        return f"cpu ({cores} core{'s' if cores > 1 else ''})"
+    module = torch.get_device_module(device)
+    return f"{device} ({module.get_device_name(device)})" if hasattr(module, "get_device_name") else str(device)
+
+
+def device_count(device: torch.device) -> int:
+    """Number of devices of this kind that the process can see; 1 for the CPU."""
+    return 1 if device.type == "cpu" else _count(device.type)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what a model held that is not used any more, to the device that holds it.
+
+    Models refer to themselves in circles, so that only the collector of cycles frees their weights.
+    """
+    gc.collect()
+    if device.type != "cpu":
+        torch.get_device_module(device).empty_cache()
+
+
+def _count(kind: str) -> int:
+    """Number of accelerators of a kind that this process can use."""
+    module: ModuleType = getattr(torch, kind)
+    return int(module.device_count()) if module.is_available() else 0
