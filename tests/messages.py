@@ -28,32 +28,27 @@ INTERNAL = {"AssertionError", "AttributeError", "NotImplementedError", "StopIter
 """Exceptions that only a fault in our own code raises, or that Python's protocols ask for."""
 SELF_MADE = {"NewerFormatError"}
 """Exceptions that make their text themselves."""
-REPORTED = {"Check": 1, "Finding": 1, "MissingTask": 0, "RawText": 3, "Record": 2, "Rejected": 1, "_fail": 0}
-"""Records and functions, no exceptions, that take the text of a fault, and its position among their arguments."""
-KEYWORDS = {"problem"}
-"""Arguments that are the text of a fault, whatever takes them."""
+REPORTED: dict[str, set[int]] = {
+    "Check": {1}, "Fault": {1}, "Finding": {0, 1}, "MissingTask": {0}, "RawText": {3}, "Record": {2}, "Rejected": {1},
+    "_fail": {0}, "needed_by": {1},
+}  # fmt: skip
+"""Records and functions, no exceptions, that take the text of a fault, and where it is among their arguments."""
+SPELLERS = {"_explain"}
+"""Functions whose texts are messages, though no expression shows how they get into one."""
+CARRIERS = {"problem"}
+"""Arguments that are the text of a fault, whatever takes them; and attributes that hold such a text."""
 FORWARDED = {
-    "cli/__init__.py: f'Error: {error}\\n' if error.exit_code < 128 else f'{error}\\n'",
-    "evaluation/jail.py: f'{error}\\n'",
-    "evaluation/jail.py: f'{what}: {os.strerror(number)}\\n'",
-    "family/evaluate.py: '%s'",
-    "family/prepare.py: '; '.join((f'{name}: {reason}' for name, reason in self.missing.items()))",
-    "family/prepare.py: 'corpus %s: %s'",
-    "family/prepare.py: f\"{model} needs {', '.join(lacking)}: {self.missing[lacking[0]]}\"",
-    "family/workspace.py: '%s'",
-    "hub.py: done.stderr.strip().rpartition('\\n')[2]",
-    "prepare/disk_space.py: '%s'",
-    "sampler/rehearsal.py: visits.problem",
-    "serve/guard.py: 400 if status == 422 else status",
-    "serve/guard.py: status",
-    "serve/guard.py: str(error)",
-    "sources/documents.py: raw.problem",
-    "sources/documents.py: record.problem",
-    "sources/documents.py: str(error)",
+    "evaluation/jail.py: sys.stderr.write(f'{what}: {os.strerror(number)}\\n')",
+    "family/prepare.py: SourceError('; '.join((f'{name}: {reason}' for name, reason in self.missing.items())))",
+    "family/prepare.py: SourceError(f\"{model} needs {', '.join(lacking)}: {self.missing[lacking[0]]}\")",
+    "hub.py: _NoAnswerError(done.stderr.strip().rpartition('\\n')[2])",
 }
-"""Where a text is passed on that is collected where it is made, or that another program wrote: file and expression."""
+"""Calls that pass on a text which is collected where it is made, or which another program wrote.
+
+Texts of caught exceptions and of `CARRIERS` need not be here.
+"""
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_WORD = re.compile(r"[^\W\d_]{2,}")
+_WORD = re.compile(r"[^\W\d_]{2,}\S*(?=\s|$)")
 _ARGUMENT = re.compile(r"%(?:\.\d+)?[sdrf]")
 """A value in the text of a log record."""
 _CODE = r"(?:`` .+? ``|`[^`\n]+`)"
@@ -68,7 +63,7 @@ class Message(NamedTuple):
     """File and line, e.g. `recipe/schema.py:157`."""
     text: str
     source: str
-    """File and expression."""
+    """File and call."""
 
     @property
     def has_words(self) -> bool:
@@ -99,11 +94,15 @@ class Entry(NamedTuple):
 def messages() -> tuple[Message, ...]:
     """Every message of the package, in the order of files and lines, each text once."""
     first: dict[str, Message] = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        for message in _module(path).messages():
-            if message.source not in FORWARDED:
-                first.setdefault(message.text if message.has_words else message.source, message)
+    for message in _found():
+        if message.has_words or message.source not in FORWARDED:
+            first.setdefault(message.text if message.has_words else message.source, message)
     return tuple(first.values())
+
+
+@cache
+def _found() -> list[Message]:
+    return [message for path in sorted(PACKAGE.rglob("*.py")) for message in _module(path).messages()]
 
 
 @cache
@@ -150,12 +149,18 @@ def repeated() -> list[str]:
     return found
 
 
+def idle() -> list[str]:
+    """Calls in `FORWARDED` that are not in the code, or whose words are found."""
+    return sorted(FORWARDED - {message.source for message in _found() if not message.has_words})
+
+
 CHECKS = {
     "messages without an entry": unlisted,
     "entries that are a part of no message": stale,
     "entries that are a part of several messages; lengthen them": ambiguous,
     "messages with several entries; delete all but one": repeated,
     "messages whose words are not found; spell them in the call, or see REPORTED and FORWARDED": unread,
+    "calls in FORWARDED that are not in the code, or need not be there": idle,
 }
 
 
@@ -177,6 +182,7 @@ class Module:
         self.name = name
         self.tree = ast.parse(text)
         self.functions = {node.name: node for node in ast.walk(self.tree) if isinstance(node, _FUNCTIONS)}
+        self.classes = [node for node in ast.walk(self.tree) if isinstance(node, ast.ClassDef)]
         self._scopes = dict(_scopes(self.tree, self.tree))
         self._calls = [node for node in self._scopes if isinstance(node, ast.Call)]
         self._imported = {
@@ -189,12 +195,38 @@ class Module:
     def messages(self) -> Iterator[Message]:
         """Every message that the file makes; one without words if the file does not show what it says."""
         for call in self._calls:
-            found = [
-                Message(f"{self.name}:{argument.lineno}", _tidy(text), f"{self.name}: {ast.unparse(argument)}")
-                for argument in _told(call, self._scopes[call])
-                for text in self.texts(argument)
-            ]
-            yield from [message for message in found if message.has_words] or found[:1]
+            told = [each for each in _told(call, self._scopes[call]) if not self._is_no_text(each)]
+            found = [self._message(each, text, call) for each in told for text in self.texts(each)]
+            if with_words := [message for message in found if message.has_words]:
+                yield from with_words
+            elif found and not self._is_forwarded(call):
+                yield found[0]
+        for name in SPELLERS & self.functions.keys():
+            spelled = [each for each in _given(self.functions[name]) if each is not None]
+            found = [self._message(each, text, each) for each in spelled for text in self.texts(each)]
+            yield from (message for message in found if message.has_words)
+
+    def _message(self, node: ast.AST, text: str, source: ast.AST) -> Message:
+        return Message(f"{self.name}:{getattr(node, 'lineno', 0)}", _tidy(text), f"{self.name}: {ast.unparse(source)}")
+
+    def _is_no_text(self, node: ast.expr) -> bool:
+        """Whether an argument is a number or a function."""
+        if isinstance(node, ast.Constant):
+            return not isinstance(node.value, str)
+        name = node.id if isinstance(node, ast.Name) else ""
+        return name in self.functions or (name in self._imported and name in _imported(self._imported[name]).functions)
+
+    def _is_forwarded(self, call: ast.Call) -> bool:
+        """Whether the text of a call is that of a caught exception or another record, or is made elsewhere."""
+        scope = self._scopes[call]
+        caught = {node.name for node in ast.walk(scope) if isinstance(node, ast.ExceptHandler)}
+        parts = [*ast.walk(call)]
+        return (
+            any(isinstance(part, ast.Name) and part.id in caught for part in parts)
+            or any(isinstance(part, ast.Attribute) and part.attr in CARRIERS for part in parts)
+            or (_is_function(scope) and scope.name in _makers())
+            or (isinstance(call.func, ast.Name) and call.func.id in _makers())
+        )
 
     def texts(self, node: ast.AST | None, around: frozenset[ast.AST] = frozenset()) -> list[str]:
         """The texts that an expression of this file may have; a value is `…`.
@@ -327,37 +359,36 @@ def _is_function(node: ast.AST) -> TypeGuard[ast.FunctionDef | ast.AsyncFunction
 def _told(call: ast.Call, scope: ast.AST) -> Iterator[ast.expr]:
     """The arguments of a call that a user may see as a message."""
     match call.func:
-        case ast.Name(id=name) if name in _exceptions() - SELF_MADE or name in _passed_exceptions(scope):
-            yield from (each for each in call.args if not _is_number(each))
+        case ast.Name(id=name) if name in (_exceptions() | _makers()) - SELF_MADE or name in _passed_exceptions(scope):
+            yield from call.args
         case ast.Name(id=name) | ast.Attribute(attr=name) if name in REPORTED:
-            passed = any(word.arg == "passed" and ast.unparse(word.value) == "True" for word in call.keywords)
-            yield from call.args[REPORTED[name] :][: 0 if passed else 1]
+            if not any(word.arg == "passed" and ast.unparse(word.value) == "True" for word in call.keywords):
+                yield from (each for index, each in enumerate(call.args) if index in REPORTED[name])
         case ast.Attribute(value=ast.Name(id="_log" | "warnings"), attr="warning" | "error" | "warn"):
-            yield call.args[0]
+            yield from call.args if ast.unparse(call.args[0]) == "'%s'" else call.args[:1]
         case ast.Attribute(value=ast.Attribute(attr="stderr"), attr="write"):
             yield call.args[0]
         case ast.Attribute(value=ast.Call(func=ast.Name(id="super")), attr="__init__"):
             yield from (each for each in call.args if isinstance(each, ast.JoinedStr))
-    yield from (word.value for word in call.keywords if word.arg in KEYWORDS)
-
-
-def _is_number(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and not isinstance(node.value, str)
+    yield from (word.value for word in call.keywords if word.arg in CARRIERS)
 
 
 @cache
 def _exceptions() -> frozenset[str]:
-    """The names of the exceptions that carry a message: Python's, and every class of ours with such a base."""
+    """The names of the exceptions that carry a message, Python's and ours."""
     found = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)}
-    classes = [
-        (node.name, {ast.unparse(base) for base in node.bases})
-        for path in PACKAGE.rglob("*.py")
-        for node in ast.walk(_module(path).tree)
-        if isinstance(node, ast.ClassDef)
-    ]
+    nodes = [node for path in PACKAGE.rglob("*.py") for node in _module(path).classes]
+    classes = [(node.name, {*map(ast.unparse, node.bases)}) for node in nodes]
     while more := {name for name, bases in classes if bases & found} - found:
         found |= more
     return frozenset(found - INTERNAL)
+
+
+@cache
+def _makers() -> frozenset[str]:
+    """The names of our functions that return an exception, which may get its words from their callers."""
+    functions = [each for path in PACKAGE.rglob("*.py") for each in _module(path).functions.values()]
+    return frozenset(each.name for each in functions if each.returns and ast.unparse(each.returns) in _exceptions())
 
 
 def _passed_exceptions(scope: ast.AST) -> set[str]:
