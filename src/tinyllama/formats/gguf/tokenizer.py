@@ -37,8 +37,8 @@ def write_gguf_tokenizer(file: GgufFile, folder: Path) -> None:
             write_json(folder / SETTINGS, _config(file))
         case _:
             raise CorpusError(
-                f"{file.path}: its tokenizer is of kind {kind!r}, and only 'llama' and 'gpt2' are read; give the model as "
-                "a Hugging Face folder"
+                f"{file.path}: its tokenizer is of kind {kind!r}, and only 'llama' and 'gpt2' are read; give the model "
+                "as a Hugging Face folder"
             )
 
 
