@@ -86,8 +86,8 @@ class Entry(NamedTuple):
 
     @property
     def places(self) -> list[str]:
-        """Where those are made; a place may spell its message in several ways."""
-        return sorted({message.place for message in self.messages})
+        """Where those are made: one place for all that may spell the same text."""
+        return sorted({_same_message().get(message.place, message.place) for message in self.messages})
 
 
 @cache
@@ -98,6 +98,18 @@ def messages() -> tuple[Message, ...]:
         if message.has_words or message.source not in FORWARDED:
             first.setdefault(message.text if message.has_words else message.source, message)
     return tuple(first.values())
+
+
+@cache
+def _same_message() -> dict[str, str]:
+    """Place → the first place that may spell one of its texts."""
+    first: dict[str, str] = {}
+    same: dict[str, str] = {}
+    for message in _found():
+        place = first.setdefault(message.text, message.place)
+        if message.has_words and place != message.place:
+            same[message.place] = same.get(place, place)
+    return same
 
 
 @cache
