@@ -206,7 +206,10 @@ class Module:
 
     def messages(self) -> Iterator[Message]:
         """Every message that the file makes; one without words if the file does not show what it says."""
+        here = _makers() & self.functions.keys()  # these find the words that their callers give
         for call in self._calls:
+            if isinstance(call.func, ast.Name) and call.func.id in here:
+                continue
             told = [each for each in _told(call, self._scopes[call]) if not self._is_no_text(each)]
             found = [self._message(each, text, call) for each in told for text in self.texts(each)]
             if with_words := [message for message in found if message.has_words]:
