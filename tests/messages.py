@@ -81,8 +81,10 @@ class Entry(NamedTuple):
 
     @property
     def messages(self) -> list[Message]:
-        """Those that hold the part."""
-        return [message for message in messages() if self.part in message.text]
+        """Those that hold the part; if it is a whole text, those of the place that spells it."""
+        places = {message.place for message in messages() if self.part == message.text}
+        found = [message for message in messages() if self.part in message.text]
+        return [message for message in found if message.place in places or not places]
 
     @property
     def places(self) -> list[str]:
@@ -130,8 +132,7 @@ def entries() -> tuple[Entry, ...]:
 
 def unlisted() -> list[str]:
     """Messages that no entry is a part of, with their places; of each place, the first."""
-    parts = [entry.part for entry in entries()]
-    missing = [each for each in messages() if each.has_words and not any(part in each.text for part in parts)]
+    missing = [message for message in messages() if message.has_words and message not in _items()]
     return [f"{place}: {text}" for place, text in {each.place: each.text for each in reversed(missing)}.items()][::-1]
 
 
@@ -152,13 +153,20 @@ def ambiguous() -> list[str]:
 
 
 def repeated() -> list[str]:
-    """Messages that several entries are a part of, with the lines of the page."""
-    found = []
-    for message in messages():
-        lines = [str(entry.line) for entry in entries() if entry.part in message.text]
-        if len(lines) > 1:
-            found.append(f"{message.place}: {message.text}: {PAGE.name}, lines {', '.join(lines)}")
-    return found
+    """Messages that several items of the page list, with their lines."""
+    several = {message: lines for message, lines in _items().items() if len(lines) > 1}
+    return [f"{each.place}: {each.text}: {PAGE.name}, lines {lines}" for each, lines in several.items()]
+
+
+@cache
+def _items() -> dict[Message, list[int]]:
+    """Message → lines of the items that list it."""
+    listed: dict[Message, list[int]] = {}
+    for entry in entries():
+        for message in entry.messages:
+            lines = listed.setdefault(message, [])
+            lines += [entry.line] if entry.line not in lines else []
+    return listed
 
 
 def idle() -> list[str]:
@@ -170,7 +178,7 @@ CHECKS = {
     "messages without an entry": unlisted,
     "entries that are a part of no message": stale,
     "entries that are a part of several messages; lengthen them": ambiguous,
-    "messages with several entries; delete all but one": repeated,
+    "messages that several items list; delete all but one": repeated,
     "messages whose words are not found; spell them in the call, or see REPORTED and FORWARDED": unread,
     "calls in FORWARDED that are not in the code, or need not be there": idle,
 }
@@ -232,12 +240,15 @@ class Module:
         return name in self.functions or (name in self._imported and name in _imported(self._imported[name]).functions)
 
     def _is_forwarded(self, call: ast.Call) -> bool:
-        """Whether the text of a call is that of a caught exception or another record, or is made elsewhere."""
+        """Whether the text of a call is that of an exception or another record, or is made elsewhere."""
         scope = self._scopes[call]
         caught = {node.name for node in ast.walk(scope) if isinstance(node, ast.ExceptHandler)}
         parts = [*ast.walk(call)]
+        names = {part.id for part in parts if isinstance(part, ast.Name)}
+        held = [value.func for name in names for value in self._assigned(name, scope) if isinstance(value, ast.Call)]
         return (
-            any(isinstance(part, ast.Name) and part.id in caught for part in parts)
+            bool(names & caught)
+            or any(isinstance(function, ast.Name) and function.id in _exceptions() for function in held)
             or any(isinstance(part, ast.Attribute) and part.attr in CARRIERS for part in parts)
             or (_is_function(scope) and scope.name in _makers())
             or (isinstance(call.func, ast.Name) and call.func.id in _makers())
