@@ -18,7 +18,7 @@ from tinyllama.recipe import load_recipe
 from tinyllama.train.feeder import read_step
 from tinyllama.train.forward_backward import Gradients
 from tinyllama.train.machine import measure_peak_flops, reuse_memory
-from tinyllama.train.optimizer import clip
+from tinyllama.train.optimizer import clip, gradient_norm
 from tinyllama.train.ranks import join_ranks
 from tinyllama.train.training_state import TrainingState
 
@@ -65,7 +65,8 @@ def _profile(shape: Shape, work: Path, steps: int) -> tuple[Counter[str], float,
 
     def one_step() -> None:
         gradients(read_step(plan, sampler, rows, state.step))
-        clip(state.weights.masters.values(), recipe.optimizer.clip)
+        norm = gradient_norm(state.weights.masters.values())
+        clip(state.weights.masters.values(), recipe.optimizer.clip, norm, float(norm))
         state.update(float(plan.lr[state.step]))
 
     _times(one_step, 3)

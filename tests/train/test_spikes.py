@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from tests.conftest import MakeFamily
 from tests.train.processes import train_on
@@ -30,8 +31,8 @@ ROLLBACK = ("spikes.policy=rollback-and-skip", *SKIP[1:])
 """Steps of 1,024 tokens: planned checkpoints after 3 and, as the base's end, 6."""
 
 
-def _poisoned(steps: dict[int, float], gradients: Callable[..., float], self: Gradients, batch: StepBatch) -> float:
-    return gradients(self, batch) + steps.get(batch.step + 1, 0.0)
+def _poisoned(steps: dict[int, float], gradients: Callable[..., Tensor], self: Gradients, batch: StepBatch) -> Tensor:
+    return gradients(self, batch) + steps.get(batch.step + 1, 0.0) * batch.predicted
 
 
 def poison(steps: dict[int, float]) -> None:

@@ -219,7 +219,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(
         masters = MasterWeights(model, precision).masters
         loss = Gradients(model, micro_batch=micro_batch, document_bos=None, compiled=False)(batch)
         assert all(weight.grad is not None and weight.grad.dtype == torch.float32 for weight in masters.values())
-        return loss, {name: weight.grad for name, weight in masters.items() if weight.grad is not None}
+        return float(loss), {name: weight.grad for name, weight in masters.items() if weight.grad is not None}
 
     loss, expected = gradients("fp32", 16)
     got_loss, got = gradients(precision, micro_batch)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from tinyllama.corpus.manifest import HELD_OUT
 from tinyllama.corpus.rows import IGNORED
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     from tinyllama.tokenizer.base import Tokenizer
 
 _BATCH_TOKENS = 4096
-_LOGITS = 128
-"""Rows of logits held at a time: few enough that memory is reused, and that the cache holds them."""
+_LOGITS = {"cpu": 128, "cuda": 4096}
+"""Rows of logits held at a time: few enough that memory is reused, and that a CPU's cache holds them."""
 
 
 def held_out_losses(
@@ -101,19 +103,18 @@ def bits_per_byte_of_texts(
 @torch.no_grad()
 def _sum_losses(model: Llama, rows: Rows, chosen: Sequence[int], bos: int | None) -> tuple[float, int]:
     """Summed loss in nats and number of targets of some rows."""
-    total, count, device = 0.0, 0, model.embed_tokens.weight.device
+    parts, count, device = list[Tensor](), 0, model.embed_tokens.weight.device
+    rows_held = _LOGITS.get(device.type, _LOGITS["cuda"])
     size = max(1, _BATCH_TOKENS // model.shape.context)
     for start in range(0, len(chosen), size):
         pairs = [rows.row(index) for index in chosen[start : start + size]]
         inputs = torch.from_numpy(np.stack([pair[0] for pair in pairs])).to(device)
-        targets = torch.from_numpy(np.stack([pair[1] for pair in pairs])).flatten().to(device)
+        wanted = np.stack([pair[1] for pair in pairs]).ravel()
+        targets = torch.from_numpy(wanted).to(device)
         hidden = model.hidden(inputs, None if bos is None else document_mask(inputs, bos)).flatten(0, 1)
-        head = products_with(model.lm_head.weight, _LOGITS)  # ranks that shard the model have it whole only here
-        for at in range(0, len(hidden), _LOGITS):
-            logits = head(hidden[at : at + _LOGITS]).float()
-            part = torch.nn.functional.cross_entropy(
-                logits, targets[at : at + _LOGITS], ignore_index=IGNORED, reduction="sum"
-            )
-            total += float(part)
-        count += int((targets != IGNORED).sum())
-    return total, count
+        head = products_with(model.lm_head.weight, rows_held)  # ranks that shard the model have it whole only here
+        for at in range(0, len(hidden), rows_held):
+            logits, part = head(hidden[at : at + rows_held]).float(), targets[at : at + rows_held]
+            parts.append(functional.cross_entropy(logits, part, ignore_index=IGNORED, reduction="sum"))
+        count += int((wanted != IGNORED).sum())
+    return sum(torch.stack(parts).tolist()), count  # read at the end, so that the host does not wait for each

@@ -167,6 +167,7 @@ def _score_states(
         tied = row[likeliest]
         hits[here[likeliest]] = all_logps[tied].argmax(1) == ids[likeliest]
         start += len(chunk)
+    logps, hits = logps.cpu(), hits.cpu()  # once, since each number that the host reads is waited for
     parts = zip(torch.split(logps, lengths), torch.split(hits, lengths), strict=True)
     return [(float(logp.sum()), bool(hit.all())) for logp, hit in parts]
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tinyllama.train.metrics import Record
 
 COPIES = "evaluating"
+_OF_RANKS = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+"""Variables by which torchrun tells a process its place."""
 
 
 class BackgroundEvaluation:
@@ -79,7 +81,9 @@ class BackgroundEvaluation:
             (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ]
-        os.posix_spawn(sys.executable, program, os.environ, file_actions=streams, setsid=True)
+        # Training has the cards, and its rank is not this process's.
+        environment = {name: value for name, value in os.environ.items() if name not in _OF_RANKS}
+        os.posix_spawn(sys.executable, program, environment, file_actions=streams, setsid=True)
 
 
 def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
@@ -97,7 +101,7 @@ def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
             copy = run / COPIES / f"step-{step}"
             tokens = read_state(copy).tokens
             folder = family_of_run(run).scores_by_tokens(run.name) / str(tokens)
-            evaluate_model(copy, EvaluateRequest(tasks=tasks, data=data), folder)
+            evaluate_model(copy, EvaluateRequest(tasks=tasks, data=data, device="cpu"), folder)
             shutil.rmtree(copy)
 
 

@@ -88,6 +88,13 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + turned * sin
 
 
+class Linear(nn.Linear):
+    """A product with a matrix, whose weights `Llama.initialize` or a file gives."""
+
+    def reset_parameters(self) -> None:
+        """Draw nothing: torch's own draws would cost as much time as ours."""
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square norm (Zhang & Sennrich 2019), computed in fp32."""
 
@@ -114,10 +121,10 @@ class Attention(nn.Module):
             shape.kv_heads,
             shape.head_dim,
         )
-        self.q_proj = nn.Linear(shape.width, shape.width, bias=False)
-        self.k_proj = nn.Linear(shape.width, shape.kv_heads * shape.head_dim, bias=False)
-        self.v_proj = nn.Linear(shape.width, shape.kv_heads * shape.head_dim, bias=False)
-        self.o_proj = nn.Linear(shape.width, shape.width, bias=False)
+        self.q_proj = Linear(shape.width, shape.width, bias=False)
+        self.k_proj = Linear(shape.width, shape.kv_heads * shape.head_dim, bias=False)
+        self.v_proj = Linear(shape.width, shape.kv_heads * shape.head_dim, bias=False)
+        self.o_proj = Linear(shape.width, shape.width, bias=False)
 
     def forward(
         self,
@@ -145,9 +152,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(shape.width, shape.ffn, bias=False)
-        self.up_proj = nn.Linear(shape.width, shape.ffn, bias=False)
-        self.down_proj = nn.Linear(shape.ffn, shape.width, bias=False)
+        self.gate_proj = Linear(shape.width, shape.ffn, bias=False)
+        self.up_proj = Linear(shape.width, shape.ffn, bias=False)
+        self.down_proj = Linear(shape.ffn, shape.width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, D] → [B, T, D]."""
@@ -192,7 +199,7 @@ class Llama(nn.Module):
         self.embed_tokens = nn.Embedding(shape.vocab_size, shape.width)
         self.layers = nn.ModuleList(Block(shape, layer) for layer in range(shape.layers))
         self.norm = RMSNorm(shape.width, shape.norm_eps)
-        self.lm_head = nn.Linear(shape.width, shape.vocab_size, bias=False)
+        self.lm_head = Linear(shape.width, shape.vocab_size, bias=False)
         if shape.tied_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
 

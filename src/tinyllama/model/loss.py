@@ -20,6 +20,8 @@ CHUNK = 512
 
 BLOCK = 2048
 """Rows of exponentials held at a time: enough for one efficient product that gives the head's gradient."""
+GPU_BLOCK = 8192
+"""The same on a GPU, where each block costs a pass over the head's gradient in fp32."""
 
 Kernel = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -58,7 +60,7 @@ class HeadLoss:
 
     def buffer(self, hidden: Tensor, weight: Tensor) -> Tensor:
         """Room for a block's exponentials; fresh pages at every step would cost more than computing them."""
-        shape = min(BLOCK, len(hidden)), len(weight)
+        shape = min(BLOCK if hidden.device.type == "cpu" else GPU_BLOCK, len(hidden)), len(weight)
         if self._held is None or self._held.shape != shape or self._held.dtype != hidden.dtype:
             self._held = hidden.new_empty(shape)
         return self._held

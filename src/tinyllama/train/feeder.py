@@ -9,12 +9,14 @@ import numpy as np
 import torch
 
 from tinyllama.corpus.rows import IGNORED
+from tinyllama.model.devices import set_current_device
 from tinyllama.sampler import rank_part
 from tinyllama.train.ranks import Ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from tinyllama.corpus.rows import Rows
@@ -57,14 +59,22 @@ def read_step(plan: Plan, sampler: Sampler, rows: Mapping[str, Rows], step: int,
     for index, (corpus, row) in enumerate(own):
         inputs[index], targets[index] = corpus.row(row)
     predicted = sum(corpus.predicted(row) for corpus, row in places)
-    return StepBatch(step, chosen, torch.from_numpy(inputs), torch.from_numpy(targets), predicted)
+    return StepBatch(step, chosen, _pinned(inputs, ranks), _pinned(targets, ranks), predicted)
+
+
+def _pinned(tokens: NDArray[np.int64], ranks: Ranks) -> Tensor:
+    """A tensor, for CUDA in pinned memory, from which the device copies while the host works."""
+    tensor = torch.from_numpy(tokens)
+    return tensor.pin_memory() if ranks.device.type == "cuda" else tensor
 
 
 def feed(  # noqa: PLR0913, PLR0917  # what read_step takes, for a range of steps
     plan: Plan, sampler: Sampler, rows: Mapping[str, Rows], first: int, end: int, ranks: Ranks = _ALONE
 ) -> Iterator[StepBatch]:
     """Batches of the steps from `first` to `end`; the next is read while the trainer works on one."""
-    with ThreadPoolExecutor(1, thread_name_prefix="feeder") as pool:
+    with ThreadPoolExecutor(
+        1, thread_name_prefix="feeder", initializer=set_current_device, initargs=(ranks.device,)
+    ) as pool:
         ahead: Future[StepBatch] | None = None
         for step in range(first, end):
             batch = ahead.result() if ahead else read_step(plan, sampler, rows, step, ranks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +22,41 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+class Compilation:
+    """Compiles functions, until the compiler fails: from then on all of them run as they are written, with a warning.
+
+    Only a first run counts as the compiler's failure. Once a compiled function has run, and where the device is out of
+    memory or fails, the error is the run's own.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is compiled yet."""
+        self._works = self._broken = False
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, compiled at its first call."""
+        compiled = torch.compile(function, dynamic=False)
+
+        def call(*arguments: Any) -> Any:  # noqa: ANN401  # as the function
+            if self._broken:
+                return function(*arguments)
+            try:
+                result = compiled(*arguments)
+            except (torch.OutOfMemoryError, torch.AcceleratorError):
+                raise
+            except compiler_errors() as error:
+                if self._works:
+                    raise
+                self._broken = True
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                _log.warning("torch.compile does not work here, training continues without it: %s", reason)
+                return function(*arguments)
+            self._works = True
+            return result
+
+        return call
+
+
 class Gradients:
     """Adds a batch's gradients to the model: those of the mean loss over all its predicted targets."""
 
@@ -36,15 +70,20 @@ class Gradients:
             compiled: compile the loss's kernel; for the model see `compile_blocks`.
         """
         self._model, self._micro_batch, self._bos = model, micro_batch, document_bos
-        self._loss = HeadLoss(_compiled_or_eager(shifted_exponentials) if compiled else shifted_exponentials)
+        self._loss = HeadLoss(Compilation()(shifted_exponentials) if compiled else shifted_exponentials)
 
-    def __call__(self, batch: StepBatch) -> float:
-        """Accumulate gradients; returns this rank's part of the mean loss over all predicted targets, in nats."""
+    def __call__(self, batch: StepBatch) -> Tensor:
+        """Accumulate gradients of the mean loss; returns the summed loss of this rank's targets, in nats.
+
+        The sum stays on the device, so that the host does not wait for it.
+        """
         device = self._model.embed_tokens.weight.device
         total = torch.zeros((), device=device)
+        # From pinned memory, which the batch holds until the step is done.
+        all_inputs, all_targets = (part.to(device, non_blocking=True) for part in (batch.inputs, batch.targets))
         for start in range(0, len(batch.inputs), self._micro_batch):
-            inputs = batch.inputs[start : start + self._micro_batch].to(device)
-            targets = batch.targets[start : start + self._micro_batch].to(device)
+            inputs = all_inputs[start : start + self._micro_batch]
+            targets = all_targets[start : start + self._micro_batch]
             reduce_over_replicas(self._model, last=start + self._micro_batch >= len(batch.inputs))
             mask = None if self._bos is None else document_mask(inputs, self._bos)
             hidden = self._model.hidden(inputs, mask)
@@ -52,16 +91,17 @@ class Gradients:
             loss = self._loss(hidden.flatten(0, 1), head, targets.flatten(), scale=1 / batch.predicted)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        return float(total) / batch.predicted
+        return total
 
 
 def compile_blocks(model: Llama) -> None:
-    """Compile each block by itself, before the model is sharded; falls back to eager with a warning.
+    """Compile each block by itself, before the model is sharded.
 
     All blocks are one program, compiled once, between whose runs FSDP gathers the next block's weights.
     """
+    compilation = Compilation()
     for block in model.layers:
-        block.forward = _in_training(_compiled_or_eager(block.forward), block.forward)
+        block.forward = _in_training(compilation(block.forward), block.forward)
 
 
 def _in_training(compiled: Callable[..., Tensor], eager: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -71,27 +111,3 @@ def _in_training(compiled: Callable[..., Tensor], eager: Callable[..., Tensor]) 
         return (compiled if torch.is_grad_enabled() else eager)(*arguments)
 
     return call
-
-
-def _compiled_or_eager(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The compiled function; after the first failure of the compiler, the function itself."""
-    chosen = torch.compile(function, dynamic=False)
-
-    def call(*arguments: Any) -> Any:  # noqa: ANN401  # as the function
-        nonlocal chosen
-        try:
-            return chosen(*arguments)
-        except compiler_errors() as error:
-            if chosen is function:
-                raise
-            _warn(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
-            chosen = function
-            return function(*arguments)
-
-    return call
-
-
-@cache
-def _warn(reason: str) -> None:
-    """Warn once for all blocks."""
-    _log.warning("torch.compile does not work here, training continues without it: %s", reason)

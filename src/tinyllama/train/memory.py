@@ -74,9 +74,11 @@ def _measure(recipe: Recipe, ranks: Ranks) -> RankMemory:
         model = Llama(recipe.model)
     if recipe.hardware.activation_checkpointing:
         checkpoint_activations(model)
-    shard(model, recipe, ranks)  # outside: the mesh is real
+    alone = ranks.count == 1
+    if not alone:
+        shard(model, recipe, ranks)  # outside: the mesh is real
     with without_data:
-        masters = MasterWeights(model, "fp32").masters
+        masters = MasterWeights(model, recipe.precision if alone else "fp32").masters
         optimizer = build_optimizer(recipe.optimizer, masters)
         loss = HeadLoss(shifted_exponentials)
         with _Held(map(_own, (*masters.values(), *_moments(optimizer)))) as held:

@@ -132,14 +132,22 @@ def _part(update: Tensor, weight: nn.Parameter) -> Tensor:
     return everywhere.redistribute(mesh, weight.placements)
 
 
-def clip(weights: Iterable[nn.Parameter], most: float) -> float:
-    """Scale all gradients down to a global norm, where theirs is larger; returns what theirs was."""
-    weights = list(weights)
-    norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
-    found = float(whole(norm))
+def gradient_norm(weights: Iterable[nn.Parameter]) -> Tensor:
+    """The global norm of all gradients, on their device."""
+    return whole(torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None]))
+
+
+def clip(weights: Iterable[nn.Parameter], most: float, norm: Tensor, found: float) -> None:
+    """Scale all gradients down to a global norm of at most `most`.
+
+    Args:
+        weights: whose gradients are meant.
+        most: the largest norm that stays.
+        norm: what `gradient_norm` gave.
+        found: its value, which the caller has read from the device.
+    """
     if found > most:  # multiplying by 1 takes as long
         torch.nn.utils.clip_grads_with_norm_(weights, most, norm)
-    return found
 
 
 def set_step(optimizer: torch.optim.Optimizer, step: int) -> None:

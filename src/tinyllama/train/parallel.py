@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 def checkpoint_activations(model: Llama) -> None:
-    """Keep only the input of each block for the backward pass, which computes the rest again."""
+    """Keep only the input of each block for the backward pass, which computes the rest again; nothing is random."""
     for block in model.layers:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
 
 
 def shard(model: Llama, recipe: Recipe, ranks: Ranks) -> None:

@@ -19,8 +19,9 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from tinyllama.errors import RankLostError, TinyLlamaError
+from tinyllama.errors import Interrupted, RankLostError, TinyLlamaError
 from tinyllama.model.devices import CPU, choose_device, set_current_device
+from tinyllama.train.watch import RankWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,6 +54,8 @@ class Ranks:
     """The group whose collectives are used; None for the default group."""
     device: torch.device = CPU
     """What this rank computes on."""
+    watch: RankWatch | None = None
+    """Names lost ranks where collectives run on GPUs; None where they raise errors themselves."""
 
     @property
     def first(self) -> bool:
@@ -126,6 +129,8 @@ class Ranks:
         Raises:
             RankLostError: a collective failed inside the block.
         """
+        if self.watch is not None:
+            self.watch.enter(name)
         try:
             yield
         except RuntimeError as error:
@@ -137,6 +142,8 @@ class Ranks:
                 f"rank {self.rank} of {self.count}: {who} during {name} ({_first_line(error)}); "
                 "the last checkpoint is good, the same command resumes from it"
             ) from error
+        if self.watch is not None:
+            self.watch.enter("")
 
     def _reduced(self, value: float, dtype: torch.dtype, operation: distributed.ReduceOp.RedOpType) -> float:
         if self.count == 1:
@@ -192,8 +199,17 @@ def join_ranks(timeout: int, device: str = "auto") -> Iterator[Ranks]:
         ) from error
     try:
         yield ranks
-    finally:
+    except Exception as error:
+        # On GPUs, peers may be inside a collective; destroying the group would wait for its end, and nothing be told.
+        if ranks.watch is None or isinstance(error, Interrupted):
+            distributed.destroy_process_group()
+        raise
+    except BaseException:  # an exit on which all ranks agree
         distributed.destroy_process_group()
+        raise
+    if ranks.watch is not None:
+        ranks.watch.close()
+    distributed.destroy_process_group()
 
 
 def _join(count: int, timeout: timedelta, device: torch.device) -> Ranks:
@@ -204,7 +220,9 @@ def _join(count: int, timeout: timedelta, device: torch.device) -> Ranks:
     per_node = int(os.environ.get("LOCAL_WORLD_SIZE", count))
     backend = f"cpu:gloo,{device.type}:{_BACKENDS[device.type]}" if device.type in _BACKENDS else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
-    return Ranks(rank, count, per_node, PrefixStore("ranks", store), timeout, device=device)
+    own = PrefixStore("ranks", store)
+    watch = RankWatch(own, rank, count, timeout) if device.type in _BACKENDS else None
+    return Ranks(rank, count, per_node, own, timeout, device=device, watch=watch)
 
 
 def _fresh_part(shared: Store, rank: int, count: int) -> Store:

@@ -30,7 +30,7 @@ from tinyllama.train.metrics import (
     TensorBoardLogger,
     WandbLogger,
 )
-from tinyllama.train.optimizer import clip
+from tinyllama.train.optimizer import clip, gradient_norm
 from tinyllama.train.run import TrainingRun, find_start, keep_recipe
 from tinyllama.train.saving import CheckpointWriter
 from tinyllama.train.signals import StopRequest
@@ -81,7 +81,7 @@ class _Trainer:
         self.threads, self.micro_batch = _threads(run, recorded), _micro_batch(run, recorded)
         torch.set_num_threads(self.threads)
         reuse_memory()
-        self.state = TrainingState(recipe, self.ranks)
+        self.state = TrainingState(recipe, self.ranks, initial=start is None)
         if start is not None:
             self.state.restore(start)
         watched = None if recorded is None else recorded.spikes
@@ -138,8 +138,7 @@ class _Trainer:
         """One row of the plan, from its batch to its checkpoint."""
         step, began = batch.step + 1, time.perf_counter()
         with self.ranks.phase(f"the gradients of step {step}"):
-            loss = self.ranks.sum(self.gradients(batch))
-            norm = clip(self.state.weights.masters.values(), self.recipe.optimizer.clip)
+            loss, norm = self._accumulate(batch)
         if self.spikes is not None and self._agree_on_spike(self.spikes, batch, loss, norm):
             self._log(self._skip_spike(self.spikes, batch, loss, norm))
         else:
@@ -162,6 +161,14 @@ class _Trainer:
         if signal_number:
             text = f"stopped and saved at step {step} of {self.plan.steps}; the same command resumes from there"
             self._interrupt(signal_number, text)
+
+    def _accumulate(self, batch: StepBatch) -> tuple[float, float]:
+        """Accumulate and clip the gradients; returns the mean loss of all ranks, in nats, and the gradients' norm."""
+        weights = self.state.weights.masters.values()
+        total, norm = self.gradients(batch), gradient_norm(weights)
+        summed, found = torch.stack([total, norm]).cpu().tolist()  # the only time in a step that the host waits
+        clip(weights, self.recipe.optimizer.clip, norm, found)
+        return self.ranks.sum(summed / batch.predicted), found
 
     def _agree_on_spike(self, spikes: SpikeWatch, batch: StepBatch, loss: float, norm: float) -> bool:
         """Whether any rank sees a spike, which all ranks then skip."""

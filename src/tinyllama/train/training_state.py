@@ -24,11 +24,17 @@ if TYPE_CHECKING:
 class TrainingState:
     """What a checkpoint holds, and what a step changes."""
 
-    def __init__(self, recipe: Recipe, ranks: Ranks) -> None:
-        """Build the initial state: whole in one process, this rank's parts on several."""
+    def __init__(self, recipe: Recipe, ranks: Ranks, *, initial: bool = True) -> None:
+        """Build the initial state: whole in one process, this rank's parts on several.
+
+        Args:
+            recipe: the model, optimizer and hardware.
+            ranks: the processes that train together.
+            initial: whether to draw the initial weights; without, `restore` must follow.
+        """
         self._ranks = ranks
         with ranks.phase("sharding the model"):
-            self.model, self.weights = _build_model(recipe, ranks)
+            self.model, self.weights = _build_model(recipe, ranks, initial=initial)
         self.optimizer = optimizer.build_optimizer(recipe.optimizer, self.weights.masters)
         self.tensors = tensors_of(self.weights.masters, self.optimizer)
         """Weights and moments by the names that they have in a checkpoint."""
@@ -74,10 +80,11 @@ class TrainingState:
         return span
 
 
-def _build_model(recipe: Recipe, ranks: Ranks) -> tuple[Llama, MasterWeights]:
-    """The initial model, and its fp32 weights: whole in one process, this rank's parts on several."""
+def _build_model(recipe: Recipe, ranks: Ranks, *, initial: bool) -> tuple[Llama, MasterWeights]:
+    """The model and its fp32 weights: whole in one process, this rank's parts on several."""
     model = Llama(recipe.model)
-    model.initialize(recipe.seed)
+    if initial:
+        model.initialize(recipe.seed)
     if recipe.precision == "fp8":
         use_fp8(model, ranks.device)
     if recipe.hardware.compile:

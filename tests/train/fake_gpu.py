@@ -1,0 +1,209 @@
+"""The training step on a GPU that is not there: tensors with a device and shapes but no data, ranks that send nothing.
+
+The device is PrivateUse1, named "gpu": a PyTorch without CUDA has no guard for "cuda", which autograd and FSDP need,
+but lets Python give one for this device. Under `FakeTensorMode` an operation that mixes devices raises.
+
+    python -m tests.train.fake_gpu '[[4, 2, "hardware.shard=all"], …]'
+
+runs each case (ranks, ranks per node, overrides) in a process that forks from one that has imported everything, and
+prints for each a line of JSON: where the host waited for the device in a step of three passes, or the error.
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, Self
+
+import torch
+from torch import Tensor, distributed
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
+
+from tinyllama.model import Llama
+from tinyllama.recipe import ModelShape, Recipe, load_recipe
+from tinyllama.train import training_state
+from tinyllama.train.feeder import StepBatch
+from tinyllama.train.forward_backward import Gradients
+from tinyllama.train.ranks import Ranks
+from tinyllama.train.trainer import _Trainer
+from tinyllama.train.training_state import TrainingState
+
+SMALL = ("model.layers=3", "model.context=128", "hardware.compile=false")
+ROWS, MICRO_BATCH = 5, 2
+GPU = "gpu"
+_COPY = torch.ops.aten._to_copy.default  # noqa: SLF001  # an operator's name
+
+
+class Stream:
+    """A stream on which nothing is queued, and its events."""
+
+    def __init__(self, *_arguments: object, **_options: object) -> None: ...
+    def wait_stream(self, _other: object) -> None: ...
+    def wait_event(self, _event: object) -> None: ...
+    def record_event(self, *_arguments: object) -> "Stream":
+        return self
+
+    def record(self, *_arguments: object) -> None: ...
+    def wait(self, *_arguments: object) -> None: ...
+    def synchronize(self) -> None: ...
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None: ...
+
+
+class Backend(_DummyBackendModule):  # type: ignore[misc]  # untyped
+    """What FSDP and checkpointing ask of a device's module; a missing name aborts the process."""
+
+    Stream = Event = Stream
+
+    def current_stream(self, *_arguments: object) -> Stream:
+        return Stream()
+
+    def stream(self, stream: Stream) -> Stream:
+        return stream
+
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        return [torch.bfloat16]
+
+
+class Waits(TorchDispatchMode):  # type: ignore[misc]  # untyped
+    """Counts, by function of ours, where the host waits for the device; gives numbers, which fake tensors lack."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401  # as the operation
+        kwargs = kwargs or {}
+        if any(issubclass(one, DTensor) for one in types):
+            return NotImplemented
+        if func is torch.ops.aten._local_scalar_dense.default:  # noqa: SLF001  # an operator's name
+            if args[0].device.type == GPU:
+                self._note("number")
+            return 1.0
+        if func is _COPY and _leaves(args[0], kwargs.get("device")):
+            if not kwargs.get("non_blocking"):
+                self._note("copy")
+            elif args[0].device.type == GPU:
+                self._note("copy to the host")
+        return func(*args, **kwargs)
+
+    def _note(self, what: str) -> None:
+        frames = [frame for frame in traceback.extract_stack() if "/tinyllama/" in frame.filename]
+        self.seen[f"{what} in {frames[-1].name if frames else 'torch'}"] += 1
+
+
+def _leaves(tensor: Tensor, device: torch.device | str | None) -> bool:
+    return device is not None and tensor.device.type != torch.device(device).type
+
+
+def _born_there(shape: ModelShape) -> Llama:
+    """A model whose tensors are made on the device: fake ones cannot be moved in place."""
+    with torch.device(GPU, 0):
+        return Llama(shape)
+
+
+def _real_mesh(mesh: Callable[[Ranks, int], DeviceMesh]) -> Callable[[Ranks, int], DeviceMesh]:
+    def make(ranks: Ranks, size: int) -> DeviceMesh:
+        with unset_fake_temporarily():
+            return mesh(ranks, size)
+
+    return make
+
+
+def _read_each_pass() -> None:
+    original = Gradients.__call__
+
+    def call(self: Gradients, batch: StepBatch) -> Tensor:
+        total = original(self, batch)
+        float(total)
+        return total
+
+    Gradients.__call__ = call  # type: ignore[method-assign]
+
+
+def _leave_a_tensor_on_the_cpu() -> None:
+    original = Gradients.__call__
+    Gradients.__call__ = lambda self, batch: original(self, batch) + torch.zeros(1)  # type: ignore[method-assign]
+
+
+FAULTS = {"fault: reads the loss": _read_each_pass, "fault: mixes devices": _leave_a_tensor_on_the_cpu}
+"""Overrides that plant a fault, to see that the tests find it."""
+
+
+def run_case(ranks: int, per_node: int, *overrides: str) -> dict[str, int]:
+    """One step of three passes, a measurement, and a pass after it; returns the host's waits in the step."""
+    _setup_privateuseone_for_python_backend(GPU, Backend())
+    gpu = torch.device(GPU, 0)
+    FakeTensorMode.avoid_device_init = property(lambda _self: True)  # type: ignore[assignment,method-assign]
+    Ranks.mesh = _real_mesh(Ranks.mesh)  # type: ignore[method-assign]
+    training_state.Llama = _born_there  # type: ignore[assignment,misc]
+    Llama.to = lambda self, *_device: self  # type: ignore[method-assign,assignment]
+    faults = [name for name in overrides if name in FAULTS]
+    for name in faults:
+        FAULTS[name]()
+    overrides = tuple(name for name in overrides if name not in FAULTS)
+    recipe = load_recipe("nano", [*SMALL, *overrides])
+    here = Ranks(device=gpu)
+    if ranks > 1:
+        distributed.init_process_group(f"cpu:fake,{GPU}:fake", store=FakeStore(), rank=0, world_size=ranks)
+        here = Ranks(0, ranks, per_node, device=gpu)
+    with FakeTensorMode(allow_non_fake_inputs=False):
+        return _step(recipe, here)
+
+
+def _step(recipe: Recipe, here: Ranks) -> dict[str, int]:
+    state = TrainingState(recipe, here, initial=False)
+    bos = 1 if recipe.document_masking else None
+    gradients = Gradients(state.model, micro_batch=MICRO_BATCH, document_bos=bos, compiled=False)
+    tokens = torch.zeros(ROWS, recipe.model.context, dtype=torch.int64)  # on the CPU, where the feeder makes them
+    batch = StepBatch(0, None, tokens, tokens, ROWS * recipe.model.context)  # type: ignore[arg-type]
+    masters = state.weights.masters.values()
+    with Waits() as waits:
+        trainer: Any = SimpleNamespace(state=state, gradients=gradients, recipe=recipe, ranks=here)
+        _Trainer._accumulate(trainer, batch)  # noqa: SLF001  # the engine's own order of calls
+        state.update(1e-3)
+    seen = dict(waits.seen)
+    with Waits(), torch.no_grad():
+        state.model.hidden(torch.zeros(1, recipe.model.context, dtype=torch.int64, device=here.device))
+    with Waits():
+        gradients(batch)
+    assert all(weight.grad is not None and weight.grad.dtype == torch.float32 for weight in masters)
+    assert all(tensor.device == here.device for tensor in state.tensors.values())
+    return seen
+
+
+def main(cases: list[list[Any]]) -> None:
+    """Run each case in a process of its own and print its result."""
+    for ranks, per_node, *overrides in cases:
+        sys.stdout.flush()
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+            continue
+        try:
+            result: Any = {"waits": run_case(ranks, per_node, *overrides)}
+        except BaseException as error:  # noqa: BLE001  # told to the test
+            result = {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
+        sys.stdout.write(json.dumps(result) + "\n")
+        sys.stdout.flush()
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

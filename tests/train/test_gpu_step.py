@@ -1,0 +1,48 @@
+"""The training step on a GPU, one or several ranks, without a GPU: devices, types and waits, but no numbers."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+SMALL = ("model.layers=2", "model.context=32")
+CASES: dict[str, list[Any]] = {
+    "one GPU": [1, 1],
+    "one GPU in fp32, Muon": [1, 1, "precision=fp32", "optimizer.kind=muon"],
+    "one GPU, fp8": [1, 1, "precision=fp8"],
+    "two nodes of two, Muon": [4, 2, "optimizer.kind=muon"],
+    "eight GPUs, one copy": [8, 4, "hardware.shard=all"],
+    "replicas in fp32": [4, 4, "hardware.shard=none", "precision=fp32"],
+    "documents, on two nodes": [4, 2, "document_masking=true"],
+    "checkpointed, fp8": [4, 2, "hardware.activation_checkpointing=true", "precision=fp8"],
+}
+PLANTED: dict[str, list[Any]] = {
+    "reads the loss": [1, 1, "fault: reads the loss"],
+    "mixes devices": [1, 1, "fault: mixes devices"],
+}
+"""Faults that the tests must find."""
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, dict[str, Any]]:
+    """What each case gave; all run in processes that fork from one."""
+    cases = [[*case[:2], *SMALL, *case[2:]] for case in (CASES | PLANTED).values()]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.train.fake_gpu", json.dumps(cases)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(lines) == len(cases), done.stderr[-2000:]
+    return dict(zip(CASES | PLANTED, lines, strict=True))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_step_stays_on_the_gpu_and_the_host_waits_for_it_once(name: str, results: dict[str, dict[str, Any]]) -> None:
+    """A tensor of the CPU among those of the GPU is an error of the case; three passes wait no more than one."""
+    assert results[name].get("trace") is None, results[name]["trace"]
+    assert results[name]["waits"] == {"copy in _accumulate": 1}
+
+
+def test_a_wait_and_a_mixture_of_devices_that_were_planted_are_found(results: dict[str, dict[str, Any]]) -> None:
+    assert results["reads the loss"]["waits"] == {"copy in _accumulate": 1, "number in _accumulate": 1}
+    assert "device" in results["mixes devices"]["error"]
