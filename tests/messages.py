@@ -1,8 +1,9 @@
-"""The messages of the package, and docs/troubleshooting.md, which lists them: `python -m tests.messages` compares both.
+"""The messages of the package, collected from its source.
 
 A message is the text of an exception, of a record that holds a fault, of a warning, or of what is written to stderr.
 It is spelled as in the code, with `…` for each value in it. Parts that a variable, a function of the package or a
-caller in the same file gives are found where they are spelled.
+caller in the same file gives are found where they are spelled. tests/troubleshooting.py compares the messages with
+docs/troubleshooting.md.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-import sys
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 PACKAGE = Path(tinyllama.__file__).parent
-PAGE = Path(__file__).parent.parent / "docs/troubleshooting.md"
 VALUE = "…"
 INTERNAL = {"AssertionError", "AttributeError", "NotImplementedError", "StopIteration"}
 """Exceptions that only a fault in our own code raises, or that Python's protocols ask for."""
@@ -51,9 +50,6 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _WORD = re.compile(r"[^\W\d_]{2,}\S*(?=\s|$)")
 _ARGUMENT = re.compile(r"%(?:\.\d+)?[sdrf]")
 """A value in the text of a log record."""
-_CODE = r"(?:`` .+? ``|`[^`\n]+`)"
-_ITEM = re.compile(rf"^- ({_CODE}(?:,\s+{_CODE})*):\s+(\S.*(?:\n  .+)*)", re.MULTILINE)
-"""An item of the page: parts of messages, a colon, cause and remedy."""
 
 
 class Message(NamedTuple):
@@ -71,43 +67,22 @@ class Message(NamedTuple):
         return len(_WORD.findall(self.text)) > 1
 
 
-class Entry(NamedTuple):
-    """A part of a message that the page lists."""
-
-    line: int
-    part: str
-    advice: str
-    """Cause and remedy."""
-
-    @property
-    def messages(self) -> list[Message]:
-        """Those that hold the part; if it is a whole text, those of the place that spells it."""
-        places = {message.place for message in messages() if self.part == message.text}
-        found = [message for message in messages() if self.part in message.text]
-        return [message for message in found if message.place in places or not places]
-
-    @property
-    def places(self) -> list[str]:
-        """Where those are made: one place for all that may spell the same text."""
-        return sorted({_same_message().get(message.place, message.place) for message in self.messages})
-
-
 @cache
 def messages() -> tuple[Message, ...]:
     """Every message of the package, in the order of files and lines, each text once."""
     first: dict[str, Message] = {}
-    for message in _found():
+    for message in found_messages():
         if message.has_words or message.source not in FORWARDED:
             first.setdefault(message.text if message.has_words else message.source, message)
     return tuple(first.values())
 
 
 @cache
-def _same_message() -> dict[str, str]:
+def same_message() -> dict[str, str]:
     """Place → the first place that may spell one of its texts."""
     first: dict[str, str] = {}
     same: dict[str, str] = {}
-    for message in _found():
+    for message in found_messages():
         place = first.setdefault(message.text, message.place)
         if message.has_words and place != message.place:
             same[message.place] = same.get(place, place)
@@ -115,78 +90,9 @@ def _same_message() -> dict[str, str]:
 
 
 @cache
-def _found() -> list[Message]:
+def found_messages() -> list[Message]:
+    """Every message, those that pass on a text included, each time that it is made."""
     return [message for path in sorted(PACKAGE.rglob("*.py")) for message in _module(path).messages()]
-
-
-@cache
-def entries() -> tuple[Entry, ...]:
-    """Every part of a message that the page lists."""
-    text = PAGE.read_text(encoding="utf-8")
-    return tuple(
-        Entry(text.count("\n", 0, item.start()) + 1, code[3:-3] if code.startswith("``") else code[1:-1], item[2])
-        for item in _ITEM.finditer(text)
-        for code in re.findall(_CODE, item[1])
-    )
-
-
-def unlisted() -> list[str]:
-    """Messages that no entry is a part of, with their places; of each place, the first."""
-    missing = [message for message in messages() if message.has_words and message not in _items()]
-    return [f"{place}: {text}" for place, text in {each.place: each.text for each in reversed(missing)}.items()][::-1]
-
-
-def unread() -> list[str]:
-    """Expressions of messages whose words are not found."""
-    return [f"{message.place}: {message.source}" for message in messages() if not message.has_words]
-
-
-def stale() -> list[str]:
-    """Entries that are a part of no message."""
-    return [f"{PAGE.name}:{entry.line}: {entry.part}" for entry in entries() if not entry.places]
-
-
-def ambiguous() -> list[str]:
-    """Entries that are a part of several messages, with their places."""
-    several = [entry for entry in entries() if len(entry.places) > 1]
-    return [f"{PAGE.name}:{entry.line}: {entry.part}: {', '.join(entry.places)}" for entry in several]
-
-
-def repeated() -> list[str]:
-    """Messages that several items of the page list, with their lines."""
-    several = {message: lines for message, lines in _items().items() if len(lines) > 1}
-    return [f"{each.place}: {each.text}: {PAGE.name}, lines {lines}" for each, lines in several.items()]
-
-
-@cache
-def _items() -> dict[Message, list[int]]:
-    """Message → lines of the items that list it."""
-    listed: dict[Message, list[int]] = {}
-    for entry in entries():
-        for message in entry.messages:
-            lines = listed.setdefault(message, [])
-            lines += [entry.line] if entry.line not in lines else []
-    return listed
-
-
-def idle() -> list[str]:
-    """Calls in `FORWARDED` that are not in the code, or whose words are found."""
-    return sorted(FORWARDED - {message.source for message in _found() if not message.has_words})
-
-
-CHECKS = {
-    "messages without an entry": unlisted,
-    "entries that are a part of no message": stale,
-    "entries that are a part of several messages; lengthen them": ambiguous,
-    "messages that several items list; delete all but one": repeated,
-    "messages whose words are not found; spell them in the call, or see REPORTED and FORWARDED": unread,
-    "calls in FORWARDED that are not in the code, or need not be there": idle,
-}
-
-
-def differences() -> str:
-    """What the page and the code do not have in common, under titles; empty if there is nothing."""
-    return "\n".join("\n  ".join([f"{title}:", *found]) for title, check in CHECKS.items() if (found := check()))
 
 
 class Module:
@@ -423,7 +329,3 @@ def _passed_exceptions(scope: ast.AST) -> set[str]:
         return set()
     annotated = [each for each in scope.args.args + scope.args.kwonlyargs if each.annotation is not None]
     return {each.arg for each in annotated if "type[TinyLlamaError]" in ast.unparse(each.annotation or each)}
-
-
-if __name__ == "__main__":
-    sys.stdout.write(differences() + "\n")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.messages import CHECKS, Module, entries, messages
+from tests.messages import Module, messages
+from tests.troubleshooting import CHECKS, entries
 
 EXAMPLE = """
 _LIMIT = "at most 5 are possible"
@@ -48,7 +49,7 @@ raise SystemExit(2)
 @pytest.mark.parametrize("title", CHECKS)
 def test_page_and_code_have_the_same_messages(title: str) -> None:
     found = CHECKS[title]()
-    assert not found, "\n  ".join([f"{len(found)} {title} (all: python -m tests.messages):", *found])
+    assert not found, "\n  ".join([f"{len(found)} {title} (all: python -m tests.troubleshooting):", *found])
 
 
 def test_messages_of_every_kind_are_found() -> None:
