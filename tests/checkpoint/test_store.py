@@ -218,7 +218,9 @@ def test_file_systems_that_are_unknown_or_not_installed_are_named(tmp_path: Path
     with pytest.raises(StorageError, match="nosuch://x: Protocol not known"):
         RemoteCheckpointStore(tmp_path, "nosuch://x")
     fsspec.register_implementation("absent", "absent_fs.System", errtxt="Install absent-fs", clobber=True)
-    with pytest.raises(StorageError, match=r"absent://x: Install absent-fs; install what it names"):
+    with pytest.raises(
+        StorageError, match=r"its file system is not installed \(Install absent-fs\): install what it names"
+    ):
         RemoteCheckpointStore(tmp_path, "absent://x")
     with pytest.raises(RecipeError, match=r"checkpoints\.url"):
         load_recipe("nano", ["checkpoints.url=bucket/folder"])

@@ -158,7 +158,7 @@ def test_a_tokenizer_that_is_not_the_models_is_refused(folder: Path, data: Path,
     tokenizer = json.loads((other / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"]["surplus"] = SHAPE["vocab_size"]
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(EvaluationError, match="341 ids but the model 340 embeddings"):
+    with pytest.raises(EvaluationError, match="341 ids, but the model 340 embeddings"):
         evaluate_model(str(other), asked(data, tmp_path))
 
 

@@ -78,7 +78,7 @@ def test_a_damaged_original_is_named_and_never_copied(
         while not caplog.messages:
             time.sleep(0.01)
     (message,) = caplog.messages
-    assert message.startswith(f"{shard}: its SHA-256 differs from the manifest's; see `tinyllama corpus verify`")
+    assert message.startswith(f"{shard}: differs from its SHA-256 in the manifest; see `tinyllama corpus verify`")
     assert len(list((tmp_path / "near").glob("*.bin"))) == 1
     assert not list((tmp_path / "near").glob(".*.partial"))
 

@@ -116,7 +116,7 @@ def test_an_exam_without_a_subject_is_missing_and_the_subject_named(
     (write_exam(tmp_path, "ceval") / "ceval/val/law_val.csv").unlink()
     result = evaluate_tasks(model, tokenizer, ["ceval"], tmp_path).tasks["ceval"]
     assert isinstance(result, MissingTask)
-    assert result.reason.startswith(f"{tmp_path}/ceval/val/law_val.csv is not there; unpack ceval-exam.zip")
+    assert result.reason.startswith(f"no data: {tmp_path}/ceval/val/law_val.csv is not there; unpack ceval-exam.zip")
 
 
 def test_an_exam_in_another_layout_is_refused_with_file_line_and_field(

@@ -113,7 +113,10 @@ def save_checkpoint(
                 )
             ranks.run_on_rank0(lambda: _complete(beside, state, writing))
     except (OSError, dcp.api.CheckpointException) as error:
-        raise CheckpointError(f"{target}: the checkpoint cannot be written ({error}); earlier ones are kept") from error
+        raise CheckpointError(
+            f"{target}: the checkpoint cannot be written ({error}); earlier ones are kept: make room on the disk, or "
+            "correct the folder's permissions, and run the same command again"
+        ) from error
     return target
 
 
@@ -146,7 +149,10 @@ def load_tensors(checkpoint: Checkpoint, tensors: dict[str, Tensor], ranks: Rank
                 tensors, checkpoint_id=checkpoint.folder, no_dist=ranks.count == 1
             )
     except dcp.api.CheckpointException as error:
-        raise CheckpointError(f"{checkpoint.folder}: cannot be loaded ({error})") from error
+        raise CheckpointError(
+            f"{checkpoint.folder}: the checkpoint cannot be loaded ({error}); delete its folder, and training resumes "
+            "from the one before it"
+        ) from error
 
 
 def stored_sizes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
@@ -162,7 +168,7 @@ def stored_sizes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     try:
         index = FileSystemReader(checkpoint.folder).read_metadata()
     except (OSError, CheckpointException) as error:
-        raise CheckpointError(f"{checkpoint.folder}: its index cannot be read ({error})") from error
+        raise CheckpointError(f"{checkpoint.folder}: its index cannot be read ({error}); {DAMAGED}") from error
     tensors = index.state_dict_metadata.items()
     return {name: tuple(entry.size) for name, entry in tensors if isinstance(entry, TensorStorageMetadata)}
 
@@ -195,7 +201,7 @@ def verify(folder: Path, called: str = "") -> Checkpoint:
         for file, entry in manifest.files.items():
             path = folder / file
             if path.stat().st_size != entry.bytes or sha256_file(path) != entry.sha256:
-                raise CheckpointError(f"{name}/{file}: differs from its manifest; the checkpoint is damaged")
+                raise CheckpointError(f"{name}/{file}: differs from its manifest; {DAMAGED}")
         state = parse_state((folder / STATE).read_bytes(), f"{name}/{STATE}")
     except (OSError, ValueError) as error:  # the latter for a name with NUL
         raise CheckpointError(f"{name}: the checkpoint is not complete ({error})") from error

@@ -138,9 +138,9 @@ class RemoteCheckpointStore(CheckpointStore):
             self._system, self._root = fsspec.url_to_fs(url, use_listings_cache=False)
         except ImportError as error:
             hint = install_hint("s3") if url.startswith("s3") else "install what it names"
-            raise StorageError(f"checkpoints.url: {url}: {error}; {hint}") from error
+            raise StorageError(f"checkpoints.url: {url}: its file system is not installed ({error}): {hint}") from error
         except ValueError as error:
-            raise StorageError(f"checkpoints.url: {url}: {error}") from error
+            raise StorageError(f"checkpoints.url: {url}: {error}; correct the URL") from error
         # fsspec's asynchronous systems are the object stores: they have no folders, and s3fs would create a bucket.
         self._has_folders = not isinstance(self._system, AsyncFileSystem)
 
@@ -253,7 +253,7 @@ class RemoteCheckpointStore(CheckpointStore):
             try:
                 yield
             except FileNotFoundError as error:
-                raise CheckpointError(f"{self.name(step)}: the checkpoint is not complete ({error})") from error
+                raise CheckpointError(f"{self.name(step)}: the checkpoint is not complete there ({error})") from error
 
     @contextmanager
     def _explained(self, what: str) -> Iterator[None]:

@@ -96,7 +96,7 @@ def _copy(original: Path, copy: Path, sha256: str, ended: threading.Event) -> No
             return
         if digest.hexdigest() != sha256:
             partial.unlink()
-            raise CorpusError(f"{original}: its SHA-256 differs from the manifest's; see `tinyllama corpus verify`")
+            raise CorpusError(f"{original}: differs from its SHA-256 in the manifest; see `tinyllama corpus verify`")
         fsync_path(partial)
         partial.replace(copy)
         Path(lock.name).unlink()

@@ -112,7 +112,7 @@ class CorpusManifest(FileRecord):
     @classmethod
     def _has_both(cls, splits: dict[str, SplitEntry]) -> dict[str, SplitEntry]:
         if missing := [split for split in SPLITS if split not in splits]:
-            raise ValueError(f"{missing[0]} is missing")
+            raise ValueError(f"the split {missing[0]} is missing")
         return splits
 
 

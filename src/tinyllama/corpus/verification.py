@@ -91,7 +91,7 @@ class _SplitCheck:
                 if samples is None and at != self.stream.tokens:
                     yield Finding(name, f"its documents end at token {at}, the shards at {self.stream.tokens}")
         except (ArrowException, OSError) as error:
-            yield Finding(name, f"cannot be read: {error}")
+            yield Finding(name, f"the index cannot be read: {error}")
 
     def _in_batch(self, batch: dict[str, list[Any]], expected: int | None) -> Iterator[Finding]:
         """Findings in consecutive documents, which should start at token `expected`."""

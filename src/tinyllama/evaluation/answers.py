@@ -51,7 +51,7 @@ def read_answers(path: Path) -> list[Answer]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise EvaluationError(f"{path}: cannot be read: {error}") from error
+        raise EvaluationError(f"{path}: the answers cannot be read ({error}); evaluate the model again") from error
     answers = []
     for number, line in enumerate(lines, 1):
         try:

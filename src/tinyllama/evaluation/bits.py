@@ -90,7 +90,7 @@ def bits_per_byte_of_texts(
         stream += [tokenizer.bos_id] * bos + tokenizer.encode([text])[0] + [tokenizer.eos_id]
         size += size_of_text
     if not size:
-        raise EvaluationError("bits per byte need at least one text that is not empty")
+        raise EvaluationError("bits per byte need at least one text that is not empty; give another file or corpus")
     window = min(window, model.shape.context)
     windows = []
     for start in range(0, len(stream) - 1, window):

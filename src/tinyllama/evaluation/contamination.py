@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tinyllama.evaluation.scores import MissingTask
-from tinyllama.evaluation.task_data import TASK_DATA
+from tinyllama.evaluation.task_data import TASK_DATA, no_data
 from tinyllama.evaluation.task_files import read_rows
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def read_questions(tasks: Iterable[str], data: Path) -> tuple[dict[str, list[str
         if files := task.question_files(data):
             questions[name] = [task.question(row) for file in files.values() for row in read_rows(name, file)]
         else:
-            missing[name] = MissingTask(f"{data / task.file} is not there; {task.remedy}")
+            missing[name] = MissingTask(no_data(task, [data / task.file]))
     return questions, missing
 
 

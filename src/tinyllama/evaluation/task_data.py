@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 Row = dict[str, Any]  # of a data set; `Field` checks the types of its keys
@@ -57,6 +57,13 @@ class TaskData(NamedTuple):
             folder = self.file.partition("/")[0]
             return f"unpack {self.archive} of {self.original} of the Hugging Face hub in the folder {folder} there"
         return f"save {self.original} of the Hugging Face hub, split {self.split}, there as JSON lines"
+
+
+def no_data(task: TaskData, absent: Sequence[Path]) -> str:
+    """Why a task cannot be scored: which of its files are not there, and how to get them."""
+    wanted = ", ".join(map(str, absent[:3]))
+    others = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+    return f"no data: {wanted}{others} {'are' if len(absent) > 1 else 'is'} not there; {task.remedy}"
 
 
 def _text(*names: str) -> tuple[Field, ...]:

@@ -47,7 +47,9 @@ def _rows(task: str, path: Path) -> Iterator[tuple[str, Row]]:
     try:
         text = path.read_bytes().decode("utf-8-sig")  # line ends inside fields as they are
     except (OSError, UnicodeDecodeError) as error:
-        raise EvaluationError(f"{task}: {path}: cannot be read as UTF-8 text: {error}") from error
+        raise EvaluationError(
+            f"{task}: {path}: cannot be read as UTF-8 text ({error}); {TASK_DATA[task].remedy}"
+        ) from error
     if path.suffix == ".csv":
         table = csv.DictReader(StringIO(text, newline=""))
         for row in table:

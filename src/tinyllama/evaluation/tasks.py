@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tinyllama.evaluation.catalogue import CODE, expand_tasks
 from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScore, TaskScores
-from tinyllama.evaluation.task_data import TASK_DATA
+from tinyllama.evaluation.task_data import TASK_DATA, no_data
 from tinyllama.evaluation.task_files import read_rows
 from tinyllama.installation import install_hint
 
@@ -68,13 +68,12 @@ def _rows(name: str, data: Path) -> dict[str, Splits] | MissingTask:
     files = task.question_files(data)
     absent = [subject for subject in subjects_of(name) if subject not in files]
     if absent:
-        wanted = ", ".join(str(data / task.file.replace("*", subject)) for subject in absent[:3])
-        others = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
-        return MissingTask(f"{wanted}{others} {'are' if len(absent) > 1 else 'is'} not there; {task.remedy}")
+        return MissingTask(no_data(task, [data / task.file.replace("*", subject) for subject in absent]))
     rows = {subject: {task.split: read_rows(name, files[subject])} for subject in subjects_of(name)}
     if task.examples:
         path = data / task.examples
         if not path.is_file():
-            return MissingTask(f"{path} is not there; {task.original}, split train, is needed for the examples")
+            remedy = f"save {task.original} of the Hugging Face hub, split train, there as JSON lines"
+            return MissingTask(f"no examples: {path} is not there; {remedy}")
         rows[""]["train"] = read_rows(name, path)
     return rows

@@ -23,6 +23,6 @@ def refuse_other_vocabulary(tokenizer: Tokenizer, model: Llama) -> None:
     spare = model.shape.vocab_size - tokenizer.vocab_size
     if not 0 <= spare <= _PADDING:
         raise EvaluationError(
-            f"the tokenizer has {tokenizer.vocab_size} ids but the model {model.shape.vocab_size} embeddings; "
-            "evaluate the model with the tokenizer it was trained with"
+            f"{tokenizer.model_file}: has {tokenizer.vocab_size} ids, but the model {model.shape.vocab_size} "
+            "embeddings; evaluate the model with the tokenizer it was trained with"
         )

@@ -132,7 +132,10 @@ def _compare_weights(stored: Mapping[str, Tensor], given: Mapping[str, Tensor], 
             bound = blocks.abs().amax(1, keepdim=True) * _Q8_ERROR + _Q8_TINY
             same = bool(((tensor.reshape(blocks.shape) - blocks).abs() <= bound).all())
         if not same:
-            raise ExportError(f"{name} does not read back as it was written; no folder was made")
+            raise ExportError(
+                f"{name} does not read back as it was written; no folder was made: run the command again, on another "
+                "disk if that does not help"
+            )
 
 
 def _card(file: str, kind: str, shape: ModelShape, about: ModelInfo, result: ParityResult) -> str:

@@ -63,7 +63,10 @@ def _lengths(corpus: PreparedCorpus, split: str) -> NDArray[np.int32]:
         table = parquet.read_table(file, columns=["tokens"])
     found: NDArray[np.int64] = table["tokens"].to_numpy()
     if len(found) and found.max() > np.iinfo(np.int32).max:
-        raise CorpusError(f"{corpus.folder}: a document has {found.max()} tokens; Megatron's index takes 2^31 - 1")
+        raise CorpusError(
+            f"{corpus.folder}: a document has {found.max()} tokens, and Megatron's index takes 2^31 - 1; set `cut` in "
+            "the corpus's section and prepare it again"
+        )
     return found.astype(np.int32)
 
 

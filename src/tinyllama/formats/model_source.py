@@ -162,7 +162,7 @@ class HuggingFaceModel(OpenModel):
         """
         self.path, self.name, self.origin, self.title = path, name, name, Path(name).name or path.name
         self._config = read_config(path)
-        self.shape = shape_of_config(self._config)
+        self.shape = shape_of_config(self._config, path / CONFIG)
 
     @cached_property
     def weights(self) -> StoredWeights:

@@ -72,7 +72,10 @@ def _open_checkpoint(folder: Path | None, trained: Path, origin: str) -> Checkpo
     """Open a checkpoint, or the newest good one, of a model whose training has the folder `trained`."""
     family = family_of_run(trained)
     if not family.recipe.is_file():
-        raise ModelError(f"{origin}: the checkpoint is not inside its family's folder ({family.recipe} is missing)")
+        raise ModelError(
+            f"{origin}: the checkpoint is not inside its family's folder ({family.recipe} is missing); copy the "
+            "whole family's folder"
+        )
     recipe = load_recipe(str(family.recipe))
     if folder is None:
         checkpoint = newest_checkpoint(checkpoint_store(recipe, family.root, trained.name))

@@ -60,7 +60,8 @@ def check_job(  # noqa: PLR0913  # each describes the job
     recipe.hardware.sharded_over(ranks, per_node)
     if time is not None and seconds_of(time) <= notice + _EARLY:
         raise UserError(
-            f"--time {time} leaves no time to train: the notice may come {notice} + {_EARLY} s before the limit"
+            f"--time {time} leaves no time to train: the notice may come {notice} + {_EARLY} s before the limit; give "
+            "a longer time or a shorter --notice"
         )
 
 
@@ -80,5 +81,5 @@ def submit(script: Path) -> str:
         )
     done = subprocess.run([sbatch, "--parsable", str(script)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"sbatch rejected {script}: {done.stderr.strip()}")
+        raise UserError(f"sbatch rejected {script}: {done.stderr.strip()}; correct the options, see launch --help")
     return done.stdout.strip().partition(";")[0]  # on multi-cluster setups, the cluster name follows

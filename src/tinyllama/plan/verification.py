@@ -69,8 +69,8 @@ def _learning_rate(recipe: Recipe, plan: Plan) -> Check:
         step = wrong - 1
         found = f"step {wrong}: {plan.lr[step]:.6e}, the schedule says {expected[step]:.6e}"
         return Check("learning rate", found, passed=False)
-    found = f"one cosine from {plan.lr.max():.3e} to {plan.lr[-1]:.3e} at {plan.steps:,} steps"
-    return Check("learning rate", found, passed=True)
+    proof = f"one cosine from {plan.lr.max():.3e} to {plan.lr[-1]:.3e} at {plan.steps:,} steps"
+    return Check("learning rate", proof, passed=True)
 
 
 def _bookkeeping(plan: Plan) -> Check:

@@ -205,7 +205,7 @@ def _with_config(path: Path) -> dict[str, bytes]:
 def _training(recipe: Recipe) -> TokenizerTraining:
     training = recipe.tokenizer.train
     if training is None:
-        raise CorpusError("tokenizer: give exactly one of builtin, file, train or imported")
+        raise CorpusError("tokenizer.train is not given; add it to the recipe")
     return training
 
 

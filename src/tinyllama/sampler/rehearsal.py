@@ -104,8 +104,9 @@ def _shares_base(base: Plan, plan: Plan, sampler: Sampler, own: Sampler) -> Chec
         one, other = sampler.step(step), own.step(step)
         names = [[p.corpora[c] for c in chosen.corpus] for p, chosen in ((base, one), (plan, other))]
         same = same and names[0] == names[1] and bool((one.row == other.row).all())
-    found = f"its first {base.steps:,} steps are the base's" if same else "it does not begin with the base's steps"
-    return Check("shared base", found, passed=same)
+    if not same:
+        return Check("shared base", "it does not begin with the base's steps", passed=False)
+    return Check("shared base", f"its first {base.steps:,} steps are the base's", passed=True)
 
 
 def _ranks(plan: Plan, part: Callable[[int, int, int], slice]) -> Check:

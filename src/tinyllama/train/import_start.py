@@ -169,4 +169,7 @@ def _compare(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> None:
     weights = CheckpointWeights(checkpoint)
     for name in weights:
         if not torch.equal(weights[name], tensors[f"{WEIGHT}{name}"]):
-            raise CheckpointError(f"{checkpoint.folder}: {name} does not read back as it was written")
+            raise CheckpointError(
+                f"{checkpoint.folder}: {name} differs from what was written; delete the folder and import again, on "
+                "another disk if that does not help"
+            )

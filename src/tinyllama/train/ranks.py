@@ -193,7 +193,10 @@ def join_ranks(timeout: int, device: str = "auto") -> Iterator[Ranks]:
         ranks = _join(count, timedelta(seconds=timeout), own)
     except RuntimeError as error:
         me = f"rank {os.environ.get('RANK')} of {count}"
-        raise RankLostError(f"{me}: the others did not join in time ({_first_line(error)})") from error
+        raise RankLostError(
+            f"{me}: the others did not join in time ({_first_line(error)}); see their output, and check that all nodes "
+            "reach the rendezvous of torchrun"
+        ) from error
     try:
         yield ranks
     except Exception as error:

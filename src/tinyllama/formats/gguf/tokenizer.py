@@ -37,7 +37,10 @@ def write_gguf_tokenizer(file: GgufFile, folder: Path) -> None:
             write_atomic(folder / TOKENIZER_JSON, _byte_level(file))
             write_json(folder / SETTINGS, _config(file))
         case _:
-            raise CorpusError(f"{file.path}: its tokenizer is of kind {kind!r}; only 'llama' and 'gpt2' are read")
+            raise CorpusError(
+                f"{file.path}: its tokenizer is of kind {kind!r}, and only 'llama' and 'gpt2' are read; give the model "
+                "as a Hugging Face folder"
+            )
 
 
 def _sentencepiece(file: GgufFile) -> bytes:

@@ -61,14 +61,18 @@ def config_of_shape(shape: ModelShape, *, dtype: torch.dtype, bos_id: int, eos_i
     }
 
 
-def shape_of_config(config: JsonObject) -> ModelShape:
+def shape_of_config(config: JsonObject, file: Path | str = CONFIG) -> ModelShape:
     """The shape a `config.json` describes; what it leaves out has transformers' default.
+
+    Args:
+        config: its content.
+        file: what messages call it.
 
     Raises:
         ModelError: it describes something else than a plain Llama 2 decoder.
     """
-    _refuse_other_architectures(config)
-    theta = _rope_theta(config)
+    _refuse_other_architectures(config, file)
+    theta = _rope_theta(config, file)
     try:
         heads, width = config["num_attention_heads"], config["hidden_size"]
         shape = ModelShape(
@@ -84,13 +88,13 @@ def shape_of_config(config: JsonObject) -> ModelShape:
             tied_embeddings=config.get("tie_word_embeddings", False),
         )
     except KeyError as error:
-        raise ModelError(f"{CONFIG}: the key {error} is missing; it is needed to build the model") from error
+        raise ModelError(f"{file}: the key {error} is missing; it is needed to build the model") from error
     except ValidationError as error:
         details = "; ".join(f"{detail['loc']}: {detail['msg']}" for detail in error.errors())
-        raise ModelError(f"{CONFIG}: not a possible Llama shape: {details}") from error
+        raise ModelError(f"{file}: not a possible Llama shape: {details}") from error
     if config.get("head_dim") not in (None, shape.head_dim):
         raise ModelError(
-            f"{CONFIG}: head_dim is {config['head_dim']}, but only hidden_size / num_attention_heads = "
+            f"{file}: head_dim is {config['head_dim']}, but only hidden_size / num_attention_heads = "
             f"{shape.head_dim} is supported"
         )
     return shape
@@ -111,33 +115,33 @@ def read_config(folder: Path) -> JsonObject:
     return read_object(folder / CONFIG, "give a Hugging Face folder of a Llama model")
 
 
-def _refuse_other_architectures(config: JsonObject) -> None:
+def _refuse_other_architectures(config: JsonObject, file: Path | str) -> None:
     kind = config.get("model_type")
     architectures = config.get("architectures") or ["LlamaForCausalLM"]
     if kind != "llama" or architectures != ["LlamaForCausalLM"]:
         raise ModelError(
-            f"{CONFIG}: model_type {kind!r} with architectures {architectures} is not supported; "
+            f"{file}: model_type {kind!r} with architectures {architectures} is not supported; "
             "only 'llama' with LlamaForCausalLM is"
         )
     for key, supported in (("attention_bias", False), ("mlp_bias", False), ("hidden_act", "silu")):
         if config.get(key, supported) != supported:
-            raise ModelError(f"{CONFIG}: {key} is {config[key]!r}; only {supported!r} is supported")
+            raise ModelError(f"{file}: {key} is {config[key]!r}; only {supported!r} is supported")
     if config.get("quantization_config"):
-        raise ModelError(f"{CONFIG}: the weights are quantized; give the folder in full precision")
+        raise ModelError(f"{file}: the weights are quantized; give the folder in full precision")
 
 
-def _rope_theta(config: JsonObject) -> float:
+def _rope_theta(config: JsonObject, file: Path | str) -> float:
     """RoPE's base from `rope_parameters` (transformers 5) or `rope_theta` (before); refuses scaling."""
     theta = config.get("rope_theta", 10000.0)
     for key in ("rope_scaling", "rope_parameters"):
         rope = config.get(key) or {}
         if not isinstance(rope, dict):
-            raise ModelError(f"{CONFIG}: {key} is {rope!r}, not an object; download the file again")
+            raise ModelError(f"{file}: {key} is {rope!r}, not an object; download the file again")
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind != "default" or rope.get("partial_rotary_factor", 1.0) != 1.0:
-            raise ModelError(f"{CONFIG}: RoPE scaling is not supported, but {key} asks for {rope}")
+            raise ModelError(f"{file}: RoPE scaling is not supported, but {key} asks for {rope}")
         theta = rope.get("rope_theta", theta)
     try:
         return float(theta)
     except (TypeError, ValueError, OverflowError):
-        raise ModelError(f"{CONFIG}: rope_theta is {theta!r}, not a number") from None
+        raise ModelError(f"{file}: rope_theta is {theta!r}, not a number") from None

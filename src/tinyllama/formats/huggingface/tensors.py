@@ -53,9 +53,15 @@ def weight_files(folder: Path) -> list[Path]:
             names = sorted(set(index.weight_map.values()))
             for name in names:
                 if not (folder / name).is_file():
-                    raise ModelError(f"{folder / name}: this part of the weights is missing; {index_name} names it")
+                    raise ModelError(
+                        f"{folder / name}: this part of the weights is missing, but {index_name} names it; download "
+                        "the file again"
+                    )
             return [folder / name for name in names]
-    raise ModelError(f"{folder}: holds no weights: none of {WEIGHTS}, {INDEX}, {_LEGACY}, {_LEGACY_INDEX}")
+    raise ModelError(
+        f"{folder}: holds no weights: none of {WEIGHTS}, {INDEX}, {_LEGACY}, {_LEGACY_INDEX}; download them, or give "
+        "another folder"
+    )
 
 
 def read_object(path: Path, remedy: str) -> JsonObject:
@@ -67,7 +73,7 @@ def read_object(path: Path, remedy: str) -> JsonObject:
     try:
         return record_files.read_object(path, ModelError, remedy)
     except FileNotFoundError as error:
-        raise ModelError(f"{path}: is missing; {remedy}") from error
+        raise ModelError(f"{path}: the file is missing; {remedy}") from error
 
 
 class FolderWeights(StoredWeights):
