@@ -40,6 +40,13 @@ FORWARDED = {
     "evaluation/jail.py: sys.stderr.write(f'{what}: {os.strerror(number)}\\n')",
     "family/prepare.py: SourceError('; '.join((f'{name}: {reason}' for name, reason in self.missing.items())))",
     "family/prepare.py: SourceError(f\"{model} needs {', '.join(lacking)}: {self.missing[lacking[0]]}\")",
+    "family/preflight/findings.py: PreflightError('\\n'.join(faults))",
+    "family/preflight/situation.py: Finding(text, is_fault=phase in self.phases)",
+    "family/preflight/text_checks.py: Finding(_named(name, situation.missing[name]))",
+    "family/preflight/text_checks.py: Finding(text.replace('which is less than', 'which is probably less than'), is_fault=False)",  # noqa: E501  # as it is called
+    "recipe/faults.py: Fault(key, f\"{_dotted(key)}: {'; '.join(dict.fromkeys(found))}\")",
+    "recipe/loading.py: RecipeError('\\n'.join(lines))",
+    "sources/files.py: Rejected(_origin(path, self._root), reason, '', 'skipped')",
     "hub.py: _NoAnswerError(done.stderr.strip().rpartition('\\n')[2])",
 }
 """Calls that pass on a text which is collected where it is made, or which another program wrote.

@@ -22,6 +22,8 @@ from tinyllama.text import listing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typer.models import OptionInfo
+
     from tinyllama.family import Family
     from tinyllama.files import Json
 
@@ -187,23 +189,24 @@ def print_json(value: Json) -> None:
     typer.echo(text)
 
 
-def whole(text: str, *, least: int = 1, most: int = _MOST_WHOLE, metavar: str = "N") -> Any:  # noqa: ANN401  # as typer.Option
+def whole(text: str, *, least: int = 1, most: int = _MOST_WHOLE, metavar: str = "N") -> OptionInfo:
     """An option that is a whole number, such as `8`, `100K` or `1e6`."""
     return _option(text, "parse_count", least, most, metavar)
 
 
-def real(text: str, *, least: float = 0.0, most: float = 1e9, metavar: str = "X") -> Any:  # noqa: ANN401  # as typer.Option
+def real(text: str, *, least: float = 0.0, most: float = 1e9, metavar: str = "X") -> OptionInfo:
     """An option that is a finite number."""
     return _option(text, "parse_number", least, most, metavar)
 
 
-def any_seed(text: str) -> Any:  # noqa: ANN401  # as typer.Option
+def any_seed(text: str) -> OptionInfo:
     """An option that is a seed."""
     return _option(text, "parse_seed", -(2**63), 2**64 - 1, "N")
 
 
-def _option(text: str, parse: str, least: float, most: float, metavar: str) -> Any:  # noqa: ANN401  # as typer.Option
-    return typer.Option(metavar=metavar, help=text, parser=_parser(parse, least, most))
+def _option(text: str, parse: str, least: float, most: float, metavar: str) -> OptionInfo:
+    option: OptionInfo = typer.Option(metavar=metavar, help=text, parser=_parser(parse, least, most))
+    return option
 
 
 def _parser(parse: str, least: float, most: float) -> Callable[[object], float]:

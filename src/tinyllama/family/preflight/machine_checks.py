@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _EXPORTED = 4
 """Bytes of a weight in an exported Hugging Face folder."""
 
+_MAKE_ROOM = "make room, put the family on another disk (--run), or lower checkpoints.keep"
+
 
 def check_checkpoint_url(situation: Situation) -> Iterator[Finding]:
     """The URL for checkpoints is of a known file system and can be listed."""
@@ -46,21 +48,24 @@ def check_disk(situation: Situation) -> Iterator[Finding]:
     for phase, size in needs.items():
         sum_so_far += size
         if sum_so_far > free:
-            yield situation.needed_by(phase, _no_room(situation, free, needs))
+            text = f"{_free(situation, free)}, and the family needs at least {_parts(needs)}; {_MAKE_ROOM}"
+            yield situation.needed_by(phase, text)
             return
     if sum_so_far + filtered > free:
         needs["prepare"] += filtered
-        text = f"{_no_room(situation, free, needs)}; `where` may select less text"
+        text = (
+            f"{_free(situation, free)}, and the family may need {_parts(needs)} if `where` selects much; {_MAKE_ROOM}"
+        )
         yield Finding(text, is_fault=False)
 
 
-def _no_room(situation: Situation, free: int, needs: Mapping[Phase, int]) -> str:
+def _free(situation: Situation, free: int) -> str:
+    return f"{situation.layout.root}: {free / 1e9:,.1f} GB are free"
+
+
+def _parts(needs: Mapping[Phase, int]) -> str:
     parts = zip(("corpora", "checkpoints", "exports"), needs.values(), strict=True)
-    return (
-        f"{situation.layout.root}: {free / 1e9:,.1f} GB are free, and the family needs at least "
-        f"{' + '.join(f'{part / 1e9:,.1f} GB ({name})' for name, part in parts)}; make room, put the family on another "
-        "disk (--run), or lower checkpoints.keep"
-    )
+    return " + ".join(f"{part / 1e9:,.1f} GB ({name})" for name, part in parts)
 
 
 def _existing(folder: Path) -> Path:

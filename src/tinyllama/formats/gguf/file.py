@@ -74,7 +74,7 @@ class GgufFile:
             return TypeAdapter(kind).validate_python(self._value(key), strict=True)
         except (ValueError, LookupError, TypeError) as error:
             problem = first_problem(error) if isinstance(error, ValidationError) else str(error)
-            raise ModelError(f"{self.path}: {key}: {problem}; download the file again") from error
+            raise ModelError(f"{self.path}: {key} cannot be used ({problem}); download the file again") from error
 
     def require(self, key: str, kind: type[_Value]) -> _Value:
         """The value under a metadata key that must be there; arguments are those of `get`.
