@@ -207,3 +207,20 @@ def test_an_odd_line_of_task_data_is_refused(prepared: Path, tmp_path: Path, tin
     corpus = prepared / "runs/field/corpora/prose"
     refusal = tinyllama("contaminated", corpus, "--tasks", "arc_easy", "--data", tmp_path).refused()
     assert "arc_easy_test.jsonl" in refusal
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.jinja"])
+def test_damaged_settings_beside_a_tokenizer_are_refused_by_name(name: str, field: Path, tinyllama: Run) -> None:
+    tinyllama("tokenizer", "train", "field.yaml", "--out", "tok").succeeded()
+    (field / "tok" / name).write_bytes(b"[" * 100_000 if name.endswith(".json") else b"\xff\xfe")
+    (field / "field.yaml").write_text(RECIPE.replace("train: {vocab_size: 300}", "file: tok/tokenizer.model"))
+    assert name in tinyllama("prepare", "field.yaml").refused()
+
+
+@pytest.mark.parametrize("fault", ["index", "ids"])
+def test_a_damaged_corpus_is_refused_by_what_reads_its_texts(fault: str, field: Path, tinyllama: Run) -> None:
+    tinyllama("prepare", "field.yaml").succeeded()
+    corpus = field / "runs/field/corpora/prose"
+    damaged = corpus / ("train.documents.parquet" if fault == "index" else "train-00000.bin")
+    damaged.write_bytes(b"\xee" * damaged.stat().st_size)
+    assert "prose" in tinyllama("corpus", "inspect", str(corpus), "--origin", "text").refused()

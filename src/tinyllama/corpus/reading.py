@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tinyllama.tokenizer.base import Tokenizer
 
 
+_AGAIN = "delete the folder and prepare the corpus again"
+
+
 class PreparedText(NamedTuple):
     """A document as it was tokenized."""
 
@@ -44,10 +47,10 @@ def read_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, split: str, origin:
         origin: read only documents whose origin contains this.
 
     Raises:
-        CorpusError: the corpus was prepared with another tokenizer, or a document's text does not have the bytes on
-            record.
+        CorpusError: the corpus was prepared with another tokenizer, its files are damaged, or a document's text does
+            not have the bytes on record.
     """
-    from pyarrow import compute, parquet
+    from pyarrow import ArrowException, compute, parquet
 
     made_with = corpus.manifest.request.tokenizer
     if tokenizer.sha256 != made_with:
@@ -57,17 +60,23 @@ def read_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, split: str, origin:
         )
     stream = corpus.stream(split)
     special, exact = {corpus.manifest.bos_id, corpus.manifest.eos_id}, spells_back(tokenizer)
-    with (corpus.folder / index_file(split)).open("rb") as file, parquet.ParquetFile(file) as index:
-        for batch in index.iter_batches(columns=["start", "tokens", "bytes", "origin", "part"]):
-            for row in batch.filter(compute.match_substring(batch["origin"], origin)).to_pylist():
-                ids = stream.read(row["start"], row["tokens"]).tolist()
-                text = tokenizer.decode([i for i in ids if i not in special])
-                if exact and not can_spell(text, row["bytes"]):
-                    raise CorpusError(
-                        f"{corpus.folder}: {row['origin']} decodes to {len(text.encode())} bytes, not the "
-                        f"{row['bytes']} on record; prepare the corpus again"
-                    )
-                yield PreparedText(row["origin"], row["part"], text, row["bytes"], split, row["start"])
+    path = corpus.folder / index_file(split)
+    try:
+        with path.open("rb") as file, parquet.ParquetFile(file) as index:
+            for batch in index.iter_batches(columns=["start", "tokens", "bytes", "origin", "part"]):
+                for row in batch.filter(compute.match_substring(batch["origin"], origin)).to_pylist():
+                    ids = stream.read(row["start"], row["tokens"])
+                    if ids.max(initial=0) >= tokenizer.vocab_size:
+                        raise CorpusError(f"{corpus.folder}: {row['origin']} has ids beyond the vocabulary; {_AGAIN}")
+                    text = tokenizer.decode([i for i in ids.tolist() if i not in special])
+                    if exact and not can_spell(text, row["bytes"]):
+                        raise CorpusError(
+                            f"{corpus.folder}: {row['origin']} decodes to {len(text.encode())} bytes, not the "
+                            f"{row['bytes']} on record; {_AGAIN}"
+                        )
+                    yield PreparedText(row["origin"], row["part"], text, row["bytes"], split, row["start"])
+    except (ArrowException, OSError) as error:
+        raise CorpusError(f"{path}: the index of documents cannot be read ({error}); {_AGAIN}") from error
 
 
 def find_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, origin: str, limit: int) -> list[PreparedText]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import CorpusError
+from tinyllama.record_files import read_object
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,13 +24,16 @@ def read_chat_template(folder: Path) -> str | None:
     """
     file, settings = folder / TEMPLATE_FILE, folder / "tokenizer_config.json"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise CorpusError(f"{file}: the chat template is not UTF-8 ({error}); download the file again") from error
     if not settings.is_file():
         return None
-    try:
-        stated = json.loads(settings.read_text(encoding="utf-8")).get("chat_template")
-    except (ValueError, AttributeError) as error:
-        raise CorpusError(f"{settings}: is not a JSON object ({error}); download the file again") from error
+    stated = read_object(settings, CorpusError, "download the file again").get("chat_template")
     if isinstance(stated, list):
-        stated = next((entry["template"] for entry in stated if entry["name"] == "default"), None)
+        named = [entry for entry in stated if isinstance(entry, dict) and entry.get("name") == "default"]
+        stated = named[0].get("template") if named else None
+    if stated is not None and not isinstance(stated, str):
+        raise CorpusError(f"{settings}: chat_template is neither a text nor a list of them; download the file again")
     return stated or None

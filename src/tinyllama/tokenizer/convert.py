@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyllama.errors import CorpusError
 from tinyllama.files import write_atomic, write_json
+from tinyllama.record_files import read_object
 from tinyllama.tokenizer.chat_template import read_chat_template
 
 if TYPE_CHECKING:
@@ -114,10 +115,10 @@ def write_transformers_files(model_file: Path, folder: Path, *, context: int) ->
 
 
 def _copy_json_tokenizer(model_file: Path, folder: Path) -> None:
-    settings = json.loads(model_file.with_name("tokenizer_config.json").read_text(encoding="utf-8"))
+    settings = read_object(model_file.with_name("tokenizer_config.json"), CorpusError, "download the file again")
     special = {key: value for key, value in settings.items() if key.endswith("_token") and value is not None}
     write_atomic(folder / "tokenizer.json", model_file.read_bytes())
-    write_json(folder / "tokenizer_config.json", settings | _chat_template(model_file))
+    write_json(folder / "tokenizer_config.json", {**settings, **_chat_template(model_file)})
     write_json(folder / "special_tokens_map.json", special)
 
 

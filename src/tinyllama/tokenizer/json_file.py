@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tinyllama.errors import CorpusError
 from tinyllama.files import sha256_file, sha256_json
+from tinyllama.record_files import read_object
 from tinyllama.tokenizer.chat_template import read_chat_template
 
 if TYPE_CHECKING:
@@ -162,7 +162,6 @@ def _load(model_file: Path) -> tokenizers.Tokenizer:
 
 def _read(path: Path) -> dict[str, JsonValue]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(path, CorpusError, "download the file again")
+    except FileNotFoundError:
         return {}
-    return value if isinstance(value, dict) else {}

@@ -37,7 +37,7 @@ class SentencePieceTokenizer:
         self.chat_template = read_chat_template(model_file.parent)
         try:
             self._processor = SentencePieceProcessor(model_proto=model_file.read_bytes())
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise CorpusError(f"{model_file}: no SentencePiece model can be read from it: {error}") from error
         if min(self.bos_id, self.eos_id) < 0:
             raise CorpusError(

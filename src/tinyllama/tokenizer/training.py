@@ -60,7 +60,7 @@ def train_model(texts: Iterable[str], vocab_size: int) -> bytes:
             num_threads=1,
             minloglevel=2,
         )
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         if interrupts:
             raise interrupts[0] from None
         reason = str(error).rpartition("] ")[2] or str(error)
