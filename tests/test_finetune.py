@@ -68,6 +68,6 @@ def test_the_page_tunes_a_model_and_brings_it_back(place: Path) -> None:
     assert said.startswith(tokenizer.decode(answer[0], skip_special_tokens=True) + "\n")
 
     (file,) = (place / "runs/mini-chat-Q8_0-gguf").glob("*.gguf")
-    assert GgufFile(file).get("tokenizer.chat_template") == tokenizer.chat_template
+    assert GgufFile(file).require("tokenizer.chat_template", str) == tokenizer.chat_template
     assert INSTALL == "pip install -e '.[finetune]'\n"
     assert SERVE == "tinyllama serve runs/mini-chat-Q8_0-gguf\n"

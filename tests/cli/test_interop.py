@@ -35,7 +35,7 @@ def test_a_model_goes_in_and_comes_out_as_gguf_and_in_again(prepared: Path, tmp_
     assert done.stdout.split() == ["family/exports/base-F32-gguf"]
     file = tmp_path / "family/exports/base-F32-gguf/nano-base-F32.gguf"
     assert is_gguf(file)
-    assert GgufFile(file).get("tokenizer.chat_template") == "{{ messages }}"
+    assert GgufFile(file).require("tokenizer.chat_template", str) == "{{ messages }}"
 
     done = run("export", "foreign", *out, cwd=tmp_path)
     assert done.stdout.split() == ["foreign-F32-gguf"], done.stderr

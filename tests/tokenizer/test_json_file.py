@@ -108,10 +108,10 @@ def test_a_recipe_may_name_a_tokenizer_json(tmp_path: Path) -> None:
     assert again.sha256 == made.sha256
     assert (tmp_path / "made" / "origin.json").stat().st_mtime_ns == before
     other = tmp_path / "replaced"
-    other.mkdir()
-    (other / "tokenizer.model").write_bytes(
-        train_model(["the small cat and the other cat; don't they sleep? " * 30], 280)
-    )
+    model = tmp_path / "small.model"
+    model.write_bytes(train_model(["the small cat and the other cat; don't they sleep? " * 30], 280))
+    earlier = load_recipe("nano", [f"tokenizer={{file: {model}}}", "model.vocab_size=280"])
+    obtain_tokenizer(earlier, other, tmp_path, lambda _rejected: None)
     replaced = obtain_tokenizer(recipe, other, tmp_path, lambda _rejected: None)
     assert replaced.sha256 == open_tokenizer(other).sha256 == made.sha256
     (source / "tokenizer_config.json").unlink()

@@ -187,12 +187,20 @@ def test_a_tokenizer_trained_for_a_recipe_is_kept_until_its_settings_change(reci
     assert obtain(changed, tmp_path).sha256 != first.sha256
 
 
-@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json", "origin.json"])
+@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json"])
 def test_a_damaged_tokenizer_folder_is_made_again(recipe: Recipe, tmp_path: Path, name: str) -> None:
     first = obtain(recipe, tmp_path)
     (tmp_path / "tokenizer" / name).write_text("damaged")
     assert obtain(recipe, tmp_path).sha256 == first.sha256
     json.loads((tmp_path / "tokenizer" / "tokenizer.json").read_text())
+
+
+def test_a_tokenizer_folder_without_its_record_is_left_alone(recipe: Recipe, tmp_path: Path) -> None:
+    obtain(recipe, tmp_path)
+    (tmp_path / "tokenizer" / "origin.json").write_text("damaged")
+    with pytest.raises(CorpusError, match=r"tinyllama did not write this.*move it away"):
+        obtain(recipe, tmp_path)
+    assert (tmp_path / "tokenizer" / "tokenizer.model").is_file()
 
 
 def test_a_tokenizer_from_a_file_is_its_copy(recipe: Recipe, folder: Path, tmp_path: Path) -> None:
