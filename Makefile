@@ -4,18 +4,22 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm test-finetune test-formats test-slurm
-.PHONY: test-gpu test-cluster soak fuzz bench golden clean
+.PHONY: test-field test-gpu test-cluster soak fuzz bench golden clean
 
 # Install, fetch text, train the demo's family, evaluate it, export it and write its report.
 demo: $(VENV)/.demo
 	$(BIN)/tinyllama reproduce mini
 
 test: $(VENV)/.test
-	$(BIN)/pytest -m "not slow and not slurm and not cluster"
+	$(BIN)/pytest -m "not slow and not field and not slurm and not cluster"
 
 # Run the tests of model, training, inference and evaluation on this machine's GPU; `make test` uses the CPU.
 test-gpu: $(VENV)/.test
 	TEST_DEVICE=auto $(BIN)/pytest tests/model tests/train tests/inference tests/evaluation -m "not slow and not slurm"
+
+# Make the mistakes that people report of such tools, in all forms that we thought of; takes four minutes.
+test-field: $(VENV)/.test
+	$(BIN)/pytest tests/field
 
 # Kill and resume whole families, which takes minutes.
 test-slow: $(VENV)/.test

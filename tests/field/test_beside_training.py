@@ -9,6 +9,8 @@ import pytest
 from tests.field.commands import Commands, Outcome
 from tests.field.conftest import Run
 
+pytestmark = pytest.mark.field
+
 
 @pytest.fixture
 def training(field: Path) -> Path:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.field.conftest import Run
 
+pytestmark = pytest.mark.field
+
 NEW = "The mountain is high above the valley, and the snow on it is white."
 
 

@@ -9,6 +9,8 @@ import pytest
 from tests.field.commands import Commands
 from tests.field.conftest import RECIPE, Run
 
+pytestmark = pytest.mark.field
+
 GSM8K = [{"question": f"Ann has {n} pears and buys {n}.", "answer": f"{n} + {n}.\n#### {2 * n}"} for n in range(2, 9)]
 PASSAGE = "The river runs to the sea. " * 40
 

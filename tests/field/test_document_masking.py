@@ -3,7 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.field.conftest import Run, edit
+
+pytestmark = pytest.mark.field
 
 
 def test_documents_without_bos_are_separated_at_eos(field: Path, tinyllama: Run) -> None:

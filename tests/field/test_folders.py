@@ -8,6 +8,8 @@ import pytest
 
 from tests.field.conftest import Run
 
+pytestmark = pytest.mark.field
+
 THEIRS = "theirs, and there is no copy"
 
 

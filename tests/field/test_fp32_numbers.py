@@ -9,6 +9,8 @@ from safetensors.numpy import save_file
 
 from tests.field.conftest import RECIPE, Run
 
+pytestmark = pytest.mark.field
+
 SHAPE = {
     "hidden_size": 8,
     "intermediate_size": 16,

@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.field.commands import Commands
 from tests.field.fuzz.draw import draw
 from tests.field.fuzz.runner import Fuzz, run_all
 from tests.field.fuzz.template import Files, Template
+
+pytestmark = pytest.mark.field
 
 KINDS = ("recipe", "source")
 """Those that need no trained model."""

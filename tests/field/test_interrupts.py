@@ -12,6 +12,8 @@ import pytest
 from tests.field.commands import Commands, Outcome
 from tests.field.conftest import Run
 
+pytestmark = pytest.mark.field
+
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -83,6 +85,6 @@ def test_a_preparation_in_processes_ends_at_once_with_one_line(
 @pytest.mark.usefixtures("field")
 @pytest.mark.parametrize("number", CODES)
 def test_a_plan_ends_with_one_line(tinyllama: Run, commands: Commands, number: int) -> None:
-    arguments = ("plan", "field.yaml", "--set", "stages.1.until=100M", "--set", "optimizer.learning_rate.horizon=100M")
+    arguments = ("plan", "field.yaml", "--set", "stages.1.until=3B", "--set", "optimizer.learning_rate.horizon=3B")
     done = _interrupted(commands, lambda: tinyllama(*arguments), number, lambda: True, 0.2)
     _is_one_line(done, number)

@@ -7,6 +7,8 @@ import pytest
 
 from tests.field.conftest import Run
 
+pytestmark = pytest.mark.field
+
 LONG = "n" * 300
 COMMANDS = {
     "prepare": ("prepare", "field.yaml"),
@@ -58,7 +60,7 @@ def test_a_run_folder_that_cannot_be_is_one_line(field: Path, tinyllama: Run, co
         (("plan", "field.yaml", "--variant", "plain", "--parquet", "/proc/x"), "/proc/x"),
         (("plan", "field.yaml", "--variant", "plain", "--parquet", "a-file/x"), "a-file/x"),
         (("plan", "text"), "text"),
-        (("plan", f"{LONG}.yaml"), LONG),
+        (("plan", f"{LONG}.yaml"), LONG[:40]),
         (("generate", LONG, "prompt"), LONG),
         (("generate", "loop", "prompt"), "loop"),
         (("evaluate", LONG), LONG),

@@ -36,7 +36,7 @@ MISTAKES = {
     "stage": (("until: 256, batch: 4 ", "until: 256, batch: 100 "), "stage domain"),
     "start": (("stages:", "start: {model: no/such/model.gguf, tokens: 0}\nstages:"), "no/such/model.gguf"),
     "context": (("context: 32", "context: 40000"), "less than a row of 40001 tokens"),
-    "half a character": (("evaluation: {", 'evaluation: {prompts: ["hello \\ud83d"], '), "evaluation.prompts: 'hello "),
+    "half a character": (("evaluation: {", 'evaluation: {prompts: ["hello \\ud83d"], '), "holds half a character"),
 }
 """Changes of the recipe, and what the message must say."""
 
@@ -109,7 +109,10 @@ def test_one_corpus_of_two_is_too_short(field: Path, tinyllama: Run) -> None:
 def test_fields_that_no_document_has_are_reported_with_the_reason(field: Path, tinyllama: Run) -> None:
     (field / "data.jsonl").write_text('{"content": "x"}\n' * 9, encoding="utf-8")
     change(field, ("text/*.txt", "data.jsonl"))
-    assert "data.jsonl:1: text field 'text' is not there" in tinyllama("prepare", "field.yaml").refused()
+    assert (
+        "no record of data.jsonl has a field 'text'; its fields are content"
+        in tinyllama("prepare", "field.yaml").refused()
+    )
     assert nothing_ran(field)
 
 
@@ -184,5 +187,5 @@ def test_large_files_are_not_read_whole(field: Path, tinyllama: Run) -> None:
     row = json.dumps({"content": SENTENCE * 20}) + "\n"
     (field / "data.jsonl").write_text(row * 40_000, encoding="utf-8")  # 45 MB, every row without the field
     change(field, ("text/*.txt", "data.jsonl"))
-    outcome = tinyllama("plan", "field.yaml", "--check")
-    assert "data.jsonl:1: text field 'text' is not there" in outcome.out
+    outcome = tinyllama("plan", "field.yaml", "--check", "--json")
+    assert "no record of data.jsonl has a field 'text'" in outcome.out

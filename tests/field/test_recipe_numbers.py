@@ -6,6 +6,8 @@ import pytest
 
 from tests.field.conftest import Run, edit
 
+pytestmark = pytest.mark.field
+
 REFUSED = [
     # what is written, its replacement, the key in the message, and a part of the message
     ("size: 2K", 'size: "1,5M"', "corpora.prose.size", "a comma"),

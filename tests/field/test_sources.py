@@ -16,6 +16,8 @@ import zstandard
 
 from tests.field.conftest import Run
 
+pytestmark = pytest.mark.field
+
 RECORDS = [{"id": n, "content": f"The sea is blue at {n}.\nThe river is {n * 7} miles long."} for n in range(40)]
 LINES = "".join(json.dumps(record) + "\n" for record in RECORDS).encode()
 TEXTS = [str(record["content"]) for record in RECORDS]

@@ -8,6 +8,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from tests.field.conftest import RECIPE, Run
 
+pytestmark = pytest.mark.field
+
 FROM_FILE = RECIPE.replace("train: {vocab_size: 300}", "file: tok/tokenizer.json")
 
 

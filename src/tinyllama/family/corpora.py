@@ -58,18 +58,6 @@ class Trained:
         return self._by_model.get(model) or self._by_model.get(BASE) or {}
 
 
-def is_known(work: Workspace, name: str) -> bool:
-    """Whether a corpus was prepared for the recipe as it is, with whatever tokenizer."""
-    for folder in work.layout.corpus_versions(name):
-        try:
-            request = open_corpus(folder).manifest.request
-        except CorpusError:
-            continue
-        if request == corpus_request(work.recipe, name, request.tokenizer):
-            return True
-    return False
-
-
 def prepare_versions(  # noqa: PLR0913  # what to prepare (3), how, and two rules
     work: Workspace,
     name: str,

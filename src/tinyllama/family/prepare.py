@@ -8,10 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import SourceError
-from tinyllama.family.corpora import Trained, is_known, prepare_versions
+from tinyllama.family.corpora import Trained, prepare_versions
 from tinyllama.files import one_at_a_time
 from tinyllama.prepare.tokenizer import obtain_tokenizer
-from tinyllama.sources.checks import check_sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,9 +88,6 @@ def prepare(work: Workspace, options: PrepareOptions, *, look: bool = True) -> P
         SourceError: the tokenizer is unavailable. A corpus whose source is unavailable is listed in `missing`.
         WorkerLostError: a worker process was killed.
     """
-    for name, corpus in work.recipe.corpora.items():
-        if not is_known(work, name):
-            check_sources(corpus, name, work.root)
     tokenizer, trained = prepare_tokenizer(work), Trained(work)
     corpora, missing, several = dict[str, "PreparedCorpus"](), dict[str, str](), dict[str, list["PreparedCorpus"]]()
     for name in work.recipe.corpora:

@@ -36,6 +36,7 @@ from tinyllama.prepare.assembly import assemble, plan_shards
 from tinyllama.prepare.task import FILES, REJECTED, Counts, finished_task, finished_tasks, run_task, task_folder
 from tinyllama.record_files import file_entries
 from tinyllama.sources.builtin.registry import builtin_version
+from tinyllama.sources.checks import explain_nothing
 from tinyllama.sources.rejected import Quarantine, Reasons, read_rejected
 
 if TYPE_CHECKING:
@@ -193,12 +194,9 @@ class Preparation:
                 f"{where}: all {held_out} documents are held out, so none is left to train on; add documents, or cut "
                 f"them (corpora.{self.settings.name}.cut) and hold out blocks (held_out.by: block){reasons}"
             )
-        filters = [source.where for source in self.settings.corpus.sources if source.where is not None]
-        if filters and not reasons:
-            return f"{where}: `where` selects no document: {filters[0]}; correct it"
-        return f"{where}: no document could be read; check its sources{reasons or ', which are empty'}"
+        return explain_nothing(self.settings.corpus, self.settings.name, reasons)
 
-    def _reasons(self) -> str:
+    def _reasons(self) -> Reasons:
         """The most common reasons why something is not in the corpus, a line each."""
         reasons = Reasons()
         for rejected in self.skipped:
@@ -206,7 +204,7 @@ class Preparation:
         for index in range(len(self.tasks)):
             for rejected in read_rejected(task_folder(self.settings.work, index) / REJECTED):
                 reasons(rejected)
-        return str(reasons)
+        return reasons
 
 
 def _source_entry(source: Source) -> FilesEntry | BuiltinEntry:

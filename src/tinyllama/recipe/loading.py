@@ -67,7 +67,9 @@ def find_recipe(name_or_path: str) -> Path:
         if path.exists() and not path.is_dir():  # also a pipe, as in `tinyllama plan <(…)`
             return path
     except (OSError, ValueError) as error:
-        raise RecipeError(f"{shown(name_or_path)}: cannot be read: {_reason(error)}") from error
+        raise RecipeError(
+            f"{shown(name_or_path)}: cannot be read: {_reason(error)}; check the path and its permissions"
+        ) from error
     if path.suffix in {".yaml", ".yml"}:
         raise RecipeError(f"{path}: {'is a folder, not a recipe' if path.is_dir() else 'no such recipe file'}")
     shipped = shipped_recipes()
@@ -109,7 +111,7 @@ def _text(path: Path) -> str:
     try:
         content = _content(path) if path.is_file() else _piped(path)
     except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {_reason(error)}") from error
+        raise RecipeError(f"{path}: cannot be read: {_reason(error)}; check the path and its permissions") from error
     if len(content) > _MOST_BYTES:
         raise RecipeError(f"{path}: is larger than 1 MiB, so it is no recipe; name a YAML file")
     try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tinyllama.recipe import Corpus, Source
     from tinyllama.sources.files import SourceFile
     from tinyllama.sources.record import Fields
-    from tinyllama.sources.rejected import Rejected
+    from tinyllama.sources.rejected import Reasons, Rejected
 
 _FILES = 50
 """Files of a source of which one has to hold a text."""
@@ -55,6 +55,14 @@ def check_sources(corpus: Corpus, name: str, root: Path) -> None:
                 f"corpora.{name}.sources.{index}.text_field: no record of {source.files} has a field "
                 f"{source.text_field!r}{hint}; its fields are {named}; name the one that holds the text"
             )
+
+
+def explain_nothing(corpus: Corpus, name: str, reasons: Reasons) -> str:
+    """Why a corpus has no document, for a message."""
+    filters = [source.where for source in corpus.sources if source.where is not None]
+    if filters and not str(reasons):
+        return f"corpus {name}: `where` selects no document: {filters[0]}; correct it"
+    return f"corpus {name}: no document could be read; check its sources{str(reasons) or ', which are empty'}"
 
 
 def _fields_without_text(files: Sequence[SourceFile], source: Source) -> list[str]:

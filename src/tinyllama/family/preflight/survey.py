@@ -11,6 +11,7 @@ from tinyllama.corpus.manifest import HELD_OUT, SPLITS, TRAIN
 from tinyllama.errors import CorpusError, SourceError
 from tinyllama.prepare.held_out import is_held_out
 from tinyllama.sources.builtin.registry import BUILTIN, read_builtin
+from tinyllama.sources.checks import check_sources
 from tinyllama.sources.documents import Document, plan_tasks, read_task, utf8_bytes
 from tinyllama.sources.files import SourceFile, is_url
 from tinyllama.sources.records import record_suffix
@@ -68,6 +69,7 @@ def survey_corpus(corpus: Corpus, name: str, root: Path, context: int) -> Survey
     """
     survey = Survey()
     try:
+        check_sources(corpus, name, root)
         survey.tasks = plan_tasks(corpus, root, survey.rejected.append, name=name)
         survey.is_complete = _read(survey, corpus, name, enough=_SURELY_ENOUGH * (context + 1))
     except SourceError as error:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from tinyllama.corpus.manifest import HELD_OUT, SPLITS, TRAIN
 from tinyllama.family.preflight.situation import Finding
 from tinyllama.prepare.held_out import is_held_out
+from tinyllama.sources.checks import explain_nothing
 from tinyllama.sources.documents import Document
+from tinyllama.sources.rejected import Reasons
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,9 +38,10 @@ def check_sources(situation: Situation) -> Iterator[Finding]:
             tolerated = survey.is_unavailable and (situation.skips_models or name not in needed)
             yield Finding(_named(name, survey.problem), is_fault=not tolerated)
         elif not sum(survey.documents.values()) and (survey.is_complete or len(survey.rejected) > _MANY):
-            first = next((f" ({item.origin}: {item.reason})" for item in survey.rejected), "")
-            count = f" of {len(survey.rejected)}" if survey.rejected else ""
-            yield Finding(f"corpus {name}: no document{count} could be read{first}; check its sources")
+            reasons = Reasons()
+            for rejected in survey.rejected:
+                reasons(rejected)
+            yield Finding(explain_nothing(situation.recipe.corpora[name], name, reasons))
     lacking = needed & situation.missing.keys()
     if lacking and not situation.skips_models:
         yield from (Finding(_named(name, situation.missing[name])) for name in sorted(lacking))
