@@ -27,7 +27,7 @@ CONTEXT = 16
 LIMITS = Limits(max_tokens=10, requests=2, body=2000)
 TEMPLATE = (
     "{% for message in messages %}{% if message.role == 'assistant' %}{{ raise_exception('no assistant') }}{% endif %}"
-    "{{ message.content }}{% endfor %}"
+    "{{ message.content }}{% if message.content == 'divide' %}{{ 1 // 0 }}{% endif %}{% endfor %}"
 )
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
-
 from tinyllama.serve.refusal import Code, Refusal, invalid
 
 if TYPE_CHECKING:
@@ -72,8 +70,8 @@ def encode_conversation(messages: Sequence[ChatMessage], model: ServedModel, eng
         rendered: Any = render_jinja_template(
             [given], chat_template=tokenizer.chat_template, add_generation_prompt=True, bos_token=bos, eos_token=eos
         )
-    except (TemplateError, TypeError, ValueError) as error:
-        raise invalid("messages", f"the model's chat template refuses them: {error}") from None
+    except Exception as error:  # a template is a program, which may raise anything
+        raise invalid("messages", f"the model's chat template refuses them: {error}") from error
     ids = engine.encode_special(rendered[0][0]) or [tokenizer.bos_id]
     check_length(ids, model)
     return ids
