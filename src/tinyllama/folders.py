@@ -66,10 +66,14 @@ def claim(folder: Path, kind: FolderKind, error: type[TinyLlamaError] = UserErro
             if kind.alone:
                 raise error(f"{folder}: exists and is not {kind.name}; give another folder, or move it away")
             if kind.writes(entry.name):
-                raise error(
-                    f"{entry}: tinyllama did not write this, and would overwrite it with {kind.name}; give "
-                    "another folder, or move it away"
-                )
+                raise error(_refusal(entry, kind))
+
+
+def _refusal(entry: Path, kind: FolderKind) -> str:
+    return (
+        f"{entry}: tinyllama did not write this, and would overwrite it with {kind.name}; give another folder, or move "
+        "it away"
+    )
 
 
 def holds_only(names: Iterable[str], folder: Path) -> bool:
@@ -101,9 +105,14 @@ def claim_file(path: Path, name: str, is_ours: Callable[[Path], bool], error: ty
 def replaced_folder(folder: Path, kind: FolderKind, error: type[TinyLlamaError] = UserError) -> Iterator[Path]:
     """Yield a temporary folder that replaces one of ours when the block succeeds; entries that are not ours stay.
 
+    Such folders hold files only, so that a folder in the place of one of them is somebody else's.
+
     Raises:
         error: see `claim`.
     """
     claim(folder, kind, error)
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        if entry.is_dir() and not entry.is_symlink() and kind.writes(entry.name):
+            raise error(_refusal(entry, kind))
     with new_directory(folder, foreign=lambda name: not kind.writes(name)) as beside:
         yield beside

@@ -224,3 +224,14 @@ def test_a_damaged_corpus_is_refused_by_what_reads_its_texts(fault: str, field: 
     damaged = corpus / ("train.documents.parquet" if fault == "index" else "train-00000.bin")
     damaged.write_bytes(b"\xee" * damaged.stat().st_size)
     assert "prose" in tinyllama("corpus", "inspect", str(corpus), "--origin", "text").refused()
+
+
+@pytest.mark.parametrize("name", ["tokenizer/tokenizer.json", "corpora/prose/train-00000.bin"])
+def test_a_folder_of_the_users_in_the_place_of_one_of_our_files_is_kept(name: str, field: Path, tinyllama: Run) -> None:
+    tinyllama("prepare", "field.yaml").succeeded()
+    replaced = field / "runs/field" / name
+    replaced.unlink()
+    replaced.mkdir()
+    (replaced / "keep.me").write_text("theirs")
+    assert "tinyllama did not write this" in tinyllama("prepare", "field.yaml").refused()
+    assert (replaced / "keep.me").read_text() == "theirs"
