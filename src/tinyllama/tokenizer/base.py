@@ -53,5 +53,9 @@ class Tokenizer(Protocol):
         """Whether tooling puts BOS before a prompt."""
 
     @property
+    def may_respell(self) -> bool:
+        """Whether its file has a rule that changes some texts, whichever those are; see `spells_back`."""
+
+    @property
     def sha256(self) -> str:
         """Hex SHA-256 of everything that decides the ids."""

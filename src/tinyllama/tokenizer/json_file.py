@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from tinyllama.tokenizer.base import Library
 
+_SPACE = "\u2581"
+_KEEP_TEXT = frozenset({"ByteFallback", "ByteLevel", "Digits", "Fuse", "Metaspace", "Prepend", "UnicodeScripts"})
+"""Normalizers, rules for words, and decoders that together keep every text, or change all texts alike."""
 TOKENIZER_JSON, SETTINGS, CONFIG = "tokenizer.json", "tokenizer_config.json", "config.json"
 
 
@@ -98,6 +102,16 @@ class JsonTokenizer:
         return ids[:1] == [self._bos]
 
     @cached_property
+    def may_respell(self) -> bool:
+        """Whether the file has a rule that changes some texts, or one that is not known to keep all."""
+        parts = (self._tokenizer.normalizer, self._tokenizer.pre_tokenizer, self._tokenizer.decoder)
+        rules = [json.loads(part.__getstate__()) for part in parts if part is not None]
+        added = self._tokenizer.get_added_tokens_decoder().values()  # special ones in texts are spelled as text
+        return not all(map(_keeps_text, rules)) or any(
+            (token.lstrip or token.rstrip) and not token.special for token in added
+        )
+
+    @cached_property
     def sha256(self) -> str:
         """Hex SHA-256 of the file (or of what transformers made), BOS and EOS, and settings that are switched off."""
         if self.model_file.is_file():
@@ -140,6 +154,22 @@ def _switch_off(tokenizer: tokenizers.Tokenizer) -> list[str]:
         model.dropout = None
         found.append("dropout")
     return found
+
+
+def _keeps_text(
+    rule: dict[str, Any],  # the tokenizers library's own JSON
+) -> bool:
+    """Whether a normalizer, rule for words or decoder keeps all texts, or at least changes all alike."""
+    match rule:
+        case {"type": "Sequence"}:
+            return all(map(_keeps_text, next(value for key, value in rule.items() if key != "type")))
+        case {"type": "Replace", "pattern": {"String": old}, "content": new}:
+            return {old, new} == {" ", _SPACE}
+        case {"type": "Split" | "Punctuation", "behavior": behavior}:
+            return bool(behavior != "Removed")
+        case {"type": "Strip"}:  # of the decoder, which strips the space that was put before a text
+            return "content" in rule
+    return rule.get("type") in _KEEP_TEXT
 
 
 def _load(model_file: Path) -> tokenizers.Tokenizer:

@@ -92,6 +92,11 @@ class SentencePieceTokenizer:
         """Id that ends a document."""
         return self._processor.eos_id()
 
+    @property
+    def may_respell(self) -> bool:
+        """Whether its file has a rule that changes texts: `write_tokenizer_json` refuses such models."""
+        return False
+
     @cached_property
     def sha256(self) -> str:
         """Hex SHA-256 of the model file."""
