@@ -57,3 +57,9 @@ def test_a_line_that_is_no_answer_is_named(tmp_path: Path) -> None:
     (tmp_path / "questions.jsonl").write_text('{"task": "boolq"}\n')
     with pytest.raises(EvaluationError, match=r"questions\.jsonl:1: is no answer"):
         read_answers(tmp_path / "questions.jsonl")
+
+
+def test_answers_with_other_separators_of_lines_come_back(tmp_path: Path) -> None:
+    answers = [answer("gsm8k", number, "one\u2028two\x85three\x1dfour\r\n") for number in range(2)]
+    write_answers(tmp_path / "questions.jsonl", answers)
+    assert read_answers(tmp_path / "questions.jsonl") == answers

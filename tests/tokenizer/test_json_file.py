@@ -10,6 +10,7 @@ from tinyllama.errors import CorpusError
 from tinyllama.prepare.tokenizer import obtain_tokenizer
 from tinyllama.recipe import load_recipe
 from tinyllama.tokenizer.byte_level import USER_DEFINED, ByteLevel, read_byte_level, tokenizer_json
+from tinyllama.tokenizer.convert import write_transformers_files
 from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.tokenizer.sentencepiece_writer import CONTROL, NORMAL
 from tinyllama.tokenizer.training import train_model
@@ -117,3 +118,21 @@ def test_a_recipe_may_name_a_tokenizer_json(tmp_path: Path) -> None:
     (source / "tokenizer_config.json").unlink()
     with pytest.raises(CorpusError, match="names BOS and EOS"):
         obtain_tokenizer(recipe, tmp_path / "other", tmp_path, lambda _rejected: None)
+
+
+def test_an_exported_copy_has_no_settings_of_a_training_script(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", trained("gpt-2"))
+    written = folder / "tokenizer.json"
+    clean = written.read_bytes()
+    copies = tmp_path / "b"
+    copies.mkdir()
+    write_transformers_files(written, copies, context=64)
+    assert (copies / "tokenizer.json").read_bytes() == clean
+    tokenizer = Tokenizer.from_file(str(written))
+    tokenizer.enable_truncation(8)
+    tokenizer.enable_padding(length=16)
+    state = json.loads(tokenizer.to_str())
+    state["model"]["dropout"] = 0.5
+    written.write_text(json.dumps(state))
+    write_transformers_files(written, copies, context=64)
+    assert json.loads((copies / "tokenizer.json").read_bytes()) == json.loads(clean)

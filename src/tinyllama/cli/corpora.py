@@ -227,6 +227,7 @@ def tokenizer_train(
     from tinyllama.prepare.tokenizer import obtain_tokenizer
     from tinyllama.recipe import load_recipe
     from tinyllama.sources.checks import check_sources
+    from tinyllama.sources.rejected import Reasons
 
     size_key = [] if vocab_size is None else [f"model.vocab_size={vocab_size}"]
     size = load_recipe(recipe, [*(overrides or []), *size_key, "tokenizer={builtin: llama2}"]).model.vocab_size
@@ -234,7 +235,10 @@ def tokenizer_train(
     loaded = load_recipe(recipe, [*(overrides or []), *size_key, training])
     for name, corpus in loaded.corpora.items():
         check_sources(corpus, name, Path())
-    obtain_tokenizer(loaded, out, Path(), lambda _rejected: None)
+    reasons = Reasons()
+    obtain_tokenizer(loaded, out, Path(), reasons)
+    if skipped := str(reasons):
+        typer.echo(f"The tokenizer did not learn from:{skipped}", err=True)
     typer.echo(out / "tokenizer.model")
 
 

@@ -49,7 +49,8 @@ def read_answers(path: Path) -> list[Answer]:
         EvaluationError: the file cannot be read, or a line is no answer; names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8") as file:
+            lines = list(file)  # which end at line feeds alone, not at U+2028 as of `splitlines`
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"{path}: the answers cannot be read ({error}); evaluate the model again") from error
     answers = []

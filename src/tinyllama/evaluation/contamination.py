@@ -12,6 +12,7 @@ import re
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 from tinyllama.evaluation.scores import MissingTask
 from tinyllama.evaluation.task_data import TASK_DATA, no_data
@@ -115,5 +116,5 @@ class QuestionIndex:
 
 
 def words(text: str) -> list[str]:
-    """A text's words, as the comparison takes them."""
-    return _WORD.findall(text.casefold())
+    """A text's words, as the comparison takes them; however accents and Hangul are composed."""
+    return _WORD.findall(normalize("NFC", text.casefold()))

@@ -30,20 +30,22 @@ from tinyllama.layout import family_of_corpus
 from tinyllama.model.devices import choose_device, describe_device
 from tinyllama.paths import printable_path
 from tinyllama.processors import available_cores
-from tinyllama.sources.documents import decode_text, utf8_bytes
+from tinyllama.sources.documents import accept_text, utf8_bytes
 from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.train.machine import describe_machine
 from tinyllama.train.precision import DTYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tinyllama.family.progress import Progress
     from tinyllama.model import Llama
+    from tinyllama.sources.rejected import Rejected
     from tinyllama.tokenizer.base import Tokenizer
 
 WINDOW = 2048
 """Tokens per window for bits per byte, unless the model's context is shorter."""
+_TEXT = "give a text file in UTF-8 or the folder of a prepared corpus"
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ def evaluate_model(
     """
     began = time.monotonic()
     expand_tasks(request.tasks)  # a misspelled task is reported before anything is loaded
+    texts = {printable_path(path): _open_text(path) for path in request.texts}  # as is a text that cannot be read
     source = open_model(name)
     torch.set_num_threads(available_cores())
     device = choose_device(request.device)
@@ -158,7 +161,7 @@ def evaluate_model(
             progress=lambda task, done, of: say(f"{name}: {task}: {done} of {of}"),
         )
         scores = evaluate_tasks(model, tokenizer, request.tasks, request.data, options)
-    bits = _bits_per_byte(model, tokenizer, request, bos=source.adds_bos)
+    bits = _bits_per_byte(model, tokenizer, texts, request.dtype, bos=source.adds_bos)
     answers = chain.from_iterable(scores.answers.values())
     record = EvaluationRecord(
         model=str(name),
@@ -186,29 +189,30 @@ def evaluate_model(
     return Evaluated(record, folder)
 
 
-def _bits_per_byte(model: Llama, tokenizer: Tokenizer, request: EvaluateRequest, *, bos: bool) -> BitsPerByte | None:
-    if not request.texts:
+def _bits_per_byte(
+    model: Llama, tokenizer: Tokenizer, texts: Mapping[str, Iterable[tuple[str, int]]], dtype: str, *, bos: bool
+) -> BitsPerByte | None:
+    if not texts:
         return None
     window = min(WINDOW, model.shape.context)
     values = {
-        printable_path(path): bits_per_byte_of_texts(model, tokenizer, _texts(path), bos=bos, window=window)
-        for path in request.texts
+        name: bits_per_byte_of_texts(model, tokenizer, documents, bos=bos, window=window)
+        for name, documents in texts.items()
     }
-    return BitsPerByte(values, window, window, request.dtype)
+    return BitsPerByte(values, window, window, dtype)
 
 
-def _texts(path: Path) -> Iterator[tuple[str, int]]:
-    """The held-out documents of a prepared corpus, or a file as one document, each with its size in bytes."""
+def _open_text(path: Path) -> Iterable[tuple[str, int]]:
+    """The held-out documents of a prepared corpus, or a file as a corpus has it, each with its size in bytes."""
     if is_prepared(path):
         corpus = open_corpus(path)
         tokenizer = open_tokenizer(family_of_corpus(path).tokenizer)
-        for document in read_texts(corpus, tokenizer, HELD_OUT):
-            yield document.text, document.bytes
-        return
+        return ((document.text, document.bytes) for document in read_texts(corpus, tokenizer, HELD_OUT))
+    name, rejected = printable_path(path), list["Rejected"]()
     try:
-        text = decode_text(path.read_bytes())
-    except (OSError, UnicodeDecodeError) as error:
-        raise EvaluationError(
-            f"--text {path}: {error}; give a text file in UTF-8 or the folder of a prepared corpus"
-        ) from error
-    yield text, utf8_bytes(text)
+        documents = list(accept_text(path.read_bytes(), name, name, rejected.append))
+    except OSError as error:
+        raise EvaluationError(f"--text {name}: {error.strerror}; {_TEXT}") from error
+    if not documents:
+        raise EvaluationError(f"--text {name}: {rejected[0].reason}; {_TEXT}")
+    return [(document.text, utf8_bytes(document.text)) for document in documents]

@@ -74,11 +74,12 @@ def source_changes(corpus: PreparedCorpus, settings: Corpus, root: Path, *, thor
         return SourceChanges()
     path = corpus.folder / FILES
     began = path.stat().st_mtime - _CLOCK
-    recorded = {
-        line["file"]: (line["bytes"], line["fingerprint"])
-        for line in map(json.loads, path.read_text(encoding="utf-8").splitlines())
-        if thorough or not is_url(line["file"])
-    }
+    with path.open(encoding="utf-8") as file:  # whose lines end at line feeds alone, not at U+2028
+        recorded = {
+            line["file"]: (line["bytes"], line["fingerprint"])
+            for line in map(json.loads, file)
+            if thorough or not is_url(line["file"])
+        }
     edited = [
         name
         for name in found.keys() & recorded.keys()

@@ -112,8 +112,9 @@ class Preparation:
         quarantined = self._check_damage(results)
         if respelled := quarantined.get(RESPELLED):
             _log.warning(
-                "corpus %s: the tokenizer does not spell back %d of %d documents as they are, since it normalizes text "
-                "or lacks characters; models learn its spelling, and bytes are counted of the text itself",
+                "corpus %s: the tokenizer does not spell back %d of %d documents as they are, since it "
+                "normalizes text, changes spaces or lacks characters; models learn its spelling, while bytes are "
+                "counted of the text itself",
                 self.settings.name,
                 respelled,
                 sum(part.documents for result in results for part in result.splits.values()),

@@ -166,6 +166,36 @@ def read_task(corpus: Corpus, task: ReadTask, reject: Reject, tokenizer: Tokeniz
     yield from _cut(_limit(documents, source.limit), corpus.cut)
 
 
+def accept_text(data: bytes | str, origin: str, group: str, reject: Reject) -> Iterator[Document]:
+    """A text as a document; none if it cannot be used.
+
+    Args:
+        data: the text; bytes are UTF-8, maybe after a byte order mark.
+        origin: see `Document`.
+        group: see `Document`.
+        reject: receives the text if it is no UTF-8, empty or mostly NULs; also if halves of pairs were replaced.
+    """
+    if isinstance(data, str):
+        text, halves = _HALF_PAIR.subn("\ufffd", data) if not _is_encodable(data) else (data, 0)
+        if halves:
+            reason = f"halves of surrogate pairs became U+FFFD: {halves} of them"
+            reject(Rejected(origin, reason, _excerpt(data), "repaired"))
+    else:
+        try:
+            text = data.removeprefix(BYTE_ORDER_MARK).decode()
+        except UnicodeDecodeError as error:
+            found = "UTF-16, not UTF-8: convert it" if data.startswith(UTF_16_MARKS) else "not valid UTF-8"
+            reject(Rejected(origin, f"{found} (byte {error.start})", _excerpt(data)))
+            return
+    if not text or text.isspace():
+        reject(Rejected(origin, "empty: no text but white space", _excerpt(text), "empty"))
+    elif "\0" in text and text.count("\0") > _MOST_NULS * len(text):
+        share = text.count("\0") / len(text)
+        reject(Rejected(origin, f"{share:.0%} of the characters are NUL: UTF-16, or no text at all", _excerpt(text)))
+    else:
+        yield Document(text, origin, group, 0)
+
+
 def cut_text(text: str, limit: int) -> Iterator[str]:
     r"""Pieces of at most `limit` characters whose concatenation is the text.
 
@@ -210,7 +240,7 @@ def _read_builtin(name: str, reject: Reject) -> Iterator[Document]:
         if raw.problem:
             reject(Rejected(raw.origin, raw.problem, ""))
         else:
-            yield from _accept(raw.data, raw.origin, raw.group, reject)
+            yield from accept_text(raw.data, raw.origin, raw.group, reject)
 
 
 def _read_file(
@@ -248,7 +278,7 @@ def _read_text(opened: BinaryIO, file: SourceFile, reject: Reject) -> Iterator[D
     except DAMAGE as error:
         reject(Rejected(file.origin, f"damaged or cut off: {error}", ""))
         return
-    yield from _accept(data, file.origin, file.origin, reject)
+    yield from accept_text(data, file.origin, file.origin, reject)
 
 
 def _json_records(
@@ -282,7 +312,7 @@ def _read_tokens(file: SourceFile, tokenizer: Tokenizer | None, reject: Reject) 
             "tokenizer.train.corpora, or set tokenizer.file to the tokenizer that the ids were made with"
         )
     for index, text in spell_documents(file, tokenizer):
-        yield from _accept(text, f"{file.origin}#{index}", f"{file.origin}#{index}", reject)
+        yield from accept_text(text, f"{file.origin}#{index}", f"{file.origin}#{index}", reject)
 
 
 def _accept_record(
@@ -299,42 +329,10 @@ def _accept_record(
         return
     text = lookup(record.fields, text_field)
     if isinstance(text, str | bytes):
-        yield from _accept(text, origin, origin, reject)
+        yield from accept_text(text, origin, origin, reject)
     else:
         found = f"is no string but {type(text).__name__}" if text is not None else "is not there or null"
         reject(Rejected(origin, f"text field {text_field!r} {found}", _spelling(record.fields)))
-
-
-def _accept(data: bytes | str, origin: str, group: str, reject: Reject) -> Iterator[Document]:
-    """The text as a document; none if it cannot be used."""
-    if isinstance(data, str):
-        text, halves = _HALF_PAIR.subn("\ufffd", data) if not _is_encodable(data) else (data, 0)
-        if halves:
-            reason = f"halves of surrogate pairs became U+FFFD: {halves} of them"
-            reject(Rejected(origin, reason, _excerpt(data), "repaired"))
-    else:
-        try:
-            text = decode_text(data)
-        except UnicodeDecodeError as error:
-            found = "UTF-16, not UTF-8: convert it" if data.startswith(UTF_16_MARKS) else "not valid UTF-8"
-            reject(Rejected(origin, f"{found} (byte {error.start})", _excerpt(data)))
-            return
-    if not text or text.isspace():
-        reject(Rejected(origin, "empty: no text but white space", _excerpt(text), "empty"))
-    elif "\0" in text and text.count("\0") > _MOST_NULS * len(text):
-        share = text.count("\0") / len(text)
-        reject(Rejected(origin, f"{share:.0%} of the characters are NUL: UTF-16, or no text at all", _excerpt(text)))
-    else:
-        yield Document(text, origin, group, 0)
-
-
-def decode_text(data: bytes) -> str:
-    """The text of a file: all of it as it stands, line ends included, but for a byte order mark.
-
-    Raises:
-        UnicodeDecodeError: it is not UTF-8.
-    """
-    return data.removeprefix(BYTE_ORDER_MARK).decode()
 
 
 def utf8_bytes(text: str) -> int:

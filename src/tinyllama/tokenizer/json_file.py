@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyllama.errors import CorpusError
 from tinyllama.files import sha256_file, sha256_json
-from tinyllama.record_files import read_object
+from tinyllama.record_files import parse_json, read_object
 from tinyllama.tokenizer.chat_template import read_chat_template
 
 if TYPE_CHECKING:
@@ -154,6 +154,19 @@ def _switch_off(tokenizer: tokenizers.Tokenizer) -> list[str]:
         model.dropout = None
         found.append("dropout")
     return found
+
+
+def without_training_settings(model_file: Path) -> bytes:
+    """A tokenizer.json without the settings that `JsonTokenizer` switches off; the file's own bytes if it has none."""
+    data = model_file.read_bytes()
+    state = parse_json(data)
+    if not isinstance(state, dict) or not isinstance(model := state.get("model"), dict):
+        return data
+    found = {key: None for key in ("truncation", "padding") if state.get(key) is not None}
+    dropout = {"dropout": None} if model.get("dropout") is not None else {}
+    if not found and not dropout:
+        return data
+    return json.dumps({**state, **found, "model": {**model, **dropout}}, ensure_ascii=False, indent=2).encode()
 
 
 def _keeps_text(
