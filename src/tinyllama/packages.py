@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from tinyllama.errors import SourceError
 from tinyllama.files import sha256_file
 from tinyllama.folders import FolderKind, replaced_folder
-from tinyllama.record_files import FileRecord, read_record, write_record
+from tinyllama.record_files import FileRecord, holds_record, read_record, write_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -124,15 +124,7 @@ def debian_files(archive: Archive, folder: str, remedy: str) -> Iterator[tuple[s
                 yield name.removeprefix(f"{folder}/"), file.read()
 
 
-def _is_archive(folder: Path) -> bool:
-    try:
-        read_record(ArchiveRecord, folder / _RECORD, SourceError, "")
-    except (OSError, SourceError):
-        return False
-    return True
-
-
-_ARCHIVE = FolderKind("an archive", ("*",), _is_archive)
+_ARCHIVE = FolderKind("an archive", ("*",), lambda folder: holds_record(ArchiveRecord, folder / _RECORD))
 
 
 def _cached(folder: Path) -> Archive | None:

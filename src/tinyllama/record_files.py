@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from tinyllama.errors import NewerFormatError
+from tinyllama.errors import NewerFormatError, UserError
 from tinyllama.files import sha256_file, write_json
 
 if TYPE_CHECKING:
@@ -122,6 +122,21 @@ def parse_record(
 def read_record(kind: type[_Record], path: Path, error: type[TinyLlamaError], remedy: str) -> _Record:
     """The record in a file; arguments and errors are those of `read_object` and `parse_record`."""
     return parse_record(kind, read_object(path, error, remedy), path, error, remedy)
+
+
+def holds_record(kind: type[object], path: Path) -> bool:
+    """Whether a file is a record of this kind that this or an earlier version wrote.
+
+    Raises:
+        NewerFormatError: a later version wrote it.
+    """
+    try:
+        read_record(kind, path, UserError, path.name)  # no message is shown
+    except NewerFormatError:
+        raise
+    except (OSError, UserError):
+        return False
+    return True
 
 
 def write_record(path: Path, record: BaseModel) -> None:

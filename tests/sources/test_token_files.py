@@ -160,7 +160,7 @@ def test_files_that_are_cut_off_or_have_no_index_are_named(tokenizer: SentencePi
     with pytest.raises(CorpusError, match=r"a\.ds: has \d+ bytes, but its index counts"):
         prepare(tokenizer, tmp_path, "a.ds", "corpus")
     (tmp_path / "b.bin").write_bytes(b"\1\0" * 9)
-    with pytest.raises(CorpusError, match=r"b\.idx is not there"):
+    with pytest.raises(CorpusError, match=r"b\.idx does not exist"):
         prepare(tokenizer, tmp_path, "b.bin", "corpus")
     write_packed(tmp_path, documents(tokenizer, bos=True, eos=False), 100, tokenizer.bos_id)
     (tmp_path / "train_0_0000000003.bin").write_bytes(b"LITPKDS" + struct.pack("<QBQ", 1, 8, 100) + b"\0" * 199)

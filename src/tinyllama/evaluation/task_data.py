@@ -63,7 +63,7 @@ def no_data(task: TaskData, absent: Sequence[Path]) -> str:
     """Why a task cannot be scored: which of its files are not there, and how to get them."""
     wanted = ", ".join(map(str, absent[:3]))
     others = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
-    return f"no data: {wanted}{others} {'are' if len(absent) > 1 else 'is'} not there; {task.remedy}"
+    return f"{wanted}{others} {'are' if len(absent) > 1 else 'is'} not there; {task.remedy}"
 
 
 def _text(*names: str) -> tuple[Field, ...]:

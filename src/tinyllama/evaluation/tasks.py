@@ -74,6 +74,6 @@ def _rows(name: str, data: Path) -> dict[str, Splits] | MissingTask:
         path = data / task.examples
         if not path.is_file():
             remedy = f"save {task.original} of the Hugging Face hub, split train, there as JSON lines"
-            return MissingTask(f"no examples: {path} is not there; {remedy}")
+            return MissingTask(f"no examples: {path} does not exist; {remedy}")
         rows[""]["train"] = read_rows(name, path)
     return rows

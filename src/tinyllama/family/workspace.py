@@ -17,7 +17,7 @@ from tinyllama.folders import FolderKind, claim, claim_file, holds_only
 from tinyllama.layout import BASE, REPORT_TITLE, FamilyLayout, is_batch_script
 from tinyllama.prepare.tokenizer import is_tokenizer
 from tinyllama.recipe import is_dumped_recipe
-from tinyllama.record_files import read_record
+from tinyllama.record_files import holds_record, read_record
 from tinyllama.tokenizer.opening import TOKENIZER_FILES
 
 if TYPE_CHECKING:
@@ -123,11 +123,7 @@ def _is_family(root: Path) -> bool:
 
 
 def _is_seconds(path: Path) -> bool:
-    try:
-        read_record(dict[str, float], path, UserError, "")
-    except (OSError, UserError):
-        return False
-    return True
+    return holds_record(dict[str, float], path)
 
 
 def _is_recipe(path: Path) -> bool:

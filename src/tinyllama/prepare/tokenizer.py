@@ -11,7 +11,7 @@ from tinyllama.files import sha256_file, write_atomic
 from tinyllama.folders import FolderKind, claim, replaced_folder
 from tinyllama.paths import expand_path
 from tinyllama.recipe.classification import without_absent
-from tinyllama.record_files import FileRecord, read_record, write_record
+from tinyllama.record_files import FileRecord, holds_record, read_record, write_record
 from tinyllama.sources.documents import read_documents
 from tinyllama.sources.rejected import Reasons
 from tinyllama.tokenizer.chat_template import TEMPLATE_FILE, read_chat_template
@@ -138,11 +138,7 @@ def _origin(recipe: Recipe, folder: Path, root: Path) -> dict[str, JsonValue]:
 
 def is_tokenizer(folder: Path) -> bool:
     """Whether a folder holds a tokenizer that this or an earlier version wrote, of whatever origin."""
-    try:
-        read_record(TokenizerOrigin, folder / ORIGIN, CorpusError, "")
-    except (OSError, CorpusError):
-        return False
-    return True
+    return holds_record(TokenizerOrigin, folder / ORIGIN)
 
 
 _TOKENIZER = FolderKind("a tokenizer", (ORIGIN, *TOKENIZER_FILES), is_tokenizer)

@@ -241,7 +241,7 @@ def _read_index(index: SourceFile, file: SourceFile) -> bytes:
         return _read(index)
     except FileNotFoundError:
         raise CorpusError(
-            f"{index.origin} is not there; {file.origin} needs this index, or has to be a packed file of litgpt"
+            f"{index.origin} does not exist; {file.origin} needs this index, or has to be a packed file of litgpt"
         ) from None
 
 
