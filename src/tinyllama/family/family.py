@@ -70,8 +70,8 @@ class Family:
         refuse_not_utf8(folder)
         self.work = Workspace(recipe, FamilyLayout(folder), Path(root), progress, ranks)
         self._prepared: Prepared | None = None
-        self._is_checked = False
-        """Whether the checks before preparation were passed."""
+        self._checked: set[Phase] = set()
+        """The phases before which all checks were passed."""
 
     @property
     def recipe(self) -> Recipe:
@@ -158,11 +158,11 @@ class Family:
         *,
         skips_models: bool = False,
     ) -> None:
-        """Run all checks once, on the first rank; show notes, and end the command if there is a fault."""
-        if not self._is_checked:
+        """Run all checks once a phase, on the first rank; show notes, and end the command if there is a fault."""
+        if not self._checked.issuperset(phases):
             situation = self._situation(phases, models, data, skips_models=skips_models)
             self._on_rank0(lambda: self._report(CHECKS, situation))
-            self._is_checked = True
+            self._checked.update(phases)
 
     def _check_prepared(
         self, phases: Collection[Phase], models: Sequence[str], *, skips_models: bool = False

@@ -45,20 +45,13 @@ def check_tokenizer(situation: Situation) -> Iterator[Finding]:
 def check_prompts(situation: Situation) -> Iterator[Finding]:
     """The tokenizer encodes every prompt of the report, and leaves room in the context."""
     prompts = situation.recipe.evaluation.prompts
-    for prompt in prompts:
-        if not prompt.isprintable() and _has_half_pair(prompt):
-            yield Finding(
-                f"evaluation.prompts: {prompt!r} holds half of a surrogate pair, which is no character; "
-                "write the character itself"
-            )
     try:
         tokenizer = situation.tokenizer or (open_stated(situation.recipe, situation.root) if prompts else None)
     except UserError:  # which another check reports
         return
     if tokenizer is not None:
         for prompt in prompts:
-            if not _has_half_pair(prompt):
-                yield from _check_prompt(prompt, tokenizer, situation.recipe.model.context)
+            yield from _check_prompt(prompt, tokenizer, situation.recipe.model.context)
 
 
 def _check_prompt(prompt: str, tokenizer: Tokenizer, context: int) -> Iterator[Finding]:
@@ -77,10 +70,6 @@ def _check_prompt(prompt: str, tokenizer: Tokenizer, context: int) -> Iterator[F
             f"evaluation.prompts: the tokenizer cannot spell {shown}; the model continues {spelled!r} instead",
             is_fault=False,
         )
-
-
-def _has_half_pair(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def check_start(situation: Situation) -> Iterator[Finding]:

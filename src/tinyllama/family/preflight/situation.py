@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from tinyllama.corpus.manifest import HELD_OUT, SPLITS, is_prepared, open_corpus
+from tinyllama.corpus.manifest import HELD_OUT, SPLITS, open_corpus, prepared_versions
 from tinyllama.errors import CorpusError
 from tinyllama.family.preflight.survey import Survey, survey_corpus
 from tinyllama.layout import BASE
@@ -92,16 +92,16 @@ class Situation:
     def _found(self) -> dict[str, PreparedCorpus]:
         found = {}
         for name in self.recipe.corpora:
-            folder = self.layout.corpus(name)
-            try:
-                corpus = open_corpus(folder) if is_prepared(folder) else None
-            except CorpusError:  # it is prepared again
-                continue
-            # The tokenizer may not exist yet. Another one makes another corpus, of the same text.
-            request = corpus and corpus_request(self.recipe, name, corpus.manifest.request.tokenizer)
-            # One that is too short may be of text that has grown since.
-            if corpus and corpus.manifest.request == request and not self.short_parts(corpus):
-                found[name] = corpus
+            for folder in prepared_versions(self.layout, name):
+                try:
+                    corpus = open_corpus(folder)
+                except CorpusError:  # it is prepared again
+                    continue
+                # The tokenizer may not exist yet. Another one makes another corpus, of the same text.
+                request = corpus_request(self.recipe, name, corpus.manifest.request.tokenizer)
+                # One that is too short may be of text that has grown since.
+                if request.is_met_by(corpus.manifest.request) and not self.short_parts(corpus):
+                    found[name] = corpus  # the newest
         return found
 
     def short_parts(self, corpus: PreparedCorpus) -> dict[str, int]:
