@@ -187,6 +187,7 @@ def _command(request: dict[str, object]) -> None:
             resource.setrlimit(resource.RLIMIT_DATA, (request["memory"],) * 2)  # type: ignore[arg-type]
         os.environ.update(request["env"])  # type: ignore[call-overload]
         _encode_streams()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it is ignored
         sys.argv = ["tinyllama", *request["argv"]]  # type: ignore[misc]
         from tinyllama.cli import main
 
