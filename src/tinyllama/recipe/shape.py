@@ -22,17 +22,17 @@ class RopeScaling(Section):
     Llama 3.1 and 3.2) or slow pairs alone (`yarn`: Peng 2023)."""
     factor: Annotated[Number, Field(ge=1)]
     """Tokens of the longer context per token of the original one."""
-    original_context: Dimension | None = None
+    original_context: Annotated[Dimension | None, Absent(None)] = None
     """For `llama3` and `yarn`: tokens of a sequence before the context was extended (default: the model's context)."""
-    low_freq_factor: _Positive = 1.0
+    low_freq_factor: Annotated[_Positive, Absent(1.0)] = 1.0
     """For `llama3`: waves of more tokens than `original_context` over this are stretched by `factor`."""
-    high_freq_factor: _Positive = 4.0
+    high_freq_factor: Annotated[_Positive, Absent(4.0)] = 4.0
     """For `llama3`: waves of fewer tokens than `original_context` over this stay; between the two, both are mixed."""
-    beta_fast: _Positive = 32.0
+    beta_fast: Annotated[_Positive, Absent(32.0)] = 32.0
     """For `yarn`: number of turns in `original_context` above which a pair stays."""
-    beta_slow: _Positive = 1.0
+    beta_slow: Annotated[_Positive, Absent(1.0)] = 1.0
     """For `yarn`: number of turns in `original_context` below which a pair is slowed by `factor`."""
-    attention_factor: _Positive | None = None
+    attention_factor: Annotated[_Positive | None, Absent(None)] = None
     """For `yarn`: multiplies the norm of rotated queries and keys (default: 0.1 ln(factor) + 1)."""
 
     @model_validator(mode="after")
