@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
+from tests.export.hub_models import save_hub_model
 from tests.export.strings import strings
+from tests.export.test_shapes import IN_GGUF, export_f32
 from tinyllama.export import ModelInfo, export_gguf
+from tinyllama.formats.open import open_model
 from tinyllama.inference import Sampling, decode_batch
 from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape
 from tinyllama.sources.builtin.registry import read_builtin
 from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 from tinyllama.tokenizer.training import train_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 llama_cpp = pytest.importorskip("llama_cpp", reason="make test-llamacpp builds it")
@@ -88,3 +94,18 @@ def test_llamacpp_gives_our_ids(tokenizer: SentencePieceTokenizer, engine: Any) 
         if engine.tokenize(text.encode(), add_bos=False, special=False) != ids
     ]
     assert differing == []
+
+
+@pytest.mark.parametrize("name", IN_GGUF)
+def test_llamacpp_computes_our_logits_of_every_shape(
+    tmp_path: Path, tokenizer: SentencePieceTokenizer, name: str
+) -> None:
+    save_hub_model(name, tmp_path / "hub", tokenizer.vocab_size)
+    source = open_model(tmp_path / "hub")
+    path = export_f32(source, tmp_path / "gguf", tokenizer.model_file)
+    tokens = torch.randint(tokenizer.vocab_size, (200,), generator=torch.Generator().manual_seed(1)).tolist()
+    engine = llama_cpp.Llama(str(path), n_ctx=256, type_k=F32, type_v=F32, logits_all=True, verbose=False)
+    engine.eval(tokens)
+    with torch.no_grad():
+        ours = source.load()(torch.tensor([tokens]))[0]
+    torch.testing.assert_close(torch.tensor(engine.scores[: len(tokens)]), ours, rtol=0, atol=1e-4)

@@ -104,7 +104,7 @@ def test_the_order_of_rows_is_that_of_neighboring_pairs() -> None:
     rows = torch.arange(SHAPE.width)[:, None].expand(-1, SHAPE.width)
     name = "layers.0.self_attn.q_proj.weight"
     stored = to_gguf_rows(name, rows, SHAPE)
-    half = SHAPE.head_dim // 2
+    half = SHAPE.head_size // 2
     assert stored[:4, 0].tolist() == [0, half, 1, half + 1]
     assert torch.equal(from_gguf_rows(name, stored, SHAPE), rows)
 
@@ -127,7 +127,9 @@ def test_numbers_come_back_as_they_were_written(tmp_path: Path) -> None:
         ({"architecture": "qwen2"}, "'qwen2'"),
         ({"expert_count": 8}, "mixture of experts"),
         ({"rope_dimension_count": 32}, "rope.dimension_count is 32"),
-        ({"extra": {"rope_freqs.weight": np.ones(32, np.float32)}}, "RoPE scaling"),
+        ({"extra": {"rope_freqs.weight": np.arange(1, 33, dtype=np.float32)}}, "other factors than Llama 3's"),
+        ({"rope_scaling_type": gguf.RopeScalingType.LONGROPE}, "'longrope' is not supported"),
+        ({"rope_scaling_type": gguf.RopeScalingType.LINEAR, "rope_scaling_factor": 0.5}, "factor: input should be"),
         ({"extra": {"blk.0.attn_q.bias": np.ones(256, np.float32)}}, r"biases \(blk.0.attn_q.bias"),
         ({"extra": {"blk.0.more.weight": np.ones(4, np.float32)}}, r"unexpected: blk.0.more.weight"),
         ({"head_count": None}, "attention.head_count is missing"),

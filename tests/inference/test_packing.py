@@ -40,7 +40,7 @@ def test_a_packed_model_gives_up_the_weights_that_it_packed() -> None:
     model = random_model(0, WIDE)
     pack(model)
     held = sum(weight.numel() for weight in model.parameters())
-    small = WIDE.layers * 2 * WIDE.kv_heads * WIDE.head_dim * WIDE.width
+    small = WIDE.layers * 2 * WIDE.kv_heads * WIDE.head_size * WIDE.width
     assert held == WIDE.vocab_size * WIDE.width + small + (2 * WIDE.layers + 1) * WIDE.width
 
 

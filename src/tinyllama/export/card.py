@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from fractions import Fraction
 
-    from tinyllama.recipe import Recipe, Stage
+    from tinyllama.recipe import ModelShape, Recipe, Stage
 
 _FLAGSHIP = "tinyllama-v1.1"
 _PUBLISHED_PROMPT = (
@@ -125,9 +125,16 @@ def _introduction(recipe: Recipe, name: str) -> str:
         f"# {recipe.name}: {name}\n\n{recipe.description.rstrip('.')}.\n\n"
         f"A pretrained Llama 2 decoder with {model.parameters:,} parameters: {model.layers} layers, width "
         f"{model.width}, {model.heads} heads, {model.kv_heads} key-value heads, FFN {model.ffn}, vocabulary "
-        f"{model.vocab_size:,}, context {model.context:,} tokens. {origin} It continues text; it was not "
-        "tuned to follow instructions."
+        f"{model.vocab_size:,}, context {model.context:,} tokens{_positions(model)}. {origin} It continues text; it "
+        "was not tuned to follow instructions."
     )
+
+
+def _positions(model: ModelShape) -> str:
+    """What is not as in Llama 2: the size of a head, and scaled positions."""
+    head = f", heads of size {model.head_dim}" if model.head_dim else ""
+    scaling = model.rope_scaling
+    return head + (f", RoPE scaled by {scaling.factor:g} ({scaling.kind})" if scaling else "")
 
 
 def _public_name(model: str) -> str:

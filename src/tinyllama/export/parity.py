@@ -11,6 +11,7 @@ import torch
 
 from tinyllama.errors import ExportError
 from tinyllama.export.transformers_streaming import stream_folder, stream_gguf
+from tinyllama.formats.huggingface.rope import rope_parameters
 from tinyllama.model import Llama
 from tinyllama.model.stored_weights import EMBEDDING, HEAD
 from tinyllama.model.streaming import stream_parameters
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from tinyllama.formats.huggingface.tensors import JsonObject
     from tinyllama.recipe import ModelShape
 
 TOLERANCE = 1e-5
@@ -78,7 +80,8 @@ def check_parity(
     size = (_PROMPTS, min(_LENGTH, shape.context))
     tokens = torch.randint(shape.vocab_size, size, generator=torch.Generator().manual_seed(0))
     ours = _our_logits(weights, shape, tokens, dtype)
-    theirs, version = _their_logits(path, tokens, at_once=shape.parameters <= whole or not _can_stream(path))
+    at_once = not _can_stream(path) or (shape.parameters <= whole and shape.rope_scaling is None)
+    theirs, version = _their_logits(path, tokens, rope_parameters(shape), at_once=at_once)
     result = ParityResult(
         largest_difference=float((ours - theirs).abs().max()),
         largest_logit=float(ours.abs().max()),
@@ -117,7 +120,7 @@ def _our_logits(weights: Mapping[str, Tensor], shape: ModelShape, tokens: Tensor
 
 
 @torch.no_grad()
-def _their_logits(path: Path, tokens: Tensor, *, at_once: bool) -> tuple[Tensor, str]:
+def _their_logits(path: Path, tokens: Tensor, rope: JsonObject, *, at_once: bool) -> tuple[Tensor, str]:
     import transformers  # takes seconds; only an export needs it
 
     with _without_progress_bar():
@@ -126,7 +129,7 @@ def _their_logits(path: Path, tokens: Tensor, *, at_once: bool) -> tuple[Tensor,
             folder, file = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})
             model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **file)
         else:
-            model = stream_folder(path) if path.is_dir() else stream_gguf(path)
+            model = stream_folder(path) if path.is_dir() else stream_gguf(path, rope)
     logits: Tensor = model(tokens, use_cache=False).logits
     return logits, transformers.__version__
 

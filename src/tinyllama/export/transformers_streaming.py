@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from tinyllama.formats.huggingface.tensors import JsonObject
+
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 
@@ -35,8 +37,13 @@ def stream_folder(folder: Path) -> Any:  # noqa: ANN401  # a model of transforme
     return _streamed(AutoConfig.from_pretrained(folder), read)
 
 
-def stream_gguf(path: Path) -> Any:  # noqa: ANN401  # a model of transformers
-    """The model that transformers builds from a GGUF file's metadata, with its own names and row order."""
+def stream_gguf(path: Path, rope: JsonObject) -> Any:  # noqa: ANN401  # a model of transformers
+    """The model that transformers builds from a GGUF file's metadata, with its own names and row order.
+
+    Args:
+        path: the file.
+        rope: `rope_parameters` of the model, since transformers reads RoPE's base alone from the metadata.
+    """
     from gguf import GGUFReader, dequantize  # an extra
     from transformers import AutoConfig  # takes seconds
     from transformers.modeling_gguf_pytorch_utils import (
@@ -45,6 +52,7 @@ def stream_gguf(path: Path) -> Any:  # noqa: ANN401  # a model of transformers
     )
 
     config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    config.rope_parameters = rope
     stored = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
     processor: Any = LlamaTensorProcessor(config=config.to_dict())  # type: ignore[no-untyped-call]  # not typed there
     names: dict[str, str] = {}

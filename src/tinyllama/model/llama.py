@@ -4,7 +4,7 @@ Names of modules follow transformers' LlamaForCausalLM, so that weights move by 
 
 Shapes in comments:
     B batch, T positions in, S positions attended to (cache + T), D width, H heads, K kv heads,
-    C head size (D / H), F ffn width, V vocabulary.
+    C head size, F ffn width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tinyllama.model.attention import attend
+from tinyllama.model.rope import rope_tables, rotate
 
 if TYPE_CHECKING:
     from tinyllama.corpus.manifest import Separator
@@ -74,21 +75,6 @@ def _enlarge(held: Tensor, length: int, room: int) -> Tensor:
     return buffer
 
 
-def rope_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of rotary embedding (Su et al. 2021, "RoFormer"), halves layout, fp32: [..., C] each."""
-    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    angles = positions.float()[..., None] * (1.0 / theta**exponents)  # [..., C/2]
-    angles = torch.cat([angles, angles], dim=-1)
-    return angles.cos(), angles.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate pairs (i, i + C/2) of each head: x [B, H, T, C], cos and sin [T, C] or [B, 1, T, C]."""
-    half = x.shape[-1] // 2
-    turned = torch.cat([-x[..., half:], x[..., :half]], dim=-1)
-    return x * cos + turned * sin
-
-
 class Linear(nn.Linear):
     """A product with a matrix, whose weights `Llama.initialize` or a file gives."""
 
@@ -116,16 +102,16 @@ class Attention(nn.Module):
 
     def __init__(self, shape: ModelShape, layer: int) -> None:
         super().__init__()
-        self.layer, self.heads, self.kv_heads, self.head_dim = (
+        self.layer, self.heads, self.kv_heads, self.head_size = (
             layer,
             shape.heads,
             shape.kv_heads,
-            shape.head_dim,
+            shape.head_size,
         )
-        self.q_proj = Linear(shape.width, shape.width, bias=False)
-        self.k_proj = Linear(shape.width, shape.kv_heads * shape.head_dim, bias=False)
-        self.v_proj = Linear(shape.width, shape.kv_heads * shape.head_dim, bias=False)
-        self.o_proj = Linear(shape.width, shape.width, bias=False)
+        self.q_proj = Linear(shape.width, shape.attention_width, bias=False)
+        self.k_proj = Linear(shape.width, shape.kv_heads * shape.head_size, bias=False)
+        self.v_proj = Linear(shape.width, shape.kv_heads * shape.head_size, bias=False)
+        self.o_proj = Linear(shape.attention_width, shape.width, bias=False)
 
     def forward(
         self,
@@ -136,15 +122,15 @@ class Attention(nn.Module):
         cache: KeyValueCache | None,
     ) -> Tensor:
         """[B, T, D] → [B, T, D]; for `mask` see `attend`."""
-        batch, length, width = x.shape
-        query = self.q_proj(x).view(batch, length, self.heads, self.head_dim).transpose(1, 2)
-        key = self.k_proj(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
-        value = self.v_proj(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
+        batch, length, _ = x.shape
+        query = self.q_proj(x).view(batch, length, self.heads, self.head_size).transpose(1, 2)
+        key = self.k_proj(x).view(batch, length, self.kv_heads, self.head_size).transpose(1, 2)
+        value = self.v_proj(x).view(batch, length, self.kv_heads, self.head_size).transpose(1, 2)
         query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         if cache is not None:
             key, value = cache.extend(self.layer, key, value)
         mixed = attend(query, key, value, mask)
-        out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, length, width))
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, length, -1))
         return out
 
 
@@ -227,7 +213,7 @@ class Llama(nn.Module):
         if mask is None and start and length > 1:
             mask = (torch.arange(start + length, device=tokens.device)[None, :] <= positions[:, None])[None, None]
         x = self.embed_tokens(tokens)
-        cos, sin = (table.to(x.dtype) for table in rope_tables(positions, self.shape.head_dim, self.shape.rope_theta))
+        cos, sin = (table.to(x.dtype) for table in rope_tables(positions, self.shape))
         for layer in self.layers:
             x = layer(x, cos, sin, mask, cache)
         out: Tensor = self.norm(x)

@@ -4,8 +4,9 @@ from tinyllama.recipe.filters import Filter
 from tinyllama.recipe.loading import dump_recipe, find_recipe, is_dumped_recipe, load_recipe, shipped_recipes
 from tinyllama.recipe.running import Evaluation
 from tinyllama.recipe.schema import Recipe
+from tinyllama.recipe.shape import ModelShape, RopeScaling
 from tinyllama.recipe.text import Corpus, HeldOut, Source, TokenizerSettings, TokenizerTraining
-from tinyllama.recipe.training import LearningRate, ModelShape, Optimizer, Spikes, Stage, Start
+from tinyllama.recipe.training import LearningRate, Optimizer, Spikes, Stage, Start
 
 __all__ = [
     "Corpus",
@@ -16,6 +17,7 @@ __all__ = [
     "ModelShape",
     "Optimizer",
     "Recipe",
+    "RopeScaling",
     "Source",
     "Spikes",
     "Stage",

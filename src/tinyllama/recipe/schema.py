@@ -17,8 +17,9 @@ from tinyllama.recipe.folders import refuse_same_folder, refuse_taken
 from tinyllama.recipe.quantities import LARGEST_BATCH, Flag, Seed, Share, format_share
 from tinyllama.recipe.running import Checkpoints, Evaluation, Hardware, Logging
 from tinyllama.recipe.section import Name, Section, WrongKey
+from tinyllama.recipe.shape import ModelShape
 from tinyllama.recipe.text import Corpus, TokenizerSettings
-from tinyllama.recipe.training import ModelShape, Optimizer, Spikes, Stage, Start
+from tinyllama.recipe.training import Optimizer, Spikes, Stage, Start
 from tinyllama.text import did_you_mean
 
 Shares = dict[Name, Share]

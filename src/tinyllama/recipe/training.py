@@ -1,15 +1,17 @@
-"""Keys that affect the weights: shape, optimizer, stages, start and spikes."""
+"""Keys that affect the weights: optimizer, stages, start and spikes."""
 
 from __future__ import annotations
 
-from ctypes import c_float
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from tinyllama.recipe.classification import DECIDES_NOTHING, RepresentedBy
-from tinyllama.recipe.quantities import BatchSize, Count, Flag, Number, format_count
-from tinyllama.recipe.section import Dimension, Name, PathText, PositiveCount, Section
+from tinyllama.recipe.quantities import BatchSize, Count, Number, format_count
+from tinyllama.recipe.section import Name, PathText, PositiveCount, Section
+
+if TYPE_CHECKING:
+    from tinyllama.recipe.shape import ModelShape
 
 ADAMW_STATE, MUON_STATE = ("exp_avg", "exp_avg_sq"), ("momentum_buffer",)
 """Names of the moments that each optimizer keeps per weight."""
@@ -18,81 +20,6 @@ MUON_MOMENTUM = 0.95
 _STATE_BYTES = 4
 """Bytes per number in a moment (fp32)."""
 _Decay = Annotated[Number, Field(ge=0, lt=1)]
-
-
-class ModelShape(Section):
-    """A Llama 2 decoder: RMSNorm, RoPE, grouped-query attention, SwiGLU, no biases."""
-
-    layers: Dimension
-    """Number of blocks."""
-    width: Dimension
-    """Dimension of the hidden states, a multiple of twice `heads`."""
-    ffn: Dimension
-    """Inner dimension of the SwiGLU feed-forward layers."""
-    heads: Dimension
-    """Number of query heads."""
-    kv_heads: Dimension
-    """Number of key-value heads, a divisor of `heads`."""
-    context: Dimension
-    """Tokens per training sequence."""
-    vocab_size: Dimension
-    """Number of embeddings: the tokenizer's number of ids, or more with an imported tokenizer."""
-    rope_theta: Annotated[Number, Field(gt=0)] = 10000.0
-    """Base of the rotary position embeddings."""
-    norm_eps: Annotated[Number, Field(gt=0)] = 1e-5
-    """Epsilon of RMSNorm."""
-    tied_embeddings: Flag = False
-    """Whether the output head shares the input embedding's matrix."""
-
-    @property
-    def head_dim(self) -> int:
-        """Width of one attention head."""
-        return self.width // self.heads
-
-    @property
-    def in_fp32(self) -> ModelShape:
-        """The shape with its fractions rounded to fp32, the precision that models compute with and GGUF files store.
-
-        Two shapes that are equal in it are one model: configurations on the hub spell 1e-05 also as
-        9.999999747378752e-06.
-        """
-        return self.model_copy(update={key: c_float(value).value for key, value in self if isinstance(value, float)})
-
-    @property
-    def block_matrices(self) -> int:
-        """Number of weights in the matrices of all blocks: attention and feed-forward, without norms."""
-        attention = 2 * self.width * self.width + 2 * self.width * self.kv_heads * self.head_dim
-        return self.layers * (attention + 3 * self.width * self.ffn)
-
-    @property
-    def saved_per_token(self) -> int:
-        """Number of activations that a block saves per token for the backward pass, in bf16.
-
-        These are the inputs of the two norms, of the query-key-value and gate-up projections, of attention (query,
-        key, value) and of the output projection, and gate, up and their product in the feed-forward layer.
-        """
-        return 6 * self.width + 2 * self.kv_heads * self.head_dim + 3 * self.ffn
-
-    @property
-    def parameters(self) -> int:
-        """Number of weights: embeddings, blocks, final norm and (untied) head."""
-        tables = 1 if self.tied_embeddings else 2
-        norms = (2 * self.layers + 1) * self.width
-        return self.block_matrices + norms + tables * self.vocab_size * self.width
-
-    @property
-    def flops_per_token(self) -> int:
-        """Training FLOPs per token: 6·(parameters - input embedding) + 6·layers·width·context (causal)."""
-        matrices = self.parameters - (0 if self.tied_embeddings else self.vocab_size * self.width)
-        return 6 * matrices + 6 * self.layers * self.width * self.context
-
-    @model_validator(mode="after")
-    def _divides(self) -> ModelShape:
-        if self.width % self.heads or (self.width // self.heads) % 2:
-            raise ValueError(f"width {self.width} must be heads ({self.heads}) times an even head size")
-        if self.heads % self.kv_heads:
-            raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
-        return self
 
 
 class LearningRate(Section):

@@ -33,7 +33,8 @@ _SECTIONS: dict[str, Tree] = {
     "precision": "fp32",
     "model": {
         "layers": 2, "width": 16, "ffn": 24, "heads": 2, "kv_heads": 1, "context": 16, "vocab_size": 300,
-        "rope_theta": 1e4, "norm_eps": 1e-5, "tied_embeddings": True,
+        "rope_theta": 1e4, "head_dim": 12, "rope_scaling": {"kind": "llama3", "factor": 2, "original_context": 8},
+        "norm_eps": 1e-5, "tied_embeddings": True,
     },
     "tokenizer": {"train": {"vocab_size": 300, "corpora": ["prose"]}, "bos": True, "eos": True},
     "optimizer": {

@@ -13,8 +13,10 @@ import torch
 from pydantic import ValidationError
 
 from tinyllama.errors import ModelError
+from tinyllama.formats.gguf.rope import ROPE_FACTORS, with_rope_scaling
 from tinyllama.model.stored_weights import EMBEDDING, HEAD, StoredWeights
 from tinyllama.recipe import ModelShape
+from tinyllama.record_files import first_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +88,7 @@ def shape_of_gguf(file: GgufFile) -> ModelShape:
             ffn=file.require("llama.feed_forward_length", int),
             heads=heads,
             kv_heads=file.get("llama.attention.head_count_kv", int, heads),
+            head_dim=file.get("llama.attention.key_length", int, None),
             context=file.require("llama.context_length", int),
             vocab_size=int(embedding.shape[1]),
             rope_theta=file.get("llama.rope.freq_base", float, 10000.0),
@@ -93,12 +96,13 @@ def shape_of_gguf(file: GgufFile) -> ModelShape:
             tied_embeddings=_OUTSIDE[HEAD] not in file.tensors,
         )
     except ValidationError as error:
-        details = "; ".join(f"{detail['loc']}: {detail['msg']}" for detail in error.errors())
-        raise ModelError(f"{file.path}: not a possible Llama shape: {details}") from error
-    for key in ("llama.rope.dimension_count", "llama.attention.key_length", "llama.attention.value_length"):
-        if (stated := file.get(key, int, shape.head_dim)) != shape.head_dim:
-            raise ModelError(f"{file.path}: {key} is {stated}; only width / heads = {shape.head_dim} is supported")
-    return shape
+        raise ModelError(f"{file.path}: not a possible Llama shape: {first_problem(error)}") from error
+    for key in ("llama.rope.dimension_count", "llama.attention.value_length"):
+        if (stated := file.get(key, int, shape.head_size)) != shape.head_size:
+            raise ModelError(
+                f"{file.path}: {key} is {stated}; only the size of a head, {shape.head_size}, is supported"
+            )
+    return with_rope_scaling(file, shape)
 
 
 def _refuse_other_architectures(file: GgufFile) -> None:
@@ -107,8 +111,6 @@ def _refuse_other_architectures(file: GgufFile) -> None:
         raise ModelError(f"{file.path}: the architecture is {architecture!r}; only 'llama' is supported")
     if file.get("llama.expert_count", int, 0):
         raise ModelError(f"{file.path}: is a mixture of experts; only dense models are supported")
-    if file.get("llama.rope.scaling.type", str, "none") != "none" or "rope_freqs.weight" in file.tensors:
-        raise ModelError(f"{file.path}: RoPE scaling is not supported, but the file asks for it")
     if biases := sorted(name for name in file.tensors if name.endswith(".bias")):
         raise ModelError(f"{file.path}: has biases ({biases[0]}, …); only models without are supported")
 
@@ -120,7 +122,7 @@ class GgufWeights(StoredWeights):
         """Map the file's names to ours; those we do not know stay under their own."""
         ours = {gguf_name(name): name for name in _names(shape)}
         self._file, self._shape = file, shape
-        self._stored = {ours.get(stored, stored): stored for stored in file.tensors}
+        self._stored = {ours.get(stored, stored): stored for stored in file.tensors if stored != ROPE_FACTORS}
 
     def __getitem__(self, name: str) -> Tensor:
         stored = self._file.tensors[self._stored[name]]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinyllama.errors import ExportError
+from tinyllama.formats.gguf.rope import ROPE_FACTORS, rope_factors, scaling_metadata
 from tinyllama.formats.gguf.tensors import gguf_name, to_gguf_rows
 from tinyllama.formats.gguf.vocabulary import add_vocabulary
 from tinyllama.installation import install_hint
@@ -54,7 +55,7 @@ def write_gguf(  # noqa: PLR0913, PLR0917  # the parts of a GGUF file
         about: name and license, for the metadata.
 
     Raises:
-        ExportError: the `gguf` package is not installed.
+        ExportError: the `gguf` package is not installed, or the format has no words for the RoPE scaling.
         CorpusError: the tokenizer is of a kind that llama.cpp does not know.
     """
     try:
@@ -67,12 +68,17 @@ def write_gguf(  # noqa: PLR0913, PLR0917  # the parts of a GGUF file
     with closing(GGUFWriter(path, "llama")) as writer:
         _add_metadata(writer, shape, kind, about)
         add_vocabulary(writer, tokenizer, shape.vocab_size)
+        factors = rope_factors(shape)
+        if factors is not None:
+            writer.add_tensor_info(ROPE_FACTORS, factors.shape, factors.dtype, factors.nbytes)
         for name, size in sizes.items():
             stored = quant_shape_to_byte_shape(size, types[name])
             writer.add_tensor_info(gguf_name(name), stored, np.dtype(np.uint8), int(np.prod(stored)), types[name])
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
+        if factors is not None:
+            writer.write_tensor_data(factors)
         for name in sizes:
             rows = to_gguf_rows(name, weights[name].detach().float().cpu(), shape).contiguous().numpy()
             writer.write_tensor_data(quantize(rows, types[name]))
@@ -101,10 +107,12 @@ def _add_metadata(writer: GGUFWriter, shape: ModelShape, kind: str, about: Model
         "feed_forward_length": shape.ffn,
         "head_count": shape.heads,
         "head_count_kv": shape.kv_heads,
-        "rope_dimension_count": shape.head_dim,
+        "rope_dimension_count": shape.head_size,
         "rope_freq_base": shape.rope_theta,
         "layer_norm_rms_eps": shape.norm_eps,
         "quantization_version": 2,
     }
-    for key, value in metadata.items():
+    if shape.head_dim is not None:
+        metadata |= {"key_length": shape.head_dim, "value_length": shape.head_dim}
+    for key, value in (metadata | scaling_metadata(shape)).items():
         getattr(writer, f"add_{key}")(value)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from tinyllama.errors import ModelError
+from tinyllama.formats.huggingface.rope import read_rope, rope_parameters, rope_scaling
 from tinyllama.formats.huggingface.tensors import read_object
 from tinyllama.recipe import ModelShape
+from tinyllama.record_files import first_problem
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,12 +21,30 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 
+_CONTEXT, _MISTRAL_WINDOW = 2048, 4096
+"""transformers' defaults of `max_position_embeddings` and of Mistral's `sliding_window`."""
+_ARCHITECTURES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}
+_SUPPORTED = {"attention_bias": False, "mlp_bias": False, "hidden_act": "silu"}
+_DIFFERENT = {
+    "smollm3": "some of its layers have no RoPE",
+    "olmo": "its norms have no weights",
+    "olmo2": "its norms come after attention and feed-forward layers",
+    "qwen2": "its query, key and value projections have biases",
+    "qwen3": "its queries and keys are normalized",
+    "mixtral": "it is a mixture of experts",
+    "llama4_text": "it is a mixture of experts",
+    "gemma2": "its norms, logits and attention windows differ",
+    "gemma3_text": "its norms and attention windows differ",
+    "phi3": "its projections are fused",
+}
+"""Models that people take for a Llama → what differs."""
+
 
 def config_of_shape(shape: ModelShape, *, dtype: torch.dtype, bos_id: int, eos_id: int) -> JsonObject:
     """The `config.json` that makes transformers build this shape.
 
-    RoPE is written twice: as `rope_parameters` for transformers 5, and as `rope_theta` for older readers and
-    other tools, which ignore the former. Likewise `torch_dtype`, which every release reads.
+    RoPE is written twice: as `rope_parameters` for transformers 5, and as `rope_theta` and `rope_scaling` for older
+    readers and other tools, which ignore the former. Likewise `torch_dtype`, which every release reads.
 
     Args:
         shape: the model's.
@@ -39,7 +59,7 @@ def config_of_shape(shape: ModelShape, *, dtype: torch.dtype, bos_id: int, eos_i
         "attention_dropout": 0.0,
         "bos_token_id": bos_id,
         "eos_token_id": eos_id,
-        "head_dim": shape.head_dim,
+        "head_dim": shape.head_size,
         "hidden_act": "silu",
         "hidden_size": shape.width,
         "initializer_range": 0.02,
@@ -51,8 +71,8 @@ def config_of_shape(shape: ModelShape, *, dtype: torch.dtype, bos_id: int, eos_i
         "num_key_value_heads": shape.kv_heads,
         "pretraining_tp": 1,
         "rms_norm_eps": shape.norm_eps,
-        "rope_parameters": {"rope_theta": shape.rope_theta, "rope_type": "default"},
-        "rope_scaling": None,
+        "rope_parameters": rope_parameters(shape),
+        "rope_scaling": rope_scaling(shape),
         "rope_theta": shape.rope_theta,
         "tie_word_embeddings": shape.tied_embeddings,
         "torch_dtype": str(dtype).removeprefix("torch."),
@@ -72,7 +92,7 @@ def shape_of_config(config: JsonObject, file: Path | str = CONFIG) -> ModelShape
         ModelError: it describes something else than a plain Llama 2 decoder.
     """
     _refuse_other_architectures(config, file)
-    theta = _rope_theta(config, file)
+    theta, scaling = read_rope(config, file)
     try:
         heads, width = config["num_attention_heads"], config["hidden_size"]
         shape = ModelShape(
@@ -81,22 +101,18 @@ def shape_of_config(config: JsonObject, file: Path | str = CONFIG) -> ModelShape
             ffn=config["intermediate_size"],
             heads=heads,
             kv_heads=config.get("num_key_value_heads") or heads,
-            context=config.get("max_position_embeddings", 2048),
+            head_dim=config.get("head_dim"),
+            context=config.get("max_position_embeddings", _CONTEXT),
             vocab_size=config["vocab_size"],
             rope_theta=theta,
+            rope_scaling=scaling,
             norm_eps=config.get("rms_norm_eps", 1e-6),
             tied_embeddings=config.get("tie_word_embeddings", False),
         )
     except KeyError as error:
         raise ModelError(f"{file}: the key {error} is missing; it is needed to build the model") from error
     except ValidationError as error:
-        details = "; ".join(f"{detail['loc']}: {detail['msg']}" for detail in error.errors())
-        raise ModelError(f"{file}: not a possible Llama shape: {details}") from error
-    if config.get("head_dim") not in (None, shape.head_dim):
-        raise ModelError(
-            f"{file}: head_dim is {config['head_dim']}, but only hidden_size / num_attention_heads = "
-            f"{shape.head_dim} is supported"
-        )
+        raise ModelError(f"{file}: not a possible Llama shape: {first_problem(error)}") from error
     return shape
 
 
@@ -116,32 +132,26 @@ def read_config(folder: Path) -> JsonObject:
 
 
 def _refuse_other_architectures(config: JsonObject, file: Path | str) -> None:
-    kind = config.get("model_type")
-    architectures = config.get("architectures") or ["LlamaForCausalLM"]
-    if kind != "llama" or architectures != ["LlamaForCausalLM"]:
+    kind = str(config.get("model_type"))
+    if (reason := _DIFFERENT.get(kind)) is not None:
+        raise ModelError(f"{file}: model_type {kind!r} is no plain Llama: {reason}; only plain ones are supported")
+    stated, expected = config.get("architectures"), _ARCHITECTURES.get(kind)
+    if expected is None or stated not in (None, [], [expected]):
         raise ModelError(
-            f"{file}: model_type {kind!r} with architectures {architectures} is not supported; "
-            "only 'llama' with LlamaForCausalLM is"
+            f"{file}: model_type {kind!r} with architectures {stated} is not supported; "
+            "only 'llama' with LlamaForCausalLM is, and 'mistral' with MistralForCausalLM"
         )
-    for key, supported in (("attention_bias", False), ("mlp_bias", False), ("hidden_act", "silu")):
+    for key, supported in _SUPPORTED.items():
         if config.get(key, supported) != supported:
             raise ModelError(f"{file}: {key} is {config[key]!r}; only {supported!r} is supported")
-    if config.get("quantization_config"):
-        raise ModelError(f"{file}: the weights are quantized; give the folder in full precision")
-
-
-def _rope_theta(config: JsonObject, file: Path | str) -> float:
-    """RoPE's base from `rope_parameters` (transformers 5) or `rope_theta` (before); refuses scaling."""
-    theta = config.get("rope_theta", 10000.0)
-    for key in ("rope_scaling", "rope_parameters"):
-        rope = config.get(key) or {}
-        if not isinstance(rope, dict):
-            raise ModelError(f"{file}: {key} is {rope!r}, not an object; download the file again")
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind != "default" or rope.get("partial_rotary_factor", 1.0) != 1.0:
-            raise ModelError(f"{file}: RoPE scaling is not supported, but {key} asks for {rope}")
-        theta = rope.get("rope_theta", theta)
-    try:
-        return float(theta)
-    except (TypeError, ValueError, OverflowError):
-        raise ModelError(f"{file}: rope_theta is {theta!r}, not a number") from None
+    if kind == "mistral" and config.get("sliding_window", _MISTRAL_WINDOW) is not None:
+        raise ModelError(
+            f"{file}: the model attends to a sliding window of {config.get('sliding_window', _MISTRAL_WINDOW)!r} "
+            "tokens; only models that attend to all, with sliding_window: null, are supported"
+        )
+    if quantization := config.get("quantization_config"):
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+        raise ModelError(
+            f"{file}: the weights are quantized ({method}); give the model in full precision, usually the repository "
+            "that this one names as its base_model"
+        )
