@@ -76,7 +76,7 @@ def test_llamacpp_continues_with_our_greedy_tokens(
     ids = tokenizer.encode_prompt(prompt)
     assert engine.tokenize(prompt.encode(), add_bos=True, special=False) == ids
     greedy = Sampling(temperature=0, repetition_penalty=1.0)
-    steps = decode_batch(model, [ids], greedy, eos_id=None, max_new_tokens=64, seed=0)
+    steps = decode_batch(model, [ids], greedy, end_ids=(), max_new_tokens=64, seed=0)
     ours = [new for (new,) in steps]
     engine.reset()
     assert list(islice(engine.generate(ids, temp=0.0, repeat_penalty=1.0), 64)) == ours

@@ -12,6 +12,7 @@ from tinyllama.errors import CorpusError
 from tinyllama.files import sha256_file, sha256_json
 from tinyllama.record_files import parse_json, read_object
 from tinyllama.tokenizer.chat_template import read_chat_template
+from tinyllama.tokenizer.end_ids import read_end_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,6 +95,11 @@ class JsonTokenizer:
     def eos_id(self) -> int:
         """Id that ends a document."""
         return self._eos
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """Ids at which a text that a model writes ends; see `read_end_ids`."""
+        return read_end_ids(self.model_file.parent, self.eos_id, self.vocab_size)
 
     @cached_property
     def adds_bos(self) -> bool:

@@ -9,6 +9,7 @@ from tinyllama.errors import CorpusError
 from tinyllama.files import sha256_file
 from tinyllama.processors import available_cores
 from tinyllama.tokenizer.chat_template import read_chat_template
+from tinyllama.tokenizer.end_ids import read_end_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,6 +92,11 @@ class SentencePieceTokenizer:
     def eos_id(self) -> int:
         """Id that ends a document."""
         return self._processor.eos_id()
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """Ids at which a text that a model writes ends; see `read_end_ids`."""
+        return read_end_ids(self.model_file.parent, self.eos_id, self.vocab_size)
 
     @property
     def may_respell(self) -> bool:

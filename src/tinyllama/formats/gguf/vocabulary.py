@@ -32,10 +32,17 @@ def add_vocabulary(writer: GGUFWriter, tokenizer: Tokenizer, vocab_size: int) ->
         _add_sentencepiece(writer, tokenizer, vocab_size)
     writer.add_bos_token_id(tokenizer.bos_id)
     writer.add_eos_token_id(tokenizer.eos_id)
+    for add, token in zip((writer.add_eot_token_id, writer.add_eom_token_id), _other_ends(tokenizer), strict=False):
+        add(token)
     writer.add_add_bos_token(tokenizer.adds_bos)
     writer.add_add_eos_token(value=False)
     if tokenizer.chat_template is not None:
         writer.add_chat_template(tokenizer.chat_template)
+
+
+def _other_ends(tokenizer: Tokenizer) -> list[int]:
+    """Ids that end a turn, of which GGUF names two."""
+    return sorted(tokenizer.end_ids - {tokenizer.eos_id})
 
 
 def _add_sentencepiece(writer: GGUFWriter, tokenizer: Tokenizer, vocab_size: int) -> None:
