@@ -227,8 +227,8 @@ class GgufModel(OpenModel):
         Raises:
             ModelError: it is damaged or describes a model that is not a plain Llama.
         """
-        self.path, self.name, self.origin, self.title = path, path.stem, origin, path.stem
         self._file = GgufFile(path)
+        self.path, self.name, self.origin, self.title = self._file.path, path.stem, origin, path.stem
         self.shape = shape_of_gguf(self._file)
 
     @cached_property
@@ -238,8 +238,10 @@ class GgufModel(OpenModel):
 
     @cached_property
     def weights_sha256(self) -> str:
-        """Of the file."""
-        return sha256_file(self.path)
+        """Of the file, or of the names and hashes of its parts."""
+        if len(self._file.parts) == 1:
+            return sha256_file(self.path)
+        return sha256_json({part.name: sha256_file(part) for part in self._file.parts})
 
     @property
     def adds_bos(self) -> bool:
