@@ -55,6 +55,8 @@ class JsonTokenizer:
                 f"{model_file}: {SETTINGS} beside it names no eos_token, which separates documents; add it"
             )
         self._eos, self._bos = eos, eos if bos is None else bos
+        self.end_ids = read_end_ids(model_file.parent, eos, self.vocab_size)
+        """Ids at which a text that a model writes ends."""
 
     def __reduce__(self) -> tuple[type[JsonTokenizer], tuple[Path]]:
         """Another process opens the file again, whatever its working directory."""
@@ -95,11 +97,6 @@ class JsonTokenizer:
     def eos_id(self) -> int:
         """Id that ends a document."""
         return self._eos
-
-    @cached_property
-    def end_ids(self) -> frozenset[int]:
-        """Ids at which a text that a model writes ends; see `read_end_ids`."""
-        return read_end_ids(self.model_file.parent, self.eos_id, self.vocab_size)
 
     @cached_property
     def adds_bos(self) -> bool:

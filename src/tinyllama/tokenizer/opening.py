@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tinyllama.tokenizer.added_tokens import ADDED_TOKENS, SPECIAL_TOKENS
 from tinyllama.tokenizer.chat_template import TEMPLATE_FILE
 from tinyllama.tokenizer.end_ids import GENERATION_CONFIG
 from tinyllama.tokenizer.json_file import SETTINGS, TOKENIZER_JSON, JsonTokenizer
@@ -14,7 +15,15 @@ if TYPE_CHECKING:
 
     from tinyllama.tokenizer.base import Tokenizer
 
-TOKENIZER_FILES = (TOKENIZER_MODEL, TOKENIZER_JSON, SETTINGS, TEMPLATE_FILE, GENERATION_CONFIG)
+TOKENIZER_FILES = (
+    TOKENIZER_MODEL,
+    TOKENIZER_JSON,
+    SETTINGS,
+    ADDED_TOKENS,
+    SPECIAL_TOKENS,
+    TEMPLATE_FILE,
+    GENERATION_CONFIG,
+)
 """Names of the files that a tokenizer consists of, whatever its kind."""
 
 
