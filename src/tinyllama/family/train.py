@@ -111,7 +111,12 @@ def _say_device(work: Workspace, run: TrainingRun) -> None:
         text = f"devices: {work.ranks.count} ranks, the first on {describe_device(device)}"
     elif count > 1:
         text += f", one of {count}; to use all: torchrun --nproc-per-node {count} -m -- tinyllama train RECIPE"
-    work.progress.say(text + (f"; precision: {run.recipe.precision}" if run.chosen else ""))
+    precision, best = run.recipe.precision, best_precision(device)
+    if run.chosen:
+        text += f"; precision: {precision}"
+    elif precision == "bf16" != best:
+        text += f"; it multiplies faster in {best} than in the recipe's bf16"
+    work.progress.say(text)
 
 
 def _import_missing(work: Workspace, prepared: Prepared) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}
 """Type of the working weights; fp8 products round them further, each with its own scale."""
-_FIRST_SCALE, _UPDATES = 2.0**16, 2000
+FIRST_SCALE, GROWTH_INTERVAL = 2.0**16, 2000
 """The scale before the first step, and the updates after which it doubles: the defaults of `torch.amp.GradScaler`."""
 
 
@@ -30,7 +30,7 @@ class LossScaler:
 
     def __init__(self) -> None:
         """Begin before the first step."""
-        self.state = LossScale(scale=_FIRST_SCALE, updates=0)
+        self.state = LossScale(scale=FIRST_SCALE, updates=0)
         """What a checkpoint holds."""
 
     @torch.no_grad()
@@ -51,7 +51,7 @@ class LossScaler:
     def updated(self) -> None:
         """Count an update; the scale doubles after many."""
         scale, updates = self.state.scale, self.state.updates + 1
-        doubles = updates == _UPDATES
+        doubles = updates == GROWTH_INTERVAL
         self.state = LossScale(scale=scale * 2 if doubles else scale, updates=0 if doubles else updates)
 
 

@@ -45,10 +45,10 @@ class TrainingRun:
     """Further receivers of every record, e.g. a progress bar."""
     ranks: Ranks = field(default_factory=Ranks)
     """The processes that train it together."""
-    chosen: bool = False
-    """Whether the recipe left the precision to the device."""
     start_sha256: str | None = None
     """Of the imported weights, if the recipe starts from some."""
+    chosen: bool = False
+    """Whether the recipe left the precision to the device."""
 
     @property
     def name(self) -> str:
@@ -89,7 +89,6 @@ class TrainingRun:
         hashes = {name: corpus.sha256 for name, corpus in self.corpora.items()}
         return fingerprint_inputs(self.recipe, self.plan, step, hashes, self.tokenizer_sha256, self.start_sha256)
 
-
     def refuse_other(self, checkpoint: Checkpoint, where: str) -> None:
         """Reject a checkpoint, found at `where`, of another recipe or of a machine that chose another precision.
 
@@ -101,8 +100,8 @@ class TrainingRun:
         if self.chosen and trained_in != precision:
             raise CheckpointError(
                 f"{where} was trained in {trained_in}, but precision: auto is {precision} on "
-                f"{describe_device(self.ranks.device)}: the weights would differ. Set precision: {trained_in} in the "
-                "recipe, or train into another folder with --run"
+                f"{describe_device(self.ranks.device)}; set precision: {trained_in} in the recipe, or train into "
+                "another folder with --run"
             )
         recorded.refuse_change(self.fingerprint_inputs(checkpoint.step), where)
 
