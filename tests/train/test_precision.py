@@ -14,7 +14,7 @@ import torch
 
 from tests.conftest import SMALL, MakeFamily
 from tests.train.processes import train_on
-from tests.train.runs import assert_same_run, deterministic_metrics, weights
+from tests.train.runs import assert_same_run, deterministic_metrics, step_records, weights
 from tests.train.stopping import stop_at
 from tinyllama.checkpoint.state import LossScale
 from tinyllama.errors import CheckpointError
@@ -138,12 +138,14 @@ def test_two_ranks_skip_the_same_steps_as_one_even_if_one_rank_alone_finds_them(
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
-def test_fp16_ends_within_half_a_percent_of_bf16(make_family: MakeFamily) -> None:
+def test_fp16_begins_with_the_gradients_of_bf16_and_ends_within_half_a_percent_of_it(make_family: MakeFamily) -> None:
     half, other = make_family("half", "precision=fp16"), make_family("other")
     for family in (half, other):
         family.train("base")
     left, right = (deterministic_metrics(family.folder / "base")[-1]["losses"] for family in (half, other))
     assert left == pytest.approx(right, rel=5e-3)
+    norms = [step_records(family.folder / "base")[0].grad_norm for family in (half, other)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-2)
 
 
 @pytest.mark.parametrize(
