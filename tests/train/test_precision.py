@@ -26,27 +26,23 @@ from tinyllama.train.feeder import StepBatch
 from tinyllama.train.forward_backward import Gradients
 from tinyllama.train.precision import LossScaler
 
-FP16 = ("precision=fp16", "model.layers=1")
+SHORT = ("model.layers=1", "stages.0.until=3K", "stages.0.batch=8 sequences")
+"""A base of six small steps."""
+FP16 = ("precision=fp16", *SHORT)
 LARGE = 2.0**22
 """A scale at which the first gradients of nano overflow, by themselves."""
 WITHOUT_AVX512 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
-def begin_large() -> None:
-    """Begin with a scale that overflows, and double it soon."""
-    precision.FIRST_SCALE, precision.GROWTH_INTERVAL = LARGE, 3
+def _after_two(scaler: LossScaler, _loss: float, _norm: float) -> bool:
+    """An overflow that is planted after every two updates."""
+    return scaler.state.updates == 2
 
 
-@pytest.fixture
-def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "FIRST_SCALE", LARGE)
-    monkeypatch.setattr(precision, "GROWTH_INTERVAL", 3)
-
-
-def _begin_large_and_blind() -> None:
-    """As a rank that finds no overflow itself."""
-    begin_large()
-    LossScaler.overflows = lambda _self, _loss, _norm: False  # type: ignore[method-assign]
+def _find_it_alone() -> None:
+    """As the one rank of two that finds the overflow."""
+    rank = os.environ["RANK"]
+    LossScaler.overflows = lambda self, loss, norm: rank == "1" and _after_two(self, loss, norm)  # type: ignore[method-assign]
 
 
 def _loss_scale(run: Path) -> dict[str, float]:
@@ -87,7 +83,7 @@ def test_a_scale_that_cannot_help_is_not_halved() -> None:
 def test_a_step_that_overflows_is_skipped_with_a_record_and_halves_the_scale(
     make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    family, original = make_family("family", *FP16, "checkpoints.every=1K", "checkpoints.keep=9"), Gradients.__call__
+    family, original = make_family("family", *FP16, "checkpoints.every=500", "checkpoints.keep=9"), Gradients.__call__
 
     def planted(self: Gradients, batch: StepBatch) -> torch.Tensor:
         total = original(self, batch)
@@ -98,7 +94,7 @@ def test_a_step_that_overflows_is_skipped_with_a_record_and_halves_the_scale(
     records = deterministic_metrics(family.folder / "base")
     (skipped,) = [record for record in records if record["kind"] == "overflow"]
     assert skipped == {
-        "kind": "overflow", "step": 3, "stage": "base", "tokens": 3072, "scale": 65536.0, "counts": {"prose": 16},
+        "kind": "overflow", "step": 3, "stage": "base", "tokens": 1536, "scale": 65536.0, "counts": {"prose": 8},
     }  # fmt: skip
     assert [record["step"] for record in records] == [1, 2, 3, 4]
     folders = [family.folder / f"base/checkpoints/step-{step}" for step in (2, 3, 4)]
@@ -113,25 +109,28 @@ def test_a_step_that_overflows_is_skipped_with_a_record_and_halves_the_scale(
     assert not torch.equal(right["lm_head.weight"], changed["lm_head.weight"])
 
 
-@pytest.mark.usefixtures("large")
-def test_a_resumed_run_has_the_scale_that_it_stopped_with_bit_for_bit(make_family: MakeFamily) -> None:
+def test_a_resumed_run_has_the_scale_that_it_stopped_with_bit_for_bit(
+    make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "FIRST_SCALE", LARGE)
+    monkeypatch.setattr(precision, "GROWTH_INTERVAL", 2)
     whole, stopped = make_family("whole", *FP16), make_family("stopped", *FP16)
     whole.train("base")
-    assert len(_skipped(whole.folder / "base")) > 1, "overflows before and after the stop"
-    stop_at(stopped, "base", 3)
+    assert _skipped(whole.folder / "base").keys() >= {1, 2}
+    stop_at(stopped, "base", 4)
     stopped.train("base")
     assert_same_run(whole.folder / "base", stopped.folder / "base")
     assert _loss_scale(whole.folder / "base") == _loss_scale(stopped.folder / "base")
 
 
-@pytest.mark.usefixtures("large")
 def test_two_ranks_skip_the_same_steps_as_one_even_if_one_rank_alone_finds_them(
-    make_family: MakeFamily, prepared: Path, tmp_path: Path
+    make_family: MakeFamily, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = make_family("one", *FP16), shutil.copytree(prepared, tmp_path / "two")
+    monkeypatch.setattr(LossScaler, "overflows", _after_two)
     one.train("base")
-    assert train_on(two, 2, 2, FP16, in_rank={0: _begin_large_and_blind, 1: begin_large}) == [0, 0]
-    assert _skipped(one.folder / "base") == _skipped(two / "base") != {}
+    assert train_on(two, 2, 2, FP16, in_rank=dict.fromkeys(range(2), _find_it_alone)) == [0, 0]
+    assert _skipped(one.folder / "base") == _skipped(two / "base") == {3: 2.0**16, 6: 2.0**15}
     assert _loss_scale(one.folder / "base") == _loss_scale(two / "base")
     runs = (one.folder, two)
     losses = [[r["loss"] for r in deterministic_metrics(run / "base") if r["kind"] == "step"] for run in runs]
@@ -139,7 +138,7 @@ def test_two_ranks_skip_the_same_steps_as_one_even_if_one_rank_alone_finds_them(
 
 
 def test_fp16_begins_with_the_gradients_of_bf16_and_ends_within_half_a_percent_of_it(make_family: MakeFamily) -> None:
-    half, other = make_family("half", "precision=fp16"), make_family("other")
+    half, other = make_family("half", *FP16), make_family("other", *SHORT)
     for family in (half, other):
         family.train("base")
     left, right = (deterministic_metrics(family.folder / "base")[-1]["losses"] for family in (half, other))
@@ -170,7 +169,7 @@ def test_auto_is_bf16_where_the_device_multiplies_in_it(
 def test_auto_is_recorded_and_a_device_that_would_choose_another_is_refused(
     make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    family, named = make_family("family", "precision=auto"), make_family("named", "precision=fp32")
+    family, named = make_family("family", "precision=auto", *SHORT), make_family("named", "precision=fp32", *SHORT)
     monkeypatch.setattr(train, "best_precision", lambda _device: "fp32")
     stop_at(family, "base", 2)
     assert load_recipe(str(family.layout.recipe)).precision == "fp32"
@@ -179,7 +178,7 @@ def test_auto_is_recorded_and_a_device_that_would_choose_another_is_refused(
         CheckpointError, match=r"step-2 was trained in fp32, but precision: auto is bf16 on cpu.*set precision: fp32"
     ):
         family.train("base")
-    make_family("family", "precision=fp32").train("base")
+    make_family("family", "precision=fp32", *SHORT).train("base")
     named.train("base")
     assert_same_run(named.folder / "base", family.folder / "base")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
-_PEAK_SECONDS = 0.3
+_PEAK_SECONDS = 0.2
 """After which a slow processor's products are not repeated."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
