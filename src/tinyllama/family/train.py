@@ -33,8 +33,8 @@ def training_run(work: Workspace, prepared: Prepared, model: str) -> TrainingRun
     Raises:
         SourceError: a corpus it needs is unavailable.
     """
-    chosen, ranks = work.recipe.precision == AUTO, work.ranks or Ranks(device=work.device)
-    recipe = work.recipe.in_precision(best_precision(ranks.device)) if chosen else work.recipe
+    auto, ranks = work.recipe.precision == AUTO, work.ranks or Ranks(device=work.device)
+    recipe = work.recipe.in_precision(best_precision(ranks.device)) if auto else work.recipe
     prepared.require(recipe, model)
 
     corpora = _corpora(work, prepared, model)
@@ -57,7 +57,7 @@ def training_run(work: Workspace, prepared: Prepared, model: str) -> TrainingRun
         held_out_losses=losses,
         watch=watch,
         ranks=ranks,
-        chosen=chosen,
+        auto_precision=auto,
     )
 
 
@@ -112,7 +112,7 @@ def _say_device(work: Workspace, run: TrainingRun) -> None:
     elif count > 1:
         text += f", one of {count}; to use all: torchrun --nproc-per-node {count} -m -- tinyllama train RECIPE"
     precision, best = run.recipe.precision, best_precision(device)
-    if run.chosen:
+    if run.auto_precision:
         text += f"; precision: {precision}"
     elif precision == "bf16" != best:
         text += f"; it multiplies faster in {best} than in the recipe's bf16"

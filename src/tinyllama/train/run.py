@@ -47,7 +47,7 @@ class TrainingRun:
     """The processes that train it together."""
     start_sha256: str | None = None
     """Of the imported weights, if the recipe starts from some."""
-    chosen: bool = False
+    auto_precision: bool = False
     """Whether the recipe left the precision to the device."""
 
     @property
@@ -97,7 +97,7 @@ class TrainingRun:
         """
         recorded, precision = checkpoint.state.fingerprint_inputs, self.recipe.precision
         trained_in = recorded.root.get("precision", precision)
-        if self.chosen and trained_in != precision:
+        if self.auto_precision and trained_in != precision:
             raise CheckpointError(
                 f"{where} was trained in {trained_in}, but precision: auto is {precision} on "
                 f"{describe_device(self.ranks.device)}; set precision: {trained_in} in the recipe, or train into "
