@@ -171,7 +171,9 @@ def run_case(ranks: int, per_node: int, *overrides: str) -> dict[str, int]:
 def _step(recipe: Recipe, here: Ranks) -> dict[str, int]:
     state = TrainingState(recipe, here, initial=False)
     separator = Separator(1, ends=False) if recipe.document_masking else None
-    gradients = Gradients(state.model, micro_batch=MICRO_BATCH, separator=separator, compiled=False)
+    gradients = Gradients(
+        state.model, micro_batch=MICRO_BATCH, separator=separator, compiled=False, scaler=state.scaler
+    )
     tokens = torch.zeros(ROWS, recipe.model.context, dtype=torch.int64)  # on the CPU, where the feeder makes them
     batch = StepBatch(0, None, tokens, tokens, ROWS * recipe.model.context)  # type: ignore[arg-type]
     masters = state.weights.masters.values()

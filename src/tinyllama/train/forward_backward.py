@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tinyllama.corpus.manifest import Separator
     from tinyllama.model import Llama
     from tinyllama.train.feeder import StepBatch
+    from tinyllama.train.precision import LossScaler
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +62,15 @@ class Compilation:
 class Gradients:
     """Adds a batch's gradients to the model: those of the mean loss over all its predicted targets."""
 
-    def __init__(self, model: Llama, *, micro_batch: int, separator: Separator | None, compiled: bool) -> None:
+    def __init__(
+        self,
+        model: Llama,
+        *,
+        micro_batch: int,
+        separator: Separator | None,
+        compiled: bool,
+        scaler: LossScaler | None = None,
+    ) -> None:
         """Bind a model.
 
         Args:
@@ -69,7 +78,9 @@ class Gradients:
             micro_batch: sequences per pass; changes results only by the order of additions.
             separator: token between documents if attention must stay inside them, else None.
             compiled: compile the loss's kernel; for the model see `compile_blocks`.
+            scaler: whose scale the gradients are multiplied by.
         """
+        self._scaler = scaler
         self._model, self._micro_batch, self._separator = model, micro_batch, separator
         self._loss = HeadLoss(Compilation()(shifted_exponentials) if compiled else shifted_exponentials)
 
@@ -80,6 +91,7 @@ class Gradients:
         """
         device = self._model.embed_tokens.weight.device
         total = torch.zeros((), device=device)
+        scale = (1 if self._scaler is None else self._scaler.state.scale) / batch.predicted
         # From pinned memory, which the batch holds until the step is done.
         all_inputs, all_targets = (part.to(device, non_blocking=True) for part in (batch.inputs, batch.targets))
         for start in range(0, len(batch.inputs), self._micro_batch):
@@ -89,7 +101,7 @@ class Gradients:
             mask = None if self._separator is None else document_mask(inputs, self._separator)
             hidden = self._model.hidden(inputs, mask)
             head = self._model.lm_head.weight
-            loss = self._loss(hidden.flatten(0, 1), head, targets.flatten(), scale=1 / batch.predicted)
+            loss = self._loss(hidden.flatten(0, 1), head, targets.flatten(), scale=scale)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total

@@ -93,7 +93,22 @@ class SpikeRecord:
     """`corpus:row` of each sequence of the step."""
 
 
-Record: TypeAlias = StepRecord | HeldOutRecord | SpikeRecord
+@dataclass(frozen=True, kw_only=True)
+class OverflowRecord:
+    """A step that was skipped since its gradients overflowed in fp16; the loss scale was then halved."""
+
+    kind: Literal["overflow"] = "overflow"
+    step: int
+    stage: str
+    tokens: int
+    """Seen after the step, its own among them."""
+    scale: float
+    """Of the step's loss."""
+    counts: dict[str, int]
+    """Sequences of each corpus."""
+
+
+Record: TypeAlias = StepRecord | HeldOutRecord | SpikeRecord | OverflowRecord
 _ADAPTER: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 

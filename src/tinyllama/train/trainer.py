@@ -24,6 +24,7 @@ from tinyllama.train.metrics import (
     HeldOutRecord,
     JsonlLogger,
     Logger,
+    OverflowRecord,
     Record,
     SpikeRecord,
     StepRecord,
@@ -39,6 +40,7 @@ from tinyllama.train.training_state import TrainingState
 
 if TYPE_CHECKING:
     from tinyllama.checkpoint.format import Checkpoint
+    from tinyllama.train.precision import LossScaler
 
 
 def train(run: TrainingRun) -> Checkpoint:
@@ -95,6 +97,7 @@ class _Trainer:
             micro_batch=self.micro_batch,
             separator=next(iter(run.corpora.values())).separator if masked else None,
             compiled=recipe.hardware.compile,
+            scaler=self.state.scaler,
         )
         self.peak_flops = measure_peak_flops(recipe.precision, self.ranks.device) * self.ranks.count
         self.stage_ends = {end for _, _, end in run.plan.stage_steps()}
@@ -138,7 +141,11 @@ class _Trainer:
         step, began = batch.step + 1, time.perf_counter()
         with self.ranks.phase(f"the gradients of step {step}"):
             loss, norm = self._accumulate(batch)
-        if self.spikes is not None and self._agree_on_spike(self.spikes, batch, loss, norm):
+        if self.spikes is not None and batch.step in self.stage_ends:
+            self.spikes.begin_stage()
+        if self.state.scaler is not None and self._agree(batch, skip=self.state.scaler.overflows(loss, norm)):
+            self._log(self._skip_overflow(self.state.scaler, batch))
+        elif self.spikes is not None and self._agree(batch, skip=self.spikes.is_spike(loss, norm)):
             self._log(self._skip_spike(self.spikes, batch, loss, norm))
         else:
             if not math.isfinite(norm) or not math.isfinite(loss):
@@ -164,17 +171,31 @@ class _Trainer:
     def _accumulate(self, batch: StepBatch) -> tuple[float, float]:
         """Accumulate and clip the gradients; returns the mean loss of all ranks, in nats, and the gradients' norm."""
         weights = self.state.weights.masters.values()
-        total, norm = self.gradients(batch), gradient_norm(weights)
+        total = self.gradients(batch)
+        if self.state.scaler is not None:
+            self.state.scaler.unscale(weights)
+        norm = gradient_norm(weights)
         summed, found = torch.stack([total, norm]).cpu().tolist()  # the only time in a step that the host waits
         clip(weights, self.recipe.optimizer.clip, norm, found)
         return self.ranks.sum(summed / batch.predicted), found
 
-    def _agree_on_spike(self, spikes: SpikeWatch, batch: StepBatch, loss: float, norm: float) -> bool:
-        """Whether any rank sees a spike, which all ranks then skip."""
-        if batch.step in self.stage_ends:
-            spikes.begin_stage()
+    def _agree(self, batch: StepBatch, *, skip: bool) -> bool:
+        """Whether any rank would skip a step, which all ranks then do."""
         with self.ranks.phase(f"the agreement on the loss of step {batch.step + 1}"):
-            return bool(self.ranks.largest(spikes.is_spike(loss, norm)))
+            return bool(self.ranks.largest(skip))
+
+    def _skip_overflow(self, scaler: LossScaler, batch: StepBatch) -> OverflowRecord:
+        """Skip the update of a step whose gradients overflowed, and halve the scale of the next."""
+        scale, plan, row = scaler.state.scale, self.plan, batch.step
+        scaler.skipped()
+        self.state.skip(row + 1)
+        return OverflowRecord(
+            step=row + 1,
+            stage=plan.stages[plan.stage[row]],
+            tokens=plan.tokens_after(row + 1),
+            scale=scale,
+            counts=dict(zip(plan.corpora, plan.counts[row].tolist(), strict=True)),
+        )
 
     def _skip_spike(self, spikes: SpikeWatch, batch: StepBatch, loss: float, norm: float) -> SpikeRecord:
         """Skip the update; if the policy says so, also those since the last planned checkpoint."""
@@ -259,6 +280,7 @@ class _Trainer:
             micro_batch=self.micro_batch,
             moment_steps=self.state.moment_steps,
             skipped=self.state.skipped,
+            loss_scale=None if self.state.scaler is None else self.state.scaler.state,
             spikes=None if self.spikes is None else self.spikes.state(self.planned),
         )
 
