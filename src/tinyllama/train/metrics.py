@@ -202,12 +202,17 @@ def read_metrics(path: Path) -> Iterator[Record]:
         NewerFormatError: a later version wrote the file.
         TrainingError: a line is not a record; names file, line and key.
     """
+    return (record for record, _ in read_lines(path))
+
+
+def read_lines(path: Path) -> Iterator[tuple[Record, bytes]]:
+    """The records of `read_metrics`, each with its line."""
     if not path.is_file():
         return
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.endswith(b"\n") and not _is_header(line, path):
-                yield _parse(line, f"{path}:{number}")
+                yield _parse(line, f"{path}:{number}"), line
 
 
 def link(head: str, text: str) -> str:
