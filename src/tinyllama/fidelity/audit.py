@@ -10,7 +10,7 @@ import numpy as np
 from tinyllama.checkpoint.fingerprint import fingerprint_inputs
 from tinyllama.corpus.digest import from_limbs, limbs, row_digest
 from tinyllama.errors import CheckpointError, CorpusError
-from tinyllama.fidelity.record import Finding, RecordedSteps
+from tinyllama.fidelity.record import Outcome, RecordedSteps, differs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tinyllama.fidelity.run import OpenRun
 
 
-def audit(run: OpenRun, samples: int | None = None, say: Callable[[str], None] = lambda _: None) -> list[Finding]:
+def audit(run: OpenRun, samples: int | None = None, say: Callable[[str], None] = lambda _: None) -> list[Outcome]:
     """Compare what a model's training recorded with its plan.
 
     Args:
@@ -43,48 +43,48 @@ def audit(run: OpenRun, samples: int | None = None, say: Callable[[str], None] =
     ]
 
 
-def _corpora(run: OpenRun) -> Iterator[Finding]:
+def _corpora(run: OpenRun) -> Iterator[Outcome]:
     """Whether the corpora are complete, and prepared with the family's tokenizer."""
     plan = run.plan
     for index, name in enumerate(plan.corpora):
         first = int((plan.counts[:, index] > 0).argmax()) + 1
         if not run.layout.corpus(name).is_dir():
-            yield Finding("corpora", "no evidence", f"{name} is not here")
+            yield Outcome("corpora", "no evidence", f"{name} is not here")
             continue
         try:
             made_with, own = run.corpus(name).manifest.request.tokenizer, run.tokenizer.sha256
         except CorpusError as error:
-            yield Finding("corpora", "FAIL", str(error), first)
+            yield differs("corpora", str(error), first)
             continue
         if made_with != own:
-            found = f"{name} was prepared with the tokenizer {made_with[:12]}…, the family's is {own[:12]}…"
-            yield Finding("corpora", "FAIL", found, first)
+            found = f"{name} is of the tokenizer {made_with[:12]}…, the family's is {own[:12]}…"
+            yield differs("corpora", found, first)
         else:
-            yield Finding("corpora", "pass", f"{name} is complete, and of the family's tokenizer")
+            yield Outcome("corpora", "pass", f"{name} is complete, and of the family's tokenizer")
 
 
-def _rows(run: OpenRun, record: RecordedSteps, samples: int | None, say: Callable[[str], None]) -> Iterator[Finding]:
+def _rows(run: OpenRun, record: RecordedSteps, samples: int | None, say: Callable[[str], None]) -> Iterator[Outcome]:
     """Whether the rows that were fed are those that the sampler chooses and the corpora hold."""
     recorded = record.digests
     if missing := record.last - record.first - len(recorded):
-        text = f"{missing} steps have no digest of their rows; `tinyllama corpus verify` compares the corpora's files"
-        yield Finding("rows", "no evidence", text)
+        why = f"{missing} steps have no digest of their rows; `tinyllama corpus verify` compares the corpora's files"
+        yield Outcome("rows", "no evidence", why)
     chosen = list(recorded)
     if samples is not None and samples < len(chosen):
         chosen = sorted(np.random.default_rng().choice(chosen, samples, replace=False).tolist())
     try:
         _ = run.sampler
     except CorpusError as error:
-        yield Finding("rows", "no evidence", f"they cannot be compared: {error}")
+        yield Outcome("rows", "no evidence", f"they cannot be compared: {error}")
         return
     for step in chosen:
         say(f"{run.model}: rows of step {step} of {record.last}")
         if (found := digest_of_step(run, step)) != recorded[step]:
             text = f"their digest is {recorded[step]}, plan and corpora give {found}: other rows, or other tokens"
-            yield Finding("rows", "FAIL", text, step)
+            yield differs("rows", text, step)
             return
     if chosen:
-        yield Finding("rows", "pass", f"of {len(chosen)} steps: those of plan, seed and corpora")
+        yield Outcome("rows", "pass", f"of {len(chosen)} steps: those of plan, seed and corpora")
 
 
 def digest_of_step(run: OpenRun, step: int) -> str:
@@ -100,35 +100,33 @@ def digest_of_step(run: OpenRun, step: int) -> str:
     return from_limbs(limbs(total))
 
 
-def _checkpoint(run: OpenRun, record: RecordedSteps, step: int) -> Iterator[Finding]:
+def _checkpoint(run: OpenRun, record: RecordedSteps, step: int) -> Iterator[Outcome]:
     """Whether a checkpoint is whole, of this recipe, and written when the record was what it is."""
     name = f"checkpoint {step}"
     if step > run.plan.steps:
-        yield Finding(name, "FAIL", f"the plan has {run.plan.steps} steps", step)
+        yield differs(name, f"the plan has {run.plan.steps} steps", step)
         return
     try:
         checkpoint = run.store.open(step)
         _refuse_other(run, checkpoint, step)
     except CheckpointError as error:
-        yield Finding(name, "FAIL", str(error), step)
+        yield differs(name, str(error), step)
         return
     state, head = checkpoint.state, record.heads.get(step, "")
     checkpoint.release()
     planned = (run.model, step, run.plan.tokens_after(step))
     if (found := (state.run, state.step, state.tokens)) != planned:
-        yield Finding(
-            name, "FAIL", "it is of {}, step {}, {} tokens; expected {}, {}, {}".format(*found, *planned), step
-        )
+        yield differs(name, f"run, step and tokens are {found}, the plan says {planned}", step)
     elif _steps(state.skipped, run, step) != _steps(record.skipped, run, step):
-        yield Finding(name, "FAIL", f"it skipped {state.skipped}, the record {record.skipped}", step)
+        yield differs(name, f"the steps {state.skipped} were skipped, the record says {record.skipped}", step)
     elif state.fingerprint != state.fingerprint_inputs.fingerprint(state.skipped):
-        yield Finding(name, "FAIL", "its fingerprint is not that of its inputs", step)
+        yield differs(name, "its fingerprint is not that of its inputs", step)
     elif checkpoint.chain and checkpoint.chain != head:
-        yield Finding(name, "FAIL", "its manifest has another chain than metrics.jsonl: one was replaced", step)
+        yield differs(name, "its manifest has another chain than metrics.jsonl: one was replaced", step)
     elif not checkpoint.chain and step > run.first_step:
-        yield Finding(name, "no evidence", "hashes and recipe are right; nothing ties it to metrics.jsonl", step)
+        yield Outcome(name, "no evidence", "hashes and recipe are right; nothing ties it to metrics.jsonl")
     else:
-        yield Finding(name, "pass", "hashes, recipe and chain")
+        yield Outcome(name, "pass", "hashes, recipe and chain")
 
 
 def _refuse_other(run: OpenRun, checkpoint: Checkpoint, step: int) -> None:

@@ -28,7 +28,7 @@ _PASSED = {
 }
 
 
-class Finding(NamedTuple):
+class Outcome(NamedTuple):
     """The result of one check of one model."""
 
     check: str
@@ -37,6 +37,11 @@ class Finding(NamedTuple):
     """What was compared, or what differs."""
     step: int | None = None
     """The first step that differs, counted from 1."""
+
+
+def differs(check: str, detail: str, step: int) -> Outcome:
+    """The outcome of a check that found a difference."""
+    return Outcome(check, "FAIL", detail, step)
 
 
 class RecordedSteps:
@@ -57,7 +62,7 @@ class RecordedSteps:
         self.heads: dict[int, str] = {}
         """Step → head of the chain, for those that are wanted."""
         self.skipped: tuple[Span, ...] = ()
-        self._problems: dict[str, Finding] = {}
+        self._problems: dict[str, Outcome] = {}
         self._taken: Counter[str] = Counter()
         self._head = ""
         self._unchained = 0
@@ -70,14 +75,14 @@ class RecordedSteps:
                 if record.step in wanted:
                     self.heads[record.step] = self._head
         except TrainingError as error:
-            self._fail("steps", self.last + 1, str(error))
+            self._differs("steps", str(error), self.last + 1)
         if late := [step for step in wanted if self.last < step <= self._plan.steps]:
-            self._fail("steps", self.last + 1, f"it is not recorded, and there is a checkpoint of step {late[0]}")
+            self._differs("steps", f"it is not recorded, and there is a checkpoint of step {late[0]}", self.last + 1)
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> Iterator[Outcome]:
         """The results of the checks of the record alone."""
         if self.last == self.first and "steps" not in self._problems:
-            yield Finding("steps", "no evidence", "nothing is recorded")
+            yield Outcome("steps", "no evidence", "nothing is recorded")
             return
         skipped = sum(last - first + 1 for first, last in self.skipped)
         total, context = sum(self._taken.values()) or 1, self._plan.context
@@ -88,22 +93,22 @@ class RecordedSteps:
             "shares": f"tokens of each corpus as planned: {shares}",
         }
         for check, text in passed.items():
-            yield self._problems.get(check) or Finding(check, "pass", text)
+            yield self._problems.get(check) or Outcome(check, "pass", text)
         until = min(self._unchained, self.last)
         if "chain" not in self._problems and until > self.first:
-            yield Finding("chain", "no evidence", f"an earlier version recorded steps {self.first + 1} to {until}")
+            yield Outcome("chain", "no evidence", f"an earlier version recorded steps {self.first + 1} to {until}")
         else:
-            yield self._problems.get("chain") or Finding("chain", "pass", "each line follows from those before it")
+            yield self._problems.get("chain") or Outcome("chain", "pass", "each line follows from those before it")
 
-    def _fail(self, check: str, step: int, detail: str) -> None:
-        self._problems.setdefault(check, Finding(check, "FAIL", detail, step))
+    def _differs(self, check: str, detail: str, step: int) -> None:
+        self._problems.setdefault(check, differs(check, detail, step))
 
     def _follow_chain(self, step: int, line: bytes) -> None:
         text, chain = split_chain(line)
         if not chain and not self._head:
             self._unchained = step
         elif chain != link(self._head, text):
-            self._fail("chain", step, "its line was changed, or a line before it is missing")
+            self._differs("chain", "its line was changed, or a line before it is missing", step)
         self._head = chain
 
     def _compare(self, record: StepRecord | SpikeRecord) -> None:
@@ -111,9 +116,9 @@ class RecordedSteps:
         step, plan, expected = record.step, self._plan, self.last + 1
         if step != expected:
             what = "it is not recorded" if step > expected else "it is recorded again"
-            self._fail("steps", min(step, expected), f"{what}: step {step} follows step {self.last}")
+            self._differs("steps", f"{what}: step {step} follows step {self.last}", min(step, expected))
         if not 1 <= step <= plan.steps:
-            self._fail("steps", step, f"the plan has {plan.steps} steps")
+            self._differs("steps", f"the plan has {plan.steps} steps", step)
             return
         self.last, row = step, step - 1
         if record.digest:
@@ -129,13 +134,15 @@ class RecordedSteps:
             if not abs(record.lr - plan.lr[row]) <= _LR_TOLERANCE * plan.lr[row]:
                 self._same("learning rate", step, record.lr, float(plan.lr[row]))
             if not (math.isfinite(record.loss) and math.isfinite(record.grad_norm)):
-                self._fail("finite", step, f"loss {record.loss}, gradient norm {record.grad_norm}")
+                self._differs(
+                    "finite", f"a number is not finite: loss {record.loss}, gradient norm {record.grad_norm}", step
+                )
         self._same("shares", step, +counts, +Counter(dict(zip(plan.corpora, plan.counts[row].tolist(), strict=True))))
         self._taken += counts
 
     def _same(self, check: str, step: int, found: object, planned: object) -> None:
         if found != planned:
-            self._fail(check, step, f"{_shown(found)}, the plan says {_shown(planned)}")
+            self._differs(check, f"{_shown(found)}, the plan says {_shown(planned)}", step)
 
 
 def _shown(value: object) -> str:
