@@ -100,9 +100,13 @@ class OpenRun:
         """The family's tokenizer."""
         return open_tokenizer(self.layout.tokenizer)
 
-    def visits(self, corpus: str, row: int) -> list[int]:
-        """The steps, counted from 1, at which the plan serves a row of a corpus; twice for one that serves it twice."""
-        return [step + 1 for step in self.sampler.visits(corpus, np.array([row]))[1].tolist()]
+    def visits(self, corpus: str, rows: range) -> list[list[int]]:
+        """For each row, the steps, counted from 1, at which the plan serves it; twice for one that serves it twice."""
+        steps: list[list[int]] = [[] for _ in rows]
+        which, at = self.sampler.visits(corpus, np.array(rows, np.int64))
+        for index, step in zip(which.tolist(), at.tolist(), strict=True):
+            steps[index].append(step + 1)
+        return steps
 
 
 def open_runs(folder: Path) -> list[OpenRun]:

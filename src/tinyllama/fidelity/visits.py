@@ -121,5 +121,7 @@ def _occurrences(
         yield found
         return
     readers = [run for run in runs if run.corpora.get(corpus.name, corpus).folder == corpus.folder]
-    for row in corpus.rows(TRAIN, runs[0].plan.context).predicting(start, end):
-        yield replace(found, row=row, steps={run.model: run.visits(corpus.name, row) for run in readers})
+    rows = corpus.rows(TRAIN, runs[0].plan.context).predicting(start, end)
+    visits = {run.model: run.visits(corpus.name, rows) for run in readers}
+    for index, row in enumerate(rows):
+        yield replace(found, row=row, steps={model: steps[index] for model, steps in visits.items()})
