@@ -66,13 +66,11 @@ class DocumentIndex:
         Raises:
             CorpusError: the index cannot be read.
         """
-        from pyarrow import compute
-
         found = []
         for number, group in enumerate(self._groups):
             if group.origins is None or group.origins[0] <= origin <= group.origins[1]:
                 table = self._group(number)
-                found += self._documents(number, table, compute.equal(table["origin"], origin).to_numpy())
+                found += self._documents(number, table, table["origin"].to_numpy() == origin)
         return found
 
     def _documents(self, number: int, table: pa.Table, chosen: NDArray[np.bool_]) -> list[IndexedDocument]:
