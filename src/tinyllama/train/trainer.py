@@ -13,6 +13,7 @@ import torch
 from tinyllama.checkpoint.fingerprint import difference
 from tinyllama.checkpoint.retention import Retention
 from tinyllama.checkpoint.state import CheckpointState
+from tinyllama.corpus.digest import from_limbs, limbs
 from tinyllama.corpus.local_copies import local_copies
 from tinyllama.errors import Interrupted, TrainingError
 from tinyllama.processors import available_cores
@@ -109,6 +110,10 @@ class _Trainer:
         self.store = run.store
         self.writer = CheckpointWriter(self.store, self.retention, self.ranks)
         self.loggers: list[Logger] = []
+        self.journal: JsonlLogger | None = None
+        """The first of them, on the first rank."""
+        self.digest = ""
+        """Of the rows that all ranks were fed in the step."""
         self.stalled = 0.0
         """Seconds that training stood still for a checkpoint since the last step's record."""
 
@@ -177,7 +182,9 @@ class _Trainer:
         norm = gradient_norm(weights)
         summed, found = torch.stack([total, norm]).cpu().tolist()  # the only time in a step that the host waits
         clip(weights, self.recipe.optimizer.clip, norm, found)
-        return self.ranks.sum(summed / batch.predicted), found
+        loss, *parts = self.ranks.sums([summed / batch.predicted, *limbs(batch.digest)])
+        self.digest = from_limbs(parts)
+        return loss, found
 
     def _agree(self, batch: StepBatch, *, skip: bool) -> bool:
         """Whether any rank would skip a step, which all ranks then do."""
@@ -214,6 +221,7 @@ class _Trainer:
             policy=policy,
             skipped=self.state.skip(batch.step + 1),
             rows=batch.named_rows(self.plan),
+            digest=self.digest,
         )
 
     def _roll_back(self, spikes: SpikeWatch, planned: int) -> None:
@@ -243,6 +251,7 @@ class _Trainer:
             checkpoint_seconds=round(stalled, 4),
             tokens_per_second=round(speed, 1),
             mfu=round(speed * self.recipe.model.flops_per_token / self.peak_flops, 4),
+            digest=self.digest,
         )
 
     def _due(self, every: int) -> bool:
@@ -259,7 +268,8 @@ class _Trainer:
         with self.ranks.phase(f"the checkpoint of step {self.state.step}"):
             began = time.perf_counter()
             needed = self.planned if self.recipe.spikes.policy == "rollback-and-skip" else None
-            self.writer.save(self.state.tensors, self._checkpoint_state(), needed)
+            chain = "" if self.journal is None else self.journal.head
+            self.writer.save(self.state.tensors, self._checkpoint_state(), needed, chain)
             self.stalled += time.perf_counter() - began
             if wait:
                 self.writer.wait()
@@ -289,7 +299,8 @@ class _Trainer:
         run, logging_keys = self.run, self.recipe.logging
         if not self.ranks.first:
             return []
-        loggers: list[Logger] = [JsonlLogger(run.layout.metrics(run.name), self.state.step)]
+        self.journal = JsonlLogger(run.layout.metrics(run.name), self.state.step)
+        loggers: list[Logger] = [self.journal]
         if logging_keys.tensorboard:
             loggers.append(TensorBoardLogger(run.layout.tensorboard(run.name), self.plan.tokens_after(self.state.step)))
         if logging_keys.wandb is not None:
