@@ -38,7 +38,6 @@ class LlamaCppEngine:
         self._llama = llama_cpp.Llama(
             str(path), n_ctx=context, n_batch=_BATCH, n_ubatch=_BATCH, type_k=kind, type_v=kind, verbose=False,
             n_threads=available_cores(), n_threads_batch=available_cores(),
-            yarn_beta_fast=-1.0, yarn_beta_slow=-1.0,  # what the file says, instead of this class's defaults
             n_gpu_layers=-1 if llama_cpp.llama_supports_gpu_offload() else 0,
         )  # fmt: skip
         self._vocab = llama_cpp.llama_model_get_vocab(self._llama.model)
