@@ -84,7 +84,9 @@ def fingerprint_inputs(  # noqa: PLR0913, PLR0917  # a state is decided by that 
         tokenizer: SHA-256 of the tokenizer's model.
         start: SHA-256 of the imported weights that the plan starts from, if it does.
     """
-    values = _flat(without_absent(recipe)) | {"tokenizer": tokenizer}
+    rate = recipe.optimizer.learning_rate.in_force(plan.tokens_after(step))
+    optimizer = recipe.optimizer.model_copy(update={"learning_rate": rate})
+    values = _flat(without_absent(recipe.model_copy(update={"optimizer": optimizer}))) | {"tokenizer": tokenizer}
     del values["stages"]
     if recipe.document_masking and not recipe.tokenizer.bos:
         values["document_masking"] = _AT_EOS

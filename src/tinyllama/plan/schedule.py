@@ -7,23 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinyllama.errors import PlanError
+from tinyllama.plan.learning_rate import learning_rate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tinyllama.recipe import LearningRate, Recipe
-
-
-def learning_rate(schedule: LearningRate, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Linear warm-up, then one cosine from peak to minimum at the horizon; minimum after it.
-
-    Loshchilov & Hutter 2017 ("SGDR"), without restarts, over tokens in place of steps.
-    """
-    span = schedule.horizon - schedule.warmup
-    progress = np.clip((tokens - schedule.warmup) / span, 0.0, 1.0)
-    cosine = schedule.minimum + 0.5 * (schedule.peak - schedule.minimum) * (1 + np.cos(np.pi * progress))
-    warming = schedule.peak * (tokens / max(schedule.warmup, 1))
-    return np.where(tokens < schedule.warmup, warming, cosine)
+    from tinyllama.recipe import Recipe
 
 
 def planned_rate(recipe: Recipe, tokens: NDArray[np.int64]) -> NDArray[np.float64]:

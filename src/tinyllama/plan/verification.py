@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tinyllama.plan.table import Plan
-    from tinyllama.recipe import Recipe
+    from tinyllama.recipe import LearningRate, Recipe
 
 _LR_TOLERANCE = 1e-12
-"""Relative; two ways to compute a cosine differ in the last bits."""
+"""Of the peak; two ways to compute a curve differ in the last bits."""
 
 
 @dataclass(frozen=True)
@@ -53,24 +53,57 @@ def _batches(recipe: Recipe, plan: Plan) -> Check:
 
 
 def _learning_rate(recipe: Recipe, plan: Plan) -> Check:
-    """One warm-up and one cosine of the tokens seen, never restarted: (1 + cos x) / 2 is cos²(x / 2).
+    """The warm-up and schedule of the tokens seen, never restarted, each by another formula than the planner's.
 
     After an imported start both are scaled by a rise from 0 to 1, where the recipe states one.
     """
     stated = recipe.optimizer.learning_rate
-    tokens = (plan.before + plan.batch).astype(np.float64) * plan.context
-    progress = np.minimum((tokens - stated.warmup) / (stated.horizon - stated.warmup), 1.0)
-    expected = stated.minimum + (stated.peak - stated.minimum) * np.cos(np.pi / 2 * progress) ** 2
-    warming = tokens < stated.warmup
-    expected[warming] = stated.peak * tokens[warming] / stated.warmup
+    tokens = plan.before.astype(np.int64) * plan.context + plan.batch.astype(np.int64) * plan.context
+    expected = _scheduled(stated, tokens)
+    if stated.warmup:
+        expected = np.where(tokens < stated.warmup, stated.peak / stated.warmup * tokens, expected)
     if recipe.start is not None and recipe.start.rewarm:
         expected *= np.minimum((tokens - plan.start * plan.context) / recipe.start.rewarm, 1.0)
-    if wrong := _first(np.abs(plan.lr - expected) > _LR_TOLERANCE * expected):
+    if wrong := _first(~(np.abs(plan.lr - expected) <= _LR_TOLERANCE * np.maximum(expected, stated.peak))):
         step = wrong - 1
         found = f"step {wrong}: {plan.lr[step]:.6e}, the schedule says {expected[step]:.6e}"
         return Check("learning rate", found, passed=False)
-    proof = f"one cosine from {plan.lr.max():.3e} to {plan.lr[-1]:.3e} at {plan.steps:,} steps"
+    name = {"cosine": "one cosine", "wsd": f"a WSD schedule with {stated.decay} decay"}
+    kind = name.get(stated.schedule, f"a {stated.schedule} schedule")
+    proof = f"{kind} from {plan.lr.max():.3e} to {plan.lr[-1]:.3e} at {plan.steps:,} steps"
     return Check("learning rate", proof, passed=True)
+
+
+def _scheduled(stated: LearningRate, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The schedule after its warm-up: a cosine by sin² of half the angle, other decays as weighted means of their ends.
+
+    Piecewise schedules are walked point by point.
+    """
+    rates = np.full(tokens.shape, stated.peak)
+    if stated.schedule == "piecewise":
+        begin, factor = stated.warmup, 1.0
+        for point in stated.points:
+            lines = np.clip((tokens - begin) / (point.tokens - begin), 0.0, 1.0)
+            part = tokens >= point.tokens if stated.between == "step" else lines
+            rates += stated.peak * (point.factor - factor) * part
+            begin, factor = point.tokens, point.factor
+        return rates
+    if stated.schedule == "constant":
+        return rates
+    low, end = float(stated.minimum or 0), int(stated.horizon or 0)
+    begin = stated.warmup if stated.schedule == "cosine" else int(stated.decay_from or 0)
+    gone = np.minimum(np.maximum(tokens, begin), end) - begin
+    left, whole = (end - begin) - gone, end - begin
+    match stated.decay:
+        case "linear":
+            rates = (stated.peak * left + low * gone) / whole
+        case "exponential":
+            rates = np.exp((np.log(stated.peak) * left + np.log(low) * gone) / whole)
+        case "1-sqrt":
+            rates = stated.peak - np.sqrt((stated.peak - low) ** 2 * gone / whole)
+        case _:
+            rates = stated.peak - (stated.peak - low) * np.sin(np.pi / 2 * gone / whole) ** 2
+    return rates
 
 
 def _bookkeeping(plan: Plan) -> Check:
