@@ -109,7 +109,7 @@ OTHER: dict[str, Any] = {
     "optimizer.learning_rate.decay_from": 9, "optimizer.learning_rate.decay": "linear",
     "optimizer.learning_rate.points.tokens": 9, "optimizer.learning_rate.points.factor": 0.1,
     "optimizer.learning_rate.between": "step", "start.tokens": 128, "start.moments": "kept", "start.rewarm": 7,
-    "stages.until": 10**5, "stages.batch": Batch(8, "sequences"), "stages.ramp": 7,
+    "stages.until": 10**5, "stages.batch": Batch(8, "sequences"), "stages.ramp": 7, "stages.learning_rate_factor": 0.5,
 }  # fmt: skip
 """Key → a value that differs from BASE's; a key that is not here fails the test below."""
 PLAN = compile_plan(BASE, "math_code")

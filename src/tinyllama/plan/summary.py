@@ -90,7 +90,7 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
                 batch_tokens=batch * plan.context,
                 first_lr=float(plan.lr[first]),
                 last_lr=float(plan.lr[end - 1]),
-                shares_at_start=share_at(recipe, forked, before),
+                shares_at_start=share_at(recipe, forked, before + (0 if recipe.stages[index].ramp else 1)),
                 shares_at_end=share_at(recipe, forked, after),
             )
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from tinyllama.recipe.classification import DECIDES_NOTHING, Absent, RepresentedBy
-from tinyllama.recipe.quantities import BatchSize, Count, Number, format_count, parse_share
+from tinyllama.recipe.quantities import BatchSize, Count, Number, Share, format_count, parse_share
 from tinyllama.recipe.section import Name, PathText, PositiveCount, Section, WrongKey
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ MUON_MOMENTUM = 0.95
 """Nesterov momentum of Muon (Jordan 2024)."""
 _STATE_BYTES = 4
 """Bytes per number in a moment (fp32)."""
+Shares = dict[Name, Share]
 _Decay = Annotated[Number, Field(ge=0, lt=1)]
 
 
@@ -187,12 +188,16 @@ class Stage(Section):
     fork: Annotated[bool, RepresentedBy("the shares that were in force")] = False
     """Whether the variants fork from the base at the start of this stage; true for exactly one stage."""
     ramp: Count = 0
-    """Tokens over which the shares change linearly from the base's to the variant's; only on the fork stage."""
+    """Tokens over which the shares change linearly to those of this stage; only on the fork stage or with `shares`."""
+    shares: Annotated[dict[Name, Shares], RepresentedBy("the shares that were in force")] = Field(default={})
+    """Share of each corpus from this stage on, for each model that changes: `base`, or from the fork on a variant."""
+    learning_rate_factor: Annotated[Number, Field(gt=0), Absent(1.0)] = 1.0
+    """Multiplies the learning rate's schedule within this stage."""
 
     @model_validator(mode="after")
-    def _ramp_needs_fork(self) -> Stage:
-        if self.ramp and not self.fork:
-            raise ValueError("ramp is allowed only on the stage with fork: true")
+    def _ramp_has_a_change(self) -> Stage:
+        if self.ramp and not (self.fork or self.shares):
+            raise ValueError("ramp is allowed only on the stage with fork: true, or with shares of its own")
         return self
 
 
