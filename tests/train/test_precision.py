@@ -19,6 +19,7 @@ from tests.train.stopping import stop_at
 from tinyllama.checkpoint.state import LossScale
 from tinyllama.errors import CheckpointError
 from tinyllama.family import Family, train
+from tinyllama.fidelity import audit, open_runs
 from tinyllama.model import devices
 from tinyllama.recipe import load_recipe
 from tinyllama.train import precision
@@ -93,6 +94,8 @@ def test_a_step_that_overflows_is_skipped_with_a_record_and_halves_the_scale(
     stop_at(family, "base", 4)
     records = deterministic_metrics(family.folder / "base")
     (skipped,) = [record for record in records if record["kind"] == "overflow"]
+    assert skipped.pop("digest")
+    assert not [one for one in audit(open_runs(family.folder / "base")[0]) if one.result == "FAIL"]
     assert skipped == {
         "kind": "overflow", "step": 3, "stage": "base", "tokens": 1536, "scale": 65536.0, "counts": {"prose": 8},
     }  # fmt: skip
