@@ -1,9 +1,11 @@
 import pytest
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from tinyllama.corpus.rows import IGNORED
-from tinyllama.model.loss import BLOCK, CHUNK, HeadLoss
+from tinyllama.model.loss import BLOCK, CHUNK, HeadLoss, add_product, adds_in_fp32
 
 
 @pytest.mark.parametrize("rows", [1, CHUNK - 1, CHUNK, 2 * CHUNK + 3, BLOCK, 2 * BLOCK + CHUNK + 1])
@@ -45,3 +47,33 @@ def test_huge_logits_do_not_overflow() -> None:
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(weight.grad).all()
+
+
+def test_on_cuda_blocks_are_added_to_the_heads_gradient_in_fp32_by_its_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernels themselves are CUDA's; tensors with a device and without data show that they take the arguments."""
+    with FakeTensorMode(), torch.no_grad():
+        left, right = (torch.empty(shape, dtype=torch.bfloat16, device="cuda") for shape in ((500, 90), (90, 64)))
+        assert adds_in_fp32(left)
+        assert not adds_in_fp32(left.float())
+        assert not adds_in_fp32(torch.empty(2, dtype=torch.bfloat16))
+        total = add_product(None, left, right)
+        assert (total.shape, total.dtype) == ((500, 64), torch.float32)
+        assert add_product(total, left, right) is total
+
+    def in_two_steps(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+        product = left.float() @ right.float()
+        return product if total is None else total.add_(product)
+
+    hidden, weight = torch.randn(2 * BLOCK + 9, 16).bfloat16(), torch.randn(30, 16).bfloat16()
+    targets = torch.randint(30, (len(hidden),))
+
+    def gradient() -> Tensor:
+        head = weight.clone().requires_grad_()
+        HeadLoss()(hidden, head, targets, scale=1.0).backward()  # type: ignore[no-untyped-call]
+        assert head.grad is not None
+        return head.grad
+
+    plain = gradient()
+    monkeypatch.setattr("tinyllama.model.loss.adds_in_fp32", lambda _: True)
+    monkeypatch.setattr("tinyllama.model.loss.add_product", in_two_steps)
+    torch.testing.assert_close(gradient(), plain, rtol=2e-2, atol=0.1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tinyllama.model import HeadLoss, document_mask, shifted_exponentials
+from tinyllama.model.documents import document_bounds
 from tinyllama.model.torch_internals import compiler_errors
 from tinyllama.train.parallel import reduce_over_replicas
 
@@ -61,7 +62,9 @@ class Compilation:
 class Gradients:
     """Adds a batch's gradients to the model: those of the mean loss over all its predicted targets."""
 
-    def __init__(self, model: Llama, *, micro_batch: int, separator: Separator | None, compiled: bool) -> None:
+    def __init__(
+        self, model: Llama, *, micro_batch: int, separator: Separator | None, compiled: bool, segments: bool = False
+    ) -> None:
         """Bind a model.
 
         Args:
@@ -69,8 +72,9 @@ class Gradients:
             micro_batch: sequences per pass; changes results only by the order of additions.
             separator: token between documents if attention must stay inside them, else None.
             compiled: compile the loss's kernel; for the model see `compile_blocks`.
+            segments: attend to documents as segments, which only some devices can (`without_segments`), not by masks.
         """
-        self._model, self._micro_batch, self._separator = model, micro_batch, separator
+        self._model, self._micro_batch, self._separator, self._segments = model, micro_batch, separator, segments
         self._loss = HeadLoss(Compilation()(shifted_exponentials) if compiled else shifted_exponentials)
 
     def __call__(self, batch: StepBatch) -> Tensor:
@@ -82,17 +86,30 @@ class Gradients:
         total = torch.zeros((), device=device)
         # From pinned memory, which the batch holds until the step is done.
         all_inputs, all_targets = (part.to(device, non_blocking=True) for part in (batch.inputs, batch.targets))
-        for start in range(0, len(batch.inputs), self._micro_batch):
+        bounds = self._bounds(batch.inputs, device)
+        for number, start in enumerate(range(0, len(batch.inputs), self._micro_batch)):
             inputs = all_inputs[start : start + self._micro_batch]
             targets = all_targets[start : start + self._micro_batch]
             reduce_over_replicas(self._model, last=start + self._micro_batch >= len(batch.inputs))
-            mask = None if self._separator is None else document_mask(inputs, self._separator)
+            if bounds is not None:
+                mask: Tensor | None = bounds[number]
+            else:
+                mask = None if self._separator is None else document_mask(inputs, self._separator)
             hidden = self._model.hidden(inputs, mask)
             head = self._model.lm_head.weight
             loss = self._loss(hidden.flatten(0, 1), head, targets.flatten(), scale=1 / batch.predicted)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
+
+    def _bounds(self, inputs: Tensor, device: torch.device) -> Tensor | None:
+        """Segments of every pass on the device, found on the host so that it need not wait for their number."""
+        if self._separator is None or not self._segments:
+            return None
+        bounds = document_bounds(inputs, self._separator, self._micro_batch)
+        if device.type == "cuda":
+            bounds = bounds.pin_memory()  # its memory is not used again before it has been copied
+        return bounds.to(device, non_blocking=True)
 
 
 def compile_blocks(model: Llama) -> None:

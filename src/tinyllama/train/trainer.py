@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from tinyllama.checkpoint.retention import Retention
 from tinyllama.checkpoint.state import CheckpointState
 from tinyllama.corpus.local_copies import local_copies
 from tinyllama.errors import Interrupted, TrainingError
+from tinyllama.model.documents import without_segments
 from tinyllama.processors import available_cores
 from tinyllama.sampler import Sampler
 from tinyllama.train.feeder import StepBatch, feed
@@ -31,6 +33,7 @@ from tinyllama.train.metrics import (
     WandbLogger,
 )
 from tinyllama.train.optimizer import clip, gradient_norm
+from tinyllama.train.precision import DTYPES
 from tinyllama.train.run import TrainingRun, find_start, keep_recipe
 from tinyllama.train.saving import CheckpointWriter
 from tinyllama.train.signals import StopRequest
@@ -39,6 +42,10 @@ from tinyllama.train.training_state import TrainingState
 
 if TYPE_CHECKING:
     from tinyllama.checkpoint.format import Checkpoint
+    from tinyllama.recipe import Recipe
+    from tinyllama.train.ranks import Ranks
+
+_log = logging.getLogger(__name__)
 
 
 def train(run: TrainingRun) -> Checkpoint:
@@ -89,12 +96,12 @@ class _Trainer:
         self.spikes = SpikeWatch(recipe.spikes, watched) if recipe.spikes.policy != "none" else None
         self.planned = watched.planned if watched is not None else start.step if start is not None else None
         """Step of the last checkpoint that was planned, not asked for by a signal; None before the first."""
-        masked = recipe.document_masking
         self.gradients = Gradients(
             self.state.model,
             micro_batch=self.micro_batch,
-            separator=next(iter(run.corpora.values())).separator if masked else None,
+            separator=next(iter(run.corpora.values())).separator if recipe.document_masking else None,
             compiled=recipe.hardware.compile,
+            segments=recipe.document_masking and _attends_in_segments(recipe, self.ranks),
         )
         self.peak_flops = measure_peak_flops(recipe.precision, self.ranks.device) * self.ranks.count
         self.stage_ends = {end for _, _, end in run.plan.stage_steps()}
@@ -296,6 +303,14 @@ class _Trainer:
             "optimizer.learning_rate.peak, raise spikes.sigmas, or delete the newest checkpoints to resume from an "
             "earlier one"
         )
+
+
+def _attends_in_segments(recipe: Recipe, ranks: Ranks) -> bool:
+    """Whether attention inside documents needs no masks here; on an accelerator, a warning says why it does."""
+    reason = without_segments(ranks.device, DTYPES[recipe.precision], recipe.model.head_size)
+    if reason is not None and ranks.device.type != "cpu" and ranks.first:
+        _log.warning("document_masking: attention takes masks instead of segments, which is slower: %s", reason)
+    return reason is None
 
 
 def _threads(run: TrainingRun, recorded: CheckpointState | None) -> int:
