@@ -100,7 +100,7 @@ def sizes(lengths: list[int], tokens: int, pairs: int) -> list[list[int]]:
 def test_a_pass_is_bounded_by_its_tokens_times_its_longest_row() -> None:
     lengths = [*[4096] * 5, *[2048] * 20, *[100] * 400]
     passes = sizes(lengths, 32768, 1 << 26)
-    assert sum(passes, []) == sorted(lengths, reverse=True)
+    assert [length for batch in passes for length in batch] == sorted(lengths, reverse=True)
     assert max(len(batch) * batch[0] ** 2 for batch in passes) <= 1 << 26
     assert [len(batch) for batch in passes if batch[0] == 4096] == [4, 4], "16 rows of 2,048 make as many pairs"
     assert [batch[0] for batch in sizes([9000, 9000], 32768, 1 << 26)] == [9000, 9000], "a tree too large is alone"

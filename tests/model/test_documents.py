@@ -1,5 +1,6 @@
 """Documents as segments mean what they mean as a mask."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -22,17 +23,16 @@ MARK = 1
 SHAPE = ModelShape(layers=2, width=32, ffn=64, heads=4, kv_heads=2, context=24, vocab_size=40)
 
 
-def segment_by_segment(
-    query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, others: Tensor, most: int, most_others: int, **how: Any
-) -> Tensor:
+def segment_by_segment(query: Tensor, key: Tensor, value: Tensor, *segments: Any, **how: Any) -> Tensor:  # noqa: ANN401
     """What `varlen_attn` computes with the arguments that we give it: [B x T, H, C]."""
-    assert bounds is others
+    bounds, same, longest, also = segments
+    assert bounds is same
     assert bounds.dtype == torch.int32
     assert how == {"window_size": (-1, 0), "enable_gqa": True}, "causal within segments"
     ends = bounds.tolist()
-    assert max(end - start for start, end in zip(ends, ends[1:], strict=False)) <= most == most_others
+    assert max(end - start for start, end in pairwise(ends)) <= longest == also
     mixed = []
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in pairwise(ends):
         if start < end:
             rows = (part[start:end].transpose(0, 1) for part in (query, key, value))
             mixed.append(functional.scaled_dot_product_attention(*rows, is_causal=True, enable_gqa=True))

@@ -68,8 +68,10 @@ def _attend_in_segments(query: Tensor, key: Tensor, value: Tensor, bounds: Tenso
     from torch.nn.attention.varlen import varlen_attn
 
     batch, _, length, _ = query.shape
-    rows = (part.transpose(1, 2).flatten(0, 1) for part in (query, key, value))  # [B x T, H or K, C]
-    mixed = varlen_attn(*rows, bounds, bounds, length, length, window_size=(-1, 0), enable_gqa=True)
+    query, key, value = (part.transpose(1, 2).flatten(0, 1) for part in (query, key, value))  # [B x T, H or K, C]
+    mixed: Tensor = varlen_attn(  # type: ignore[assignment]  # one tensor, where nothing else is asked for
+        query, key, value, bounds, bounds, length, length, window_size=(-1, 0), enable_gqa=True
+    )
     return mixed.unflatten(0, (batch, length)).transpose(1, 2)
 
 
