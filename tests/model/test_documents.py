@@ -14,7 +14,7 @@ from tinyllama.corpus.manifest import Separator
 from tinyllama.corpus.rows import IGNORED
 from tinyllama.model import Llama, document_mask
 from tinyllama.model.attention import attend
-from tinyllama.model.documents import document_bounds, without_segments
+from tinyllama.model.documents import Documents, document_bounds, without_segments
 from tinyllama.recipe import ModelShape
 from tinyllama.train.feeder import StepBatch
 from tinyllama.train.forward_backward import Gradients
@@ -79,8 +79,8 @@ def test_a_step_in_segments_has_the_gradients_of_one_with_masks(monkeypatch: pyt
     def gradients(*, segments: bool) -> list[Tensor]:
         model = Llama(SHAPE)
         model.initialize(0)
-        separator = Separator(MARK, ends=False)
-        Gradients(model, micro_batch=2, separator=separator, compiled=False, segments=segments)(batch)
+        documents = Documents(Separator(MARK, ends=False), segments=segments)
+        Gradients(model, micro_batch=2, documents=documents, compiled=False)(batch)
         return [weight.grad for weight in model.parameters() if weight.grad is not None]
 
     for one, other in zip(gradients(segments=True), gradients(segments=False), strict=True):

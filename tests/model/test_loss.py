@@ -49,6 +49,21 @@ def test_huge_logits_do_not_overflow() -> None:
     assert torch.isfinite(weight.grad).all()
 
 
+@pytest.mark.parametrize(("vocabulary", "targets"), [(200_000, 2**10), (80_000, 2**21)])
+def test_in_fp16_gradients_do_not_overflow_with_a_large_vocabulary_or_vanish_in_a_large_batch(
+    vocabulary: int, targets: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = torch.randn(8, 16, generator=generator), 0.05 * torch.randn(vocabulary, 16, generator=generator)
+    gradients = []
+    for dtype in (torch.float32, torch.float16):
+        leaves = [part.to(dtype, copy=True).requires_grad_() for part in (hidden, weight)]
+        HeadLoss()(*leaves, torch.arange(8), scale=2**16 / targets).backward()
+        gradients.append([leaf.grad.float() for leaf in leaves if leaf.grad is not None])
+    for exact, half in zip(*gradients, strict=True):
+        assert (half - exact).norm() < 1e-2 * exact.norm()
+
+
 def test_on_cuda_blocks_are_added_to_the_heads_gradient_in_fp32_by_its_product(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel itself is CUDA's; tensors without data show that it takes the arguments."""
     with FakeTensorMode():

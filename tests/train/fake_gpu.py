@@ -29,6 +29,7 @@ from torch.utils.backend_registration import _DummyBackendModule, _setup_private
 
 from tinyllama.corpus.manifest import Separator
 from tinyllama.model import Llama
+from tinyllama.model.documents import Documents
 from tinyllama.recipe import ModelShape, Recipe, load_recipe
 from tinyllama.train import forward_backward, training_state
 from tinyllama.train.feeder import StepBatch
@@ -179,9 +180,10 @@ def run_case(ranks: int, per_node: int, *overrides: str) -> dict[str, dict[str, 
 
 def _step(recipe: Recipe, here: Ranks) -> dict[str, dict[str, int]]:
     state = TrainingState(recipe, here, initial=False)
-    separator = Separator(1, ends=False) if recipe.document_masking else None
-    segments = recipe.document_masking
-    gradients = Gradients(state.model, micro_batch=MICRO_BATCH, separator=separator, compiled=False, segments=segments)
+    documents = Documents(Separator(1, ends=False), segments=True) if recipe.document_masking else None
+    gradients = Gradients(
+        state.model, micro_batch=MICRO_BATCH, documents=documents, compiled=False, scaler=state.scaler
+    )
     tokens = torch.zeros(ROWS, recipe.model.context, dtype=torch.int64)  # on the CPU, where the feeder makes them
     batch = StepBatch(0, None, tokens, tokens, ROWS * recipe.model.context)  # type: ignore[arg-type]
     masters = state.weights.masters.values()

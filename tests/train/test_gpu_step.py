@@ -11,6 +11,8 @@ SMALL = ("model.layers=2", "model.context=32")
 CASES: dict[str, list[Any]] = {
     "one GPU": [1, 1],
     "one GPU in fp32, Muon": [1, 1, "precision=fp32", "optimizer.kind=muon"],
+    "one GPU, fp16": [1, 1, "precision=fp16"],
+    "two nodes of two, fp16": [4, 2, "precision=fp16"],
     "one GPU, fp8": [1, 1, "precision=fp8"],
     "two nodes of two, Muon": [4, 2, "optimizer.kind=muon"],
     "eight GPUs, one copy": [8, 4, "hardware.shard=all"],

@@ -171,6 +171,7 @@ def _family(recipe: Recipe, name: str) -> str:
 def _training(recipe: Recipe, name: str, tokens: int) -> str:
     stages = recipe.stages[: recipe.fork_index] if name == "base" else recipe.stages
     rate = recipe.optimizer.learning_rate
+    scaled = "; dynamic loss scaling" if recipe.precision == "fp16" else ""
     policy = [word for word, used in (("BOS", recipe.tokenizer.bos), ("EOS", recipe.tokenizer.eos)) if used]
     rows = {
         "tokens seen": f"{tokens:,}",
@@ -178,7 +179,7 @@ def _training(recipe: Recipe, name: str, tokens: int) -> str:
         "learning rate": rate.describe(),
         "warm-up": f"{format_count(rate.warmup)} tokens",
         "optimizer": recipe.optimizer.describe(),
-        "precision": f"{recipe.precision} products; fp32 weights, moments and reductions",
+        "precision": f"{recipe.precision} products; fp32 weights, moments and reductions{scaled}",
         "documents": f"with {' and '.join(policy)}" if policy else "without BOS and EOS",
         "attention across documents": "no" if recipe.document_masking else "yes",
         "seed": str(recipe.seed),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tinyllama.checkpoint.fingerprint import fingerprint_inputs
@@ -9,12 +10,16 @@ from tinyllama.checkpoint.format import MANIFEST
 from tinyllama.checkpoint.store import checkpoint_store
 from tinyllama.checkpoint.weights import newest_checkpoint
 from tinyllama.errors import ModelError
+from tinyllama.evaluation.record import EXACT
 from tinyllama.files import sha256_file
 from tinyllama.layout import BASE
 from tinyllama.plan import compile_plan
+from tinyllama.recipe.schema import AUTO
 from tinyllama.train.run import refuse_step_past_end
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tinyllama.checkpoint.format import Checkpoint
     from tinyllama.family.workspace import Workspace
     from tinyllama.recipe import Recipe
@@ -33,9 +38,19 @@ def finished(work: Workspace) -> dict[str, Checkpoint]:
         name = work.recipe.name
         raise ModelError(f"no model of {name} is trained in {work.layout.root}; run `tinyllama train {name}`")
     checkpoints = {model: newest_checkpoint(stores[model]) for model in trained}
+    recipe = as_trained(work, checkpoints).recipe
     for model, checkpoint in checkpoints.items():
-        _refuse_other_recipe(work.recipe, model, checkpoint)
+        _refuse_other_recipe(recipe, model, checkpoint)
     return checkpoints
+
+
+def as_trained(work: Workspace, checkpoints: Mapping[str, Checkpoint]) -> Workspace:
+    """The family with the precision that its models were trained in, where the recipe left that to the device."""
+    recorded = [checkpoint.state.fingerprint_inputs.root for checkpoint in checkpoints.values()]
+    precisions = [inputs["precision"] for inputs in recorded if "precision" in inputs]  # an import has none
+    if work.recipe.precision != AUTO:
+        return work
+    return replace(work, recipe=work.recipe.in_precision(precisions[0] if precisions else EXACT))
 
 
 def _refuse_other_recipe(recipe: Recipe, model: str, checkpoint: Checkpoint) -> None:

@@ -67,12 +67,12 @@ def _attend_in_segments(query: Tensor, key: Tensor, value: Tensor, bounds: Tenso
     """Causal attention within segments of all rows, without a mask; pairs in different segments are not computed."""
     from torch.nn.attention.varlen import varlen_attn
 
-    batch, _, length, _ = query.shape
+    batch, heads, length, size = query.shape
     query, key, value = (part.transpose(1, 2).flatten(0, 1) for part in (query, key, value))  # [B x T, H or K, C]
     mixed: Tensor = varlen_attn(  # type: ignore[assignment]  # one tensor, where nothing else is asked for
         query, key, value, bounds, bounds, length, length, window_size=(-1, 0), enable_gqa=True
     )
-    return mixed.unflatten(0, (batch, length)).transpose(1, 2)
+    return mixed.reshape(batch, length, heads, size).transpose(1, 2)
 
 
 def kernels_for_any_shape(device: torch.device) -> AbstractContextManager[None]:

@@ -5,7 +5,7 @@ Shapes: B rows, T positions, N bounds (one more than there are segments).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -18,6 +18,15 @@ _FLASH_CAPABILITY, _FLASH_HEAD = (8, 0), 256
 """The oldest compute capability, and the largest head, of the kernel for segments; heads are multiples of 8."""
 _STEP = 64
 """Smallest step in which the number of bounds grows."""
+
+
+class Documents(NamedTuple):
+    """How attention stays inside documents."""
+
+    separator: Separator
+    """The token between them."""
+    segments: bool = False
+    """Whether by segments, which only some devices can (`without_segments`), or by masks."""
 
 
 def document_mask(tokens: Tensor, separator: Separator) -> Tensor:
@@ -46,7 +55,7 @@ def document_bounds(tokens: Tensor, separator: Separator, rows: int) -> Tensor:
     if separator.ends:
         begins = begins.roll(1, 1)
     begins[:, 0] = True
-    passes = [part.flatten() for part in begins.split(rows)]
+    passes = [part.flatten() for part in torch.split(begins, rows)]
     starts = [part.nonzero()[:, 0] for part in passes]
     most = max(map(len, starts)) + 1
     step = max(_STEP, (1 << most.bit_length()) // 8)  # at most a quarter is padding, or 63

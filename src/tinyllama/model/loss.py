@@ -138,9 +138,13 @@ def _products(weight: Tensor, rows: int, block: int) -> tuple[Product, Product]:
 
 
 def _chunk(logits: Tensor, at: Tensor, out: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
-    """Losses and sums of some rows; `out` becomes s times the gradient by their logits."""
+    """Losses of some rows and their s; `out` becomes s times the gradient by their logits. In fp16, s is 1."""
     peak, sums = kernel(logits, out)
     target = logits.gather(1, at[:, None])[:, 0].float() - peak
+    losses, by_target = sums.log() - target, target.exp() - sums
+    if out.dtype == torch.float16:  # has neither room for large s nor digits for 1 / s times the other factor
+        out.div_(sums[:, None])
+        by_target, sums = by_target / sums, torch.ones_like(sums)
     # As an index and not as a scatter, which copies `out` there and back.
-    out[torch.arange(len(at), device=at.device), at] = (target.exp() - sums).to(out.dtype)
-    return sums.log() - target, sums
+    out[torch.arange(len(at), device=at.device), at] = by_target.to(out.dtype)
+    return losses, sums

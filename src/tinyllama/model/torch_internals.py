@@ -40,6 +40,7 @@ __all__ = [
     "header_compilation",
     "host_stager",
     "is_fake",
+    "multiplies_in_bf16",
     "pack_linear",
     "packed_linear",
     "shapes_only",
@@ -68,9 +69,13 @@ def can_pack(weight: Tensor) -> bool:
     """
     if weight.device.type != "cpu" or is_fake(weight) or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    if weight.dtype == torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return weight.dtype == torch.float32
+    return multiplies_in_bf16() if weight.dtype == torch.bfloat16 else weight.dtype == torch.float32
+
+
+def multiplies_in_bf16() -> bool:
+    """Whether oneDNN multiplies in bf16 on this CPU; PyTorch's own loops are slower than fp32."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and bool(supported())
 
 
 def pack_linear(weight: Tensor, rows: int) -> Tensor:

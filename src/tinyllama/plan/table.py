@@ -195,7 +195,7 @@ def _allot_part(  # noqa: PLR0913, PLR0917  # one row of the table per argument
         result = np.tile(np.array(taken, np.int64), (len(batch), 1))
         result[:, whole[0]] += np.cumsum(batch)
         return result
-    result = np.array(allot(curves, seen, batch.tolist(), taken), np.int64).reshape(len(batch), len(names))
+    result = allot(curves, seen, batch.tolist(), taken)
     if (result.sum(axis=1) != seen + np.cumsum(batch)).any():
         raise PlanError(
             f"{recipe.name}: no whole number of sequences can follow the shares of variant {variant} from the fork "

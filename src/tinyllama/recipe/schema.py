@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -25,6 +25,10 @@ from tinyllama.text import did_you_mean
 Shares = dict[Name, Share]
 _MOST_ENTRIES = 2**25
 """Steps times corpora of a plan; about 2 GB of memory. TinyLlama v1.1 has 4 million."""
+
+
+AUTO: Final = "auto"
+"""The precision that the device decides."""
 
 
 class Recipe(Section):
@@ -48,9 +52,10 @@ class Recipe(Section):
     """Corpora by name."""
     document_masking: Flag = False
     """Whether attention stays inside each document, which BOS begins, or EOS ends if `tokenizer.bos` is false."""
-    precision: Literal["fp32", "bf16", "fp8"] = "bf16"
-    """Number format of matrix products; `fp8` applies only to the blocks, with torchao (extra `fp8`), the rest is bf16.
-    Weights, moments and reductions are always fp32. A GPU without fp8 hardware emulates it."""
+    precision: Literal["fp32", "bf16", "fp16", "fp8", "auto"] = "bf16"
+    """Number format of matrix products; `fp16` scales the loss dynamically, `fp8` applies only to the blocks, with
+    torchao (extra `fp8`), the rest is bf16, and `auto` is `bf16` where the device multiplies in it, else `fp16` on
+    CUDA, else `fp32`. Weights, moments and reductions are always fp32. A GPU without fp8 hardware emulates it."""
     optimizer: Optimizer
     """Optimizer and learning rate."""
     start: Annotated[Start | None, Absent(None)] = None
@@ -75,6 +80,10 @@ class Recipe(Section):
     def batch_sequences(self, stage: Stage) -> int:
         """Sequences per step of a stage."""
         return stage.batch.amount if stage.batch.unit == "sequences" else stage.batch.amount // self.model.context
+
+    def in_precision(self, precision: object) -> Recipe:
+        """The recipe with the precision that `auto` is, or was where a model was trained."""
+        return self.model_copy(update={"precision": precision})
 
     @property
     def micro_batch(self) -> int:

@@ -114,6 +114,8 @@ def curves(run: RunData, figures: list[Figure]) -> Markup:
         f"{sampled} Training losses on different mixtures are not comparable; the held-out losses below are. The "
         "learning rate and the batch size (in tokens) are the same for every variant."
     )
+    if overflows := sum(history.overflows for history in run.histories.values()):
+        note += f" {overflows} steps were skipped, since their gradients overflowed in fp16."
     grid = [_small_figure(corpus, figure) for corpus, figure in held_out]
     return section(
         "curves",
