@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import yaml
 
 from tinyllama.hub import HUB_ID
+from tinyllama.layout import BASE
 from tinyllama.recipe import dump_recipe
 from tinyllama.recipe.quantities import format_count, format_share
 from tinyllama.text import listing, markdown_table, number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from fractions import Fraction
 
     from tinyllama.recipe import ModelShape, Recipe, Stage
 
@@ -111,7 +111,7 @@ def _front_matter(recipe: Recipe) -> str:
 
 def _introduction(recipe: Recipe, name: str) -> str:
     model = recipe.model
-    base = f"trained on {_mixture(recipe.base)}"
+    base = f"trained on {_mixture(recipe, BASE)}"
     if recipe.start is not None:
         tokens = format_count(recipe.start.tokens)
         imported = f"imported from {_public_name(recipe.start.model)}, counted as {tokens} tokens"
@@ -119,7 +119,7 @@ def _introduction(recipe: Recipe, name: str) -> str:
     origin = (
         f"It is the family's base, which the variants fork from, {base}."
         if name == "base"
-        else f"It forked from the family's base ({base}) and continued with {_mixture(recipe.variants[name])}."
+        else f"It forked from the family's base ({base}) and continued with {_mixture(recipe, name)}."
     )
     return (
         f"# {recipe.name}: {name}\n\n{recipe.description.rstrip('.')}.\n\n"
@@ -154,16 +154,22 @@ def _recipe(recipe: Recipe) -> str:
     return f"Also in `recipe.yaml`.\n\n<details>\n\n```yaml\n{text}```\n\n</details>"
 
 
-def _mixture(shares: Mapping[str, Fraction]) -> str:
-    return ", ".join(f"{format_share(share)} {corpus}" for corpus, share in shares.items())
+def _mixture(recipe: Recipe, model: str) -> str:
+    return ", then ".join(
+        ", ".join(f"{format_share(share)} {corpus}" for corpus, share in shares.items())
+        for _, shares in recipe.own_shares(model)
+    )
 
 
 def _family(recipe: Recipe, name: str) -> str:
-    """The shares of every model after the ramp, and the licenses of the corpora."""
-    rows = [
-        [_model(model, name), *(format_share(shares[c]) if c in shares else "" for c in recipe.corpora)]
-        for model, shares in {"base": recipe.base, **recipe.variants}.items()
-    ]
+    """The shares of every model after each ramp, and the licenses of the corpora."""
+    rows = []
+    for model in (BASE, *recipe.variants):
+        for count, (stage, shares) in enumerate(recipe.own_shares(model)):
+            title = f"{model}, from stage {recipe.stages[stage].name}" if count else model
+            rows.append(
+                [_model(title, name), *(format_share(shares[c]) if c in shares else "" for c in recipe.corpora)]
+            )
     licenses = [f"- {corpus}: {recipe.corpora[corpus].license}" for corpus in recipe.corpora]
     return markdown_table(["model", *recipe.corpora], rows) + "\n\nLicenses of the corpora:\n\n" + "\n".join(licenses)
 
@@ -195,6 +201,10 @@ def _stage(recipe: Recipe, stage: Stage) -> str:
     )
     if stage.fork:
         text += f"; variants fork, shares ramp over {format_count(stage.ramp)} tokens"
+    elif stage.shares:
+        text += f"; shares change over {format_count(stage.ramp)} tokens"
+    if stage.learning_rate_factor != 1:
+        text += f"; learning rate times {stage.learning_rate_factor:g}"
     return text
 
 

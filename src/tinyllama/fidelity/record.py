@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tinyllama.checkpoint.state import Span
     from tinyllama.fidelity.run import OpenRun
-    from tinyllama.train.metrics import SpikeRecord, StepRecord
+    from tinyllama.train.metrics import OverflowRecord, SpikeRecord, StepRecord
 
 _LR_TOLERANCE = 1e-12
 """Relative: machines compute a cosine with different last bits."""
@@ -111,7 +111,7 @@ class RecordedSteps:
             self._differs("chain", "its line was changed, or a line before it is missing", step)
         self._head = chain
 
-    def _compare(self, record: StepRecord | SpikeRecord) -> None:
+    def _compare(self, record: StepRecord | SpikeRecord | OverflowRecord) -> None:
         """Compare a step with its row of the plan."""
         step, plan, expected = record.step, self._plan, self.last + 1
         if step != expected:
@@ -128,6 +128,9 @@ class RecordedSteps:
         if record.kind == "spike":
             counts = Counter(name.rpartition(":")[0] for name in record.rows)
             self.skipped = add_span(self.skipped, record.skipped)
+        elif record.kind == "overflow":
+            counts = Counter(record.counts)
+            self.skipped = add_span(self.skipped, (step, step))
         else:
             counts = Counter(record.counts)
             self._same("batch", step, record.batch, int(plan.batch[row]))

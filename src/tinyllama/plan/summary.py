@@ -57,6 +57,7 @@ class PlanSummary:
     variant: str | None
     steps: int
     tokens: int
+    learning_rate: str
     stages: list[StageSummary]
     corpora: list[CorpusSummary]
 
@@ -89,7 +90,7 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
                 batch_tokens=batch * plan.context,
                 first_lr=float(plan.lr[first]),
                 last_lr=float(plan.lr[end - 1]),
-                shares_at_start=share_at(recipe, forked, before),
+                shares_at_start=share_at(recipe, forked, before + (0 if recipe.stages[index].ramp else 1)),
                 shares_at_end=share_at(recipe, forked, after),
             )
         )
@@ -100,4 +101,5 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
         tokens = sequences * plan.context
         epochs = tokens / size
         corpora.append(CorpusSummary(name, sequences, tokens, size, epochs, epochs > MANY_EPOCHS))
-    return PlanSummary(recipe.name, plan.variant, plan.steps, plan.tokens_after(plan.steps), stages, corpora)
+    rate = recipe.optimizer.learning_rate.describe()
+    return PlanSummary(recipe.name, plan.variant, plan.steps, plan.tokens_after(plan.steps), rate, stages, corpora)

@@ -114,6 +114,8 @@ class OverflowRecord:
     """Of the step's loss."""
     counts: dict[str, int]
     """Sequences of each corpus."""
+    digest: str = ""
+    """As a step's."""
 
 
 Record: TypeAlias = StepRecord | HeldOutRecord | SpikeRecord | OverflowRecord

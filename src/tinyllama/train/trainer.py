@@ -206,6 +206,7 @@ class _Trainer:
             tokens=plan.tokens_after(row + 1),
             scale=scale,
             counts=dict(zip(plan.corpora, plan.counts[row].tolist(), strict=True)),
+            digest=self.digest,
         )
 
     def _skip_spike(self, spikes: SpikeWatch, batch: StepBatch, loss: float, norm: float) -> SpikeRecord:
