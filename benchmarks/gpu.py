@@ -1,8 +1,8 @@
 """Training the 1.1B model on one GPU, unattended, in minutes: python benchmarks/gpu.py [--quick].
 
 Ours is the trainer of `tinyllama train`, the others are transformers' LlamaForCausalLM compiled and, if it is
-installed, litgpt's `pretrain`. Each configuration has the GPU to itself. Configurations that do not fit, or for which no time is left, are
-reported.
+installed, litgpt's `pretrain`. Each configuration has the GPU to itself. Configurations that do not fit, or for which
+no time is left, are reported.
 """
 
 from __future__ import annotations
@@ -241,6 +241,7 @@ def _claims(found: list[Found]) -> Iterator[Claim]:
 
 
 def label_of(contestant: Contestant) -> str:
+    """A configuration in words."""
     precision = "" if "bf16" in contestant.name else f", {contestant.precision}"
     passes = f", {contestant.passes} passes" if contestant.passes > 1 else ""
     return f"{contestant.name}{precision}, {contestant.micro_batch} sequences{passes}"

@@ -39,7 +39,7 @@ def test_the_flagship_warms_up_slowly_and_its_batch_divides_into_its_passes(gpu:
     rate = recipe.optimizer.learning_rate
     assert (rate.warmup, rate.peak) == (4_000_000, 4e-4)
     assert sized.tokens == 8 * 16 * 2048
-    assert len({gpu.label_of(one) for one in found}) == len(contestants)
+    assert len({gpu.label_of(one) for one in found}) == len(found)
 
 
 def test_no_configuration_outlives_the_budget(gpu: Any) -> None:  # noqa: ANN401
