@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from torch.backends.cuda import cudnn_sdp_enabled
 from transformers import AutoModelForCausalLM, set_seed
 
 from tinyllama.errors import UserError
@@ -122,6 +123,17 @@ def test_generation_leaves_gradients_on_for_the_caller() -> None:
     stream = decode_batch(random_model(0), [prompt_of(9)], GREEDY, end_ids=(), max_new_tokens=3, seed=0)
     next(stream)
     assert torch.is_grad_enabled()
+
+
+def test_no_token_waits_for_a_kernel_that_is_planned_for_its_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(0)
+    allowed, hidden = list[bool](), model.hidden
+    monkeypatch.setattr(model, "hidden", lambda *a, **k: (allowed.append(cudnn_sdp_enabled()), hidden(*a, **k))[1])
+    monkeypatch.setattr("tinyllama.model.attention.PLANS_SHAPES", {"cpu"})
+    continued(model, prompt_of(5), GREEDY)
+    assert len(allowed) > 1
+    assert not any(allowed)
+    assert cudnn_sdp_enabled(), "as before, between tokens"
 
 
 def side_by_side(

@@ -13,6 +13,7 @@ import torch
 from tinyllama.errors import UserError
 from tinyllama.inference.sampling import Sampling, choose, process
 from tinyllama.model import KeyValueCache
+from tinyllama.model.attention import kernels_for_any_shape
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -100,7 +101,8 @@ class _Batch:
     @torch.inference_mode()
     def step(self, settings: Sampling, generator: torch.Generator) -> list[int]:
         """Read the unread positions, and choose the next token of each row."""
-        state = self._read() if self.cache.length else self._read_prompts()
+        with kernels_for_any_shape(self.device):
+            state = self._read() if self.cache.length else self._read_prompts()
         logits = self.model.lm_head(state).float()
         chosen = choose(process(logits, self.ids[:, : self.length], settings), settings, generator)
         self.ids[:, self.length] = chosen

@@ -99,7 +99,11 @@ class _HeadLoss(torch.autograd.Function):
                 inverse[chunk] = kept[chunk] * scale / sums
             scaled = (hidden[block] * inverse[block, None]).to(hidden.dtype)
             grad_hidden[block] = by_columns(held[: len(scaled)]) * inverse[block, None]
-            product = held[: len(scaled)].T @ scaled
+            rows = held[: len(scaled)].T
+            if len(hidden) > len(held) and adds_in_fp32(hidden):
+                grad_weight = add_product(grad_weight, rows, scaled)
+                continue
+            product = rows @ scaled
             if grad_weight is not None:  # two are added as they are: the sum is rounded once in any case
                 product = (grad_weight if block.stop == len(hidden) else grad_weight.float()).add_(product)
             grad_weight = product
@@ -112,6 +116,18 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # torch gives no type for it
         grad_hidden, grad_weight = ctx.saved_tensors
         return grad_hidden, grad_weight, None, None, None
+
+
+def adds_in_fp32(tensor: Tensor) -> bool:
+    """Whether products of 16-bit tensors on this device can be fp32 sums, without rounding in between."""
+    return tensor.device.type == "cuda" and torch.version.hip is None and tensor.dtype != torch.float32
+
+
+def add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    """Add `left @ right` to an fp32 total in place, within the product; None is a total of nothing."""
+    if total is None:
+        return torch.mm(left, right, out_dtype=torch.float32)
+    return torch.addmm(total, left, right, out_dtype=torch.float32, out=total)
 
 
 def _products(weight: Tensor, rows: int, block: int) -> tuple[Product, Product]:

@@ -4,6 +4,7 @@
 |---|---|---|
 | `mkldnn` linear operators | products with a packed matrix, which need not be rearranged each time | plain products |
 | `_softmax_backward_data` | the gradient of softmax in one kernel | the same formula in three |
+| `_foreach_copy_` | one kernel copies many tensors | one for each |
 | `_dynamo.exc` | failures of the compiler are told from ours | RuntimeError alone falls back to eager |
 | `_inductor.codecache` | the header of all kernels is compiled while a run starts | the first step compiles it |
 | `StateDictStager` | copies in pinned host memory that is used again | a new copy each time |
@@ -34,6 +35,7 @@ __all__ = [
     "TorchDispatchMode",
     "can_pack",
     "compiler_errors",
+    "copy_all",
     "fake_process_group",
     "header_compilation",
     "host_stager",
@@ -94,6 +96,15 @@ def softmax_backward(grad: Tensor, probabilities: Tensor) -> Tensor:
         return torch._softmax_backward_data(grad, probabilities, -1, probabilities.dtype)
     product = grad * probabilities
     return product - probabilities * product.sum(-1, keepdim=True)
+
+
+def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
+    """Copy each source to its target, rounding to its type."""
+    if hasattr(torch, "_foreach_copy_"):
+        torch._foreach_copy_(targets, sources)
+        return
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)
 
 
 def compiler_errors() -> tuple[type[Exception], ...]:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tinyllama.checkpoint.state import LossScale
+from tinyllama.model.torch_internals import copy_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -77,10 +78,10 @@ class MasterWeights:
     @torch.no_grad()
     def sync_working_copy(self) -> None:
         """Round the masters into the model and drop gradients."""
-        for name, master in self.masters.items():
+        for master in self.masters.values():
             master.grad = None
-            if self._working[name] is not master:
-                self._working[name].copy_(master)
+        if self._working is not self.masters:
+            copy_all(list(self._working.values()), list(self.masters.values()))
 
 
 def _add_to(master: nn.Parameter) -> Callable[[torch.Tensor], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from tinyllama.checkpoint.state import CheckpointState
 from tinyllama.corpus.digest import from_limbs, limbs
 from tinyllama.corpus.local_copies import local_copies
 from tinyllama.errors import Interrupted, TrainingError
+from tinyllama.model.documents import Documents, without_segments
 from tinyllama.processors import available_cores
 from tinyllama.sampler import Sampler
 from tinyllama.train.feeder import StepBatch, feed
@@ -33,6 +35,7 @@ from tinyllama.train.metrics import (
     WandbLogger,
 )
 from tinyllama.train.optimizer import clip, gradient_norm
+from tinyllama.train.precision import DTYPES
 from tinyllama.train.run import TrainingRun, find_start, keep_recipe
 from tinyllama.train.saving import CheckpointWriter
 from tinyllama.train.signals import StopRequest
@@ -42,6 +45,8 @@ from tinyllama.train.training_state import TrainingState
 if TYPE_CHECKING:
     from tinyllama.checkpoint.format import Checkpoint
     from tinyllama.train.precision import LossScaler
+
+_log = logging.getLogger(__name__)
 
 
 def train(run: TrainingRun) -> Checkpoint:
@@ -92,11 +97,10 @@ class _Trainer:
         self.spikes = SpikeWatch(recipe.spikes, watched) if recipe.spikes.policy != "none" else None
         self.planned = watched.planned if watched is not None else start.step if start is not None else None
         """Step of the last checkpoint that was planned, not asked for by a signal; None before the first."""
-        masked = recipe.document_masking
         self.gradients = Gradients(
             self.state.model,
             micro_batch=self.micro_batch,
-            separator=next(iter(run.corpora.values())).separator if masked else None,
+            documents=_documents(run) if recipe.document_masking else None,
             compiled=recipe.hardware.compile,
             scaler=self.state.scaler,
         )
@@ -330,6 +334,15 @@ class _Trainer:
             "optimizer.learning_rate.peak, raise spikes.sigmas, or delete the newest checkpoints to resume from an "
             "earlier one"
         )
+
+
+def _documents(run: TrainingRun) -> Documents:
+    """How attention stays inside documents; where an accelerator needs masks for it, a warning says why."""
+    recipe, device = run.recipe, run.ranks.device
+    reason = without_segments(device, DTYPES[recipe.precision], recipe.model.head_size)
+    if reason is not None and device.type != "cpu" and run.ranks.first:
+        _log.warning("document_masking: attention takes masks instead of segments, which is slower: %s", reason)
+    return Documents(next(iter(run.corpora.values())).separator, segments=reason is None)
 
 
 def _threads(run: TrainingRun, recorded: CheckpointState | None) -> int:
