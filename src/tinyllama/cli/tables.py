@@ -34,6 +34,7 @@ def print_plan(console: Console, summary: PlanSummary) -> None:
     title = f"{summary.recipe} · {summary.variant or 'base'} · {summary.steps:,} steps · {summary.tokens:,} tokens"
     _print(console, title, STAGE_HEADER, stage_rows(summary))
     _print(console, "", CORPUS_HEADER, corpus_rows(summary))
+    console.print(f"optimizer: {summary.optimizer}", markup=False, soft_wrap=True)
     for corpus in summary.corpora:
         if corpus.too_many_epochs:
             console.print(

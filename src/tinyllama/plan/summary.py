@@ -59,6 +59,8 @@ class PlanSummary:
     tokens: int
     stages: list[StageSummary]
     corpora: list[CorpusSummary]
+    optimizer: str
+    """Its kind and constants, in words."""
 
     def as_dict(self) -> dict[str, Json]:
         """Plain data for JSON."""
@@ -100,4 +102,12 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
         tokens = sequences * plan.context
         epochs = tokens / size
         corpora.append(CorpusSummary(name, sequences, tokens, size, epochs, epochs > MANY_EPOCHS))
-    return PlanSummary(recipe.name, plan.variant, plan.steps, plan.tokens_after(plan.steps), stages, corpora)
+    return PlanSummary(
+        recipe=recipe.name,
+        variant=plan.variant,
+        steps=plan.steps,
+        tokens=plan.tokens_after(plan.steps),
+        stages=stages,
+        corpora=corpora,
+        optimizer=recipe.optimizer.describe(),
+    )

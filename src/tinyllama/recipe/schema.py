@@ -148,6 +148,17 @@ class Recipe(Section):
             _check_steps(stages, model.context, len(info.data.get("corpora", {})), 0 if start is None else start.tokens)
         return stages
 
+    @field_validator("optimizer")
+    @classmethod
+    def _head_is_its_own(cls, optimizer: Optimizer, info: ValidationInfo) -> Optimizer:
+        model = info.data.get("model")
+        if model is not None and model.tied_embeddings and optimizer.learning_rate_factors.head != 1:
+            raise WrongKey(
+                "the head shares the embeddings' matrix (model.tied_embeddings); set learning_rate_factors.embeddings",
+                *("learning_rate_factors", "head"),
+            )
+        return optimizer
+
     @model_validator(mode="after")
     def _tokenizer_fits(self) -> Recipe:
         training = self.tokenizer.train

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from tinyllama.recipe.classification import DECIDES_NOTHING, RepresentedBy
+from tinyllama.recipe.classification import DECIDES_NOTHING, Absent, RepresentedBy
 from tinyllama.recipe.quantities import BatchSize, Count, Number, format_count
 from tinyllama.recipe.section import Name, PathText, PositiveCount, Section
 
@@ -20,6 +20,7 @@ MUON_MOMENTUM = 0.95
 _STATE_BYTES = 4
 """Bytes per number in a moment (fp32)."""
 _Decay = Annotated[Number, Field(ge=0, lt=1)]
+_Factor = Annotated[Number, Field(gt=0)]
 
 
 class LearningRate(Section):
@@ -48,8 +49,23 @@ class LearningRate(Section):
         return f"{self.peak:g} to {self.minimum:g}, one cosine over {format_count(self.horizon)} tokens"
 
 
+class LearningRateFactors(Section):
+    """Multiples of the schedule's learning rate; norms have none, and decoupled weight decay follows them."""
+
+    embeddings: Annotated[_Factor, Absent(1.0)] = 1.0
+    """Learning rate of the input embeddings, also where the head shares them, as a multiple of the schedule's."""
+    head: Annotated[_Factor, Absent(1.0)] = 1.0
+    """Learning rate of the output head, as a multiple of the schedule's; only with a head of its own."""
+    matrices: Annotated[_Factor, Absent(1.0)] = 1.0
+    """Learning rate of the blocks' matrices, as a multiple of the schedule's."""
+
+    def describe(self) -> str:
+        """Names and values of the factors that are not 1; empty if there are none."""
+        return ", ".join(f"{name} x{factor:g}" for name, factor in self if factor != 1)
+
+
 class Optimizer(Section):
-    """Decoupled weight decay on every parameter; one learning rate for all."""
+    """AdamW or Muon with decoupled weight decay; groups of weights may differ in learning rate and decay."""
 
     kind: Literal["adamw", "muon"] = "adamw"
     """`adamw`, or `muon` for the blocks' matrices with AdamW for embeddings, head and norms."""
@@ -60,14 +76,26 @@ class Optimizer(Section):
     eps: Annotated[Number, Field(gt=0)] = 1e-8
     """Epsilon of AdamW."""
     weight_decay: Annotated[Number, Field(ge=0)] = 0.1
-    """Decoupled weight decay of every parameter."""
+    """Decoupled weight decay of the weights that `weight_decay_of` names."""
+    weight_decay_of: Annotated[Literal["all", "matrices"], Absent("all")] = "all"
+    """Which weights decay: `all`, or the `matrices` of blocks and head, but neither embeddings nor norms."""
+    learning_rate_factors: LearningRateFactors = LearningRateFactors()
+    """Multiples of the learning rate for groups of weights; norms follow the schedule itself."""
     clip: Annotated[Number, Field(gt=0)] = 1.0
     """Maximum global norm of the gradients; larger gradients are clipped."""
+    z_loss: Annotated[Number, Field(ge=0), Absent(0.0)] = 0.0
+    """Coefficient of the z-loss, the mean of log² Z, where Z is the softmax's sum of exponentials; 0 for none.
+    It keeps logits small (Chowdhery et al. 2022, "PaLM", section 5, has 1e-4). Recorded losses exclude it."""
 
     def describe(self) -> str:
         """One-line description of the optimizer and its constants."""
         adamw = f"betas {self.betas[0]:g}/{self.betas[1]:g}, eps {self.eps:g}"
-        both = f"weight decay {self.weight_decay:g}, clip {self.clip:g}"
+        matrices = " (matrices of blocks and head alone)" if self.weight_decay_of == "matrices" else ""
+        both = f"weight decay {self.weight_decay:g}{matrices}, clip {self.clip:g}"
+        if factors := self.learning_rate_factors.describe():
+            both += f", learning rate of {factors}"
+        if self.z_loss:
+            both += f", z-loss {self.z_loss:g}"
         if self.kind == "adamw":
             return f"AdamW, {adamw}, {both}"
         return f"Muon for the blocks' matrices (momentum {MUON_MOMENTUM:g}), AdamW for the rest ({adamw}), {both}"
@@ -76,6 +104,18 @@ class Optimizer(Section):
         """Names of the moments per weight; each moment has the weight's shape, in fp32."""
         by_muon = self.kind == "muon" and weight.startswith("layers.") and "norm" not in weight
         return MUON_STATE if by_muon else ADAMW_STATE
+
+    def group(self, weight: str) -> tuple[float, float]:
+        """The factor of a weight's learning rate, and its weight decay; a tied head belongs to the embeddings."""
+        factors = self.learning_rate_factors
+        if "norm" in weight:
+            factor = 1.0
+        elif weight.startswith("layers."):
+            factor = factors.matrices
+        else:
+            factor = factors.head if weight.startswith("lm_head.") else factors.embeddings
+        decayed = self.weight_decay_of == "all" or not ("norm" in weight or weight.startswith("embed_tokens."))
+        return factor, self.weight_decay if decayed else 0.0
 
     def state_bytes(self, shape: ModelShape) -> int:
         """Bytes of the moments for all weights of a model."""

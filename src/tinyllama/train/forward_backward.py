@@ -61,7 +61,9 @@ class Compilation:
 class Gradients:
     """Adds a batch's gradients to the model: those of the mean loss over all its predicted targets."""
 
-    def __init__(self, model: Llama, *, micro_batch: int, separator: Separator | None, compiled: bool) -> None:
+    def __init__(
+        self, model: Llama, *, micro_batch: int, separator: Separator | None, compiled: bool, z_loss: float = 0.0
+    ) -> None:
         """Bind a model.
 
         Args:
@@ -69,17 +71,18 @@ class Gradients:
             micro_batch: sequences per pass; changes results only by the order of additions.
             separator: token between documents if attention must stay inside them, else None.
             compiled: compile the loss's kernel; for the model see `compile_blocks`.
+            z_loss: coefficient of the z-loss, which the gradients then include.
         """
         self._model, self._micro_batch, self._separator = model, micro_batch, separator
-        self._loss = HeadLoss(Compilation()(shifted_exponentials) if compiled else shifted_exponentials)
+        self._loss = HeadLoss(Compilation()(shifted_exponentials) if compiled else shifted_exponentials, z_loss)
 
-    def __call__(self, batch: StepBatch) -> Tensor:
-        """Accumulate gradients of the mean loss; returns the summed loss of this rank's targets, in nats.
+    def __call__(self, batch: StepBatch) -> tuple[Tensor, Tensor]:
+        """Accumulate gradients of the mean loss; returns sums over this rank's targets: loss in nats, and log² Z.
 
-        The sum stays on the device, so that the host does not wait for it.
+        The sums stay on the device, so that the host does not wait for them.
         """
         device = self._model.embed_tokens.weight.device
-        total = torch.zeros((), device=device)
+        total, z_total = torch.zeros((), device=device), torch.zeros((), device=device)
         # From pinned memory, which the batch holds until the step is done.
         all_inputs, all_targets = (part.to(device, non_blocking=True) for part in (batch.inputs, batch.targets))
         for start in range(0, len(batch.inputs), self._micro_batch):
@@ -92,7 +95,8 @@ class Gradients:
             loss = self._loss(hidden.flatten(0, 1), head, targets.flatten(), scale=1 / batch.predicted)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        return total
+            z_total += self._loss.z_sum
+        return total, z_total
 
 
 def compile_blocks(model: Llama) -> None:

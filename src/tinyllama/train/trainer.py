@@ -95,6 +95,7 @@ class _Trainer:
             micro_batch=self.micro_batch,
             separator=next(iter(run.corpora.values())).separator if masked else None,
             compiled=recipe.hardware.compile,
+            z_loss=recipe.optimizer.z_loss,
         )
         self.peak_flops = measure_peak_flops(recipe.precision, self.ranks.device) * self.ranks.count
         self.stage_ends = {end for _, _, end in run.plan.stage_steps()}
@@ -137,7 +138,7 @@ class _Trainer:
         """One row of the plan, from its batch to its checkpoint."""
         step, began = batch.step + 1, time.perf_counter()
         with self.ranks.phase(f"the gradients of step {step}"):
-            loss, norm = self._accumulate(batch)
+            loss, z_loss, norm = self._accumulate(batch)
         if self.spikes is not None and self._agree_on_spike(self.spikes, batch, loss, norm):
             self._log(self._skip_spike(self.spikes, batch, loss, norm))
         else:
@@ -147,7 +148,7 @@ class _Trainer:
             self.state.update(float(self.plan.lr[batch.step]))
             if self.spikes is not None:
                 self.spikes.updated(loss)
-            self._log(self._step_record(batch, loss, norm, time.perf_counter() - began))
+            self._log(self._step_record(batch, loss, z_loss, norm, time.perf_counter() - began))
         if self._due(self.recipe.evaluation.every):
             with self.ranks.phase(f"the held-out losses of step {step}"):
                 losses = self.run.held_out_losses(self.state.model)
@@ -161,13 +162,15 @@ class _Trainer:
             text = f"stopped and saved at step {step} of {self.plan.steps}; the same command resumes from there"
             self._interrupt(signal_number, text)
 
-    def _accumulate(self, batch: StepBatch) -> tuple[float, float]:
-        """Accumulate and clip the gradients; returns the mean loss of all ranks, in nats, and the gradients' norm."""
-        weights = self.state.weights.masters.values()
-        total, norm = self.gradients(batch), gradient_norm(weights)
-        summed, found = torch.stack([total, norm]).cpu().tolist()  # the only time in a step that the host waits
-        clip(weights, self.recipe.optimizer.clip, norm, found)
-        return self.ranks.sum(summed / batch.predicted), found
+    def _accumulate(self, batch: StepBatch) -> tuple[float, float | None, float]:
+        """Accumulate and clip the gradients; returns mean loss and z-loss of all ranks, and the gradients' norm."""
+        weights, optimizer = self.state.weights.masters.values(), self.recipe.optimizer
+        total, z_total = self.gradients(batch)
+        norm = gradient_norm(weights)
+        summed, z_sum, found = torch.stack([total, z_total, norm]).cpu().tolist()  # the only time that the host waits
+        clip(weights, optimizer.clip, norm, found)
+        loss = self.ranks.sum(summed / batch.predicted)
+        return loss, self.ranks.sum(optimizer.z_loss * z_sum / batch.predicted) if optimizer.z_loss else None, found
 
     def _agree_on_spike(self, spikes: SpikeWatch, batch: StepBatch, loss: float, norm: float) -> bool:
         """Whether any rank sees a spike, which all ranks then skip."""
@@ -205,7 +208,9 @@ class _Trainer:
         recorded = checkpoint.state.spikes
         spikes.roll_back(() if planned in self.stage_ends or recorded is None else recorded.losses)
 
-    def _step_record(self, batch: StepBatch, loss: float, norm: float, seconds: float) -> StepRecord:
+    def _step_record(
+        self, batch: StepBatch, loss: float, z_loss: float | None, norm: float, seconds: float
+    ) -> StepRecord:
         plan, row = self.plan, batch.step
         speed = len(batch.rows.row) * plan.context / seconds
         stalled, self.stalled = self.stalled, 0.0
@@ -214,6 +219,7 @@ class _Trainer:
             stage=plan.stages[plan.stage[row]],
             tokens=plan.tokens_after(row + 1),
             loss=loss,
+            z_loss=z_loss,
             lr=float(plan.lr[row]),
             grad_norm=norm,
             batch=int(plan.batch[row]),
