@@ -87,7 +87,11 @@ def test_no_key_that_4bd9be0_wrote_is_lost() -> None:
 
 BASE = load_recipe(
     "nano",
-    ["start={model: m, tokens: 64, moments: fresh, rewarm: 1K}", "model.rope_scaling={kind: llama3, factor: 2}"],
+    [
+        "average.half_life=1K",
+        "start={model: m, tokens: 64, moments: fresh, rewarm: 1K}",
+        "model.rope_scaling={kind: llama3, factor: 2}",
+    ],
 )
 """A recipe in which every key has an effect."""
 OTHER: dict[str, Any] = {
@@ -102,7 +106,8 @@ OTHER: dict[str, Any] = {
     "precision": "fp32", "optimizer.kind": "muon", "optimizer.betas": (0.8, 0.9), "optimizer.eps": 1e-7,
     "optimizer.weight_decay_of": "matrices", "optimizer.learning_rate_factors.embeddings": 2.0,
     "optimizer.learning_rate_factors.head": 2.0, "optimizer.learning_rate_factors.matrices": 2.0,
-    "optimizer.z_loss": 1e-4, "optimizer.weight_decay": 0.2, "optimizer.clip": 2.0, "optimizer.learning_rate.peak": 0.5,
+    "optimizer.z_loss": 1e-4, "average.half_life": 2000, "optimizer.weight_decay": 0.2,
+    "optimizer.clip": 2.0, "optimizer.learning_rate.peak": 0.5,
     "optimizer.learning_rate.minimum": 1e-9, "optimizer.learning_rate.warmup": 9,
     "optimizer.learning_rate.horizon": 10**9, "start.tokens": 128, "start.moments": "kept", "start.rewarm": 7,
     "stages.until": 10**5, "stages.batch": Batch(8, "sequences"), "stages.ramp": 7,

@@ -61,6 +61,8 @@ class PlanSummary:
     corpora: list[CorpusSummary]
     optimizer: str
     """Its kind and constants, in words."""
+    average: str | None
+    """Of the weights, in words; None without one."""
 
     def as_dict(self) -> dict[str, Json]:
         """Plain data for JSON."""
@@ -110,4 +112,5 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
         stages=stages,
         corpora=corpora,
         optimizer=recipe.optimizer.describe(),
+        average=None if recipe.average is None else recipe.average.describe(),
     )

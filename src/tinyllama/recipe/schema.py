@@ -19,7 +19,7 @@ from tinyllama.recipe.running import Checkpoints, Evaluation, Hardware, Logging
 from tinyllama.recipe.section import Name, Section, WrongKey
 from tinyllama.recipe.shape import ModelShape
 from tinyllama.recipe.text import Corpus, TokenizerSettings
-from tinyllama.recipe.training import Optimizer, Spikes, Stage, Start
+from tinyllama.recipe.training import Average, Optimizer, Spikes, Stage, Start
 from tinyllama.text import did_you_mean
 
 Shares = dict[Name, Share]
@@ -53,6 +53,8 @@ class Recipe(Section):
     Weights, moments and reductions are always fp32. A GPU without fp8 hardware emulates it."""
     optimizer: Optimizer
     """Optimizer and learning rate."""
+    average: Annotated[Average | None, Absent(None)] = None
+    """Average of the weights that each model has beside its last ones."""
     start: Annotated[Start | None, Absent(None)] = None
     """Model to start from instead of random weights."""
     base: Annotated[Shares, RepresentedBy("the shares that were in force")]
@@ -86,6 +88,11 @@ class Recipe(Section):
     def start_sequences(self) -> int:
         """Sequences seen before the first step: `start.tokens` in whole sequences, rounded up."""
         return 0 if self.start is None else -(-self.start.tokens // self.model.context)
+
+    @property
+    def average_bytes(self) -> int:
+        """Bytes of the running average of the weights, in fp32; 0 without one."""
+        return 4 * self.model.parameters if self.average is not None and self.average.half_life is not None else 0
 
     @property
     def fork_index(self) -> int:

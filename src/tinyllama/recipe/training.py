@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -20,6 +21,7 @@ MUON_MOMENTUM = 0.95
 _STATE_BYTES = 4
 """Bytes per number in a moment (fp32)."""
 _Decay = Annotated[Number, Field(ge=0, lt=1)]
+_LN2 = math.log(2)
 _Factor = Annotated[Number, Field(gt=0)]
 
 
@@ -84,7 +86,7 @@ class Optimizer(Section):
     clip: Annotated[Number, Field(gt=0)] = 1.0
     """Maximum global norm of the gradients; larger gradients are clipped."""
     z_loss: Annotated[Number, Field(ge=0), Absent(0.0)] = 0.0
-    """Coefficient of the z-loss, the mean of log² Z, where Z is the softmax's sum of exponentials; 0 for none.
+    """Number of times that the mean of log² Z, the z-loss, is added to the loss; Z is the softmax's denominator.
     It keeps logits small (Chowdhery et al. 2022, "PaLM", section 5, has 1e-4). Recorded losses exclude it."""
 
     def describe(self) -> str:
@@ -156,6 +158,37 @@ class Start(Section):
     """The optimizer's moments at the start: zeros, or those of a checkpoint written by TinyLlama."""
     rewarm: Count = 0
     """Tokens over which the learning rate rises linearly from 0 to the schedule's value."""
+
+
+class Average(Section):
+    """An average of the weights, evaluated and exported beside the last ones; exactly one of its keys is set."""
+
+    half_life: Annotated[PositiveCount | None, Absent(None)] = None
+    """Tokens after which the weights of a step count half in an exponential average over all steps, kept in fp32."""
+    last: Annotated[Count | None, Field(ge=2, le=1000), DECIDES_NOTHING] = None
+    """Number of checkpoints whose mean weights are computed: the last planned ones, a variant's since its fork."""
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Average:
+        if (self.half_life is None) == (self.last is None):
+            raise ValueError("write exactly one of half_life and last")
+        return self
+
+    def rate(self, before: int, after: int) -> float:
+        """How far the running average moves toward the weights of the step from `before` to `after` tokens.
+
+        Tokens are counted from the first step, whose rate is thus 1. With these rates, a step's weights count in
+        proportion to the integral of 2^-(age / half_life) over the step's tokens, and the initial weights not at all.
+        """
+        if self.half_life is None:
+            return 0.0
+        return math.expm1((before - after) * _LN2 / self.half_life) / math.expm1(-after * _LN2 / self.half_life)
+
+    def describe(self) -> str:
+        """What is averaged, in words."""
+        if self.half_life is None:
+            return f"mean weights of the last {self.last} checkpoints"
+        return f"exponential average of the weights after each step, half-life {format_count(self.half_life)} tokens"
 
 
 class Spikes(Section):

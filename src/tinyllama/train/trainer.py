@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +16,7 @@ from tinyllama.corpus.local_copies import local_copies
 from tinyllama.errors import Interrupted, TrainingError
 from tinyllama.processors import available_cores
 from tinyllama.sampler import Sampler
+from tinyllama.train.average import averaged_steps, write_average
 from tinyllama.train.feeder import StepBatch, feed
 from tinyllama.train.forward_backward import Gradients
 from tinyllama.train.machine import exclusive, measure_peak_flops, reuse_memory
@@ -67,6 +67,8 @@ def train(run: TrainingRun) -> Checkpoint:
             ranks.raise_on_rank0(TrainingError(differing))
         ranks.run_on_rank0(lambda: keep_recipe(run.family, run.recipe, run.store))
         if start is not None and start.step == run.plan.steps:
+            with ranks.phase("the average of the weights"):
+                ranks.run_on_rank0(lambda: write_average(run))
             return start
         with StopRequest() as stop:
             return _Trainer(run, start, stop).run_to_end()
@@ -103,7 +105,9 @@ class _Trainer:
         # An imported model is the step-0 checkpoint; variants may fork from it at any later time.
         imported = {0} if recipe.start is not None else set()
         kept = self.stage_ends | imported | (run.plan.steps_crossing(permanent) if permanent else set())
-        self.retention = Retention(recipe.checkpoints.keep, frozenset(kept))
+        self.permanent = frozenset(kept)
+        """Steps whose checkpoints stay when the model is finished and its average is written."""
+        self.retention = Retention(recipe.checkpoints.keep, self.permanent | set(averaged_steps(recipe, run.plan)))
         self.store = run.store
         self.writer = CheckpointWriter(self.store, self.retention, self.ranks)
         self.loggers: list[Logger] = []
@@ -127,7 +131,8 @@ class _Trainer:
                 logger.close()
         with self.ranks.phase("the last checkpoint"):
             self.writer.wait()
-            self.ranks.run_on_rank0(lambda: self.store.prune(replace(self.retention, keep=0)))
+            self.ranks.run_on_rank0(lambda: write_average(run))
+            self.ranks.run_on_rank0(lambda: self.store.prune(Retention(0, self.permanent)))
             last = self.ranks.run_on_rank0(lambda: self.store.open(plan.steps))
             signal_number = self.ranks.largest(self.stop.signal_number)
         if signal_number:
@@ -145,7 +150,7 @@ class _Trainer:
             if not math.isfinite(norm) or not math.isfinite(loss):
                 self.ranks.raise_on_rank0(TrainingError(self._not_finite(batch, loss, norm)))
             self.writer.before_update()
-            self.state.update(float(self.plan.lr[batch.step]))
+            self.state.update(float(self.plan.lr[batch.step]), self._average_rate(step))
             if self.spikes is not None:
                 self.spikes.updated(loss)
             self._log(self._step_record(batch, loss, z_loss, norm, time.perf_counter() - began))
@@ -172,6 +177,12 @@ class _Trainer:
         loss = self.ranks.sum(summed / batch.predicted)
         return loss, self.ranks.sum(optimizer.z_loss * z_sum / batch.predicted) if optimizer.z_loss else None, found
 
+    def _average_rate(self, step: int) -> float:
+        """How far the running average moves toward the weights between the steps done and `step`."""
+        average, plan = self.recipe.average, self.plan
+        before, after = (plan.tokens_after(done) - plan.tokens_after(0) for done in (self.state.step, step))
+        return 0.0 if average is None else average.rate(before, after)
+
     def _agree_on_spike(self, spikes: SpikeWatch, batch: StepBatch, loss: float, norm: float) -> bool:
         """Whether any rank sees a spike, which all ranks then skip."""
         if batch.step in self.stage_ends:
@@ -182,6 +193,7 @@ class _Trainer:
     def _skip_spike(self, spikes: SpikeWatch, batch: StepBatch, loss: float, norm: float) -> SpikeRecord:
         """Skip the update; if the policy says so, also those since the last planned checkpoint."""
         threshold, policy = spikes.threshold, self.recipe.spikes.policy
+        self.writer.before_update()  # of the average
         if not spikes.skipped():
             self.ranks.raise_on_rank0(TrainingError(self._hopeless(batch, loss, norm)))
         if policy == "rollback-and-skip" and self.planned is not None:
@@ -194,7 +206,7 @@ class _Trainer:
             grad_norm=norm if math.isfinite(norm) else None,
             threshold=threshold,
             policy=policy,
-            skipped=self.state.skip(batch.step + 1),
+            skipped=self.state.skip(batch.step + 1, self._average_rate(batch.step + 1)),
             rows=batch.named_rows(self.plan),
         )
 

@@ -29,6 +29,7 @@ _LINES = (
 _SECTIONS: dict[str, Tree] = {
     "start": {"model": "hf", "tokens": 0},
     "spikes": {"policy": "skip", "sigmas": 6, "window": 8},
+    "average": {"half_life": 512},
     "document_masking": True,
     "precision": "fp32",
     "model": {
