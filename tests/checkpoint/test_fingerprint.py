@@ -88,7 +88,11 @@ def test_no_key_that_4bd9be0_wrote_is_lost() -> None:
 
 BASE = load_recipe(
     "nano",
-    ["start={model: m, tokens: 64, moments: fresh, rewarm: 1K}", "model.rope_scaling={kind: llama3, factor: 2}"],
+    [
+        "average.half_life=1K",
+        "start={model: m, tokens: 64, moments: fresh, rewarm: 1K}",
+        "model.rope_scaling={kind: llama3, factor: 2}",
+    ],
 )
 _RATE = BASE.optimizer.learning_rate.model_copy(update={"points": [Point(tokens=10**4, factor=0.5)]})
 BASE = BASE.model_copy(update={"optimizer": BASE.optimizer.model_copy(update={"learning_rate": _RATE})})
@@ -103,7 +107,10 @@ OTHER: dict[str, Any] = {
     "model.rope_scaling.beta_slow": 2.0, "model.rope_scaling.attention_factor": 1.5,
     "model.vocab_size": 777, "tokenizer.bos": False, "tokenizer.eos": False, "document_masking": True,
     "precision": "fp32", "optimizer.kind": "muon", "optimizer.betas": (0.8, 0.9), "optimizer.eps": 1e-7,
-    "optimizer.weight_decay": 0.2, "optimizer.clip": 2.0, "optimizer.learning_rate.peak": 0.5,
+    "optimizer.weight_decay_of": "matrices", "optimizer.learning_rate_factors.embeddings": 2.0,
+    "optimizer.learning_rate_factors.head": 2.0, "optimizer.learning_rate_factors.matrices": 2.0,
+    "optimizer.z_loss": 1e-4, "average.half_life": 2000, "optimizer.weight_decay": 0.2,
+    "optimizer.clip": 2.0, "optimizer.learning_rate.peak": 0.5,
     "optimizer.learning_rate.minimum": 1e-9, "optimizer.learning_rate.warmup": 9,
     "optimizer.learning_rate.horizon": 10**9, "optimizer.learning_rate.schedule": "constant",
     "optimizer.learning_rate.decay_from": 9, "optimizer.learning_rate.decay": "linear",

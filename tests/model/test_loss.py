@@ -1,5 +1,9 @@
+from unittest import mock
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
@@ -26,6 +30,35 @@ def test_loss_and_gradients_equal_torchs_cross_entropy(rows: int) -> None:
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(grad_hidden, hidden.grad)
     torch.testing.assert_close(grad_weight, weight.grad)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rows=st.integers(1, 40), chunk=st.integers(1, 9), chunks=st.integers(1, 4), z_loss=st.sampled_from([1e-4, 0.1, 3.0])
+)
+def test_z_loss_has_the_gradients_of_its_formula_in_fp64_whatever_the_chunks(
+    rows: int, chunk: int, chunks: int, z_loss: float
+) -> None:
+    torch.manual_seed(rows)
+    hidden = torch.randn(rows, 8, requires_grad=True)
+    weight = torch.randn(21, 8, requires_grad=True)
+    targets = torch.randint(0, 21, (rows,))
+    targets[1::3] = IGNORED
+    scale = 1 / 7
+    with mock.patch.multiple("tinyllama.model.loss", CHUNK=chunk, BLOCK=chunk * chunks):
+        head = HeadLoss(z_loss=z_loss)
+        ours = head(hidden, weight, targets, scale=scale)
+    ours.backward()
+    exact = hidden.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
+    logits = exact[0] @ exact[1].T
+    theirs = functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+    squares = logits[targets != IGNORED].logsumexp(-1).square().sum()
+    (scale * (theirs + z_loss * squares)).backward()
+    assert float(ours.detach()) == pytest.approx(float(theirs.detach()), rel=1e-5), "without the z-loss"
+    assert float(head.z_sum) == pytest.approx(float(squares.detach()), rel=1e-5)
+    for one, other in zip((hidden, weight), exact, strict=True):
+        assert one.grad is not None
+        torch.testing.assert_close(one.grad.double(), other.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_an_ignored_target_gives_no_loss_and_no_gradient() -> None:

@@ -135,17 +135,22 @@ def _real_mesh(mesh: Callable[[Ranks, int], DeviceMesh]) -> Callable[[Ranks, int
 def _read_each_pass() -> None:
     original = Gradients.__call__
 
-    def call(self: Gradients, batch: StepBatch) -> Tensor:
-        total = original(self, batch)
-        float(total)
-        return total
+    def call(self: Gradients, batch: StepBatch) -> tuple[Tensor, Tensor]:
+        sums = original(self, batch)
+        float(sums[0])
+        return sums
 
     Gradients.__call__ = call  # type: ignore[method-assign]
 
 
 def _leave_a_tensor_on_the_cpu() -> None:
     original = Gradients.__call__
-    Gradients.__call__ = lambda self, batch: original(self, batch) + torch.zeros(1)  # type: ignore[method-assign]
+
+    def call(self: Gradients, batch: StepBatch) -> tuple[Tensor, Tensor]:
+        total, z_total = original(self, batch)
+        return total + torch.zeros(1), z_total
+
+    Gradients.__call__ = call  # type: ignore[method-assign]
 
 
 FAULTS = {"fault: reads the loss": _read_each_pass, "fault: mixes devices": _leave_a_tensor_on_the_cpu}
@@ -182,7 +187,12 @@ def _step(recipe: Recipe, here: Ranks) -> dict[str, dict[str, int]]:
     state = TrainingState(recipe, here, initial=False)
     documents = Documents(Separator(1, ends=False), segments=True) if recipe.document_masking else None
     gradients = Gradients(
-        state.model, micro_batch=MICRO_BATCH, documents=documents, compiled=False, scaler=state.scaler
+        state.model,
+        micro_batch=MICRO_BATCH,
+        documents=documents,
+        compiled=False,
+        scaler=state.scaler,
+        z_loss=recipe.optimizer.z_loss,
     )
     tokens = torch.zeros(ROWS, recipe.model.context, dtype=torch.int64)  # on the CPU, where the feeder makes them
     batch = StepBatch(0, None, tokens, tokens, ROWS * recipe.model.context)  # type: ignore[arg-type]

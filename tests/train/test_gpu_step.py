@@ -14,11 +14,11 @@ CASES: dict[str, list[Any]] = {
     "one GPU, fp16": [1, 1, "precision=fp16"],
     "two nodes of two, fp16": [4, 2, "precision=fp16"],
     "one GPU, fp8": [1, 1, "precision=fp8"],
-    "two nodes of two, Muon": [4, 2, "optimizer.kind=muon"],
+    "two nodes of two, Muon": [4, 2, "optimizer.kind=muon", "optimizer.weight_decay_of=matrices"],
     "eight GPUs, one copy": [8, 4, "hardware.shard=all"],
     "replicas in fp32": [4, 4, "hardware.shard=none", "precision=fp32"],
     "documents": [1, 1, "document_masking=true"],
-    "documents, on two nodes": [4, 2, "document_masking=true"],
+    "documents, on two nodes": [4, 2, "document_masking=true", "optimizer.z_loss=1e-4"],
     "checkpointed, fp8": [4, 2, "hardware.activation_checkpointing=true", "precision=fp8"],
 }
 PLANTED: dict[str, list[Any]] = {

@@ -86,9 +86,9 @@ def test_a_step_that_overflows_is_skipped_with_a_record_and_halves_the_scale(
 ) -> None:
     family, original = make_family("family", *FP16, "checkpoints.every=500", "checkpoints.keep=9"), Gradients.__call__
 
-    def planted(self: Gradients, batch: StepBatch) -> torch.Tensor:
-        total = original(self, batch)
-        return total / 0 if batch.step == 2 else total
+    def planted(self: Gradients, batch: StepBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        total, z_total = original(self, batch)
+        return total / 0 if batch.step == 2 else total, z_total
 
     monkeypatch.setattr(Gradients, "__call__", planted)
     stop_at(family, "base", 4)

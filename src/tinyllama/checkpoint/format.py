@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from tinyllama.checkpoint.retention import Retention
 
 MANIFEST, STATE = "manifest.json", "state.json"
-WEIGHT = "model."
-"""What names of weights begin with; those of moments begin with the moment's."""
+WEIGHT, AVERAGE = "model.", "average."
+"""What names of weights begin with, and those of their running average; those of moments begin with the moment's."""
 _Result = TypeVar("_Result")
 _NAME = re.compile(r"step-(\d+)")
 
@@ -263,10 +263,11 @@ def is_checkpoint_file(name: str) -> bool:
 
 
 def stored_tensors(checkpoint: Checkpoint, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those of `tensors` that the checkpoint holds: an imported one with fresh moments holds weights alone."""
-    if checkpoint.state.has_moments:
+    """Those of `tensors` that the checkpoint holds: an imported one has no running average, and maybe no moments."""
+    if checkpoint.state.moments is None:
         return tensors
-    return {name: tensor for name, tensor in tensors.items() if name.startswith(WEIGHT)}
+    missing = AVERAGE if checkpoint.state.has_moments else ""
+    return {name: tensor for name, tensor in tensors.items() if name.startswith(WEIGHT) or not name.startswith(missing)}
 
 
 @contextmanager

@@ -63,7 +63,10 @@ class CheckpointState(FileRecord):
     micro_batch: int | None = None
     """Sequences in one pass."""
     moments: Literal["fresh", "kept"] | None = None
-    """Of an imported model: `fresh` ones are not in the checkpoint and begin at zero; None for a trained one."""
+    """Of an imported model: `fresh` ones are not in the checkpoint and begin at zero; None for a trained one.
+    An average of weights has none either: `fresh`."""
+    mean_of: tuple[int, ...] | None = None
+    """Of an average of weights: the steps of the checkpoints that it was made of."""
     moment_steps: int = 0
     """Updates that the moments have seen, less the steps done."""
     skipped: tuple[Span, ...] = ()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from tinyllama.hub import HUB_ID
-from tinyllama.layout import BASE
+from tinyllama.layout import BASE, averaged
 from tinyllama.recipe import dump_recipe
 from tinyllama.recipe.quantities import format_count, format_share
 from tinyllama.text import listing, markdown_table, number, percent
@@ -80,7 +80,7 @@ def model_card(  # noqa: PLR0913  # the parts of a card
 
     Args:
         recipe: the family's.
-        name: the model's: `base` or a variant.
+        name: the model's: `base` or a variant, or the average of its weights.
         plan_summary: Markdown below the heading "Plan".
         bits_per_byte: model → corpus → held-out bits per byte, of the whole family.
         tasks: model → task (and `average`) → the score as a fraction, None if it was not measured.
@@ -116,11 +116,14 @@ def _introduction(recipe: Recipe, name: str) -> str:
         tokens = format_count(recipe.start.tokens)
         imported = f"imported from {_public_name(recipe.start.model)}, counted as {tokens} tokens"
         base = imported if recipe.fork_index == 0 else f"{imported}, and {base}"
+    trained = averaged(name)
     origin = (
         f"It is the family's base, which the variants fork from, {base}."
-        if name == "base"
-        else f"It forked from the family's base ({base}) and continued with {_mixture(recipe, name)}."
+        if trained == "base"
+        else f"It forked from the family's base ({base}) and continued with {_mixture(recipe, trained)}."
     )
+    if recipe.average is not None and trained != name:
+        origin += f" Its weights are not the last ones: {recipe.average.describe()}."
     return (
         f"# {recipe.name}: {name}\n\n{recipe.description.rstrip('.')}.\n\n"
         f"A pretrained Llama 2 decoder with {model.parameters:,} parameters: {model.layers} layers, width "
@@ -175,7 +178,7 @@ def _family(recipe: Recipe, name: str) -> str:
 
 
 def _training(recipe: Recipe, name: str, tokens: int) -> str:
-    stages = recipe.stages[: recipe.fork_index] if name == "base" else recipe.stages
+    stages = recipe.stages[: recipe.fork_index] if averaged(name) == "base" else recipe.stages
     rate = recipe.optimizer.learning_rate
     scaled = "; dynamic loss scaling" if recipe.precision == "fp16" else ""
     policy = [word for word, used in (("BOS", recipe.tokenizer.bos), ("EOS", recipe.tokenizer.eos)) if used]

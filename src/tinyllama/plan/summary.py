@@ -60,6 +60,10 @@ class PlanSummary:
     learning_rate: str
     stages: list[StageSummary]
     corpora: list[CorpusSummary]
+    optimizer: str
+    """Its kind and constants, in words."""
+    average: str | None
+    """Of the weights, in words; None without one."""
 
     def as_dict(self) -> dict[str, Json]:
         """Plain data for JSON."""
@@ -101,5 +105,14 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
         tokens = sequences * plan.context
         epochs = tokens / size
         corpora.append(CorpusSummary(name, sequences, tokens, size, epochs, epochs > MANY_EPOCHS))
-    rate = recipe.optimizer.learning_rate.describe()
-    return PlanSummary(recipe.name, plan.variant, plan.steps, plan.tokens_after(plan.steps), rate, stages, corpora)
+    return PlanSummary(
+        recipe=recipe.name,
+        variant=plan.variant,
+        steps=plan.steps,
+        tokens=plan.tokens_after(plan.steps),
+        learning_rate=recipe.optimizer.learning_rate.describe(),
+        stages=stages,
+        corpora=corpora,
+        optimizer=recipe.optimizer.describe(),
+        average=None if recipe.average is None else recipe.average.describe(),
+    )

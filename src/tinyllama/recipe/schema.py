@@ -20,7 +20,7 @@ from tinyllama.recipe.running import Checkpoints, Evaluation, Hardware, Logging
 from tinyllama.recipe.section import Name, Section, WrongKey
 from tinyllama.recipe.shape import ModelShape
 from tinyllama.recipe.text import Corpus, TokenizerSettings
-from tinyllama.recipe.training import Optimizer, Shares, Spikes, Stage, Start
+from tinyllama.recipe.training import Average, Optimizer, Shares, Spikes, Stage, Start
 from tinyllama.text import did_you_mean
 
 _MOST_ENTRIES = 2**25
@@ -58,6 +58,8 @@ class Recipe(Section):
     CUDA, else `fp32`. Weights, moments and reductions are always fp32. A GPU without fp8 hardware emulates it."""
     optimizer: Optimizer
     """Optimizer and learning rate."""
+    average: Annotated[Average | None, Absent(None)] = None
+    """Average of the weights that each model has beside its last ones."""
     start: Annotated[Start | None, Absent(None)] = None
     """Model to start from instead of random weights."""
     base: Annotated[Shares, RepresentedBy("the shares that were in force")]
@@ -95,6 +97,11 @@ class Recipe(Section):
     def start_sequences(self) -> int:
         """Sequences seen before the first step: `start.tokens` in whole sequences, rounded up."""
         return 0 if self.start is None else -(-self.start.tokens // self.model.context)
+
+    @property
+    def average_bytes(self) -> int:
+        """Bytes of the running average of the weights, in fp32; 0 without one."""
+        return 4 * self.model.parameters if self.average is not None and self.average.half_life is not None else 0
 
     @property
     def fork_index(self) -> int:
@@ -175,6 +182,17 @@ class Recipe(Section):
                 _check_batch(index, stage, model.context)
             _check_steps(stages, model.context, len(info.data.get("corpora", {})), 0 if start is None else start.tokens)
         return stages
+
+    @field_validator("optimizer")
+    @classmethod
+    def _head_is_its_own(cls, optimizer: Optimizer, info: ValidationInfo) -> Optimizer:
+        model = info.data.get("model")
+        if model is not None and model.tied_embeddings and optimizer.learning_rate_factors.head != 1:
+            raise WrongKey(
+                "the head shares the embeddings' matrix (model.tied_embeddings); set learning_rate_factors.embeddings",
+                *("learning_rate_factors", "head"),
+            )
+        return optimizer
 
     @model_validator(mode="after")
     def _stages_have_shares_of_their_models(self) -> Recipe:

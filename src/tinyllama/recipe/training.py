@@ -23,6 +23,8 @@ _STATE_BYTES = 4
 """Bytes per number in a moment (fp32)."""
 Shares = dict[Name, Share]
 _Decay = Annotated[Number, Field(ge=0, lt=1)]
+_LN2 = math.log(2)
+_Factor = Annotated[Number, Field(gt=0)]
 
 
 class Point(Section):
@@ -140,8 +142,23 @@ _KEYS: dict[str, set[str]] = {
 """Keys that only some schedules have; they need all of theirs."""
 
 
+class LearningRateFactors(Section):
+    """Multiples of the schedule's learning rate; norms have none, and decoupled weight decay follows them."""
+
+    embeddings: Annotated[_Factor, Absent(1.0)] = 1.0
+    """Learning rate of the input embeddings, also where the head shares them, as a multiple of the schedule's."""
+    head: Annotated[_Factor, Absent(1.0)] = 1.0
+    """Learning rate of the output head, as a multiple of the schedule's; only with a head of its own."""
+    matrices: Annotated[_Factor, Absent(1.0)] = 1.0
+    """Learning rate of the blocks' matrices, as a multiple of the schedule's."""
+
+    def describe(self) -> str:
+        """Names and values of the factors that are not 1; empty if there are none."""
+        return ", ".join(f"{name} x{factor:g}" for name, factor in self if factor != 1)
+
+
 class Optimizer(Section):
-    """Decoupled weight decay on every parameter; one learning rate for all."""
+    """AdamW or Muon with decoupled weight decay; groups of weights may differ in learning rate and decay."""
 
     kind: Literal["adamw", "muon"] = "adamw"
     """`adamw`, or `muon` for the blocks' matrices with AdamW for embeddings, head and norms."""
@@ -152,14 +169,26 @@ class Optimizer(Section):
     eps: Annotated[Number, Field(gt=0)] = 1e-8
     """Epsilon of AdamW."""
     weight_decay: Annotated[Number, Field(ge=0)] = 0.1
-    """Decoupled weight decay of every parameter."""
+    """Decoupled weight decay of the weights that `weight_decay_of` names."""
+    weight_decay_of: Annotated[Literal["all", "matrices"], Absent("all")] = "all"
+    """Which weights decay: `all`, or the `matrices` of blocks and head, but neither embeddings nor norms."""
+    learning_rate_factors: LearningRateFactors = LearningRateFactors()
+    """Multiples of the learning rate for groups of weights; norms follow the schedule itself."""
     clip: Annotated[Number, Field(gt=0)] = 1.0
     """Maximum global norm of the gradients; larger gradients are clipped."""
+    z_loss: Annotated[Number, Field(ge=0), Absent(0.0)] = 0.0
+    """Number of times that the mean of log² Z, the z-loss, is added to the loss; Z is the softmax's denominator.
+    It keeps logits small (Chowdhery et al. 2022, "PaLM", section 5, has 1e-4). Recorded losses exclude it."""
 
     def describe(self) -> str:
         """One-line description of the optimizer and its constants."""
         adamw = f"betas {self.betas[0]:g}/{self.betas[1]:g}, eps {self.eps:g}"
-        both = f"weight decay {self.weight_decay:g}, clip {self.clip:g}"
+        matrices = " (matrices of blocks and head alone)" if self.weight_decay_of == "matrices" else ""
+        both = f"weight decay {self.weight_decay:g}{matrices}, clip {self.clip:g}"
+        if factors := self.learning_rate_factors.describe():
+            both += f", learning rate of {factors}"
+        if self.z_loss:
+            both += f", z-loss {self.z_loss:g}"
         if self.kind == "adamw":
             return f"AdamW, {adamw}, {both}"
         return f"Muon for the blocks' matrices (momentum {MUON_MOMENTUM:g}), AdamW for the rest ({adamw}), {both}"
@@ -168,6 +197,18 @@ class Optimizer(Section):
         """Names of the moments per weight; each moment has the weight's shape, in fp32."""
         by_muon = self.kind == "muon" and weight.startswith("layers.") and "norm" not in weight
         return MUON_STATE if by_muon else ADAMW_STATE
+
+    def group(self, weight: str) -> tuple[float, float]:
+        """The factor of a weight's learning rate, and its weight decay; a tied head belongs to the embeddings."""
+        factors = self.learning_rate_factors
+        if "norm" in weight:
+            factor = 1.0
+        elif weight.startswith("layers."):
+            factor = factors.matrices
+        else:
+            factor = factors.head if weight.startswith("lm_head.") else factors.embeddings
+        decayed = self.weight_decay_of == "all" or not ("norm" in weight or weight.startswith("embed_tokens."))
+        return factor, self.weight_decay if decayed else 0.0
 
     def state_bytes(self, shape: ModelShape) -> int:
         """Bytes of the moments for all weights of a model."""
@@ -212,6 +253,37 @@ class Start(Section):
     """The optimizer's moments at the start: zeros, or those of a checkpoint written by TinyLlama."""
     rewarm: Count = 0
     """Tokens over which the learning rate rises linearly from 0 to the schedule's value."""
+
+
+class Average(Section):
+    """An average of the weights, evaluated and exported beside the last ones; exactly one of its keys is set."""
+
+    half_life: Annotated[PositiveCount | None, Absent(None)] = None
+    """Tokens after which the weights of a step count half in an exponential average over all steps, kept in fp32."""
+    last: Annotated[Count | None, Field(ge=2, le=1000), DECIDES_NOTHING] = None
+    """Number of checkpoints whose mean weights are computed: the last planned ones, a variant's since its fork."""
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Average:
+        if (self.half_life is None) == (self.last is None):
+            raise ValueError("write exactly one of half_life and last")
+        return self
+
+    def rate(self, before: int, after: int) -> float:
+        """How far the running average moves toward the weights of the step from `before` to `after` tokens.
+
+        Tokens are counted from the first step, whose rate is thus 1. With these rates, a step's weights count in
+        proportion to the integral of 2^-(age / half_life) over the step's tokens, and the initial weights not at all.
+        """
+        if self.half_life is None:
+            return 0.0
+        return math.expm1((before - after) * _LN2 / self.half_life) / math.expm1(-after * _LN2 / self.half_life)
+
+    def describe(self) -> str:
+        """What is averaged, in words."""
+        if self.half_life is None:
+            return f"mean weights of the last {self.last} checkpoints"
+        return f"exponential average of the weights after each step, half-life {format_count(self.half_life)} tokens"
 
 
 class Spikes(Section):

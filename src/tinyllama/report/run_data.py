@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tinyllama.errors import EvaluationError, ModelError, TrainingError
 from tinyllama.evaluation.record_folder import read_records_by_tokens
-from tinyllama.layout import BASE, FamilyLayout
+from tinyllama.layout import BASE, FamilyLayout, average_of
 from tinyllama.report.samples import read_samples
 from tinyllama.report.summary import FamilySummary, read_summary
 from tinyllama.train.metrics import read_metrics
@@ -132,6 +132,12 @@ class RunData:
     def models(self) -> list[str]:
         """`base`, then the variants."""
         return [BASE, *self.recipe.variants]
+
+    @property
+    def measured(self) -> list[str]:
+        """The models, each followed by the average of its weights if there is one."""
+        names = [name for model in self.models for name in (model, average_of(model))]
+        return [name for name in names if name in {*self.models, *self.summary.models}]
 
     @property
     def reference(self) -> str:

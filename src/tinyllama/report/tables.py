@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from tinyllama.layout import BASE
+from tinyllama.layout import BASE, averaged
 from tinyllama.plan import quota_at
 from tinyllama.report.markup import Markup, element, join
 from tinyllama.report.text import percent_change, spike_text
@@ -33,7 +33,7 @@ def model_head(run: RunData, model: str) -> Markup:
 
 def swatch(run: RunData, model: str) -> Markup:
     """A swatch of a model's color."""
-    return element("span", class_="swatch", style=f"background:var(--model-{run.models.index(model)})")
+    return element("span", class_="swatch", style=f"background:var(--model-{run.models.index(averaged(model))})")
 
 
 def bits_table(run: RunData, bits: Matrix) -> Markup:
@@ -43,7 +43,7 @@ def bits_table(run: RunData, bits: Matrix) -> Markup:
     head = element("tr", element("td"), [element("th", name, scope="col") for name in corpora])
     rows = [
         element("tr", model_head(run, model), [_bits_cell(bits[model], reference, name) for name in corpora])
-        for model in run.models
+        for model in run.measured
         if model in bits
     ]
     caption = element("caption", "Held-out bits per byte by model and corpus", class_="unseen")

@@ -63,13 +63,14 @@ class Compilation:
 class Gradients:
     """Adds a batch's gradients to the model: those of the mean loss over all its predicted targets."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each by name
         self,
         model: Llama,
         *,
         micro_batch: int,
         documents: Documents | None,
         compiled: bool,
+        z_loss: float = 0.0,
         scaler: LossScaler | None = None,
     ) -> None:
         """Bind a model.
@@ -79,19 +80,20 @@ class Gradients:
             micro_batch: sequences per pass; changes results only by the order of additions.
             documents: how attention stays inside documents; None lets it cross them.
             compiled: compile the loss's kernel; for the model see `compile_blocks`.
+            z_loss: coefficient of the z-loss, which the gradients then include.
             scaler: whose scale the gradients are multiplied by.
         """
         self._scaler = scaler
         self._model, self._micro_batch, self._documents = model, micro_batch, documents
-        self._loss = HeadLoss(Compilation()(shifted_exponentials) if compiled else shifted_exponentials)
+        self._loss = HeadLoss(Compilation()(shifted_exponentials) if compiled else shifted_exponentials, z_loss)
 
-    def __call__(self, batch: StepBatch) -> Tensor:
-        """Accumulate gradients of the mean loss; returns the summed loss of this rank's targets, in nats.
+    def __call__(self, batch: StepBatch) -> tuple[Tensor, Tensor]:
+        """Accumulate gradients of the mean loss; returns sums over this rank's targets: loss in nats, and log² Z.
 
-        The sum stays on the device, so that the host does not wait for it.
+        The sums stay on the device, so that the host does not wait for them.
         """
         device = self._model.embed_tokens.weight.device
-        total = torch.zeros((), device=device)
+        total, z_total = torch.zeros((), device=device), torch.zeros((), device=device)
         scale = (1 if self._scaler is None else self._scaler.state.scale) / batch.predicted
         # From pinned memory, which the batch holds until the step is done.
         all_inputs, all_targets = (part.to(device, non_blocking=True) for part in (batch.inputs, batch.targets))
@@ -109,7 +111,8 @@ class Gradients:
             loss = self._loss(hidden.flatten(0, 1), head, targets.flatten(), scale=scale)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        return total
+            z_total += self._loss.z_sum
+        return total, z_total
 
     def _bounds(self, inputs: Tensor, device: torch.device) -> Tensor | None:
         """Segments of every pass on the device, found on the host so that it need not wait for their number."""

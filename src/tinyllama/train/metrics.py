@@ -59,6 +59,8 @@ class StepRecord:
     tokens_per_second: float
     mfu: Annotated[float, Field(validation_alias=MFU)]
     """Model FLOPs utilization: FLOP/s of the step over the measured peak of all ranks."""
+    z_loss: float | None = None
+    """Mean z-loss, in nats, which `loss` excludes; None without one."""
     digest: str = ""
     """Of the rows that all ranks were fed: see `corpus/digest.py`. Empty in records of earlier versions."""
 
