@@ -8,7 +8,6 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 FOLDERS_OPEN = hasattr(os, "O_DIRECTORY")
 """Whether this system opens folders, to lock and to flush them; Windows does not."""
-_HAS_FLOCK = FOLDERS_OPEN and find_spec("fcntl") is not None
 _READERS = 8
 """The most shared locks on one folder where the system locks no folders."""
 _PAUSE = 0.05
@@ -102,7 +100,7 @@ class FolderLock:
 
     def __init__(self, folder: Path, *, shared: bool = False, wait: bool = False) -> None:
         self._ends: list[Callable[[], object]] = []
-        if _HAS_FLOCK:
+        if FOLDERS_OPEN:
             self._lock_folder(folder, shared=shared, wait=wait)
             return
         files = _files_of(folder)

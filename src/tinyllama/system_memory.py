@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.util import find_spec
 
 
 def physical_memory() -> int | None:
@@ -14,9 +13,9 @@ def physical_memory() -> int | None:
 
 def peak_memory() -> int | None:
     """The most bytes of memory that this process has held."""
-    if find_spec("resource") is None:
+    try:
+        import resource
+    except ImportError:
         return None
-    import resource
-
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere
