@@ -14,8 +14,8 @@ import tinyllama
 
 PACKAGE = Path(tinyllama.__file__).parent
 ORDER = (
-    ("errors", "text"),
-    ("files", "installation", "layout", "paths", "processors"),
+    ("errors", "locks", "text"),
+    ("files", "installation", "layout", "paths", "processors", "system_memory"),
     ("folders", "record_files"),
     ("hub", "packages"),
     ("recipe",),

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from tinyllama.checkpoint.state import DAMAGED, CheckpointState, parse_state
 from tinyllama.errors import CheckpointError
-from tinyllama.files import FolderLock, locked_folder, new_directory, sha256_file, write_atomic
+from tinyllama.files import new_directory, sha256_file, write_atomic
+from tinyllama.locks import FolderLock, locked_folder
 from tinyllama.record_files import FileEntry, FileRecord, file_entries, parse_object, parse_record, write_record
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tinyllama.errors import SourceError
 from tinyllama.family.corpora import Trained, prepare_versions
-from tinyllama.files import one_at_a_time
+from tinyllama.locks import one_at_a_time
 from tinyllama.prepare.tokenizer import obtain_tokenizer
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import torch
 from tinyllama.errors import UserError
 from tinyllama.model.torch_internals import multiplies_in_bf16
 from tinyllama.processors import available_cores
+from tinyllama.system_memory import physical_memory
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -87,10 +88,10 @@ def device_count(device: torch.device) -> int:
     return 1 if device.type == "cpu" else _count(device.type)
 
 
-def memory_of(device: torch.device) -> int:
-    """Bytes of memory that a device has; a machine's own for the CPU and for what shares it."""
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of memory that a device has; a machine's own for the CPU and for what shares it. None: unknown."""
     if device.type in {"cpu", "mps"}:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return physical_memory()
     return int(torch.get_device_module(device).get_device_properties(device).total_memory)
 
 

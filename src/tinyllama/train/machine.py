@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import logging
 import platform
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
 from tinyllama.errors import TrainingError
+from tinyllama.locks import locked_file
 from tinyllama.model.devices import CPU, memory_of
 from tinyllama.processors import available_cores
 from tinyllama.train.precision import DTYPES
@@ -61,21 +61,21 @@ def exclusive(folder: Path) -> Iterator[None]:
     Raises:
         TrainingError: another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w", encoding="utf-8") as file:
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            held.enter_context(locked_file(folder / ".lock", wait=False))
+        except BlockingIOError:
             raise TrainingError(f"{folder}: another process is training here; wait for it or stop it") from None
         yield
 
 
 def describe_machine() -> dict[str, str | int | float]:
     """Processor, cores, memory and platform, for reports."""
+    memory = memory_of(CPU)
     return {
         "cpu": _cpu_name(),
         "cores": available_cores(),
-        "memory_gib": round(memory_of(CPU) / 2**30, 1),
+        "memory_gib": "unknown" if memory is None else round(memory / 2**30, 1),
         "platform": platform.platform(),
     }
 
