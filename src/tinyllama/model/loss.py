@@ -6,6 +6,7 @@ Shapes: N targets, D width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -127,7 +128,20 @@ class _HeadLoss(torch.autograd.Function):
 
 def adds_in_fp32(tensor: Tensor) -> bool:
     """Whether products of 16-bit tensors on this device can be fp32 sums, without rounding in between."""
-    return tensor.device.type == "cuda" and torch.version.hip is None and tensor.dtype != torch.float32
+    if tensor.device.type != "cuda" or torch.version.hip is not None or tensor.dtype == torch.float32:
+        return False
+    return _has_wide_sums(tensor.device, tensor.dtype)
+
+
+@cache
+def _has_wide_sums(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the product that `add_product` asks for exists on a device; releases of PyTorch differ in it."""
+    ones = torch.ones(16, 16, device=device, dtype=dtype)
+    try:
+        add_product(add_product(None, ones, ones), ones, ones)
+    except (RuntimeError, TypeError):
+        return False
+    return True
 
 
 def add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
