@@ -143,8 +143,10 @@ def _written_as(key: str) -> str:
 @pytest.mark.parametrize("key", DECIDING)
 def test_another_value_of_a_key_that_decides_is_refused_by_name(key: str) -> None:
     changed = _with(BASE, key.split("."), OTHER[key])
-    with pytest.raises(CheckpointError, match=rf"a/step-9 was made with {_written_as(key)} = "):
+    with pytest.raises(CheckpointError, match=rf"a/step-9 was made with {_written_as(key)} = ") as refused:
         _of(BASE).refuse_change(_of(cast("Recipe", changed)), "a/step-9")
+    names_the_way = "start: {model: a/step-9, moments: kept, …}" in str(refused.value)
+    assert names_the_way == key.startswith(("optimizer.", "stages."))
 
 
 def test_an_old_family_resumes_where_a_later_key_has_the_value_of_its_absence() -> None:

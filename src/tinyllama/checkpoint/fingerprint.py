@@ -59,8 +59,15 @@ class FingerprintInputs(RootModel[dict[str, JsonValue]]):
             if old != new:
                 raise CheckpointError(
                     f"{where} was made with {key} = {_short(old)}, the recipe now says {_short(new)}: the weights "
-                    "would differ. Set the key back, or train into another folder with --run"
+                    f"would differ. Set the key back, or train into another folder with --run{_continuing(key, where)}"
                 )
+
+
+def _continuing(key: str, where: str) -> str:
+    """How these weights can be trained on with another value of a key that says how to train, not what."""
+    if key.startswith(("optimizer.", "stages.")):
+        return f", there from these weights if `start` names them: start: {{model: {where}, moments: kept, …}}"
+    return ""
 
 
 def fingerprint_inputs(  # noqa: PLR0913, PLR0917  # a state is decided by that much
