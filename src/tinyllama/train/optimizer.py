@@ -30,7 +30,7 @@ def build_optimizer(settings: Optimizer, masters: dict[str, nn.Parameter]) -> to
     return _adamw(settings, masters) if settings.kind == "adamw" else _Muon(settings, masters)
 
 
-def _groups(settings: Optimizer, masters: dict[str, nn.Parameter]) -> list[dict[str, object]]:
+def _groups(settings: Optimizer, masters: dict[str, nn.Parameter]) -> list[dict[str, object]]:  # PyTorch's form
     """Weights of one learning rate and decay together, as PyTorch's optimizers want them."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in masters.items():
