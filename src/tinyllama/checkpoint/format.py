@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 import warnings
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -190,6 +191,10 @@ def steps_saved(folder: Path) -> list[int]:
     return sorted(step for entry in entries if (step := step_of(entry.name)) is not None)
 
 
+_ATTEMPTS, _PAUSE = 40, 0.05
+"""How often, and after how many seconds, a reader asks for a checkpoint that is being put in place or deleted."""
+
+
 def verify(folder: Path, called: str = "") -> Checkpoint:
     """Check every file of one checkpoint against its manifest; it is not deleted while the result is referred to.
 
@@ -215,15 +220,16 @@ def verify(folder: Path, called: str = "") -> Checkpoint:
 
 
 def reading_lock(folder: Path) -> FolderLock | None:
-    """A lock that keeps a checkpoint from being deleted; None while another process writes or deletes it.
+    """A lock that keeps a checkpoint from being deleted; None if another process writes or deletes it for long.
 
     Raises:
-        OSError: the folder is not there.
+        OSError: the folder is not there, or was deleted meanwhile.
     """
-    try:
-        return FolderLock(folder, shared=True)
-    except BlockingIOError:
-        return None
+    for _ in range(_ATTEMPTS):
+        with suppress(BlockingIOError):
+            return FolderLock(folder, shared=True)
+        time.sleep(_PAUSE)
+    return None
 
 
 def parse_manifest(text: str | bytes, file: str) -> Manifest:
