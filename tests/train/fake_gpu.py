@@ -85,6 +85,8 @@ class Waits(TorchDispatchMode):  # type: ignore[misc]  # untyped
         self.seen: Counter[str] = Counter()
         self.kernels: Counter[str] = Counter()
         """Kernels of attention."""
+        self.orthogonalized = 0
+        """Matrices in Muon's products, of which there are ten for each."""
 
     def __torch_dispatch__(
         self,
@@ -98,6 +100,8 @@ class Waits(TorchDispatchMode):  # type: ignore[misc]  # untyped
             return NotImplemented
         if "attn" in func.name() or "attention" in func.name():
             self.kernels[func.name()] += 1
+        if func is torch.ops.aten.baddbmm.default:
+            self.orthogonalized += len(args[1])
         if func is torch.ops.aten._local_scalar_dense.default:  # noqa: SLF001  # an operator's name
             if args[0].device.type == GPU:
                 self._note("number")
@@ -157,7 +161,7 @@ FAULTS = {"fault: reads the loss": _read_each_pass, "fault: mixes devices": _lea
 """Overrides that plant a fault, to see that the tests find it."""
 
 
-def run_case(ranks: int, per_node: int, *overrides: str) -> dict[str, dict[str, int]]:
+def run_case(ranks: int, per_node: int, *overrides: str) -> dict[str, Any]:
     """One step of three passes, a measurement, and a pass after it; returns the step's waits and kernels."""
     _setup_privateuseone_for_python_backend(GPU, Backend())
     gpu = torch.device(GPU, 0)
@@ -183,7 +187,7 @@ def run_case(ranks: int, per_node: int, *overrides: str) -> dict[str, dict[str, 
         return _step(recipe, here)
 
 
-def _step(recipe: Recipe, here: Ranks) -> dict[str, dict[str, int]]:
+def _step(recipe: Recipe, here: Ranks) -> dict[str, Any]:
     state = TrainingState(recipe, here, initial=False)
     documents = Documents(Separator(1, ends=False), segments=True) if recipe.document_masking else None
     gradients = Gradients(
@@ -201,7 +205,7 @@ def _step(recipe: Recipe, here: Ranks) -> dict[str, dict[str, int]]:
         trainer: Any = SimpleNamespace(state=state, gradients=gradients, recipe=recipe, ranks=here)
         _Trainer._accumulate(trainer, batch)  # noqa: SLF001  # the engine's own order of calls
         state.update(1e-3)
-    seen = {"waits": dict(waits.seen), "kernels": dict(waits.kernels)}
+    seen = {"waits": dict(waits.seen), "kernels": dict(waits.kernels), "orthogonalized": waits.orthogonalized // 10}
     with Waits(), torch.no_grad():
         state.model.hidden(torch.zeros(1, recipe.model.context, dtype=torch.int64, device=here.device))
     with Waits():
