@@ -95,6 +95,14 @@ def memory_of(device: torch.device) -> int | None:
     return int(torch.get_device_module(device).get_device_properties(device).total_memory)
 
 
+def unused_memory(device: torch.device) -> int | None:
+    """Bytes of an accelerator's own memory that nobody uses; None for the CPU and for what shares its memory."""
+    if device.type in {"cpu", "mps"}:
+        return None
+    free_memory(device)
+    return int(torch.get_device_module(device).mem_get_info(device)[0])
+
+
 def free_memory(device: torch.device) -> None:
     """Give back what a model held that is not used any more, to the device that holds it.
 

@@ -7,7 +7,7 @@
 | `_foreach_copy_` | one kernel copies many tensors | one for each |
 | `_dynamo.exc` | failures of the compiler are told from ours | RuntimeError alone falls back to eager |
 | `_inductor.codecache` | the header of all kernels is compiled while a run starts | the first step compiles it |
-| `_dump_fr_trace_json` | the collectives before a hang | none are written |
+| `_dump_nccl_trace_json`, `_dump_fr_trace_json` | the collectives before a hang | none are written |
 | `StateDictStager` | copies in pinned host memory that is used again | a new copy each time |
 | fake tensors, dispatch modes, `fake` process group | a rank's memory is measured without its GPU | only the estimate |
 
@@ -20,6 +20,7 @@ where they are used.
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,6 +47,7 @@ __all__ = [
     "packed_linear",
     "recorded_collectives",
     "shapes_only",
+    "silent_backend",
     "softmax_backward",
     "tree_leaves",
 ]
@@ -110,8 +112,12 @@ def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
 
 
 def recorded_collectives() -> bytes:
-    """The collectives that this process began last, and whether they ended, as JSON: PyTorch's flight recorder."""
-    dump = getattr(torch._C._distributed_c10d, "_dump_fr_trace_json", None)
+    """The collectives that this process began last, and whether they ended, as JSON: PyTorch's flight recorder.
+
+    NCCL has a recorder of its own; the other one has what gloo did.
+    """
+    module = torch._C._distributed_c10d
+    dump = getattr(module, "_dump_nccl_trace_json", None) or getattr(module, "_dump_fr_trace_json", None)
     return b"{}" if dump is None else bytes(dump())
 
 
@@ -155,6 +161,12 @@ def shapes_only() -> AbstractContextManager[Any]:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def silent_backend() -> str:
+    """The name of a backend whose collectives send nothing, which exists once its module is imported."""
+    import_module("torch.testing._internal.distributed.fake_pg")
+    return "fake"
 
 
 @contextmanager
