@@ -39,6 +39,8 @@ def choose_device(asked: str = "auto", local_rank: int = 0) -> torch.device:
         kind = next((name for name in _KINDS if _count(name)), "cpu")
     if kind == "cpu":
         return CPU
+    if kind == "cuda":  # the allocator reads it when it is first used; collectives on several streams fragment memory
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     count = _count(kind)
     if not count:
         raise UserError(f"device {asked}: this machine, or the installed PyTorch, has none; choose auto or cpu")

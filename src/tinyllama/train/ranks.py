@@ -238,6 +238,7 @@ def _join(count: int, timeout: timedelta, device: torch.device) -> Ranks:
     shared, rank, _ = next(iter(rendezvous("env://", timeout=_JOINING)))
     shared.set_timeout(_JOINING)
     store = _fresh_part(shared, rank, count)
+    os.environ.setdefault("TORCH_NCCL_DUMP_ON_TIMEOUT", "1")  # into the file that `RankWatch.record_in` names
     per_node = int(os.environ.get("LOCAL_WORLD_SIZE", count))
     backend = f"cpu:gloo,{device.type}:{_BACKENDS[device.type]}" if device.type in _BACKENDS else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)

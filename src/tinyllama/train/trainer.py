@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -95,6 +96,8 @@ class _Trainer:
         self.run, self.recipe, self.plan, self.stop, self.ranks = run, recipe, run.plan, stop, run.ranks
         self.threads, first = _threads(run, recorded), run.first_step if start is None else start.step
         torch.set_num_threads(self.threads)
+        if self.ranks.per_node > 1:  # each rank has workers of its own
+            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(self.threads))
         reuse_memory()
         known = known_micro_batch(run, recorded)
         documents = _documents(run) if recipe.document_masking else None
