@@ -1,5 +1,6 @@
 """Which device a process gets, on machines that this one is not."""
 
+import os
 import types
 
 import pytest

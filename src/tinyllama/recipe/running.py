@@ -39,8 +39,9 @@ class Hardware(Section):
     """How training runs; no key affects the rows that training sees."""
 
     micro_batch: Annotated[int | Literal["auto", "measured"], count_or("auto", MEASURED, most=LARGEST_BATCH)] = "auto"
-    """Sequences per forward pass. `auto` chooses as many as fit in a GPU's free memory, on CPUs about 8,192 tokens.
-    `measured` times a few numbers up to that before the first step. A resumed run keeps what was chosen."""
+    """Sequences per forward pass; `auto` takes as many as fit in a GPU's free memory, on CPUs about 8,192 tokens.
+    `measured` times that many, half and a quarter before the first step, and takes the fastest. A resumed run keeps
+    its number, on GPUs if the number of ranks is the same."""
     device: Annotated[str, AfterValidator(_device)] = "auto"
     """What computes: `cpu`, `cuda`, `xpu`, `mps`, or one of several cards, such as `cuda:1`.
     `auto` chooses an accelerator if there is one. Several processes take one card each."""
