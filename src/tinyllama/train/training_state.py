@@ -36,7 +36,7 @@ class TrainingState:
         self._ranks = ranks
         with ranks.phase("sharding the model"):
             # Nodes may differ in memory, but all ranks must gather at the same times.
-            self.gathered = not ranks.largest(not stays_gathered(recipe, ranks))
+            self.gathered = ranks.count > 1 and not ranks.largest(not stays_gathered(recipe, ranks))
             """Whether sharded weights stay gathered during a step."""
             self.model, self.weights = _build_model(recipe, ranks, initial=initial, gathered=self.gathered)
         self.optimizer = optimizer.build_optimizer(recipe.optimizer, self.weights.masters)
