@@ -14,7 +14,7 @@ from tests.conftest import MakeFamily
 from tests.train.processes import train_on
 from tests.train.runs import assert_same_run, step_records, weights
 from tinyllama.family import Family
-from tinyllama.plan.hardware import RESERVED
+from tinyllama.plan.cards import RESERVED
 from tinyllama.train import micro_batch
 from tinyllama.train.forward_backward import Gradients
 from tinyllama.train.memory import measure_memory

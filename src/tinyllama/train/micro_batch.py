@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from tinyllama.model.devices import free_memory, unused_memory
-from tinyllama.plan.hardware import RESERVED
+from tinyllama.plan.cards import RESERVED
 from tinyllama.train.feeder import blank_batch
 from tinyllama.train.memory import measure_step
 from tinyllama.train.parallel import stays_gathered
