@@ -11,7 +11,7 @@ from functools import cache
 import pytest
 
 from tinyllama.plan.cards import GPUS
-from tinyllama.plan.step_time import predict_step
+from tinyllama.plan.step_time import Cluster, predict_step
 from tinyllama.recipe import Recipe, load_recipe
 
 FOUNDRY = "github.com/mosaicml/llm-foundry scripts/train/benchmarking/README.md"
@@ -124,22 +124,13 @@ def recipe_of(row: Row, *, checkpointing: bool) -> Recipe:
 
 def speed(row: Row, utilization: float | None = None) -> float:
     """Predicted tokens per second and GPU."""
-    card, per_node = GPUS[row.card], 4 if row.model == "tinyllama" else 8
-    kept, again = (
-        predict_step(
-            recipe := recipe_of(row, checkpointing=checkpointing),
-            card,
-            row.gpus,
-            min(row.gpus, per_node),
-            sequences=row.gpus * row.micro_batch * row.passes,
-            micro_batch=row.micro_batch,
-            gathered=False,
-            utilization=utilization or card.utilization.value,
-        ).seconds
-        for checkpointing in (False, True)
-    )
+    card, per_node = GPUS[row.card], min(row.gpus, 4 if row.model == "tinyllama" else 8)
+    cluster = Cluster(card, row.gpus, per_node, utilization or card.utilization.value, gathered=False)
+    sequences = row.gpus * row.micro_batch * row.passes
+    recipes = [recipe_of(row, checkpointing=checkpointing) for checkpointing in (False, True)]
+    kept, again = (predict_step(recipe, cluster, sequences, row.micro_batch).seconds for recipe in recipes)
     seconds = kept + row.recomputed * (again - kept)
-    return row.micro_batch * row.passes * recipe.model.context / seconds
+    return row.micro_batch * row.passes * recipes[0].model.context / seconds
 
 
 def name_of(row: Row) -> str:

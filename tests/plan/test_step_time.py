@@ -5,7 +5,7 @@ import pytest
 from tinyllama.plan import compile_plan
 from tinyllama.plan.cards import GPUS
 from tinyllama.plan.hardware import Prediction, predict
-from tinyllama.plan.step_time import StepTime, predict_step
+from tinyllama.plan.step_time import Cluster, StepTime, predict_step
 from tinyllama.recipe import load_recipe
 
 FIVE_BILLION = ("layers=48", "width=3072", "ffn=8192", "heads=24", "kv_heads=8")
@@ -15,16 +15,8 @@ FIVE_BILLION = ("layers=48", "width=3072", "ffn=8192", "heads=24", "kv_heads=8")
 def step_of(
     card: str, gpus: int, *overrides: str, sequences: int = 16, per_node: int = 8, micro_batch: int = 1
 ) -> StepTime:
-    return predict_step(
-        load_recipe("tinyllama-v1.1", overrides),
-        GPUS[card],
-        gpus,
-        min(gpus, per_node),
-        sequences=sequences,
-        micro_batch=micro_batch,
-        gathered=False,
-        utilization=GPUS[card].utilization.value,
-    )
+    cluster = Cluster(GPUS[card], gpus, min(gpus, per_node), GPUS[card].utilization.value, gathered=False)
+    return predict_step(load_recipe("tinyllama-v1.1", overrides), cluster, sequences, micro_batch)
 
 
 def predicted(name: str, card: str, gpus: int, *overrides: str, nodes: int | None = None) -> Prediction:

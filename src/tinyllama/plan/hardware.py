@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,13 @@ import numpy as np
 from tinyllama.errors import PlanError
 from tinyllama.layout import BASE
 from tinyllama.plan.cards import find_gpu
-from tinyllama.plan.step_time import flops_formulas, predict_step
+from tinyllama.plan.step_time import Cluster, flops_formulas, predict_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tinyllama.files import Json
-    from tinyllama.plan.cards import Gpu, Utilization
+    from tinyllama.plan.cards import Utilization
     from tinyllama.plan.step_time import StepTime
     from tinyllama.plan.table import Plan
     from tinyllama.recipe import Recipe
@@ -97,43 +97,33 @@ class Prediction:
         return asdict(self) | {"fits": self.fits, "memory_total": self.memory.total}
 
 
-class _Cluster:
-    """A recipe on some GPUs."""
+class _Training:
+    """A recipe on a cluster."""
 
-    def __init__(self, recipe: Recipe, card: Gpu, gpus: int, nodes: int, mfu: float | None) -> None:
-        self.recipe, self.card, self.gpus, self.per_node, self.mfu = recipe, card, gpus, -(-gpus // nodes), mfu
-        self.sharded_over = recipe.hardware.sharded_over(gpus, self.per_node)
-        self.gathered = fits_gathered(recipe, self.sharded_over, card.usable)
+    def __init__(self, recipe: Recipe, cluster: Cluster) -> None:
+        self.recipe, self.cluster = recipe, cluster
+        self.sharded_over = recipe.hardware.sharded_over(cluster.gpus, cluster.per_node)
 
     def memory(self, micro_batch: int) -> Memory:
-        return memory_per_gpu(self.recipe, self.sharded_over, self.card.usable, micro_batch)
+        return memory_per_gpu(self.recipe, self.sharded_over, self.cluster.card.usable, micro_batch)
 
     def micro_batch(self, sequences: int) -> int:
         """The recipe's, or the largest that fits and divides a GPU's rows evenly, as training chooses it."""
         stated = self.recipe.hardware.micro_batch
         if isinstance(stated, int):
             return stated
-        rows = -(-sequences // self.gpus)
+        rows, limit = -(-sequences // self.cluster.gpus), self.cluster.card.usable
         sizes = (-(-rows // passes) for passes in count(1))
-        return next(size for size in sizes if size == 1 or self.memory(size).total <= self.card.usable)
+        return next(size for size in sizes if size == 1 or self.memory(size).total <= limit)
 
-    def step(self, sequences: int, utilization: float | None = None) -> StepTime:
-        return predict_step(
-            self.recipe,
-            self.card,
-            self.gpus,
-            self.per_node,
-            sequences=sequences,
-            micro_batch=self.micro_batch(sequences),
-            gathered=self.gathered,
-            utilization=utilization or self.card.utilization.value,
-            mfu=self.mfu,
-        )
+    def step(self, sequences: int) -> StepTime:
+        return predict_step(self.recipe, self.cluster, sequences, self.micro_batch(sequences))
 
     def speed(self, sequences: int, utilization: float | None = None) -> float:
         """Tokens per second and GPU."""
-        step = self.step(sequences, utilization)
-        return sequences * self.recipe.model.context / step.seconds / self.gpus
+        cluster = replace(self.cluster, utilization=utilization or self.cluster.utilization)
+        step = predict_step(self.recipe, cluster, sequences, self.micro_batch(sequences))
+        return sequences * self.recipe.model.context / step.seconds / cluster.gpus
 
 
 def predict(  # noqa: PLR0913  # one assumption each
@@ -165,12 +155,14 @@ def predict(  # noqa: PLR0913  # one assumption each
     if nodes is not None and gpus % nodes:
         raise PlanError(f"{gpus} GPUs are not the same number on each of {nodes} nodes; give a divisor of {gpus}")
     nodes = nodes or -(-gpus // card.per_node)
-    cluster = _Cluster(recipe, card, gpus, nodes, mfu)
+    per_node = -(-gpus // nodes)
+    gathered = fits_gathered(recipe, recipe.hardware.sharded_over(gpus, per_node), card.usable)
+    training = _Training(recipe, Cluster(card, gpus, per_node, card.utilization.value, gathered, mfu))
 
     def span(name: str, plan: Plan, first: int, end: int) -> Span:
         batches, steps = np.unique(plan.batch[first:end], return_counts=True)
         each = zip(batches.tolist(), steps.tolist(), strict=True)
-        hours = sum(number * cluster.step(batch).seconds for batch, number in each) * gpus / 3600
+        hours = sum(number * training.step(batch).seconds for batch, number in each) * gpus / 3600
         tokens = plan.tokens_after(end) - plan.tokens_after(first)
         return Span(name, tokens, hours / gpus / 24, hours, None if price is None else hours * price)
 
@@ -178,20 +170,20 @@ def predict(  # noqa: PLR0913  # one assumption each
     spans = [span(BASE, base, 0, base.fork_step)]
     spans += [span(plan.variant, plan, plan.fork_step, plan.steps) for plan in plans if plan.variant is not None]
     batch = int(np.bincount(base.batch, weights=base.batch).argmax())
-    speed = cluster.speed(batch)
+    speed = training.speed(batch)
     return Prediction(
         card=card_name,
         gpus=gpus,
         nodes=nodes,
-        sharded_over=cluster.sharded_over,
-        micro_batch=cluster.micro_batch(batch),
-        memory=cluster.memory(cluster.micro_batch(batch)),
+        sharded_over=training.sharded_over,
+        micro_batch=training.micro_batch(batch),
+        memory=training.memory(training.micro_batch(batch)),
         memory_limit=card.usable,
-        step=cluster.step(batch),
+        step=training.step(batch),
         assumed_mfu=mfu,
         utilization=card.utilization,
         tokens_per_second_per_gpu=speed,
-        speed_range=(cluster.speed(batch, card.utilization.low), cluster.speed(batch, card.utilization.high)),
+        speed_range=(training.speed(batch, card.utilization.low), training.speed(batch, card.utilization.high)),
         flops_per_token=recipe.model.flops_per_token,
         mfu=speed * recipe.model.flops_per_token / card.flops,
         mfu_by_formula={name: speed * value / card.flops for name, value in flops_formulas(recipe.model).items()},

@@ -52,6 +52,21 @@ _NEWTON_SCHULZ_STEPS = 5
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """GPUs, and what is assumed of them."""
+
+    card: Gpu
+    gpus: int
+    per_node: int
+    utilization: float
+    """Of matrix products, see `plan/cards.py`."""
+    gathered: bool
+    """Whether sharded weights are gathered once in a step."""
+    mfu: float | None = None
+    """Of all computation in a pass, by the first formula, in place of utilization and memory traffic."""
+
+
+@dataclass(frozen=True)
 class Collective:
     """One kind of transfer in a step, in which all ranks take part."""
 
@@ -123,40 +138,25 @@ def collectives(recipe: Recipe, ranks: int, sharded_over: int, passes: int, *, g
     return found
 
 
-def predict_step(  # noqa: PLR0913  # one assumption each
-    recipe: Recipe,
-    card: Gpu,
-    gpus: int,
-    per_node: int,
-    *,
-    sequences: int,
-    micro_batch: int,
-    gathered: bool,
-    utilization: float,
-    mfu: float | None = None,
-) -> StepTime:
+def predict_step(recipe: Recipe, cluster: Cluster, sequences: int, micro_batch: int) -> StepTime:
     """Predict the time of a step.
 
     Args:
         recipe: the model, and how it is sharded.
-        card: each GPU.
-        gpus: how many.
-        per_node: of them in a node.
+        cluster: what trains it.
         sequences: of the whole batch.
         micro_batch: sequences in a pass of a GPU.
-        gathered: whether sharded weights are gathered once in a step.
-        utilization: of matrix products, see `plan/cards.py`.
-        mfu: of all computation in a pass, by the first formula, in place of `utilization` and memory traffic.
 
     Raises:
         RecipeError: `hardware.shard` does not divide the GPUs.
     """
-    shape, sharded_over = recipe.model, recipe.hardware.sharded_over(gpus, per_node)
+    card, gpus, mfu = cluster.card, cluster.gpus, cluster.mfu
+    shape, sharded_over = recipe.model, recipe.hardware.sharded_over(gpus, cluster.per_node)
     rows = -(-sequences // gpus)
     passes = -(-rows // micro_batch)
     tokens = rows * shape.context
     recomputed = recipe.hardware.activation_checkpointing
-    used = card.flops * (mfu or utilization)
+    used = card.flops * (mfu or cluster.utilization)
     products = tokens * (shape.flops_per_token + recomputed * _block_flops(shape)) / used
     of_weights = passes * (_PASS_TRAFFIC if gpus == 1 else _SHARDED_PASS_TRAFFIC) * shape.parameters
     moved = tokens * _bytes_per_token(shape, 4 if recomputed else 3) + of_weights
@@ -164,8 +164,8 @@ def predict_step(  # noqa: PLR0913  # one assumption each
     update = _UPDATE_TRAFFIC * shape.parameters / sharded_over / card.bandwidth
     if recipe.optimizer.kind == "muon":
         update += _newton_schulz_flops(shape) / (sharded_over if sharded_over > 1 else gpus) / used
-    sent = collectives(recipe, gpus, sharded_over, passes, gathered=gathered)
-    durations = [(part, _seconds(part, recipe, card, gpus, per_node)) for part in sent]
+    sent = collectives(recipe, gpus, sharded_over, passes, gathered=cluster.gathered)
+    durations = [(part, _seconds(part, recipe.model.layers, cluster, sharded_over)) for part in sent]
     hidden, open_ends = (sum(time for part, time in durations if part.hidden is kind) for kind in (True, False))
     launched = passes * (shape.layers * _LAUNCH_BLOCK + _LAUNCH_PASS)
     feed = tokens / _FEED
@@ -211,9 +211,9 @@ def _newton_schulz_flops(shape: ModelShape) -> int:
     return shape.layers * _NEWTON_SCHULZ_STEPS * sum(4 * a * a * b + 2 * a**3 for a, b in pairs)
 
 
-def _seconds(part: Collective, recipe: Recipe, card: Gpu, gpus: int, per_node: int) -> float:
+def _seconds(part: Collective, layers: int, cluster: Cluster, sharded_over: int) -> float:
     """Duration of a part of a step's collectives: a ring of the group's ranks, or of the replicas of one rank."""
-    sharded_over = recipe.hardware.sharded_over(gpus, per_node)
+    card, gpus, per_node = cluster.card, cluster.gpus, cluster.per_node
     ranks = gpus // sharded_over if part.replicas else sharded_over
     together = max(1, per_node // sharded_over) if part.replicas else min(per_node, sharded_over)
     together = min(together, ranks)
@@ -221,5 +221,5 @@ def _seconds(part: Collective, recipe: Recipe, card: Gpu, gpus: int, per_node: i
     speed = card.link if nodes == 1 else min(card.link, card.network * together)
     rounds = 2 if part.kind == "all_reduce" else 1
     latency = _BASE_LATENCY + rounds * ((ranks - nodes) * card.hop + (nodes - 1) * _NETWORK_HOP)
-    calls = recipe.model.layers if part.hidden else 1
+    calls = layers if part.hidden else 1
     return part.times * (rounds * part.bytes * (ranks - 1) / ranks / (speed * _BUS) + calls * latency)
