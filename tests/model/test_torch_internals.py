@@ -92,3 +92,10 @@ def test_many_tensors_are_copied_and_rounded_as_each_alone(at_once: bool, monkey
     internals.copy_all(targets, sources)
     for target, source in zip(targets, sources, strict=True):
         assert torch.equal(target, torch.empty_like(target).copy_(source))
+
+
+def test_the_record_of_collectives_is_nccls_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL has a recorder of its own, of which a PyTorch for CPUs has no function; the other's is there."""
+    assert b"version" in internals.recorded_collectives()
+    monkeypatch.setattr("torch._C._distributed_c10d._dump_nccl_trace_json", lambda: b"nccl's", raising=False)
+    assert internals.recorded_collectives() == b"nccl's"

@@ -7,7 +7,7 @@
 | `_foreach_copy_` | one kernel copies many tensors | one for each |
 | `_dynamo.exc` | failures of the compiler are told from ours | RuntimeError alone falls back to eager |
 | `_inductor.codecache` | the header of all kernels is compiled while a run starts | the first step compiles it |
-| `_dump_fr_trace_json` | the collectives before a hang | none are written |
+| `_dump_nccl_trace_json`, `_dump_fr_trace_json` | the collectives before a hang | none are written |
 | `StateDictStager` | copies in pinned host memory that is used again | a new copy each time |
 | fake tensors, dispatch modes, `fake` process group | a rank's memory is measured without its GPU | only the estimate |
 
@@ -110,8 +110,12 @@ def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
 
 
 def recorded_collectives() -> bytes:
-    """The collectives that this process began last, and whether they ended, as JSON: PyTorch's flight recorder."""
-    dump = getattr(torch._C._distributed_c10d, "_dump_fr_trace_json", None)
+    """The collectives that this process began last, and whether they ended, as JSON: PyTorch's flight recorder.
+
+    NCCL has a recorder of its own, which only PyTorch built for GPUs has; the other one holds what gloo did.
+    """
+    module = torch._C._distributed_c10d
+    dump = getattr(module, "_dump_nccl_trace_json", None) or getattr(module, "_dump_fr_trace_json", None)
     return b"{}" if dump is None else bytes(dump())
 
 
