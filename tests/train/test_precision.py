@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,8 @@ from tinyllama.train import precision
 from tinyllama.train.feeder import StepBatch
 from tinyllama.train.forward_backward import Gradients
 from tinyllama.train.precision import LossScaler
+from tinyllama.train.saving import CheckpointWriter
+from tinyllama.train.training_state import TrainingState
 
 SHORT = ("model.layers=1", "stages.0.until=3K", "stages.0.batch=8 sequences")
 """A base of six small steps."""
@@ -81,6 +84,14 @@ def test_a_scale_that_cannot_help_is_not_halved() -> None:
     assert scaler.overflows(torch.nan, 1.0)
 
 
+def _noted(calls: list[str], name: str, function: Callable[..., object]) -> Callable[..., object]:
+    def call(*arguments: object) -> object:
+        calls.append(name)
+        return function(*arguments)
+
+    return call
+
+
 def test_a_step_that_overflows_is_skipped_with_a_record_and_halves_the_scale(
     make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,8 +101,13 @@ def test_a_step_that_overflows_is_skipped_with_a_record_and_halves_the_scale(
         total, z_total = original(self, batch)
         return total / 0 if batch.step == 2 else total, z_total
 
+    calls: list[str] = []
+    for owner, name in ((CheckpointWriter, "before_update"), (TrainingState, "update"), (TrainingState, "skip")):
+        monkeypatch.setattr(owner, name, _noted(calls, name, getattr(owner, name)))
     monkeypatch.setattr(Gradients, "__call__", planted)
     stop_at(family, "base", 4)
+    changes = ["update", "update", "skip", "update"]
+    assert calls == [name for change in changes for name in ("before_update", change)], "a copy is made meanwhile"
     records = deterministic_metrics(family.folder / "base")
     (skipped,) = [record for record in records if record["kind"] == "overflow"]
     assert skipped.pop("digest")

@@ -108,12 +108,12 @@ def fingerprint_inputs(  # noqa: PLR0913, PLR0917  # a state is decided by that 
         if index == stage:
             del keys["until"]
         values |= _flat(keys, f"stages.{index}.")
-    forked = plan.variant is not None and step > plan.fork_step
-    shares = {"base": _shares(recipe.base)}
-    if plan.variant is not None and forked:
+    shares, models = {"base": _shares(recipe.base)}, [BASE]
+    if plan.variant is not None and step > plan.fork_step:
         shares[f"variants.{plan.variant}"] = _shares(recipe.variants[plan.variant])
-    for model in [BASE, plan.variant] if forked else [BASE]:
-        begun = [(index, own) for index, own in recipe.own_shares(model or BASE)[1:] if index <= stage]
+        models.append(plan.variant)
+    for model in models:
+        begun = [(index, own) for index, own in recipe.own_shares(model)[1:] if index <= stage]
         shares |= {f"stages.{index}.shares": _shares(own) for index, own in begun}
     used = {name for group in shares.values() for name in group}
     return FingerprintInputs(values | shares | {f"corpora.{name}": corpora[name] for name in used})

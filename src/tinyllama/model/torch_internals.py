@@ -114,7 +114,7 @@ def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
 def recorded_collectives() -> bytes:
     """The collectives that this process began last, and whether they ended, as JSON: PyTorch's flight recorder.
 
-    NCCL has a recorder of its own; the other one has what gloo did.
+    NCCL has a recorder of its own, which only PyTorch built for GPUs has; the other one holds what gloo did.
     """
     module = torch._C._distributed_c10d
     dump = getattr(module, "_dump_nccl_trace_json", None) or getattr(module, "_dump_fr_trace_json", None)

@@ -165,6 +165,7 @@ class _Trainer:
         step, began = batch.step + 1, time.perf_counter()
         with self.ranks.phase(f"the gradients of step {step}"):
             loss, z_loss, norm = self._accumulate(batch)
+        self.writer.before_update()  # of the weights, or of their average alone
         if self.spikes is not None and batch.step in self.stage_ends:
             self.spikes.begin_stage()
         if self.state.scaler is not None and self._agree(batch, skip=self.state.scaler.overflows(loss, norm)):
@@ -174,7 +175,6 @@ class _Trainer:
         else:
             if not math.isfinite(norm) or not math.isfinite(loss):
                 self.ranks.raise_on_rank0(TrainingError(self._not_finite(batch, loss, norm)))
-            self.writer.before_update()
             self.state.update(float(self.plan.lr[batch.step]), self._average_rate(step))
             if self.spikes is not None:
                 self.spikes.updated(loss)
@@ -234,7 +234,6 @@ class _Trainer:
     def _skip_spike(self, spikes: SpikeWatch, batch: StepBatch, loss: float, norm: float) -> SpikeRecord:
         """Skip the update; if the policy says so, also those since the last planned checkpoint."""
         threshold, policy = spikes.threshold, self.recipe.spikes.policy
-        self.writer.before_update()  # of the average
         if not spikes.skipped():
             self.ranks.raise_on_rank0(TrainingError(self._hopeless(batch, loss, norm)))
         if policy == "rollback-and-skip" and self.planned is not None:
