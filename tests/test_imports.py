@@ -32,7 +32,7 @@ ORDER = (
     ("evaluation", "export"),
     ("report",),
     ("family",),
-    ("serve", "launch"),
+    ("serve", "launch", "fidelity"),
     ("cli",),
 )
 """The packages and single modules in the order of imports; those of one line do not import each other."""

@@ -13,6 +13,19 @@ SCRIPT_MARK = "# Written by `tinyllama launch`"
 BASE = "base"
 """The model that the variants fork from; every other model of a family is a variant, by its name."""
 
+_AVERAGE = "@average"
+"""No name has an `@`."""
+
+
+def average_of(model: str) -> str:
+    """The name under which the average of a model's weights is kept, evaluated and exported."""
+    return f"{model}{_AVERAGE}"
+
+
+def averaged(name: str) -> str:
+    """The model that a name stands for, or for the average of whose weights."""
+    return name.removesuffix(_AVERAGE)
+
 
 @dataclass(frozen=True)
 class FamilyLayout:

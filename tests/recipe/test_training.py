@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from tinyllama.errors import RecipeError
 from tinyllama.recipe import load_recipe
 
 
@@ -11,6 +12,21 @@ def test_the_description_names_what_trains_which_weights() -> None:
     adamw, muon = (load_recipe("nano", [f"optimizer.kind={kind}"]).optimizer for kind in ("adamw", "muon"))
     assert adamw.describe() == "AdamW, betas 0.9/0.95, eps 1e-08, weight decay 0.1, clip 1"
     assert muon.describe().startswith("Muon for the blocks' matrices (momentum 0.95), AdamW for the rest (betas 0.9/")
+
+
+def test_the_description_names_groups_and_z_loss() -> None:
+    factors = "optimizer.learning_rate_factors={embeddings: 0.5, matrices: 2}"
+    text = load_recipe("nano", ["optimizer.weight_decay_of=matrices", factors, "optimizer.z_loss=1e-4"])
+    assert text.optimizer.describe() == (
+        "AdamW, betas 0.9/0.95, eps 1e-08, weight decay 0.1 (matrices of blocks and head alone), clip 1, "
+        "learning rate of embeddings x0.5, matrices x2, z-loss 0.0001"
+    )
+
+
+def test_a_head_that_shares_the_embeddings_has_no_learning_rate_of_its_own() -> None:
+    with pytest.raises(RecipeError, match=r"learning_rate_factors\.head: .*set learning_rate_factors\.embeddings"):
+        load_recipe("nano", ["model.tied_embeddings=true", "optimizer.learning_rate_factors.head=2"])
+    load_recipe("nano", ["model.tied_embeddings=true", "optimizer.learning_rate_factors.embeddings=2"])
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])

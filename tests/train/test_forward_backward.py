@@ -4,8 +4,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch.nn import functional
 
 from tests.conftest import SMALL
+from tinyllama.model import Llama
+from tinyllama.recipe import load_recipe
+from tinyllama.train.feeder import StepBatch
+from tinyllama.train.forward_backward import Gradients
 
 SET = [word for override in (*SMALL, "hardware.compile=true") for word in ("--set", override)]
 
@@ -52,3 +58,22 @@ def test_the_header_of_all_kernels_is_begun_before_anything_is_compiled(tmp_path
     environment = os.environ | {"TMPDIR": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
     assert [path for path in tmp_path.glob("**/precompiled_headers/*") if path.suffix in {".gch", ".pch"}]
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_z_loss_reaches_every_weight_as_its_formula_in_fp64_does(*, tied: bool) -> None:
+    shape = load_recipe("nano", [*SMALL, f"model.tied_embeddings={tied}"]).model
+    model, exact = Llama(shape), Llama(shape).double()
+    model.initialize(1)
+    exact.load_state_dict(model.state_dict())
+    tokens = torch.randint(0, shape.vocab_size, (3, 17), generator=torch.Generator().manual_seed(0))
+    batch = StepBatch(0, None, tokens[:, :-1], tokens[:, 1:], 48)  # type: ignore[arg-type]
+    _, z_sum = Gradients(model, micro_batch=2, documents=None, compiled=False, z_loss=0.1)(batch)
+    logits = exact(batch.inputs).flatten(0, 1)
+    squares = logits.logsumexp(-1).square().mean()
+    (functional.cross_entropy(logits, batch.targets.flatten()) + 0.1 * squares).backward()
+    assert float(z_sum) / 48 == pytest.approx(float(squares.detach()), rel=1e-5)
+    for (name, weight), other in zip(model.named_parameters(), exact.parameters(), strict=True):
+        assert weight.grad is not None, name
+        assert other.grad is not None, name
+        assert (weight.grad - other.grad).norm() < 1e-5 * other.grad.norm(), name

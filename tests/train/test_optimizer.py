@@ -11,7 +11,7 @@ from tinyllama.checkpoint.format import stored_sizes, verify
 from tinyllama.errors import CheckpointError, Interrupted
 from tinyllama.model import Llama
 from tinyllama.plan.hardware import checkpoint_bytes
-from tinyllama.recipe import load_recipe
+from tinyllama.recipe import Optimizer, load_recipe
 from tinyllama.train.optimizer import apply, build_optimizer, clip, gradient_norm, set_step
 from tinyllama.train.trainer import train
 
@@ -45,6 +45,42 @@ def test_muon_updates_matrices_of_blocks_as_pytorchs_muon_and_the_rest_as_adamw(
     for name, weight in masters.items():
         # Products of several matrices at once may be added up in another order, in bf16.
         assert torch.allclose(weight, others[name], rtol=0, atol=1e-3 if name in matrices else 0), name
+
+
+GROUPS = [
+    "optimizer.weight_decay_of=matrices",
+    "optimizer.learning_rate_factors={embeddings: 0.5, head: 2, matrices: 3}",
+]
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_each_group_has_its_own_learning_rate_and_decay(kind: str) -> None:
+    """A gradient of zero leaves the decay alone; without decay, an update is proportional to its learning rate."""
+    recipe, plain = (load_recipe("nano", [f"optimizer.kind={kind}", *keys]) for keys in (GROUPS, []))
+    model = Llama(recipe.model)
+    kinds = {"embed_tokens.weight": (0.5, 0), "lm_head.weight": (2, 1), "norm.weight": (1, 0)}
+
+    def updated(optimizer: Optimizer, size: float) -> dict[str, torch.Tensor]:
+        model.initialize(0)
+        generator = torch.Generator().manual_seed(1)
+        before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        for weight in model.parameters():
+            weight.grad = size * torch.randn(weight.shape, generator=generator)
+        apply(build_optimizer(optimizer, dict(model.named_parameters())), 0.01)
+        return {name: weight.detach() - before[name] for name, weight in model.named_parameters()}
+
+    without = (settings.optimizer.model_copy(update={"weight_decay": 0.0}) for settings in (recipe, plain))
+    steps, plain_steps = (updated(settings, 1.0) for settings in without)
+    decays, plain_decays = (updated(settings.optimizer, 0.0) for settings in (recipe, plain))
+    for name in steps:
+        factor, decayed = kinds["norm.weight"] if "norm" in name else kinds.get(name, (3, 1))
+        torch.testing.assert_close(steps[name], factor * plain_steps[name], rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(decays[name], factor * decayed * plain_decays[name], rtol=1e-3, atol=1e-6)
+
+
+def test_groups_of_one_learning_rate_and_decay_are_one() -> None:
+    recipe = load_recipe("nano")
+    assert len(build_optimizer(recipe.optimizer, dict(Llama(recipe.model).named_parameters())).param_groups) == 1
 
 
 def test_an_optimizer_without_bias_correction_has_no_step_to_set() -> None:

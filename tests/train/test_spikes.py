@@ -31,8 +31,11 @@ ROLLBACK = ("spikes.policy=rollback-and-skip", *SKIP[1:])
 """Steps of 1,024 tokens: planned checkpoints after 3 and, as the base's end, 6."""
 
 
-def _poisoned(steps: dict[int, float], gradients: Callable[..., Tensor], self: Gradients, batch: StepBatch) -> Tensor:
-    return gradients(self, batch) + steps.get(batch.step + 1, 0.0) * batch.predicted
+def _poisoned(
+    steps: dict[int, float], gradients: Callable[..., tuple[Tensor, Tensor]], self: Gradients, batch: StepBatch
+) -> tuple[Tensor, Tensor]:
+    loss, z_sum = gradients(self, batch)
+    return loss + steps.get(batch.step + 1, 0.0) * batch.predicted, z_sum
 
 
 def poison(steps: dict[int, float]) -> None:
@@ -42,7 +45,7 @@ def poison(steps: dict[int, float]) -> None:
 
 
 @contextmanager
-def _poison(monkeypatch: pytest.MonkeyPatch, steps: dict[int, float]) -> Iterator[None]:
+def poison_steps(monkeypatch: pytest.MonkeyPatch, steps: dict[int, float]) -> Iterator[None]:
     original = Gradients.__call__
     with monkeypatch.context() as patch:
         patch.setattr(Gradients, "__call__", lambda self, batch: _poisoned(steps, original, self, batch))
@@ -117,7 +120,7 @@ def test_skip_skips_the_update_of_a_spike_and_keeps_its_place(
     make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family, expected = make_family("family", *SKIP), make_family("expected", "checkpoints.every=3K")
-    with _poison(monkeypatch, {2: math.nan, 5: 100.0}):
+    with poison_steps(monkeypatch, {2: math.nan, 5: 100.0}):
         family.train("base")
     _without_updates(monkeypatch, expected, "base", {2, 5})
     assert _same_weights(family.folder / "base", expected.folder / "base")
@@ -137,7 +140,7 @@ def test_rollback_skips_all_since_the_last_planned_checkpoint(
     make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family, expected = make_family("family", *ROLLBACK), make_family("expected", "checkpoints.every=3K")
-    with _poison(monkeypatch, {5: 100.0, 12: math.nan}):
+    with poison_steps(monkeypatch, {5: 100.0, 12: math.nan}):
         family.train("base")
         family.train("math_code")
     _without_updates(monkeypatch, expected, "base", {4, 5})
@@ -156,7 +159,7 @@ def test_a_variant_rolls_back_to_the_fork(make_family: MakeFamily, monkeypatch: 
     family, expected = make_family("family", *ROLLBACK), make_family("expected", "checkpoints.every=3K")
     for each in (family, expected):
         each.train("base")
-    with _poison(monkeypatch, {8: math.inf}):
+    with poison_steps(monkeypatch, {8: math.inf}):
         family.train("math_code")
     assert [spike["skipped"] for spike in _spikes(family, "math_code")] == [(7, 8)]
     _without_updates(monkeypatch, expected, "math_code", {7, 8})
@@ -169,7 +172,7 @@ def test_a_run_that_stops_around_a_spike_ends_in_the_same_bits(
     make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch, policy: tuple[str, ...], stops: tuple[int, ...]
 ) -> None:
     whole, pieces = make_family("whole", *policy), make_family("pieces", *policy, "checkpoints.keep=1")
-    with _poison(monkeypatch, {5: 100.0}):
+    with poison_steps(monkeypatch, {5: 100.0}):
         whole.train("base")
         for step in stops:
             stop_at(pieces, "base", step)
@@ -183,7 +186,7 @@ def test_a_checkpoint_that_is_still_needed_survives_those_of_signals(
     make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family = make_family("family", *ROLLBACK, "checkpoints.keep=1")
-    with _poison(monkeypatch, {}):
+    with poison_steps(monkeypatch, {}):
         stop_at(family, "base", 4)
         assert steps_saved(family.folder / "base/checkpoints") == [3, 4]
         stop_at(family, "base", 5)
@@ -194,7 +197,7 @@ def test_spikes_without_end_stop_the_run_with_a_remedy(
     make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family = make_family("family", "stages.0.until=11K", "stages.1.until=14K", *SKIP)
-    with _poison(monkeypatch, dict.fromkeys(range(2, 20), math.nan)):
+    with poison_steps(monkeypatch, dict.fromkeys(range(2, 20), math.nan)):
         with pytest.raises(TrainingError, match=r"base, step 11: loss nan.*spike 10 in a row.*raise spikes.sigmas"):
             family.train("base")
         assert steps_saved(family.folder / "base/checkpoints") == [6, 9]
@@ -211,7 +214,7 @@ def test_a_damaged_checkpoint_is_not_rolled_back_to(make_family: MakeFamily, mon
     stop_at(family, "base", 4)
     (family.folder / "base/checkpoints/step-3/.metadata").write_bytes(b"")
     with (
-        _poison(monkeypatch, {5: 100.0}),
+        poison_steps(monkeypatch, {5: 100.0}),
         pytest.raises(CheckpointError, match=r"step-3/.metadata: differs from its manifest"),
     ):
         family.train("base")

@@ -26,6 +26,15 @@ class SpikeState(FileRecord):
     """Step of the last checkpoint that was planned, to which the weights roll back; None before the first."""
 
 
+class LossScale(FileRecord):
+    """What dynamic loss scaling needs to resume exactly."""
+
+    scale: float
+    """That the next step's loss is multiplied by."""
+    updates: int
+    """Since the scale was last changed."""
+
+
 class CheckpointState(FileRecord):
     """All state of a training run but the tensors; keys with a default are absent where they do not apply."""
 
@@ -54,11 +63,16 @@ class CheckpointState(FileRecord):
     micro_batch: int | None = None
     """Sequences in one pass."""
     moments: Literal["fresh", "kept"] | None = None
-    """Of an imported model: `fresh` ones are not in the checkpoint and begin at zero; None for a trained one."""
+    """Of an imported model: `fresh` ones are not in the checkpoint and begin at zero; None for a trained one.
+    An average of weights has none either: `fresh`."""
+    mean_of: tuple[int, ...] | None = None
+    """Of an average of weights: the steps of the checkpoints that it was made of."""
     moment_steps: int = 0
     """Updates that the moments have seen, less the steps done."""
     skipped: tuple[Span, ...] = ()
-    """Steps whose updates were skipped as loss spikes."""
+    """Steps whose updates were skipped as loss spikes, or since fp16 gradients overflowed."""
+    loss_scale: LossScale | None = None
+    """None if the loss was not scaled."""
     spikes: SpikeState | None = None
     """None if spikes were not watched."""
     origin: str | None = None

@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 
 class CheckpointWeights(StoredWeights):
-    """The weights of a checkpoint, without its moments."""
+    """The weights of a checkpoint, or their running average, without its moments."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, prefix: str = WEIGHT) -> None:
         """Read which tensors there are; the checkpoint's files were verified when it was opened."""
-        self._checkpoint = checkpoint
+        self._checkpoint, self._prefix = checkpoint, prefix
         self._sizes = {
-            name.removeprefix(WEIGHT): size
+            name.removeprefix(prefix): size
             for name, size in stored_sizes(checkpoint).items()
-            if name.startswith(WEIGHT)
+            if name.startswith(prefix)
         }
 
     def __getitem__(self, name: str) -> Tensor:
         tensor = torch.empty(self._sizes[name])
-        load_tensors(self._checkpoint, {f"{WEIGHT}{name}": tensor})
+        load_tensors(self._checkpoint, {f"{self._prefix}{name}": tensor})
         return tensor
 
     def __iter__(self) -> Iterator[str]:

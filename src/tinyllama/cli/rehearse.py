@@ -112,10 +112,13 @@ class _Memory:
 
     def __init__(self, recipe: Recipe, name: str, gpus: int) -> None:
         from tinyllama.plan.hardware import find_gpu  # only with --hardware
+        from tinyllama.recipe.schema import AUTO
         from tinyllama.train.memory import measure_memory  # imports torch
 
         gpu = find_gpu(name)
         self._name, self._gpus = name, gpus
+        if recipe.precision == AUTO:
+            recipe = recipe.in_precision("bf16")  # in which all these GPUs multiply
         self._measured: RankMemory = measure_memory(recipe, gpus, min(gpus, gpu.per_node))
         self._limit = gpu.usable
         self.fits = self._measured.total <= self._limit

@@ -14,6 +14,7 @@ from tinyllama.family.evaluate import evaluate_family
 from tinyllama.family.prepare import prepare_tokenizer
 from tinyllama.family.trained import identity
 from tinyllama.files import sha256_json
+from tinyllama.layout import averaged
 from tinyllama.plan import compile_plan, summarize
 from tinyllama.plan.tables import plan_markdown
 from tinyllama.record_files import FileRecord, read_record, write_record
@@ -132,7 +133,8 @@ def _card(
     checkpoint: Checkpoint,
     records: dict[str, EvaluationRecord],
 ) -> str:
-    plan = compile_plan(work.recipe, model if model in work.recipe.variants else None)
+    trained = averaged(model)
+    plan = compile_plan(work.recipe, trained if trained in work.recipe.variants else None)
     sizes = {name: corpus.tokens(TRAIN) for name, corpus in prepared.corpora.items()}
     return model_card(
         work.recipe,

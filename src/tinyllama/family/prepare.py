@@ -53,8 +53,7 @@ class Prepared:
 
     def lacking(self, recipe: Recipe, model: str) -> list[str]:
         """Unavailable corpora that a model needs."""
-        needed = set(recipe.base) | set(recipe.variants.get(model, {}))
-        return sorted(needed & set(self.missing))
+        return sorted(set(recipe.corpora_of(model)) & set(self.missing))
 
     def require(self, recipe: Recipe, model: str) -> None:
         """Check that every corpus that a model needs is prepared.

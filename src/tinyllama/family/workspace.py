@@ -14,7 +14,7 @@ from tinyllama.errors import UserError
 from tinyllama.family.progress import SILENT
 from tinyllama.files import write_json
 from tinyllama.folders import FolderKind, claim, claim_file, holds_only
-from tinyllama.layout import BASE, REPORT_TITLE, FamilyLayout, is_batch_script
+from tinyllama.layout import BASE, REPORT_TITLE, FamilyLayout, average_of, is_batch_script
 from tinyllama.prepare.tokenizer import is_tokenizer
 from tinyllama.recipe import is_dumped_recipe
 from tinyllama.record_files import holds_record, read_record
@@ -78,7 +78,7 @@ class Workspace:
             path.relative_to(layout.root).parts[0] for path in (layout.seconds, layout.summary, layout.tokenizer,
             layout.imported_tokenizer, layout.corpora, layout.evaluation, layout.export(BASE), layout.slurm)
         ]  # fmt: skip
-        claim(layout.root, FolderKind("a family", (*names, *self.models), _is_family))
+        claim(layout.root, FolderKind("a family", (*names, *self.models, *map(average_of, self.models)), _is_family))
         claim_file(layout.recipe, "the family's recipe", _is_recipe)
         claim_file(layout.report, "the family's report", _is_report)
 

@@ -72,7 +72,7 @@ class Memory:
     gradients: int
     """fp32, this rank's part."""
     moments: int
-    """The optimizer's, fp32, this rank's part."""
+    """The optimizer's, and the running average of the weights, fp32, this rank's part."""
     working: int
     """bf16 weights that are whole at a time: embeddings, head and two blocks; one block's gradients."""
     activations: int
@@ -196,8 +196,8 @@ def flops_formulas(shape: ModelShape) -> dict[str, int]:
 
 
 def checkpoint_bytes(recipe: Recipe) -> int:
-    """Size of one checkpoint: fp32 weights and the optimizer's moments."""
-    return 4 * recipe.model.parameters + recipe.optimizer.state_bytes(recipe.model)
+    """Size of one checkpoint: fp32 weights, the optimizer's moments, and the running average of the weights."""
+    return 4 * recipe.model.parameters + recipe.optimizer.state_bytes(recipe.model) + recipe.average_bytes
 
 
 def memory_per_gpu(recipe: Recipe, sharded_over: int) -> Memory:
@@ -207,7 +207,7 @@ def memory_per_gpu(recipe: Recipe, sharded_over: int) -> Memory:
     """
     shape = recipe.model
     own = 4 * -(-shape.parameters // sharded_over)
-    moments = -(-recipe.optimizer.state_bytes(shape) // sharded_over)
+    moments = -(-(recipe.optimizer.state_bytes(shape) + recipe.average_bytes) // sharded_over)
     tables = (1 if shape.tied_embeddings else 2) * shape.vocab_size * shape.width
     block = (shape.parameters - tables) // shape.layers
     # A gathered weight takes 2 bytes; the gradients of the block being reduced 2 in bf16 and 4 as they are summed.

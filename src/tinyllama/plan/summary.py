@@ -57,8 +57,13 @@ class PlanSummary:
     variant: str | None
     steps: int
     tokens: int
+    learning_rate: str
     stages: list[StageSummary]
     corpora: list[CorpusSummary]
+    optimizer: str
+    """Its kind and constants, in words."""
+    average: str | None
+    """Of the weights, in words; None without one."""
 
     def as_dict(self) -> dict[str, Json]:
         """Plain data for JSON."""
@@ -89,7 +94,7 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
                 batch_tokens=batch * plan.context,
                 first_lr=float(plan.lr[first]),
                 last_lr=float(plan.lr[end - 1]),
-                shares_at_start=share_at(recipe, forked, before),
+                shares_at_start=share_at(recipe, forked, before + (0 if recipe.stages[index].ramp else 1)),
                 shares_at_end=share_at(recipe, forked, after),
             )
         )
@@ -100,4 +105,14 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
         tokens = sequences * plan.context
         epochs = tokens / size
         corpora.append(CorpusSummary(name, sequences, tokens, size, epochs, epochs > MANY_EPOCHS))
-    return PlanSummary(recipe.name, plan.variant, plan.steps, plan.tokens_after(plan.steps), stages, corpora)
+    return PlanSummary(
+        recipe=recipe.name,
+        variant=plan.variant,
+        steps=plan.steps,
+        tokens=plan.tokens_after(plan.steps),
+        learning_rate=recipe.optimizer.learning_rate.describe(),
+        stages=stages,
+        corpora=corpora,
+        optimizer=recipe.optimizer.describe(),
+        average=None if recipe.average is None else recipe.average.describe(),
+    )

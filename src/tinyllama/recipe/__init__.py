@@ -6,9 +6,10 @@ from tinyllama.recipe.running import Evaluation
 from tinyllama.recipe.schema import Recipe
 from tinyllama.recipe.shape import ModelShape, RopeScaling
 from tinyllama.recipe.text import Corpus, HeldOut, Source, TokenizerSettings, TokenizerTraining
-from tinyllama.recipe.training import LearningRate, Optimizer, Spikes, Stage, Start
+from tinyllama.recipe.training import Average, LearningRate, Optimizer, Point, Spikes, Stage, Start
 
 __all__ = [
+    "Average",
     "Corpus",
     "Evaluation",
     "Filter",
@@ -16,6 +17,7 @@ __all__ = [
     "LearningRate",
     "ModelShape",
     "Optimizer",
+    "Point",
     "Recipe",
     "RopeScaling",
     "Source",

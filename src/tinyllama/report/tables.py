@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from tinyllama.layout import BASE
+from tinyllama.layout import BASE, averaged
 from tinyllama.plan import quota_at
 from tinyllama.report.markup import Markup, element, join
 from tinyllama.report.text import percent_change, spike_text
@@ -33,7 +33,7 @@ def model_head(run: RunData, model: str) -> Markup:
 
 def swatch(run: RunData, model: str) -> Markup:
     """A swatch of a model's color."""
-    return element("span", class_="swatch", style=f"background:var(--model-{run.models.index(model)})")
+    return element("span", class_="swatch", style=f"background:var(--model-{run.models.index(averaged(model))})")
 
 
 def bits_table(run: RunData, bits: Matrix) -> Markup:
@@ -43,7 +43,7 @@ def bits_table(run: RunData, bits: Matrix) -> Markup:
     head = element("tr", element("td"), [element("th", name, scope="col") for name in corpora])
     rows = [
         element("tr", model_head(run, model), [_bits_cell(bits[model], reference, name) for name in corpora])
-        for model in run.models
+        for model in run.measured
         if model in bits
     ]
     caption = element("caption", "Held-out bits per byte by model and corpus", class_="unseen")
@@ -114,10 +114,10 @@ def _quota_rows(run: RunData, model: str) -> Iterator[tuple[str, ...]]:
     """Corpus, planned, realized, share and largest gap, in sequences since the model's start."""
     bins = run.histories[model].bins
     total = sum(sum(item.counts.values()) for item in bins)
-    shares = run.recipe.base if model == BASE else run.recipe.variants[model]
+    own = {name for _, shares in run.recipe.own_shares(model) for name, share in shares.items() if share}
     for corpus in run.recipe.corpora:
         taken = sum(item.counts.get(corpus, 0) for item in bins)
-        if bins and (taken or shares.get(corpus)):
+        if bins and (taken or corpus in own):
             planned, gap = _against_plan(run, model, corpus)
             yield corpus, f"{planned:,.1f}", f"{taken:,}", f"{taken / max(total, 1):.2%}", f"{gap:.2f}"
 

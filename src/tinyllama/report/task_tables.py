@@ -69,7 +69,7 @@ def _commonsense_table(run: RunData, tasks: Mapping[str, TaskScores], notes: Foo
             [_score_cell(tasks[model].tasks.get(name), notes) for name in _COMMONSENSE],
             _average_cell(tasks[model].average, notes),
         )
-        for model in run.models
+        for model in run.measured
         if model in tasks
     ]
     theirs = [
@@ -96,7 +96,7 @@ def _commonsense_table(run: RunData, tasks: Mapping[str, TaskScores], notes: Foo
 
 def _others_table(run: RunData, tasks: Mapping[str, TaskScores], names: list[str], notes: Footnotes) -> Markup:
     """A row for each task, a column for each model."""
-    models = [model for model in run.models if model in tasks]
+    models = [model for model in run.measured if model in tasks]
     heads = [element("th", swatch(run, model), model, scope="col") for model in models]
     rows = []
     for name in names:

@@ -18,6 +18,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from tinyllama.model import HeadLoss, Llama, shifted_exponentials
 from tinyllama.model.devices import CPU
 from tinyllama.model.torch_internals import TorchDispatchMode, fake_process_group, shapes_only, tree_leaves
+from tinyllama.train.average import RunningAverage
 from tinyllama.train.optimizer import build_optimizer
 from tinyllama.train.parallel import checkpoint_activations, reduce_over_replicas, shard
 from tinyllama.train.precision import MasterWeights
@@ -43,7 +44,7 @@ class RankMemory:
     gradients: int
     """fp32, this rank's part."""
     moments: int
-    """The optimizer's, fp32, this rank's part."""
+    """The optimizer's, and the running average of the weights, fp32, this rank's part."""
     activations: int
     """The rest: activations, gathered weights and buffers of collectives."""
 
@@ -81,14 +82,15 @@ def _measure(recipe: Recipe, ranks: Ranks) -> RankMemory:
         masters = MasterWeights(model, recipe.precision if alone else "fp32").masters
         optimizer = build_optimizer(recipe.optimizer, masters)
         loss = HeadLoss(shifted_exponentials)
-        with _Held(map(_own, (*masters.values(), *_moments(optimizer)))) as held:
+        averages = RunningAverage(recipe, masters).tensors.values()
+        with _Held(map(_own, (*masters.values(), *_moments(optimizer), *averages))) as held:
             for number in range(_PASSES):
                 reduce_over_replicas(model, last=number == _PASSES - 1)
                 _pass(model, loss, recipe, ranks.device)
         # Clipping and the update change weights, gradients and moments in place.
         gradients = _bytes(weight.grad for weight in masters.values() if weight.grad is not None)
     weights = _bytes(masters.values())
-    moments = _bytes(_moments(optimizer))
+    moments = _bytes([*_moments(optimizer), *averages])
     return RankMemory(
         micro_batch=recipe.micro_batch,
         weights=weights,

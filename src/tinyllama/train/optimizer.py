@@ -19,26 +19,35 @@ if TYPE_CHECKING:
 
 _NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315
 """Coefficients of x, x³ and x⁵ that lift small singular values fastest (Jordan 2024)."""
+_FACTOR = "factor"
+"""Key of an optimizer's group: its learning rate as a multiple of the schedule's."""
 _BATCH = 1 << 24
 """Most elements of matrices that are orthogonalized together, which bounds the memory."""
 
 
 def build_optimizer(settings: Optimizer, masters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
     """The recipe's optimizer over all weights, with moments allocated, at step 0."""
-    return _adamw(settings, masters.values()) if settings.kind == "adamw" else _Muon(settings, masters)
+    return _adamw(settings, masters) if settings.kind == "adamw" else _Muon(settings, masters)
 
 
-def _adamw(settings: Optimizer, weights: Iterable[nn.Parameter]) -> torch.optim.AdamW:
+def _groups(settings: Optimizer, masters: dict[str, nn.Parameter]) -> list[dict[str, object]]:  # PyTorch's form
+    """Weights of one learning rate and decay together, as PyTorch's optimizers want them."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, weight in masters.items():
+        groups.setdefault(settings.group(name), []).append(weight)
+    return [{"params": weights, _FACTOR: factor, "weight_decay": decay} for (factor, decay), weights in groups.items()]
+
+
+def _adamw(settings: Optimizer, masters: dict[str, nn.Parameter]) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019)."""
     optimizer = torch.optim.AdamW(
-        weights,
+        _groups(settings, masters),
         lr=0.0,  # set before every step from the plan
         betas=settings.betas,
         eps=settings.eps,
-        weight_decay=settings.weight_decay,
         fused=True,
     )
-    for weight in optimizer.param_groups[0]["params"]:
+    for weight in masters.values():
         moments = {name: torch.zeros_like(weight) for name in ADAMW_STATE}
         optimizer.state[weight] = {"step": torch.tensor(0.0, device=weight.device), **moments}
     return optimizer
@@ -54,8 +63,9 @@ class _Muon(torch.optim.Optimizer):
 
     def __init__(self, settings: Optimizer, masters: dict[str, nn.Parameter]) -> None:
         named = {name: weight for name, weight in masters.items() if settings.state_names(name) == MUON_STATE}
-        super().__init__(named.values(), {"lr": 0.0, "weight_decay": settings.weight_decay})
-        self._rest = _adamw(settings, [weight for name, weight in masters.items() if name not in named])
+        super().__init__(_groups(settings, named), {"lr": 0.0})
+        self._rest = _adamw(settings, {name: weight for name, weight in masters.items() if name not in named})
+        self.param_groups += self._rest.param_groups  # so that `apply` sets their learning rate too
         self._groups = _by_size(named.values())
         for weight in named.values():
             self.state[weight] = {name: torch.zeros_like(weight) for name in MUON_STATE}
@@ -67,10 +77,9 @@ class _Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update everything at the learning rate of the own group."""
+        """Update everything at the learning rates of the groups; the first has all matrices."""
         loss = None if closure is None else closure()
         rate, decay = (self.param_groups[0][key] for key in ("lr", "weight_decay"))
-        self._rest.param_groups[0]["lr"] = rate
         self._rest.step()
         for weights in self._groups:
             updates = orthogonal(torch.stack([_wide(whole(self._direction(weight))) for weight in weights]))
@@ -158,7 +167,7 @@ def set_step(optimizer: torch.optim.Optimizer, step: int) -> None:
 
 
 def apply(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """One update at a learning rate computed from the recipe."""
+    """One update at a learning rate computed from the recipe, and its multiples for groups of weights."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group[_FACTOR]
     optimizer.step()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,10 +13,13 @@ import torch
 from tinyllama.checkpoint.fingerprint import difference
 from tinyllama.checkpoint.retention import Retention
 from tinyllama.checkpoint.state import CheckpointState
+from tinyllama.corpus.digest import from_limbs, limbs
 from tinyllama.corpus.local_copies import local_copies
 from tinyllama.errors import Interrupted, TrainingError
+from tinyllama.model.documents import Documents, without_segments
 from tinyllama.processors import available_cores
 from tinyllama.sampler import Sampler
+from tinyllama.train.average import averaged_steps, write_average
 from tinyllama.train.feeder import StepBatch, feed
 from tinyllama.train.forward_backward import Gradients
 from tinyllama.train.machine import exclusive, measure_peak_flops, reuse_memory
@@ -24,6 +27,7 @@ from tinyllama.train.metrics import (
     HeldOutRecord,
     JsonlLogger,
     Logger,
+    OverflowRecord,
     Record,
     SpikeRecord,
     StepRecord,
@@ -31,6 +35,7 @@ from tinyllama.train.metrics import (
     WandbLogger,
 )
 from tinyllama.train.optimizer import clip, gradient_norm
+from tinyllama.train.precision import DTYPES
 from tinyllama.train.run import TrainingRun, find_start, keep_recipe
 from tinyllama.train.saving import CheckpointWriter
 from tinyllama.train.signals import StopRequest
@@ -39,6 +44,9 @@ from tinyllama.train.training_state import TrainingState
 
 if TYPE_CHECKING:
     from tinyllama.checkpoint.format import Checkpoint
+    from tinyllama.train.precision import LossScaler
+
+_log = logging.getLogger(__name__)
 
 
 def train(run: TrainingRun) -> Checkpoint:
@@ -67,6 +75,8 @@ def train(run: TrainingRun) -> Checkpoint:
             ranks.raise_on_rank0(TrainingError(differing))
         ranks.run_on_rank0(lambda: keep_recipe(run.family, run.recipe, run.store))
         if start is not None and start.step == run.plan.steps:
+            with ranks.phase("the average of the weights"):
+                ranks.run_on_rank0(lambda: write_average(run))
             return start
         with StopRequest() as stop:
             return _Trainer(run, start, stop).run_to_end()
@@ -89,12 +99,13 @@ class _Trainer:
         self.spikes = SpikeWatch(recipe.spikes, watched) if recipe.spikes.policy != "none" else None
         self.planned = watched.planned if watched is not None else start.step if start is not None else None
         """Step of the last checkpoint that was planned, not asked for by a signal; None before the first."""
-        masked = recipe.document_masking
         self.gradients = Gradients(
             self.state.model,
             micro_batch=self.micro_batch,
-            separator=next(iter(run.corpora.values())).separator if masked else None,
+            documents=_documents(run) if recipe.document_masking else None,
             compiled=recipe.hardware.compile,
+            scaler=self.state.scaler,
+            z_loss=recipe.optimizer.z_loss,
         )
         self.peak_flops = measure_peak_flops(recipe.precision, self.ranks.device) * self.ranks.count
         self.stage_ends = {end for _, _, end in run.plan.stage_steps()}
@@ -102,10 +113,16 @@ class _Trainer:
         # An imported model is the step-0 checkpoint; variants may fork from it at any later time.
         imported = {0} if recipe.start is not None else set()
         kept = self.stage_ends | imported | (run.plan.steps_crossing(permanent) if permanent else set())
-        self.retention = Retention(recipe.checkpoints.keep, frozenset(kept))
+        self.permanent = frozenset(kept)
+        """Steps whose checkpoints stay when the model is finished and its average is written."""
+        self.retention = Retention(recipe.checkpoints.keep, self.permanent | set(averaged_steps(recipe, run.plan)))
         self.store = run.store
         self.writer = CheckpointWriter(self.store, self.retention, self.ranks)
         self.loggers: list[Logger] = []
+        self.journal: JsonlLogger | None = None
+        """The first of them, on the first rank."""
+        self.digest = ""
+        """Of the rows that all ranks were fed in the step."""
         self.stalled = 0.0
         """Seconds that training stood still for a checkpoint since the last step's record."""
 
@@ -126,7 +143,8 @@ class _Trainer:
                 logger.close()
         with self.ranks.phase("the last checkpoint"):
             self.writer.wait()
-            self.ranks.run_on_rank0(lambda: self.store.prune(replace(self.retention, keep=0)))
+            self.ranks.run_on_rank0(lambda: write_average(run))
+            self.ranks.run_on_rank0(lambda: self.store.prune(Retention(0, self.permanent)))
             last = self.ranks.run_on_rank0(lambda: self.store.open(plan.steps))
             signal_number = self.ranks.largest(self.stop.signal_number)
         if signal_number:
@@ -137,17 +155,21 @@ class _Trainer:
         """One row of the plan, from its batch to its checkpoint."""
         step, began = batch.step + 1, time.perf_counter()
         with self.ranks.phase(f"the gradients of step {step}"):
-            loss, norm = self._accumulate(batch)
-        if self.spikes is not None and self._agree_on_spike(self.spikes, batch, loss, norm):
+            loss, z_loss, norm = self._accumulate(batch)
+        if self.spikes is not None and batch.step in self.stage_ends:
+            self.spikes.begin_stage()
+        if self.state.scaler is not None and self._agree(batch, skip=self.state.scaler.overflows(loss, norm)):
+            self._log(self._skip_overflow(self.state.scaler, batch))
+        elif self.spikes is not None and self._agree(batch, skip=self.spikes.is_spike(loss, norm)):
             self._log(self._skip_spike(self.spikes, batch, loss, norm))
         else:
             if not math.isfinite(norm) or not math.isfinite(loss):
                 self.ranks.raise_on_rank0(TrainingError(self._not_finite(batch, loss, norm)))
             self.writer.before_update()
-            self.state.update(float(self.plan.lr[batch.step]))
+            self.state.update(float(self.plan.lr[batch.step]), self._average_rate(step))
             if self.spikes is not None:
                 self.spikes.updated(loss)
-            self._log(self._step_record(batch, loss, norm, time.perf_counter() - began))
+            self._log(self._step_record(batch, loss, z_loss, norm, time.perf_counter() - began))
         if self._due(self.recipe.evaluation.every):
             with self.ranks.phase(f"the held-out losses of step {step}"):
                 losses = self.run.held_out_losses(self.state.model)
@@ -161,24 +183,49 @@ class _Trainer:
             text = f"stopped and saved at step {step} of {self.plan.steps}; the same command resumes from there"
             self._interrupt(signal_number, text)
 
-    def _accumulate(self, batch: StepBatch) -> tuple[float, float]:
-        """Accumulate and clip the gradients; returns the mean loss of all ranks, in nats, and the gradients' norm."""
-        weights = self.state.weights.masters.values()
-        total, norm = self.gradients(batch), gradient_norm(weights)
-        summed, found = torch.stack([total, norm]).cpu().tolist()  # the only time in a step that the host waits
-        clip(weights, self.recipe.optimizer.clip, norm, found)
-        return self.ranks.sum(summed / batch.predicted), found
+    def _accumulate(self, batch: StepBatch) -> tuple[float, float | None, float]:
+        """Accumulate and clip the gradients; returns mean loss and z-loss of all ranks, and the gradients' norm."""
+        weights, optimizer = self.state.weights.masters.values(), self.recipe.optimizer
+        total, z_total = self.gradients(batch)
+        if self.state.scaler is not None:
+            self.state.scaler.unscale(weights)
+        norm = gradient_norm(weights)
+        summed, z_sum, found = torch.stack([total, z_total, norm]).cpu().tolist()  # the only time that the host waits
+        clip(weights, optimizer.clip, norm, found)
+        own = [summed / batch.predicted, *limbs(batch.digest), optimizer.z_loss * z_sum / batch.predicted]
+        loss, *parts, z_loss = self.ranks.sums(own)
+        self.digest = from_limbs(parts)
+        return loss, z_loss if optimizer.z_loss else None, found
 
-    def _agree_on_spike(self, spikes: SpikeWatch, batch: StepBatch, loss: float, norm: float) -> bool:
-        """Whether any rank sees a spike, which all ranks then skip."""
-        if batch.step in self.stage_ends:
-            spikes.begin_stage()
+    def _average_rate(self, step: int) -> float:
+        """How far the running average moves toward the weights between the steps done and `step`."""
+        average, plan = self.recipe.average, self.plan
+        before, after = (plan.tokens_after(done) - plan.tokens_after(0) for done in (self.state.step, step))
+        return 0.0 if average is None else average.rate(before, after)
+
+    def _agree(self, batch: StepBatch, *, skip: bool) -> bool:
+        """Whether any rank would skip a step, which all ranks then do."""
         with self.ranks.phase(f"the agreement on the loss of step {batch.step + 1}"):
-            return bool(self.ranks.largest(spikes.is_spike(loss, norm)))
+            return bool(self.ranks.largest(skip))
+
+    def _skip_overflow(self, scaler: LossScaler, batch: StepBatch) -> OverflowRecord:
+        """Skip the update of a step whose gradients overflowed, and halve the scale of the next."""
+        scale, plan, row = scaler.state.scale, self.plan, batch.step
+        scaler.skipped()
+        self.state.skip(row + 1, self._average_rate(row + 1))
+        return OverflowRecord(
+            step=row + 1,
+            stage=plan.stages[plan.stage[row]],
+            tokens=plan.tokens_after(row + 1),
+            scale=scale,
+            counts=dict(zip(plan.corpora, plan.counts[row].tolist(), strict=True)),
+            digest=self.digest,
+        )
 
     def _skip_spike(self, spikes: SpikeWatch, batch: StepBatch, loss: float, norm: float) -> SpikeRecord:
         """Skip the update; if the policy says so, also those since the last planned checkpoint."""
         threshold, policy = spikes.threshold, self.recipe.spikes.policy
+        self.writer.before_update()  # of the average
         if not spikes.skipped():
             self.ranks.raise_on_rank0(TrainingError(self._hopeless(batch, loss, norm)))
         if policy == "rollback-and-skip" and self.planned is not None:
@@ -191,8 +238,9 @@ class _Trainer:
             grad_norm=norm if math.isfinite(norm) else None,
             threshold=threshold,
             policy=policy,
-            skipped=self.state.skip(batch.step + 1),
+            skipped=self.state.skip(batch.step + 1, self._average_rate(batch.step + 1)),
             rows=batch.named_rows(self.plan),
+            digest=self.digest,
         )
 
     def _roll_back(self, spikes: SpikeWatch, planned: int) -> None:
@@ -205,7 +253,9 @@ class _Trainer:
         recorded = checkpoint.state.spikes
         spikes.roll_back(() if planned in self.stage_ends or recorded is None else recorded.losses)
 
-    def _step_record(self, batch: StepBatch, loss: float, norm: float, seconds: float) -> StepRecord:
+    def _step_record(
+        self, batch: StepBatch, loss: float, z_loss: float | None, norm: float, seconds: float
+    ) -> StepRecord:
         plan, row = self.plan, batch.step
         speed = len(batch.rows.row) * plan.context / seconds
         stalled, self.stalled = self.stalled, 0.0
@@ -214,6 +264,7 @@ class _Trainer:
             stage=plan.stages[plan.stage[row]],
             tokens=plan.tokens_after(row + 1),
             loss=loss,
+            z_loss=z_loss,
             lr=float(plan.lr[row]),
             grad_norm=norm,
             batch=int(plan.batch[row]),
@@ -222,6 +273,7 @@ class _Trainer:
             checkpoint_seconds=round(stalled, 4),
             tokens_per_second=round(speed, 1),
             mfu=round(speed * self.recipe.model.flops_per_token / self.peak_flops, 4),
+            digest=self.digest,
         )
 
     def _due(self, every: int) -> bool:
@@ -238,7 +290,8 @@ class _Trainer:
         with self.ranks.phase(f"the checkpoint of step {self.state.step}"):
             began = time.perf_counter()
             needed = self.planned if self.recipe.spikes.policy == "rollback-and-skip" else None
-            self.writer.save(self.state.tensors, self._checkpoint_state(), needed)
+            chain = "" if self.journal is None else self.journal.head
+            self.writer.save(self.state.tensors, self._checkpoint_state(), needed, chain)
             self.stalled += time.perf_counter() - began
             if wait:
                 self.writer.wait()
@@ -259,6 +312,7 @@ class _Trainer:
             micro_batch=self.micro_batch,
             moment_steps=self.state.moment_steps,
             skipped=self.state.skipped,
+            loss_scale=None if self.state.scaler is None else self.state.scaler.state,
             spikes=None if self.spikes is None else self.spikes.state(self.planned),
         )
 
@@ -267,7 +321,8 @@ class _Trainer:
         run, logging_keys = self.run, self.recipe.logging
         if not self.ranks.first:
             return []
-        loggers: list[Logger] = [JsonlLogger(run.layout.metrics(run.name), self.state.step)]
+        self.journal = JsonlLogger(run.layout.metrics(run.name), self.state.step)
+        loggers: list[Logger] = [self.journal]
         if logging_keys.tensorboard:
             loggers.append(TensorBoardLogger(run.layout.tensorboard(run.name), self.plan.tokens_after(self.state.step)))
         if logging_keys.wandb is not None:
@@ -296,6 +351,15 @@ class _Trainer:
             "optimizer.learning_rate.peak, raise spikes.sigmas, or delete the newest checkpoints to resume from an "
             "earlier one"
         )
+
+
+def _documents(run: TrainingRun) -> Documents:
+    """How attention stays inside documents; where an accelerator needs masks for it, a warning says why."""
+    recipe, device = run.recipe, run.ranks.device
+    reason = without_segments(device, DTYPES[recipe.precision], recipe.model.head_size)
+    if reason is not None and device.type != "cpu" and run.ranks.first:
+        _log.warning("document_masking: attention takes masks instead of segments, which is slower: %s", reason)
+    return Documents(next(iter(run.corpora.values())).separator, segments=reason is None)
 
 
 def _threads(run: TrainingRun, recorded: CheckpointState | None) -> int:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from tinyllama.checkpoint.format import load_tensors, stored_tensors, tensors_of
 from tinyllama.model import Llama
 from tinyllama.train import optimizer
+from tinyllama.train.average import RunningAverage
 from tinyllama.train.compiler import prepare_compiler
 from tinyllama.train.forward_backward import compile_blocks
 from tinyllama.train.fp8 import use_fp8
 from tinyllama.train.parallel import checkpoint_activations, shard
-from tinyllama.train.precision import MasterWeights
+from tinyllama.train.precision import LossScaler, MasterWeights
 from tinyllama.train.spikes import add_span
 
 if TYPE_CHECKING:
@@ -36,15 +37,18 @@ class TrainingState:
         with ranks.phase("sharding the model"):
             self.model, self.weights = _build_model(recipe, ranks, initial=initial)
         self.optimizer = optimizer.build_optimizer(recipe.optimizer, self.weights.masters)
-        self.tensors = tensors_of(self.weights.masters, self.optimizer)
-        """Weights and moments by the names that they have in a checkpoint."""
+        self._average = RunningAverage(recipe, self.weights.masters)
+        self.tensors = tensors_of(self.weights.masters, self.optimizer) | self._average.tensors
+        """Weights, moments and average by the names that they have in a checkpoint."""
         self.step = 0
         """Steps of the plan that are done."""
         self.moment_steps = 0
         """Updates that the moments have seen, less the steps done: imported moments saw some before step 0, and a
         skipped step is none."""
         self.skipped: tuple[Span, ...] = ()
-        """Steps whose updates were skipped as spikes."""
+        """Steps whose updates were skipped."""
+        self.scaler = LossScaler() if recipe.precision == "fp16" else None
+        """Scales the loss in fp16."""
         self.weights.sync_working_copy()
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -61,17 +65,23 @@ class TrainingState:
         self.step = checkpoint.step
         self.moment_steps = checkpoint.state.moment_steps
         self.skipped = checkpoint.state.skipped
+        if self.scaler is not None and checkpoint.state.loss_scale is not None:
+            self.scaler.state = checkpoint.state.loss_scale
         optimizer.set_step(self.optimizer, self.moment_steps + self.step)
         self.weights.sync_working_copy()
 
-    def update(self, learning_rate: float) -> None:
-        """Do the next step with the gradients that were accumulated for it."""
+    def update(self, learning_rate: float, average_rate: float = 0.0) -> None:
+        """Do the next step with the gradients that were accumulated for it; for the average see `Average.rate`."""
         optimizer.apply(self.optimizer, learning_rate)
+        self._average.update(average_rate)
         self.weights.sync_working_copy()
+        if self.scaler is not None:
+            self.scaler.updated()
         self.step += 1
 
-    def skip(self, last: int) -> Span:
-        """Count the steps up to `last` as done without their updates; returns them."""
+    def skip(self, last: int, average_rate: float = 0.0) -> Span:
+        """Count the steps up to `last` as done without their updates, which leave the weights; returns them."""
+        self._average.update(average_rate)
         span = self.step + 1, last
         self.skipped = add_span(self.skipped, span)
         self.moment_steps -= last - self.step

@@ -29,6 +29,7 @@ _LINES = (
 _SECTIONS: dict[str, Tree] = {
     "start": {"model": "hf", "tokens": 0},
     "spikes": {"policy": "skip", "sigmas": 6, "window": 8},
+    "average": {"half_life": 512},
     "document_masking": True,
     "precision": "fp32",
     "model": {
@@ -39,6 +40,7 @@ _SECTIONS: dict[str, Tree] = {
     "tokenizer": {"train": {"vocab_size": 300, "corpora": ["prose"]}, "bos": True, "eos": True},
     "optimizer": {
         "kind": "muon", "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1, "clip": 1,
+        "weight_decay_of": "matrices", "learning_rate_factors": {"embeddings": 2, "matrices": 0.5}, "z_loss": 1e-4,
         "learning_rate": {"peak": 0.01, "minimum": 0.001, "warmup": 128, "horizon": 512},
     },
     "evaluation": {

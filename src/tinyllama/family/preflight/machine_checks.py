@@ -101,9 +101,11 @@ def _checkpoints(situation: Situation, model: str) -> int:
         return 0
     begin = recipe.stages[fork - 1].until if model != BASE and fork else recipe.start_sequences * recipe.model.context
     tokens = stages[-1].until - begin
-    always = len(stages) + (tokens // permanent if permanent else 0)
+    averaged = 0 if recipe.average is None else recipe.average.last or 0
+    always = len(stages) + (tokens // permanent if permanent else 0) + averaged
     kept = min(store.on_disk(Retention(recipe.checkpoints.keep, frozenset(range(always)))), always + tokens // every)
-    return max(0, kept - written) * checkpoint_bytes(recipe)
+    average = 0 if recipe.average is None else 4 * recipe.model.parameters
+    return max(0, kept - written) * checkpoint_bytes(recipe) + average
 
 
 def _export(situation: Situation, model: str) -> int:
