@@ -82,25 +82,30 @@ def _copy(original: Path, copy: Path, sha256: str, ended: threading.Event) -> No
         return
     lock = copy.with_name(f".{copy.name}.lock")
     with locked_file(lock):
-        if copy.is_file():
-            return
-        _require_room(copy.parent, original.stat().st_size)
-        partial = copy.with_name(f".{copy.name}.partial")
-        digest = hashlib.sha256()
-        with original.open("rb") as source, partial.open("wb") as target:
-            while (chunk := source.read(_CHUNK)) and not ended.is_set():
-                target.write(chunk)
-                digest.update(chunk)
-        if ended.is_set():
-            partial.unlink()
-            return
-        if digest.hexdigest() != sha256:
-            partial.unlink()
-            raise CorpusError(f"{original}: differs from its SHA-256 in the manifest; see `tinyllama corpus verify`")
-        fsync_path(partial)
-        partial.replace(copy)
-        with suppress(OSError):  # Windows removes no open file
-            lock.unlink()
+        try:
+            if not copy.is_file():
+                _write(original, copy, sha256, ended)
+        finally:
+            with suppress(OSError):  # Windows removes no open file
+                lock.unlink()
+
+
+def _write(original: Path, copy: Path, sha256: str, ended: threading.Event) -> None:
+    _require_room(copy.parent, original.stat().st_size)
+    partial = copy.with_name(f".{copy.name}.partial")
+    digest = hashlib.sha256()
+    with original.open("rb") as source, partial.open("wb") as target:
+        while (chunk := source.read(_CHUNK)) and not ended.is_set():
+            target.write(chunk)
+            digest.update(chunk)
+    if ended.is_set():
+        partial.unlink()
+        return
+    if digest.hexdigest() != sha256:
+        partial.unlink()
+        raise CorpusError(f"{original}: differs from its SHA-256 in the manifest; see `tinyllama corpus verify`")
+    fsync_path(partial)
+    partial.replace(copy)
 
 
 def _require_room(folder: Path, size: int) -> None:
