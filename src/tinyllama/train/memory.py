@@ -144,6 +144,7 @@ class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as torch has
         if self._bound > self.most:  # else not worth the time of a count
             # FSDP frees gathered weights by resizing their storage.
             alive = {storage: storage.nbytes() for storage in self._others}
+            self._others.update(alive)
             self._bound = self._always + sum(alive.values())
             self.most = max(self.most, self._bound)
         return result
