@@ -73,8 +73,8 @@ def _speed(prediction: Prediction) -> str:
         return f"{speed}, with computation at {prediction.assumed_mfu:.1%} of the peak"
     used, (slowest, fastest) = prediction.utilization, prediction.speed_range
     return (
-        f"{speed} ({slowest:,.0f} to {fastest:,.0f}), with matrix products in bf16 at {used.value:.1%} of the peak "
-        f"(published speeds imply {used.low:.0%} to {used.high:.0%}; {used.fitted} fitted it: {used.source})"
+        f"{speed} ({slowest:,.0f} to {fastest:,.0f}), with matrix products in bf16 at {used.value:.1%} of the peak at "
+        f"this width (published speeds: {used.low:.0%} to {used.high:.0%}; fitted to {used.fitted}: {used.source})"
     )
 
 

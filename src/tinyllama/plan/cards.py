@@ -2,12 +2,13 @@
 
 Utilization is that of matrix products and attention, by causal FLOPs (`flops_formulas`), over the dense peak, while
 they run: memory traffic, the update and collectives are counted beside it (`plan/step_time.py`). One published row per
-card fits it; `tests/plan/test_published_speed.py` has the rows, and predicts the others.
+card fits it, and one more how much less narrow models reach; `tests/plan/test_published_speed.py` has the rows, and
+predicts the others.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tinyllama.errors import PlanError
 from tinyllama.text import did_you_mean
@@ -16,11 +17,17 @@ RESERVED = 1.5 * 2**30
 """Bytes that the driver, the communication library and fragmentation take of a card."""
 _FOUNDRY = "https://github.com/mosaicml/llm-foundry/blob/main/scripts/train/benchmarking/README.md"
 _LLMQ = "https://github.com/IST-DASLab/llmq#speed"
+_LLAMA_FACTORY = "https://github.com/IST-DASLab/llmq/blob/main/benchmarks/4090x4.md"
+_WIDTH = 2048
+"""Width of the models that `GPUS` has the utilization of."""
+_HALF_WIDTH = 400
+"""Width of a model whose matrix products reach half of what a very wide model's do: llm-foundry's 350M model on 8
+A100-80G (width 1,024) fits it."""
 
 
 @dataclass(frozen=True)
 class Utilization:
-    """Of matrix products in bf16 over the dense peak of the data sheet."""
+    """Of matrix products in bf16 over the dense peak of the data sheet, in models of one width."""
 
     value: float
     """What the fitted row implies."""
@@ -32,6 +39,11 @@ class Utilization:
     """The row that fits it."""
     source: str
     """Where the row was published."""
+
+    def at(self, width: int) -> Utilization:
+        """That of models of another width: W / (W + a constant), relative to the width of the table."""
+        scale = width / (width + _HALF_WIDTH) * (_WIDTH + _HALF_WIDTH) / _WIDTH
+        return replace(self, value=scale * self.value, low=scale * self.low, high=scale * self.high)
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,7 @@ class Gpu:
     hop: float
     """Seconds of a hop inside the node."""
     utilization: Utilization
+    """Of models of width 2,048."""
 
     @property
     def usable(self) -> int:
@@ -63,23 +76,21 @@ def _foundry(card: str, value: float, low: float, high: float) -> Utilization:
     return Utilization(value, low, high, f"llm-foundry's 1B model on 8 {card}", _FOUNDRY)
 
 
-def _llmq(card: str, value: float, low: float, high: float) -> Utilization:
-    return Utilization(value, low, high, f"LLMQ's Qwen2.5-1.5B on {card} (CUDA without PyTorch)", _LLMQ)
-
-
-_HOPPER = _foundry("H100", 0.443, 0.39, 0.70)
+_HOPPER = _foundry("H100", 0.443, 0.38, 0.75)
+_L40S = Utilization(0.613, 0.59, 0.65, "LLMQ's Qwen2.5-1.5B on one L40S (CUDA without PyTorch)", _LLMQ)
+_RTX4090 = Utilization(0.938, 0.84, 1.17, "LLaMA-Factory's Qwen2.5-1.5B on 4 RTX 4090", _LLAMA_FACTORY)
 _HDR, _NDR, _ETHERNET = 25e9, 50e9, 12.5e9
 """InfiniBand with 200 and 400 Gb/s per card; two cards that share an adapter of 200 Gb/s."""
 _NVLINK, _PCIE = 3.4e-6, 5.7e-6
 """Seconds of a hop of a ring in NCCL's own model (src/graph/tuning.cc, protocol Simple)."""
 
 GPUS = {
-    "a100-40g": Gpu(312e12, 40, 1555e9, 4, 300e9, _HDR, _NVLINK, _foundry("A100-40G", 0.589, 0.52, 0.70)),
-    "a100-80g": Gpu(312e12, 80, 2039e9, 8, 300e9, _HDR, _NVLINK, _foundry("A100-80G", 0.609, 0.57, 0.67)),
+    "a100-40g": Gpu(312e12, 40, 1555e9, 4, 300e9, _HDR, _NVLINK, _foundry("A100-40G", 0.589, 0.46, 0.65)),
+    "a100-80g": Gpu(312e12, 80, 2039e9, 8, 300e9, _HDR, _NVLINK, _foundry("A100-80G", 0.609, 0.55, 0.61)),
     "h100-80g": Gpu(989.4e12, 80, 3350e9, 8, 450e9, _NDR, _NVLINK, _HOPPER),
     "h200-141g": Gpu(989.4e12, 141, 4800e9, 8, 450e9, _NDR, _NVLINK, _HOPPER),
-    "l40s-48g": Gpu(362.05e12, 48, 864e9, 8, 32e9, _ETHERNET, _PCIE, _llmq("one L40S", 0.582, 0.50, 0.61)),
-    "rtx4090-24g": Gpu(165.2e12, 24, 1008e9, 4, 16e9, _ETHERNET, _PCIE, _llmq("4 RTX 4090", 0.807, 0.80, 1.0)),
+    "l40s-48g": Gpu(362.05e12, 48, 864e9, 8, 32e9, _ETHERNET, _PCIE, _L40S),
+    "rtx4090-24g": Gpu(165.2e12, 24, 1008e9, 4, 16e9, _ETHERNET, _PCIE, _RTX4090),
 }
 """NVIDIA's data sheets: SXM versions, without sparsity.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -108,13 +107,12 @@ class _Training:
         return memory_per_gpu(self.recipe, self.sharded_over, self.cluster.card.usable, micro_batch)
 
     def micro_batch(self, sequences: int) -> int:
-        """The recipe's, or the largest that fits and divides a GPU's rows evenly, as training chooses it."""
+        """The recipe's, or as training chooses it from memory."""
         stated = self.recipe.hardware.micro_batch
         if isinstance(stated, int):
             return stated
         rows, limit = -(-sequences // self.cluster.gpus), self.cluster.card.usable
-        sizes = (-(-rows // passes) for passes in count(1))
-        return next(size for size in sizes if size == 1 or self.memory(size).total <= limit)
+        return most_even(rows, max(size for size in even_counts(rows) if size == 1 or self.memory(size).total <= limit))
 
     def step(self, sequences: int) -> StepTime:
         return predict_step(self.recipe, self.cluster, sequences, self.micro_batch(sequences))
@@ -152,12 +150,13 @@ def predict(  # noqa: PLR0913  # one assumption each
         RecipeError: `hardware.shard` does not divide the GPUs.
     """
     card = find_gpu(card_name)
+    used = card.utilization.at(recipe.model.width)
     if nodes is not None and gpus % nodes:
         raise PlanError(f"{gpus} GPUs are not the same number on each of {nodes} nodes; give a divisor of {gpus}")
     nodes = nodes or -(-gpus // card.per_node)
     per_node = -(-gpus // nodes)
     gathered = fits_gathered(recipe, recipe.hardware.sharded_over(gpus, per_node), card.usable)
-    training = _Training(recipe, Cluster(card, gpus, per_node, card.utilization.value, gathered, mfu))
+    training = _Training(recipe, Cluster(card, gpus, per_node, used.value, gathered, mfu))
 
     def span(name: str, plan: Plan, first: int, end: int) -> Span:
         batches, steps = np.unique(plan.batch[first:end], return_counts=True)
@@ -181,14 +180,29 @@ def predict(  # noqa: PLR0913  # one assumption each
         memory_limit=card.usable,
         step=training.step(batch),
         assumed_mfu=mfu,
-        utilization=card.utilization,
+        utilization=used,
         tokens_per_second_per_gpu=speed,
-        speed_range=(training.speed(batch, card.utilization.low), training.speed(batch, card.utilization.high)),
+        speed_range=(training.speed(batch, used.low), training.speed(batch, used.high)),
         flops_per_token=recipe.model.flops_per_token,
         mfu=speed * recipe.model.flops_per_token / card.flops,
         mfu_by_formula={name: speed * value / card.flops for name, value in flops_formulas(recipe.model).items()},
         spans=spans,
     )
+
+
+def even_counts(rows: int) -> list[int]:
+    """Sequences in a pass that divide a rank's rows as evenly as some number of passes can, ascending."""
+    return sorted({-(-rows // passes) for passes in range(1, rows + 1)})
+
+
+def most_even(rows: int, most: int) -> int:
+    """Sequences in a pass, at most `most`, by which each pass has as many: one program is compiled for all.
+
+    Where only less than half of `most` divides the rows, the last pass has fewer.
+    """
+    counts = [count for count in even_counts(rows) if count <= most]
+    even = max(count for count in counts if rows % count == 0)
+    return even if 2 * even >= counts[-1] else counts[-1]
 
 
 def checkpoint_bytes(recipe: Recipe) -> int:

@@ -41,11 +41,11 @@ _UPDATE_TRAFFIC = 38
 _LAUNCH_BLOCK, _LAUNCH_PASS, _LAUNCH_STEP = 0.4e-3, 1e-3, 3e-3
 """Seconds that the host needs to launch a block's forward and backward pass, the rest of a pass, and the rest of a
 step. Estimates: about 40 kernels of a compiled block at 10 µs each, with what FSDP does around it."""
-_BUS = 0.78
-"""Of a link's speed, what collectives reach: NCCL's own model caps an A100 at 235 of 300 GB/s (src/graph/tuning.cc),
-and nccl/issues/1218 measures 340 of 400 GB/s between H100 nodes."""
-_BASE_LATENCY, _NETWORK_HOP = 8.4e-6, 9.6e-6
-"""Seconds of a ring collective, and of each hop between nodes, in NCCL's model (src/graph/tuning.cc)."""
+_BUS = 0.8
+"""Of a link's speed, what collectives reach: NCCL's own model has 240 of an A100's 300 GB/s, 371 of an H100's 450 and
+12 of the 16 of PCIe 3.0 (src/graph/topo.h). Assumed between nodes, too."""
+_BASE_LATENCY, _NETWORK_HOP = 8.4e-6, 14e-6
+"""Seconds of a ring collective, and of each hop between nodes, in NCCL's model (src/graph/tuning.cc, Simple)."""
 _FEED = 100e6
 """Tokens per second that one core reads from the page cache (docs/benchmarks.md)."""
 _NEWTON_SCHULZ_STEPS = 5
@@ -59,7 +59,7 @@ class Cluster:
     gpus: int
     per_node: int
     utilization: float
-    """Of matrix products, see `plan/cards.py`."""
+    """Of matrix products in models of the recipe's width, see `plan/cards.py`."""
     gathered: bool
     """Whether sharded weights are gathered once in a step."""
     mfu: float | None = None
