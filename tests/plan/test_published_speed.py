@@ -172,7 +172,7 @@ def utilization_of(row: Row) -> Utilization:
 def speed(row: Row, utilization: float | None = None) -> float:
     """Predicted tokens per second and GPU; selective checkpointing is between all and none."""
     used = utilization or utilization_of(row).value
-    cluster = Cluster(GPUS[row.card], row.gpus, min(row.gpus, 8), used, gathered=False)
+    cluster = Cluster(GPUS[row.card], row.gpus, min(row.gpus, 8), used)
     sequences = row.gpus * row.micro_batch * row.passes
     recipes = [recipe_of(row.model, row.shard, checkpointing=checkpointing) for checkpointing in (False, True)]
     kept, again = (predict_step(recipe, cluster, sequences, row.micro_batch).seconds for recipe in recipes)

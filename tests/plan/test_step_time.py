@@ -17,9 +17,7 @@ def step_of(
 ) -> StepTime:
     recipe = load_recipe("tinyllama-v1.1", overrides)
     used = GPUS[card].utilization.at(recipe.model.width).value
-    return predict_step(
-        recipe, Cluster(GPUS[card], gpus, min(gpus, per_node), used, gathered=False), sequences, micro_batch
-    )
+    return predict_step(recipe, Cluster(GPUS[card], gpus, min(gpus, per_node), used), sequences, micro_batch)
 
 
 def predicted(name: str, card: str, gpus: int, *overrides: str, nodes: int | None = None) -> Prediction:
@@ -99,7 +97,32 @@ def test_a_model_of_5_billion_weights_fits_without_tensor_parallelism_and_hides_
     assert prediction.step.exposed < 0.02 * prediction.step.seconds
 
 
+def test_tensor_parallelism_in_a_node_would_expose_more_than_sharding_does() -> None:
+    """It sums the activations of a node's four micro-batches twice forward and twice backward in each block."""
+    recipe = load_recipe("tinyllama-v1.1", shape := [f"model.{text}" for text in FIVE_BILLION])
+    prediction = predicted("tinyllama-v1.1", "a100-40g", 64, *shape, "hardware.shard=all")
+    activations = 2 * 4 * prediction.micro_batch * recipe.model.context * recipe.model.width
+    each = 2 * 3 / 4 * activations / (0.8 * GPUS["a100-40g"].link)
+    summed = 4 * recipe.model.layers * prediction.step.passes * each
+    assert summed == pytest.approx(0.85, abs=0.01)
+    assert summed > 7 * prediction.step.exposed
+
+
 def test_a_step_is_as_long_as_the_parts_that_follow_each_other() -> None:
     step = step_of("h100-80g", 8, sequences=75)
     assert (step.sequences, step.passes) == (75, 10)
     assert step.seconds >= step.products + step.memory + step.exposed
+
+
+def test_each_way_to_shard_is_predicted_as_if_the_recipe_had_it() -> None:
+    every = predicted("tinyllama-v1.1", "a100-40g", 16).seconds_by_shard
+    for shard, seconds in every.items():
+        assert predicted("tinyllama-v1.1", "a100-40g", 16, f"hardware.shard={shard}").step.seconds == seconds
+    large = predicted("tinyllama-v1.1", "a100-40g", 16, *(f"model.{text}" for text in FIVE_BILLION))
+    assert [shard for shard, seconds in large.seconds_by_shard.items() if seconds is None] == ["none"]
+
+
+def test_sequences_in_a_pass_are_as_many_as_fit_and_divide_a_gpus_rows() -> None:
+    small, large = (predicted("tinyllama-v1.1", card, 16) for card in ("a100-40g", "h200-141g"))
+    assert (small.micro_batch, small.step.passes) == (11, 5)  # of 55 rows
+    assert (large.micro_batch, large.step.passes) == (28, 2)

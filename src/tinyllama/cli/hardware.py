@@ -34,6 +34,11 @@ def print_prediction(console: Console, prediction: Prediction) -> None:
         + "; "
         + ", ".join(f"{name} {size / _GIB:.1f}" for name, size in parts.items()),
         _step(prediction.step),
+        "by hardware.shard: "
+        + ", ".join(
+            f"{shard} " + ("does not fit" if seconds is None else _duration(seconds))
+            for shard, seconds in prediction.seconds_by_shard.items()
+        ),
         _speed(prediction),
         "MFU: " + ", ".join(f"{value:.1%} by {name}" for name, value in prediction.mfu_by_formula.items()),
     ]

@@ -94,10 +94,11 @@ GPUS = {
 }
 """NVIDIA's data sheets: SXM versions, without sparsity.
 
-Links are NVLink of the third and fourth generation, in one direction, or PCIe 4.0 with 16 lanes; without peer-to-peer
-access, which the RTX 4090 lacks, data cross it twice, through the host's memory. Adapters are assumptions: those of a
-DGX, of llm-foundry's A100s (1,600 Gb/s a node) and of torchtitan's H100s (400 Gb/s a card). The H200 is the H100's
-chip with other memory, and has its utilization.
+Links are NVLink in one direction (data sheets: 600 GB/s of the A100 and 900 of the H100 in both), or PCIe 4.0 with 16
+lanes; without peer-to-peer access, which the RTX 4090 lacks, data cross it twice, through the host's memory. Adapters
+are assumptions: those of a DGX A100 and H100 (eight of 200 and of 400 Gb/s), of llm-foundry's A100s (1,600 Gb/s a
+node) and of torchtitan's H100s (400 Gb/s a card). The H200 is the H100's chip with other memory, and has its
+utilization.
 """
 
 

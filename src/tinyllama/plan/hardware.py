@@ -83,6 +83,8 @@ class Prediction:
     mfu: float
     """Of that speed, by the first of the formulas."""
     mfu_by_formula: dict[str, float]
+    seconds_by_shard: dict[str, float | None]
+    """Of the same step by `hardware.shard`; None where it does not fit."""
     spans: list[Span]
     """The base, then each variant from the fork on."""
 
@@ -100,8 +102,17 @@ class _Training:
     """A recipe on a cluster."""
 
     def __init__(self, recipe: Recipe, cluster: Cluster) -> None:
-        self.recipe, self.cluster = recipe, cluster
-        self.sharded_over = recipe.hardware.sharded_over(cluster.gpus, cluster.per_node)
+        self.recipe, self.sharded_over = recipe, recipe.hardware.sharded_over(cluster.gpus, cluster.per_node)
+        self.cluster = replace(cluster, gathered=fits_gathered(recipe, self.sharded_over, cluster.card.usable))
+
+    def sharded(self, shard: str) -> _Training:
+        """The same with another `hardware.shard`."""
+        hardware = self.recipe.hardware.model_copy(update={"shard": shard})
+        return _Training(self.recipe.model_copy(update={"hardware": hardware}), self.cluster)
+
+    def fits(self, sequences: int) -> bool:
+        """Whether a step of so many sequences fits."""
+        return self.memory(self.micro_batch(sequences)).total <= self.cluster.card.usable
 
     def memory(self, micro_batch: int) -> Memory:
         return memory_per_gpu(self.recipe, self.sharded_over, self.cluster.card.usable, micro_batch)
@@ -155,8 +166,7 @@ def predict(  # noqa: PLR0913  # one assumption each
         raise PlanError(f"{gpus} GPUs are not the same number on each of {nodes} nodes; give a divisor of {gpus}")
     nodes = nodes or -(-gpus // card.per_node)
     per_node = -(-gpus // nodes)
-    gathered = fits_gathered(recipe, recipe.hardware.sharded_over(gpus, per_node), card.usable)
-    training = _Training(recipe, Cluster(card, gpus, per_node, used.value, gathered, mfu))
+    training = _Training(recipe, Cluster(card, gpus, per_node, used.value, mfu=mfu))
 
     def span(name: str, plan: Plan, first: int, end: int) -> Span:
         batches, steps = np.unique(plan.batch[first:end], return_counts=True)
@@ -170,6 +180,7 @@ def predict(  # noqa: PLR0913  # one assumption each
     spans += [span(plan.variant, plan, plan.fork_step, plan.steps) for plan in plans if plan.variant is not None]
     batch = int(np.bincount(base.batch, weights=base.batch).argmax())
     speed = training.speed(batch)
+    by_shard = {shard: training.sharded(shard) for shard in ("node", "all", "none")}
     return Prediction(
         card=card_name,
         gpus=gpus,
@@ -186,6 +197,9 @@ def predict(  # noqa: PLR0913  # one assumption each
         flops_per_token=recipe.model.flops_per_token,
         mfu=speed * recipe.model.flops_per_token / card.flops,
         mfu_by_formula={name: speed * value / card.flops for name, value in flops_formulas(recipe.model).items()},
+        seconds_by_shard={
+            shard: other.step(batch).seconds if other.fits(batch) else None for shard, other in by_shard.items()
+        },
         spans=spans,
     )
 

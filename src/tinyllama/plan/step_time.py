@@ -60,7 +60,7 @@ class Cluster:
     per_node: int
     utilization: float
     """Of matrix products in models of the recipe's width, see `plan/cards.py`."""
-    gathered: bool
+    gathered: bool = False
     """Whether sharded weights are gathered once in a step."""
     mfu: float | None = None
     """Of all computation in a pass, by the first formula, in place of utilization and memory traffic."""
