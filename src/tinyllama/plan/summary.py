@@ -111,6 +111,6 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
         tokens=plan.tokens_after(plan.steps),
         stages=stages,
         corpora=corpora,
-        optimizer=recipe.optimizer.describe(),
+        optimizer=recipe.describe_optimizer(),
         average=None if recipe.average is None else recipe.average.describe(),
     )

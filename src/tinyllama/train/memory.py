@@ -80,7 +80,7 @@ def _measure(recipe: Recipe, ranks: Ranks) -> RankMemory:
         shard(model, recipe, ranks)  # outside: the mesh is real
     with without_data:
         masters = MasterWeights(model, recipe.precision if alone else "fp32").masters
-        optimizer = build_optimizer(recipe.optimizer, masters)
+        optimizer = build_optimizer(recipe.optimizer, masters, recipe.widening)
         loss = HeadLoss(shifted_exponentials)
         averages = RunningAverage(recipe, masters).tensors.values()
         with _Held(map(_own, (*masters.values(), *_moments(optimizer), *averages))) as held:
