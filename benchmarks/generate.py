@@ -134,7 +134,7 @@ def _table(title: str, found: dict[str, dict[str, Any]]) -> Table:
 
 def _ids(model: Llama, prompt: list[int], tokens: int) -> list[int | None]:
     greedy = Sampling(temperature=0, repetition_penalty=1.0)
-    steps = decode_batch(model, [prompt], greedy, eos_id=None, max_new_tokens=tokens, seed=0)
+    steps = decode_batch(model, [prompt], greedy, end_ids=(), max_new_tokens=tokens, seed=0)
     return [new for (new,) in steps]
 
 

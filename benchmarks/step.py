@@ -59,7 +59,7 @@ def _profile(shape: Shape, work: Path, steps: int) -> tuple[Counter[str], float,
     reuse_memory()
     with join_ranks(recipe.hardware.collective_timeout) as ranks:
         state = TrainingState(recipe, ranks)
-    gradients = Gradients(state.model, micro_batch=recipe.micro_batch, separator=None, compiled=recipe.hardware.compile)
+    gradients = Gradients(state.model, micro_batch=recipe.micro_batch, documents=None, compiled=recipe.hardware.compile)
 
     def one_step() -> None:
         gradients(read_step(plan, sampler, rows, state.step))

@@ -29,7 +29,7 @@ SELF_MADE = {"NewerFormatError"}
 """Exceptions that make their text themselves."""
 REPORTED: dict[str, set[int]] = {
     "Check": {1}, "Fault": {1}, "Finding": {0, 1}, "MissingTask": {0}, "RawText": {3}, "Record": {2}, "Rejected": {1},
-    "_fail": {0}, "needed_by": {1},
+    "_differs": {1}, "_fail": {0}, "differs": {1}, "needed_by": {1},
 }  # fmt: skip
 """Records and functions, no exceptions, that take the text of a fault, and where it is among their arguments."""
 SPELLERS = {"_explain"}

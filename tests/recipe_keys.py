@@ -143,7 +143,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "**required**"
     value = field.get_default(call_default_factory=True, validated_data={})
-    if value is None or value == []:
+    if value is None or value in ([], {}):
         return "none" if _inside(field.annotation)[0] is None else "optional"
     if isinstance(value, BaseModel):
         return "optional"

@@ -14,8 +14,8 @@ import tinyllama
 
 PACKAGE = Path(tinyllama.__file__).parent
 ORDER = (
-    ("errors", "text"),
-    ("files", "installation", "layout", "paths", "processors"),
+    ("errors", "locks", "text"),
+    ("files", "installation", "layout", "paths", "processors", "system_memory"),
     ("folders", "record_files"),
     ("hub", "packages"),
     ("recipe",),
@@ -32,7 +32,7 @@ ORDER = (
     ("evaluation", "export"),
     ("report",),
     ("family",),
-    ("serve", "launch"),
+    ("serve", "launch", "fidelity"),
     ("cli",),
 )
 """The packages and single modules in the order of imports; those of one line do not import each other."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
-import logging
 import os
 import re
 import secrets
@@ -15,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
-_log = logging.getLogger(__name__)
+from tinyllama.locks import FOLDERS_OPEN, locked_folder, naming
 
 Json: TypeAlias = Mapping[str, "Json"] | Sequence["Json"] | str | int | float | bool | None
 """What can be written as JSON."""
@@ -101,8 +99,10 @@ def to_bytes(text: str) -> bytes:
 
 
 def fsync_path(path: Path) -> None:
-    """Flush a file's or directory's data to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Flush a file's or directory's data to the disk; Windows opens no directories, and flushes files it may write."""
+    if not FOLDERS_OPEN and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY if FOLDERS_OPEN else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:
@@ -119,26 +119,16 @@ def write_atomic(path: Path, data: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{unique_mark()}")
     try:
-        with _naming(path), beside.open("wb") as file:
-            file.write(to_bytes(data) if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-            beside.replace(path)
+        with naming(path):
+            with beside.open("wb") as file:
+                file.write(to_bytes(data) if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)  # closed, since Windows renames no open file
     finally:
         with suppress(OSError):
             beside.unlink()
     fsync_path(path.parent)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Let errors name a path by its final name; a write to a full disk names none."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_json(path: Path, value: Json) -> None:
@@ -172,7 +162,7 @@ def new_directory(
         if keep:
             beside.mkdir()
         else:
-            with _naming(path), locked_folder(path.parent, wait=True):
+            with naming(path), locked_folder(path.parent, wait=True):
                 _remove_abandoned(path)
                 beside.mkdir()
                 held.enter_context(locked_folder(beside))
@@ -185,7 +175,7 @@ def new_directory(
             if keep:
                 _rename_unless_there(beside, path)
             else:
-                with _naming(path), locked_folder(path.parent, wait=True):
+                with naming(path), locked_folder(path.parent, wait=True):
                     _swap(beside, path, foreign)
             fsync_path(path.parent)
         finally:
@@ -216,7 +206,7 @@ def _copy_or_link(source: Path, target: Path) -> None:
 def link_or_copy(source: str | Path, target: str | Path) -> None:
     """Make a hard link to a file, or a copy on a file system without them."""
     try:
-        os.link(source, target, follow_symlinks=False)
+        os.link(source, target, follow_symlinks=os.link not in os.supports_follow_symlinks)
     except FileNotFoundError:
         raise
     except OSError:
@@ -232,79 +222,6 @@ def _remove_abandoned(path: Path) -> None:
         elif entry.name.startswith((f".{path.name}.partial", f".{path.name}.replaced")):
             with suppress(BlockingIOError), locked_folder(entry):
                 shutil.rmtree(entry, ignore_errors=True)
-
-
-@contextmanager
-def locked_folder(folder: Path, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
-    """Hold a lock on a folder; the lock ends with the process, however that ends.
-
-    A file system without locks, or without locks of this kind (NFS has no exclusive ones on folders), locks nothing.
-
-    Args:
-        folder: exists.
-        shared: a lock that several may hold at once, none of them exclusively.
-        wait: wait for processes that hold another lock.
-
-    Raises:
-        BlockingIOError: another process, or this one, holds a lock that excludes this one.
-    """
-    lock = FolderLock(folder, shared=shared, wait=wait)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-class FolderLock:
-    """A lock on a folder, until it is released or nothing refers to it; see `locked_folder`."""
-
-    def __init__(self, folder: Path, *, shared: bool = False, wait: bool = False) -> None:
-        self._descriptor: int | None = None
-        self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        try:
-            fcntl.flock(self._descriptor, kind if wait else kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.release()
-            raise
-        except OSError:
-            self.release()
-
-    def release(self) -> None:
-        """End the lock."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
-
-    def __del__(self) -> None:
-        self.release()
-
-    def __getstate__(self) -> dict[str, None]:
-        """What another process gets: it holds no lock."""
-        return {"_descriptor": None}
-
-
-@contextmanager
-def one_at_a_time(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Let one process at a time run the block, by a lock on a file; `waiting` is called if this one has to wait.
-
-    Where the file cannot be written, nothing else can, and no lock is held.
-    """
-    with ExitStack() as opened:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = opened.enter_context(path.open("a", encoding="utf-8"))
-        except OSError:
-            yield
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waiting()
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # the file system has no locks
-            _log.debug("%s cannot be locked", path)
-        yield
 
 
 def _rename_unless_there(folder: Path, path: Path) -> None:

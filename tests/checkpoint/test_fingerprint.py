@@ -1,5 +1,6 @@
 """What decides the weights is in the fingerprint: every key of the schema, but those that are classified otherwise."""
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, cast
 
@@ -10,7 +11,7 @@ from pydantic.fields import FieldInfo
 from tinyllama.checkpoint.fingerprint import FingerprintInputs, fingerprint_inputs
 from tinyllama.errors import CheckpointError
 from tinyllama.plan import compile_plan
-from tinyllama.recipe import ModelShape, Recipe, load_recipe
+from tinyllama.recipe import ModelShape, Point, Recipe, load_recipe
 from tinyllama.recipe.classification import Absent, decides, marker
 from tinyllama.recipe.quantities import Batch
 from tinyllama.recipe.section import section_of
@@ -93,7 +94,9 @@ BASE = load_recipe(
         "model.rope_scaling={kind: llama3, factor: 2}",
     ],
 )
-"""A recipe in which every key has an effect."""
+_RATE = BASE.optimizer.learning_rate.model_copy(update={"points": [Point(tokens=10**4, factor=0.5)]})
+BASE = BASE.model_copy(update={"optimizer": BASE.optimizer.model_copy(update={"learning_rate": _RATE})})
+"""A recipe in which every key is in the fingerprint, also those of another schedule."""
 OTHER: dict[str, Any] = {
     "seed": 9,
     "model.layers": 3, "model.width": 128, "model.ffn": 999, "model.heads": 2, "model.kv_heads": 1,
@@ -109,8 +112,11 @@ OTHER: dict[str, Any] = {
     "parametrization": "mup", "base_width": 128, "optimizer.z_loss": 1e-4, "average.half_life": 2000,
     "optimizer.weight_decay": 0.2, "optimizer.clip": 2.0, "optimizer.learning_rate.peak": 0.5,
     "optimizer.learning_rate.minimum": 1e-9, "optimizer.learning_rate.warmup": 9,
-    "optimizer.learning_rate.horizon": 10**9, "start.tokens": 128, "start.moments": "kept", "start.rewarm": 7,
-    "stages.until": 10**5, "stages.batch": Batch(8, "sequences"), "stages.ramp": 7,
+    "optimizer.learning_rate.horizon": 10**9, "optimizer.learning_rate.schedule": "constant",
+    "optimizer.learning_rate.decay_from": 9, "optimizer.learning_rate.decay": "linear",
+    "optimizer.learning_rate.points.tokens": 9, "optimizer.learning_rate.points.factor": 0.1,
+    "optimizer.learning_rate.between": "step", "start.tokens": 128, "start.moments": "kept", "start.rewarm": 7,
+    "stages.until": 10**5, "stages.batch": Batch(8, "sequences"), "stages.ramp": 7, "stages.learning_rate_factor": 0.5,
 }  # fmt: skip
 """Key → a value that differs from BASE's; a key that is not here fails the test below."""
 PLAN = compile_plan(BASE, "math_code")
@@ -131,14 +137,16 @@ def _with(section: BaseModel, path: list[str], value: object) -> BaseModel:
 
 
 def _written_as(key: str) -> str:
-    return key.replace("stages.", "stages.0.")
+    return re.sub(r"(\.points)\..*", r"\1", key.replace("stages.", "stages.0."))
 
 
 @pytest.mark.parametrize("key", DECIDING)
 def test_another_value_of_a_key_that_decides_is_refused_by_name(key: str) -> None:
     changed = _with(BASE, key.split("."), OTHER[key])
-    with pytest.raises(CheckpointError, match=rf"a/step-9 was made with {_written_as(key)} = "):
+    with pytest.raises(CheckpointError, match=rf"a/step-9 was made with {_written_as(key)} = ") as refused:
         _of(BASE).refuse_change(_of(cast("Recipe", changed)), "a/step-9")
+    names_the_way = "start: {model: a/step-9, moments: kept, …}" in str(refused.value)
+    assert names_the_way == key.startswith(("optimizer.", "stages."))
 
 
 def test_an_old_family_resumes_where_a_later_key_has_the_value_of_its_absence() -> None:

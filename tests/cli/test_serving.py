@@ -53,7 +53,7 @@ def test_the_official_client_gets_texts_streams_and_errors(prepared: Path, tmp_p
     greedy = Sampling(temperature=0, repetition_penalty=1.0)
     prompt = "Return the"
     ids = tokenizer.encode_prompt(prompt)
-    steps = decode_batch(source.load(), [ids], greedy, eos_id=tokenizer.eos_id, max_new_tokens=8, seed=0)
+    steps = decode_batch(source.load(), [ids], greedy, end_ids=tokenizer.end_ids, max_new_tokens=8, seed=0)
     new = [token for (token,) in steps if token is not None]
     expected = tokenizer.decode([*ids, *new]).removeprefix(prompt)
 

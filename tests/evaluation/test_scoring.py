@@ -6,8 +6,9 @@ import random
 
 import pytest
 import torch
+from torch.backends.cuda import cudnn_sdp_enabled
 
-from tinyllama.evaluation.scoring import Window, plan_trees, score_windows
+from tinyllama.evaluation.scoring import TokenTree, Window, _batches, plan_trees, score_windows
 from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape
 
@@ -86,3 +87,47 @@ def test_choices_are_the_same_in_bf16_up_to_ties(model: Llama) -> None:
     rough, windows = copy.deepcopy(model).bfloat16(), questions(4)
     for (fine, _), (coarse, _) in zip(scores(model, windows), scores(rough, windows), strict=True):
         assert coarse == pytest.approx(fine, rel=0.05, abs=0.5)
+
+
+def trees_of(lengths: list[int]) -> list[TokenTree]:
+    return [TokenTree(tokens=[0] * length) for length in sorted(lengths, reverse=True)]
+
+
+def sizes(lengths: list[int], tokens: int, pairs: int) -> list[list[int]]:
+    return [[len(tree.tokens) for tree in batch] for batch in _batches(trees_of(lengths), None, tokens, pairs)]
+
+
+def test_a_pass_is_bounded_by_its_tokens_times_its_longest_row() -> None:
+    lengths = [*[4096] * 5, *[2048] * 20, *[100] * 400]
+    passes = sizes(lengths, 32768, 1 << 26)
+    assert [length for batch in passes for length in batch] == sorted(lengths, reverse=True)
+    assert max(len(batch) * batch[0] ** 2 for batch in passes) <= 1 << 26
+    assert [len(batch) for batch in passes if batch[0] == 4096] == [4, 4], "16 rows of 2,048 make as many pairs"
+    assert [batch[0] for batch in sizes([9000, 9000], 32768, 1 << 26)] == [9000, 9000], "a tree too large is alone"
+
+
+def test_a_cpu_computes_the_passes_that_it_always_did() -> None:
+    rng = random.Random(1)  # noqa: S311  # any lengths will do
+    for _ in range(30):
+        lengths = [rng.randint(1, rng.choice([20, 300, 3000])) for _ in range(80)]
+        expected, batch = list[list[int]](), list[int]()
+        for length in sorted(lengths, reverse=True):
+            if batch and (len(batch) + 1) * batch[0] > 1024:
+                expected.append(batch)
+                batch = []
+            batch.append(length)
+        assert sizes(lengths, 1024, 1 << 20) == [*expected, batch]
+
+
+def test_scores_do_not_wait_for_kernels_that_are_planned_for_each_shape(
+    model: Llama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed, hidden = list[bool](), model.hidden
+    monkeypatch.setattr(model, "hidden", lambda *a, **k: (allowed.append(cudnn_sdp_enabled()), hidden(*a, **k))[1])
+    scores(model, questions(2), rows=1)
+    monkeypatch.setattr("tinyllama.model.attention.PLANS_SHAPES", {"cpu"})
+    there = len(allowed)
+    scores(model, questions(2), rows=1)
+    assert set(allowed[:there]) == {True}
+    assert set(allowed[there:]) == {False}
+    assert cudnn_sdp_enabled()

@@ -48,7 +48,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "yarn with a factor of attention": {
         "hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
-        "rope_parameters": {**_YARN, "attention_factor": 1.25, "beta_fast": 16.0, "beta_slow": 2.0},
+        "rope_parameters": {**_YARN, "attention_factor": 1.25},
+    },
+    "yarn with other betas": {
+        "hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
+        "rope_parameters": {**_YARN, "beta_fast": 16.0, "beta_slow": 2.0},
     },
     "dynamic": {
         "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,

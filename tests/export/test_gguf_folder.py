@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from tests.export.disks import largest_file
+from tests.export.hub_models import save_hub_model
 from tinyllama.errors import ExportError
 from tinyllama.export import FILE_TYPES, ModelInfo, export_gguf
 from tinyllama.export import gguf_folder as module
@@ -122,3 +124,24 @@ def test_another_folder_is_never_replaced(tmp_path: Path, model: Llama, tokenize
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ExportError, match="not an earlier export"):
         exported(model, tmp_path, tokenizer_model)
+
+
+def test_tokens_added_beside_a_tokenizer_model_keep_their_names_and_kinds(
+    tmp_path: Path, tokenizer_model: Path
+) -> None:
+    pieces = SentencePieceTokenizer(tokenizer_model).vocab_size
+    folder = tmp_path / "chat"
+    save_hub_model("Llama 3.2 1B", folder, pieces + 4)
+    shutil.copy(tokenizer_model, folder / "tokenizer.model")
+    added = {"<|im_start|>": pieces, "<|im_end|>": pieces + 1, "<note>": pieces + 2}
+    (folder / "added_tokens.json").write_text(json.dumps(added))
+    (folder / "special_tokens_map.json").write_text('{"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]}')
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, pieces + 1]}))
+    module.convert_to_gguf(open_model(folder), tmp_path / "gguf", "F32")
+    file = GgufFile(tmp_path / "gguf" / "chat-F32.gguf")
+    tokens = file.require("tokenizer.ggml.tokens", list[str])
+    kinds = file.require("tokenizer.ggml.token_type", list[int])
+    assert tokens[pieces:] == [*added, f"[PAD{pieces + 3}]"]
+    assert kinds[pieces:] == [3, 3, 4, 5]
+    assert file.require("tokenizer.ggml.eot_token_id", int) == pieces + 1
+    assert open_model(file.path).tokenizer().end_ids == {2, pieces + 1}

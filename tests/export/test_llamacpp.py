@@ -16,6 +16,7 @@ from tinyllama.formats.open import open_model
 from tinyllama.inference import Sampling, decode_batch
 from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape
+from tinyllama.serve.llama_cpp_engine import LlamaCppEngine
 from tinyllama.sources.builtin.registry import read_builtin
 from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 from tinyllama.tokenizer.training import train_model
@@ -76,7 +77,7 @@ def test_llamacpp_continues_with_our_greedy_tokens(
     ids = tokenizer.encode_prompt(prompt)
     assert engine.tokenize(prompt.encode(), add_bos=True, special=False) == ids
     greedy = Sampling(temperature=0, repetition_penalty=1.0)
-    steps = decode_batch(model, [ids], greedy, eos_id=None, max_new_tokens=64, seed=0)
+    steps = decode_batch(model, [ids], greedy, end_ids=(), max_new_tokens=64, seed=0)
     ours = [new for (new,) in steps]
     engine.reset()
     assert list(islice(engine.generate(ids, temp=0.0, repeat_penalty=1.0), 64)) == ours
@@ -104,8 +105,9 @@ def test_llamacpp_computes_our_logits_of_every_shape(
     source = open_model(tmp_path / "hub")
     path = export_f32(source, tmp_path / "gguf", tokenizer.model_file)
     tokens = torch.randint(tokenizer.vocab_size, (200,), generator=torch.Generator().manual_seed(1)).tolist()
-    engine = llama_cpp.Llama(str(path), n_ctx=256, type_k=F32, type_v=F32, logits_all=True, verbose=False)
-    engine.eval(tokens)
+    engine = LlamaCppEngine(path, 256, exact=True)
+    theirs = torch.cat(list(map(torch.from_numpy, engine.prompt_logits(tokens, 0))))
+    engine.close()
     with torch.no_grad():
         ours = source.load()(torch.tensor([tokens]))[0]
-    torch.testing.assert_close(torch.tensor(engine.scores[: len(tokens)]), ours, rtol=0, atol=1e-4)
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-4)

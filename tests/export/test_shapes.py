@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
     from tinyllama.formats.model_source import OpenModel
 
-IN_GGUF = [name for name in CONFIGS if name != "dynamic"]
+NOT_IN_GGUF = {
+    "dynamic": r"RoPE scaling of kind dynamic; export the model as a Hugging Face folder",
+    "yarn with other betas": r"beta_fast 16 and beta_slow 2, but llama.cpp reads no others",
+}
+IN_GGUF = [name for name in CONFIGS if name not in NOT_IN_GGUF]
 
 
 def some_tokens(rows: int = 2, length: int = 200) -> torch.Tensor:
@@ -81,9 +85,10 @@ def test_gguf_gives_back_the_shape_and_every_bit(tmp_path: Path, name: str, toke
     assert all(torch.equal(back.weights[key], source.weights[key]) for key in source.weights)
 
 
-def test_gguf_refuses_a_dynamic_scaling_by_name(tmp_path: Path, tokenizer_model: Path) -> None:
+@pytest.mark.parametrize("name", NOT_IN_GGUF)
+def test_gguf_refuses_what_it_cannot_say(tmp_path: Path, tokenizer_model: Path, name: str) -> None:
     pytest.importorskip("gguf", reason="the extra gguf")
-    save_hub_model("dynamic", tmp_path / "hub", SentencePieceTokenizer(tokenizer_model).vocab_size)
-    with pytest.raises(ExportError, match=r"RoPE scaling of kind dynamic; export the model as a Hugging Face folder"):
+    save_hub_model(name, tmp_path / "hub", SentencePieceTokenizer(tokenizer_model).vocab_size)
+    with pytest.raises(ExportError, match=NOT_IN_GGUF[name]):
         export_f32(open_model(tmp_path / "hub"), tmp_path / "gguf", tokenizer_model)
     assert not (tmp_path / "gguf").exists()

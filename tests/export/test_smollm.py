@@ -33,7 +33,7 @@ def continuation(model: Path, prompt: str) -> str:
     tokenizer, weights = source.tokenizer(), source.load()
     pack(weights)
     ids = tokenizer.encode_prompt(prompt)
-    steps = decode_batch(weights, [ids], GREEDY, eos_id=tokenizer.eos_id, max_new_tokens=8, seed=0)
+    steps = decode_batch(weights, [ids], GREEDY, end_ids=tokenizer.end_ids, max_new_tokens=8, seed=0)
     return tokenizer.decode([new for (new,) in steps if new is not None])
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tinyllama.errors import ModelError
+from tinyllama.export.parity import check_parity
 from tinyllama.formats.gguf.file import GgufFile, is_gguf
 from tinyllama.formats.gguf.tensors import GgufWeights, from_gguf_rows, gguf_name, to_gguf_rows
 from tinyllama.formats.open import open_model
@@ -148,3 +149,43 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     assert is_gguf(path) == content.startswith(b"GGUF")
     with pytest.raises(ModelError, match=r"a\.gguf: cannot be read as GGUF"):
         GgufFile(path)
+
+
+def write_parts(folder: Path, model: Llama, count: int) -> list[Path]:
+    """A file in parts as llama-gguf-split makes them: the metadata in the first, tensors in all."""
+    whole = gguf.GGUFReader(write_file(folder / "whole.gguf", model))
+    (folder / "whole.gguf").unlink()
+    paths = [folder / f"big-{number:05d}-of-{count:05d}.gguf" for number in range(1, count + 1)]
+    for number, path in enumerate(paths):
+        writer = gguf.GGUFWriter(path, "llama")
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", count)
+        for field in whole.fields.values() if number == 0 else ():
+            if field.name.startswith("llama."):
+                writer.add_key_value(field.name, field.contents(), field.types[0])
+        for tensor in whole.tensors[number::count]:
+            writer.add_tensor(tensor.name, tensor.data.copy())
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    return paths
+
+
+def test_a_file_in_parts_is_one_model_by_the_name_of_any_part_or_of_the_folder(tmp_path: Path) -> None:
+    model = random_model()
+    parts = write_parts(tmp_path, model, 3)
+    for name in (parts[0], parts[2], tmp_path):
+        loaded = open_model(name).load()
+        assert all(torch.equal(loaded.get_parameter(key), weight) for key, weight in model.named_parameters())
+    assert len({open_model(part).weights_sha256 for part in parts}) == 1
+    assert check_parity(open_model(parts[1]).weights, SHAPE, open_model(parts[1]).path, torch.float32).passed
+
+
+def test_a_part_that_is_missing_or_renamed_is_named(tmp_path: Path) -> None:
+    parts = write_parts(tmp_path, random_model(), 2)
+    parts[1].rename(tmp_path / "other.gguf")
+    with pytest.raises(ModelError, match=r"big-00002-of-00002.gguf: this part of a GGUF file is not there"):
+        open_model(parts[0])
+    with pytest.raises(ModelError, match=r"other.gguf: is one of 2 parts; give all of them the names"):
+        open_model(tmp_path / "other.gguf")

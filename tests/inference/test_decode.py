@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from torch.backends.cuda import cudnn_sdp_enabled
 from transformers import AutoModelForCausalLM, set_seed
 
 from tinyllama.errors import UserError
@@ -51,7 +52,7 @@ def from_transformers(twin: LlamaForCausalLM, prompt: list[int], **options: obje
 
 
 def continued(model: Llama, prompt: list[int], settings: Sampling, **changes: int | None) -> list[int]:
-    arguments = {"eos_id": NO_EOS, "max_new_tokens": 30, "seed": 0} | changes
+    arguments = {"end_ids": (), "max_new_tokens": 30, "seed": 0} | changes
     return [new for (new,) in decode_batch(model, [prompt], settings, **arguments)]
 
 
@@ -82,24 +83,24 @@ def test_the_seed_decides_the_text() -> None:
 
 def test_eos_ends_the_text_and_is_not_part_of_it() -> None:
     model, prompt = random_model(0), prompt_of(9)
-    endless = continued(model, prompt, GREEDY, eos_id=None)
+    endless = continued(model, prompt, GREEDY, end_ids=())
     stop = endless[5]
-    assert continued(model, prompt, GREEDY, eos_id=stop) == endless[: endless.index(stop)]
+    assert continued(model, prompt, GREEDY, end_ids={stop}) == endless[: endless.index(stop)]
 
 
 def test_no_more_than_max_new_tokens_come() -> None:
-    assert len(continued(random_model(0), prompt_of(9), GREEDY, eos_id=None, max_new_tokens=4)) == 4
+    assert len(continued(random_model(0), prompt_of(9), GREEDY, end_ids=(), max_new_tokens=4)) == 4
 
 
 def test_the_text_ends_where_the_context_is_full() -> None:
-    ids = continued(random_model(0), prompt_of(40), GREEDY, eos_id=None, max_new_tokens=1000)
+    ids = continued(random_model(0), prompt_of(40), GREEDY, end_ids=(), max_new_tokens=1000)
     assert len(ids) == SHAPE.context - 40
 
 
 @pytest.mark.parametrize("length", [0, 48, 60])
 def test_a_prompt_without_room_is_refused_before_the_first_token(length: int) -> None:
     with pytest.raises(UserError, match=f"the prompt has {length} tokens.*context is 48"):
-        decode_batch(random_model(0), [prompt_of(length)], GREEDY, eos_id=None, max_new_tokens=1, seed=0)
+        decode_batch(random_model(0), [prompt_of(length)], GREEDY, end_ids=(), max_new_tokens=1, seed=0)
 
 
 def test_tokens_are_yielded_one_at_a_time() -> None:
@@ -112,23 +113,34 @@ def test_tokens_are_yielded_one_at_a_time() -> None:
 
     model = Counting(SHAPE)
     model.initialize(0)
-    stream = decode_batch(model, [prompt_of(9)], GREEDY, eos_id=None, max_new_tokens=10, seed=0)
+    stream = decode_batch(model, [prompt_of(9)], GREEDY, end_ids=(), max_new_tokens=10, seed=0)
     assert Counting.passes == 0
     next(stream)
     assert Counting.passes == 1
 
 
 def test_generation_leaves_gradients_on_for_the_caller() -> None:
-    stream = decode_batch(random_model(0), [prompt_of(9)], GREEDY, eos_id=None, max_new_tokens=3, seed=0)
+    stream = decode_batch(random_model(0), [prompt_of(9)], GREEDY, end_ids=(), max_new_tokens=3, seed=0)
     next(stream)
     assert torch.is_grad_enabled()
+
+
+def test_no_token_waits_for_a_kernel_that_is_planned_for_its_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(0)
+    allowed, hidden = list[bool](), model.hidden
+    monkeypatch.setattr(model, "hidden", lambda *a, **k: (allowed.append(cudnn_sdp_enabled()), hidden(*a, **k))[1])
+    monkeypatch.setattr("tinyllama.model.attention.PLANS_SHAPES", {"cpu"})
+    continued(model, prompt_of(5), GREEDY)
+    assert len(allowed) > 1
+    assert not any(allowed)
+    assert cudnn_sdp_enabled(), "as before, between tokens"
 
 
 def side_by_side(
     model: Llama, prompts: list[list[int]], settings: Sampling, **changes: int | None
 ) -> list[list[int | None]]:
     """What each row of a batch yields, the None of rows that ended included."""
-    arguments = {"eos_id": NO_EOS, "max_new_tokens": 30, "seed": 0} | changes
+    arguments = {"end_ids": (), "max_new_tokens": 30, "seed": 0} | changes
     return list(map(list, zip(*decode_batch(model, prompts, settings, **arguments), strict=True)))
 
 
@@ -158,26 +170,26 @@ def test_samples_side_by_side_equal_those_of_transformers_with_the_same_seed(tmp
         min_new_tokens=8,
         pad_token_id=0,
     )
-    assert side_by_side(model, prompts, settings, seed=7, eos_id=NO_EOS, max_new_tokens=8) == theirs[:, 9:].tolist()
+    assert side_by_side(model, prompts, settings, seed=7, end_ids=(), max_new_tokens=8) == theirs[:, 9:].tolist()
 
 
 def test_a_text_that_ended_yields_none_while_others_go_on() -> None:
     model, prompts = random_model(0), [prompt_of(9, 0), prompt_of(6, 1)]
-    endless = side_by_side(model, prompts, GREEDY, eos_id=None)
+    endless = side_by_side(model, prompts, GREEDY, end_ids=())
     stop = endless[0][4]
     assert stop not in endless[0][:4]
     assert stop not in endless[1]
-    rows = side_by_side(model, prompts, GREEDY, eos_id=stop)
+    rows = side_by_side(model, prompts, GREEDY, end_ids={stop})
     assert rows == [endless[0][:4] + [None] * 26, endless[1]]
 
 
 def test_each_text_ends_where_its_own_context_is_full() -> None:
-    rows = side_by_side(random_model(0), [prompt_of(40), prompt_of(46)], GREEDY, eos_id=None, max_new_tokens=1000)
+    rows = side_by_side(random_model(0), [prompt_of(40), prompt_of(46)], GREEDY, end_ids=(), max_new_tokens=1000)
     assert [sum(new is not None for new in row) for row in rows] == [8, 2]
 
 
 def test_no_prompts_yield_nothing() -> None:
-    assert list(decode_batch(random_model(0), [], GREEDY, eos_id=None, max_new_tokens=3, seed=0)) == []
+    assert list(decode_batch(random_model(0), [], GREEDY, end_ids=(), max_new_tokens=3, seed=0)) == []
 
 
 @pytest.mark.parametrize("settings", [GREEDY, Sampling(0.9, 20, 0.95, 1.5)])

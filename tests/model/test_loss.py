@@ -4,10 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from tinyllama.corpus.rows import IGNORED
-from tinyllama.model.loss import BLOCK, CHUNK, HeadLoss
+from tinyllama.model.loss import BLOCK, CHUNK, HeadLoss, add_product, adds_in_fp32
 
 
 @pytest.mark.parametrize("rows", [1, CHUNK - 1, CHUNK, 2 * CHUNK + 3, BLOCK, 2 * BLOCK + CHUNK + 1])
@@ -78,3 +80,49 @@ def test_huge_logits_do_not_overflow() -> None:
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(weight.grad).all()
+
+
+@pytest.mark.parametrize(("vocabulary", "targets"), [(200_000, 2**10), (80_000, 2**21)])
+def test_in_fp16_gradients_do_not_overflow_with_a_large_vocabulary_or_vanish_in_a_large_batch(
+    vocabulary: int, targets: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = torch.randn(8, 16, generator=generator), 0.05 * torch.randn(vocabulary, 16, generator=generator)
+    gradients = []
+    for dtype in (torch.float32, torch.float16):
+        leaves = [part.to(dtype, copy=True).requires_grad_() for part in (hidden, weight)]
+        HeadLoss()(*leaves, torch.arange(8), scale=2**16 / targets).backward()
+        gradients.append([leaf.grad.float() for leaf in leaves if leaf.grad is not None])
+    for exact, half in zip(*gradients, strict=True):
+        assert (half - exact).norm() < 1e-2 * exact.norm()
+
+
+def test_on_cuda_blocks_are_added_to_the_heads_gradient_in_fp32_by_its_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel itself is CUDA's; tensors without data show that it takes the arguments."""
+    with FakeTensorMode():
+        cuda = torch.empty(2, dtype=torch.bfloat16, device="cuda")
+    for has in (True, False):  # the device is asked, which is not here
+        monkeypatch.setattr("tinyllama.model.loss._has_wide_sums", lambda _device, _dtype, has=has: has)
+        assert [adds_in_fp32(one) for one in (cuda, cuda.float(), torch.empty(2).bfloat16())] == [has, False, False]
+    left, right = (torch.empty(shape, dtype=torch.bfloat16, device="meta") for shape in ((500, 90), (90, 64)))
+    total = add_product(None, left, right)
+    assert (total.shape, total.dtype) == ((500, 64), torch.float32)
+    assert add_product(total, left, right) is total
+
+    def in_two_steps(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+        product = left.float() @ right.float()
+        return product if total is None else total.add_(product)
+
+    hidden, weight = torch.randn(2 * BLOCK + 9, 16).bfloat16(), torch.randn(30, 16).bfloat16()
+    targets = torch.randint(30, (len(hidden),))
+
+    def gradient() -> Tensor:
+        head = weight.clone().requires_grad_()
+        HeadLoss()(hidden, head, targets, scale=1.0).backward()  # type: ignore[no-untyped-call]
+        assert head.grad is not None
+        return head.grad
+
+    plain = gradient()
+    monkeypatch.setattr("tinyllama.model.loss.adds_in_fp32", lambda _: True)
+    monkeypatch.setattr("tinyllama.model.loss.add_product", in_two_steps)
+    torch.testing.assert_close(gradient(), plain, rtol=2e-2, atol=0.1)

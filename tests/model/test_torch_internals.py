@@ -79,3 +79,16 @@ def test_tensors_without_data_are_known_and_collectives_may_send_nothing() -> No
 def test_dispatch_modes_and_trees_are_there() -> None:
     assert isinstance(internals.TorchDispatchMode, type)
     assert internals.tree_leaves({"a": [1, (2, 3)]}) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_many_tensors_are_copied_and_rounded_as_each_alone(at_once: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: FBT001
+    if at_once:
+        assert hasattr(torch, "_foreach_copy_")
+    else:
+        monkeypatch.delattr(torch, "_foreach_copy_")
+    sources = [torch.randn(shape) for shape in ((3,), (40, 7), (1000,))]
+    targets = [torch.empty_like(source, dtype=torch.bfloat16) for source in sources]
+    internals.copy_all(targets, sources)
+    for target, source in zip(targets, sources, strict=True):
+        assert torch.equal(target, torch.empty_like(target).copy_(source))

@@ -69,4 +69,20 @@ def test_a_curve_tells_when_it_reaches_a_whole_number(
 def test_counts_do_not_depend_on_what_comes_later() -> None:
     curves = [quota_curve(Fraction(s, 7), Fraction(s, 7), ramp=Fraction(0)) for s in (1, 2, 4)]
     batches = [5, 3, 8, 1, 9, 9, 2]
-    assert allot(curves, 0, batches, (0, 0, 0))[:4] == allot(curves, 0, batches[:4], (0, 0, 0))
+    assert (allot(curves, 0, batches, (0, 0, 0))[:4] == allot(curves, 0, batches[:4], (0, 0, 0))).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(2, 6).flatmap(shares),
+    st.fractions(1, 900, max_denominator=7),
+    st.lists(st.integers(50, 900), max_size=40),
+)
+def test_steps_allotted_together_are_those_allotted_one_by_one(
+    after: list[Fraction], ramp: Fraction, batches: list[int]
+) -> None:
+    curves = [quota_curve(Fraction(int(not i)), share, ramp=ramp) for i, share in enumerate(after)]
+    held, seen = [0] * len(curves), 0
+    for batch, taken in zip(batches, allot(curves, 0, batches, held), strict=True):
+        held, seen = allot(curves, seen, [batch], held)[0].tolist(), seen + batch
+        assert taken.tolist() == held

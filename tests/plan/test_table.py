@@ -7,7 +7,7 @@ from pyarrow import parquet
 
 from tinyllama.errors import PlanError
 from tinyllama.plan import compile_plan, quota_at, share_at, summarize
-from tinyllama.plan.schedule import learning_rate
+from tinyllama.plan.learning_rate import learning_rate
 from tinyllama.recipe import LearningRate, load_recipe, shipped_recipes
 
 

@@ -45,6 +45,10 @@ WRONG: list[object] = [
 """What is wrong for most keys, as YAML or as a section of YAML."""
 
 
+MISSING: dict[str, object] = {"start": {"model": "somewhere", "tokens": "64"}, "points": [{}]}
+"""What stands for a section that nano does not have, before one of its keys is written."""
+
+
 class Place(NamedTuple):
     """A key of the schema in nano."""
 
@@ -87,7 +91,7 @@ def changed(recipe: dict[str, Any], path: tuple[str | int, ...], value: object, 
     target: Any = recipe
     for part in path[:-1]:
         if isinstance(target, dict) and part not in target:
-            target[part] = {"model": "somewhere", "tokens": "64"} if part == "start" else {}
+            target[part] = copy.deepcopy(MISSING.get(str(part), {}))
         try:
             target = target[part]
         except (KeyError, IndexError, TypeError):

@@ -48,7 +48,7 @@ def test_an_unknown_key_is_refused_with_file_line_key_and_the_nearest_right_one(
         ),
         ("{prose: 50%, chinese: 50%}", "{prose: 50%, chines: 50%}", "variants", "no corpus is named 'chines'"),
         ("until: 90K", "until: 50K", "stages", "stage domain must end after stage base"),
-        ("fork: true, ramp: 10K", "ramp: 10K", "stages.1", "ramp is allowed only on the stage with fork: true"),
+        ("fork: true, ramp: 10K", "ramp: 10K", "stages.1", "ramp is allowed only on the stage with fork: true, or"),
         ("width: 64", "width: 66", "model", "width 66 must be heads (4) times an even head size"),
         ("share: 5%", "share: 60%", "held_out.share", "at most 50%"),
         ("vocab_size: 512}", "vocab_size: 600}", "tokenizer", "must equal"),

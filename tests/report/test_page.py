@@ -225,6 +225,20 @@ def test_a_spike_is_told_with_its_rows_which_count_as_taken(run: Path, recipe: R
     assert all(float(row[-1]) < 1 for row in page.tables["quota"][1:])
 
 
+def test_steps_that_overflowed_are_counted_and_their_rows_too_even_before_the_first_loss(
+    run: Path, recipe: Recipe
+) -> None:
+    path = run / "base/metrics.jsonl"
+    steps = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for at in [index for index, step in enumerate(steps) if step["kind"] == "step"][:3:2]:
+        same = {name: steps[at][name] for name in ("step", "stage", "tokens", "counts")}
+        steps[at] = {"kind": "overflow", **same, "scale": 65536.0}
+    write(path, "".join(json.dumps(step) + "\n" for step in steps))
+    file = write_report(run, recipe)
+    assert "2 steps were skipped, since their gradients overflowed in fp16" in file.read_text(encoding="utf-8")
+    assert all(float(row[-1]) < 1 for row in Page(file).tables["quota"][1:])
+
+
 def test_without_spikes_no_table_of_them_is_there(page: Page) -> None:
     assert "spikes" not in page.tables
 

@@ -53,6 +53,27 @@ def test_whole_permutations_of_many_keys_are_those_of_each() -> None:
         assert (permute_each(size, keys) == np.stack(each)).all()
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 100, 65_537, 3_000_000_000_000])
+def test_the_inverse_of_a_permutation_finds_the_position_of_each_image(size: int) -> None:
+    positions = np.unique(np.linspace(0, size - 1, 1000, dtype=np.int64))
+    permutation = Permutation(size, "1/prose/0")
+    assert (permutation.inverse(permutation(positions)) == positions).all()
+
+
+def test_the_visits_of_rows_are_those_of_a_walk_over_several_epochs() -> None:
+    plan, rows = compile_plan(load_recipe("nano"), "math_code"), {"prose": 37, "code": 20, "arithmetic": 900}
+    sampler = Sampler(plan, 3, rows)
+    walk = sampler.span(0, plan.steps)
+    step_of = np.repeat(np.arange(plan.steps), plan.batch)
+    for index, name in enumerate(plan.corpora):
+        which, steps = sampler.visits(name, np.arange(rows[name]))
+        expected = Counter(
+            zip(walk.row[walk.corpus == index].tolist(), step_of[walk.corpus == index].tolist(), strict=True)
+        )
+        assert Counter(zip(which.tolist(), steps.tolist(), strict=True)) == expected
+    assert not len(sampler.visits("chinese", np.arange(2))[1])
+
+
 def test_keys_and_neighbors_give_unrelated_orders() -> None:
     one, other = (Permutation(10_000, key)(np.arange(10_000)) for key in ("a", "b"))
     assert (one == other).mean() < 0.01

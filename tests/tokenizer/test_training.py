@@ -16,5 +16,9 @@ class _Interrupts(dict[int, str]):
 
 def test_ctrl_c_while_the_library_reads_lines_is_no_error_of_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "_rare_characters", lambda _lines, _most: _Interrupts())
-    with pytest.raises(KeyboardInterrupt):
-        training.train_model(["The river runs to the sea.\n" * 50], 300)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it is ignored
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            training.train_model(["The river runs to the sea.\n" * 50], 300)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -18,7 +18,7 @@ class StopAt:
         self.step, self.number = step, number
 
     def log(self, record: Record) -> None:
-        if record.kind in {"step", "spike"} and record.step == self.step:
+        if record.kind in {"step", "spike", "overflow"} and record.step == self.step:
             os.kill(os.getpid(), self.number)
 
     def flush(self) -> None: ...

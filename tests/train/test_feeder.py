@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from tests.conftest import MakeFamily
+from tinyllama.corpus.digest import from_limbs, limbs, row_digest
 from tinyllama.corpus.rows import IGNORED
 from tinyllama.sampler import Sampler
 from tinyllama.train.feeder import read_step
@@ -31,3 +32,18 @@ def test_predicted_targets_are_counted_without_reading_the_rows(make_family: Mak
     for index in (0, 1, len(rows) - 2, len(rows) - 1):
         assert rows.predicted(index) == int((rows.row(index)[1] != IGNORED).sum())
     assert sum(rows.predicted(index) for index in range(len(rows))) == rows.targets
+
+
+def test_the_digest_of_a_step_is_of_the_rows_that_are_fed_whatever_the_ranks(make_family: MakeFamily) -> None:
+    run = make_family().training_run("math_code")
+    rows = {name: run.corpora[name].rows("train", run.plan.context) for name in run.plan.corpora}
+    sampler = Sampler(run.plan, 1, {name: len(part) for name, part in rows.items()})
+    alone = read_step(run.plan, sampler, rows, 8)
+    names = [name.rpartition(":")[0] for name in alone.named_rows(run.plan)]
+    fed = zip(names, alone.rows.row.tolist(), alone.inputs.numpy(), alone.targets.numpy(), strict=True)
+    assert alone.digest == sum(row_digest(*row) for row in fed)
+    for count in (3, 7):
+        parts = [read_step(run.plan, sampler, rows, 8, Ranks(rank, count, count)).digest for rank in range(count)]
+        assert sum(parts) == alone.digest
+        summed = [sum(part) for part in zip(*map(limbs, parts), strict=True)]
+        assert from_limbs(summed) == from_limbs(limbs(alone.digest))

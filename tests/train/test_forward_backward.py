@@ -68,7 +68,7 @@ def test_z_loss_reaches_every_weight_as_its_formula_in_fp64_does(*, tied: bool) 
     exact.load_state_dict(model.state_dict())
     tokens = torch.randint(0, shape.vocab_size, (3, 17), generator=torch.Generator().manual_seed(0))
     batch = StepBatch(0, None, tokens[:, :-1], tokens[:, 1:], 48)  # type: ignore[arg-type]
-    _, z_sum = Gradients(model, micro_batch=2, separator=None, compiled=False, z_loss=0.1)(batch)
+    _, z_sum = Gradients(model, micro_batch=2, documents=None, compiled=False, z_loss=0.1)(batch)
     logits = exact(batch.inputs).flatten(0, 1)
     squares = logits.logsumexp(-1).square().mean()
     (functional.cross_entropy(logits, batch.targets.flatten()) + 0.1 * squares).backward()

@@ -11,10 +11,13 @@ SMALL = ("model.layers=2", "model.context=32")
 CASES: dict[str, list[Any]] = {
     "one GPU": [1, 1],
     "one GPU in fp32, Muon": [1, 1, "precision=fp32", "optimizer.kind=muon"],
+    "one GPU, fp16": [1, 1, "precision=fp16"],
+    "two nodes of two, fp16": [4, 2, "precision=fp16"],
     "one GPU, fp8": [1, 1, "precision=fp8"],
     "two nodes of two, Muon": [4, 2, "optimizer.kind=muon", "optimizer.weight_decay_of=matrices"],
     "eight GPUs, one copy": [8, 4, "hardware.shard=all"],
     "replicas in fp32": [4, 4, "hardware.shard=none", "precision=fp32"],
+    "documents": [1, 1, "document_masking=true"],
     "documents, on two nodes": [4, 2, "document_masking=true", "optimizer.z_loss=1e-4"],
     "checkpointed, fp8": [4, 2, "hardware.activation_checkpointing=true", "precision=fp8"],
 }
@@ -41,6 +44,12 @@ def test_a_step_stays_on_the_gpu_and_the_host_waits_for_it_once(name: str, resul
     """A tensor of the CPU among those of the GPU is an error of the case; three passes wait no more than one."""
     assert results[name].get("trace") is None, results[name]["trace"]
     assert results[name]["waits"] == {"copy in _accumulate": 1}
+
+
+@pytest.mark.parametrize("name", ["documents", "documents, on two nodes"])
+def test_documents_are_segments_on_a_gpu_and_no_mask_is_made(name: str, results: dict[str, dict[str, Any]]) -> None:
+    """Two blocks in three passes; a mask would be an error of the case."""
+    assert results[name]["kernels"] == {"torch_attn::_varlen_attn": 6, "torch_attn::_varlen_attn_backward": 6}
 
 
 def test_a_wait_and_a_mixture_of_devices_that_were_planted_are_found(results: dict[str, dict[str, Any]]) -> None:

@@ -12,7 +12,10 @@ from tinyllama.train.metrics import (
     SpikeRecord,
     StepRecord,
     TensorBoardLogger,
+    link,
+    read_lines,
     read_metrics,
+    split_chain,
 )
 
 STEP = StepRecord(
@@ -67,6 +70,20 @@ def test_a_file_of_4bd9be0_is_resumed_and_read_with_old_and_new_lines(tmp_path: 
     path.write_text(f"{OLD_STEP}\n{OLD_SPIKE}\n{OLD_STEP.replace('1,', '9,', 1)}\n")
     _write(path, _step(4), step=3)
     assert list(read_metrics(path)) == [STEP, SPIKE, _step(4)]
+
+
+def test_each_line_is_chained_to_the_one_before_it_also_after_a_resume(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    _write(path, _step(1), _step(2), _step(3))
+    _write(path, _step(3, loss=1.0), step=2)
+    head = ""
+    for _, line in read_lines(path):
+        text, chain = split_chain(line)
+        head = link(head, text)
+        assert chain == head
+    logger = JsonlLogger(path, 3)
+    logger.close()
+    assert logger.head == head
 
 
 def test_a_line_cut_short_by_a_crash_is_skipped(tmp_path: Path) -> None:

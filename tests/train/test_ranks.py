@@ -19,7 +19,7 @@ _TIMEOUT = 2
 
 def _own_group(ranks: Ranks) -> Callable[[], object]:
     own = ranks.with_own_group()
-    return lambda: own.sum(1.0)
+    return lambda: own.sums([1.0])
 
 
 def _shards(ranks: Ranks) -> Callable[[], object]:

@@ -217,7 +217,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(
         model = Llama(family.recipe.model)
         model.initialize(1)
         masters = MasterWeights(model, precision).masters
-        loss, _ = Gradients(model, micro_batch=micro_batch, separator=None, compiled=False)(batch)
+        loss, _ = Gradients(model, micro_batch=micro_batch, documents=None, compiled=False)(batch)
         assert all(weight.grad is not None and weight.grad.dtype == torch.float32 for weight in masters.values())
         return float(loss), {name: weight.grad for name, weight in masters.items() if weight.grad is not None}
 

@@ -1,8 +1,10 @@
 """Lost and hanging ranks are named where nothing raises: real processes and a real store, the driver is a sleep."""
 
+import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,13 +13,15 @@ from tests.train.processes import free_port
 RANK = """
 import sys, time
 from datetime import timedelta
+from pathlib import Path
 from torch.distributed import TCPStore
 from tinyllama.train.watch import RankWatch
 
-rank, port, phase, timeout, seconds = (convert(word) for convert, word in
-                                       zip((int, int, str, float, float), sys.argv[1:], strict=True))
+rank, port, phase, timeout, seconds, folder = (convert(word) for convert, word in
+                                               zip((int, int, str, float, float, str), sys.argv[1:], strict=True))
 store = TCPStore("127.0.0.1", port, 3, rank == 0, timeout=timedelta(seconds=60), wait_for_workers=False)
 watch = RankWatch(store, rank, 3, timedelta(seconds=timeout), beat=0.1)
+watch.folder = Path(folder)
 watch.enter(phase)
 print("ready", flush=True)
 time.sleep(seconds)  # inside the driver
@@ -28,8 +32,10 @@ if rank == 0:
 """
 
 
-def _start(rank: int, port: int, phase: str, timeout: float, seconds: float) -> subprocess.Popen[str]:
-    words = [str(word) for word in (rank, port, phase, timeout, seconds)]
+def _start(  # noqa: PLR0913, PLR0917  # what a rank is told
+    rank: int, port: int, phase: str, timeout: float, seconds: float, folder: str = "/nowhere"
+) -> subprocess.Popen[str]:
+    words = [str(word) for word in (rank, port, phase, timeout, seconds, folder)]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([sys.executable, "-c", RANK, *words], text=True, **streams)  # type: ignore[call-overload,no-any-return]
 
@@ -54,14 +60,18 @@ def test_survivors_name_the_rank_that_was_killed_and_the_phase(lost: int) -> Non
             who = f"lost rank {lost}" if lost else "lost"
             assert f"Error: rank {rank} of 3: {who}" in said
             assert "during the gradients of step 7; the last checkpoint is good" in said
+            assert "Warning: the last collectives cannot be written" in said
 
 
-def test_a_rank_that_waits_too_long_says_where_the_others_are() -> None:
+def test_a_rank_that_waits_too_long_says_where_the_others_are(tmp_path: Path) -> None:
     port = free_port()
     phases = ("the gradients of step 7", "the held-out losses of step 6", "the gradients of step 7")
-    ranks = [_start(rank, port, phase, 2.0, 4.0) for rank, phase in enumerate(phases)]
+    ranks = [_start(rank, port, phase, 2.0, 4.0, str(tmp_path)) for rank, phase in enumerate(phases)]
     said = [process.communicate(timeout=60)[1] for process in ranks]
     assert any("waits in vain, while rank 1 is in the held-out losses of step 6" in text for text in said), said
+    written = [json.loads(path.read_text()) for path in tmp_path.glob("collectives-rank-*.json")]
+    assert written
+    assert all("pg_status" in record for record in written)
 
 
 def test_ranks_that_end_one_after_the_other_are_not_lost() -> None:

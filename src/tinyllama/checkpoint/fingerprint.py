@@ -14,6 +14,7 @@ from pydantic_core import to_jsonable_python
 from tinyllama.checkpoint.legacy import SKIPPED_IN_FINGERPRINTS, inputs_in_force
 from tinyllama.errors import CheckpointError
 from tinyllama.files import sha256_json
+from tinyllama.layout import BASE
 from tinyllama.recipe import Recipe
 from tinyllama.recipe.classification import absent_value, without_absent
 
@@ -58,8 +59,15 @@ class FingerprintInputs(RootModel[dict[str, JsonValue]]):
             if old != new:
                 raise CheckpointError(
                     f"{where} was made with {key} = {_short(old)}, the recipe now says {_short(new)}: the weights "
-                    "would differ. Set the key back, or train into another folder with --run"
+                    f"would differ. Set the key back, or train into another folder with --run{_continuing(key, where)}"
                 )
+
+
+def _continuing(key: str, where: str) -> str:
+    """How these weights can be trained on with another value of a key that says how to train, not what."""
+    if key.startswith(("optimizer.", "stages.")):
+        return f", there from these weights if `start` names them: start: {{model: {where}, moments: kept, …}}"
+    return ""
 
 
 def fingerprint_inputs(  # noqa: PLR0913, PLR0917  # a state is decided by that much
@@ -84,7 +92,9 @@ def fingerprint_inputs(  # noqa: PLR0913, PLR0917  # a state is decided by that 
         tokenizer: SHA-256 of the tokenizer's model.
         start: SHA-256 of the imported weights that the plan starts from, if it does.
     """
-    values = _flat(without_absent(recipe)) | {"tokenizer": tokenizer}
+    rate = recipe.optimizer.learning_rate.in_force(plan.tokens_after(step))
+    optimizer = recipe.optimizer.model_copy(update={"learning_rate": rate})
+    values = _flat(without_absent(recipe.model_copy(update={"optimizer": optimizer}))) | {"tokenizer": tokenizer}
     del values["stages"]
     if recipe.document_masking and not recipe.tokenizer.bos:
         values["document_masking"] = _AT_EOS
@@ -98,9 +108,13 @@ def fingerprint_inputs(  # noqa: PLR0913, PLR0917  # a state is decided by that 
         if index == stage:
             del keys["until"]
         values |= _flat(keys, f"stages.{index}.")
+    forked = plan.variant is not None and step > plan.fork_step
     shares = {"base": _shares(recipe.base)}
-    if plan.variant is not None and step > plan.fork_step:
+    if plan.variant is not None and forked:
         shares[f"variants.{plan.variant}"] = _shares(recipe.variants[plan.variant])
+    for model in [BASE, plan.variant] if forked else [BASE]:
+        begun = [(index, own) for index, own in recipe.own_shares(model or BASE)[1:] if index <= stage]
+        shares |= {f"stages.{index}.shares": _shares(own) for index, own in begun}
     used = {name for group in shares.values() for name in group}
     return FingerprintInputs(values | shares | {f"corpora.{name}": corpora[name] for name in used})
 

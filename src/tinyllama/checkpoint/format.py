@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 import warnings
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 from tinyllama.checkpoint.state import DAMAGED, CheckpointState, parse_state
 from tinyllama.errors import CheckpointError
-from tinyllama.files import FolderLock, locked_folder, new_directory, sha256_file, write_atomic
+from tinyllama.files import new_directory, sha256_file, write_atomic
+from tinyllama.locks import FolderLock, locked_folder
 from tinyllama.record_files import FileEntry, FileRecord, file_entries, parse_object, parse_record, write_record
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ class Manifest(FileRecord):
     format: int
     step: int
     files: dict[str, FileEntry]
+    chain: str = ""
+    """Head of the chain over metrics.jsonl up to the step; empty in checkpoints of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Checkpoint:
     step: int
     state: CheckpointState
     """Everything but tensors."""
+    chain: str = ""
+    """See `Manifest.chain`."""
     lock: FolderLock | None = field(default=None, compare=False, repr=False)
     """While it is held, training beside this process does not delete the checkpoint."""
 
@@ -92,11 +98,12 @@ _ALONE = _OneProcess()
 
 
 def save_checkpoint(
-    folder: Path, tensors: dict[str, Tensor], state: CheckpointState, ranks: RankGroup = _ALONE
+    folder: Path, tensors: dict[str, Tensor], state: CheckpointState, ranks: RankGroup = _ALONE, chain: str = ""
 ) -> Path:
     """Write `folder/step-<state.step>` under another name, fsync it, and rename it.
 
-    Every rank writes its parts of the tensors, which are in host memory; all must see the same folder.
+    Every rank writes its parts of the tensors, which are in host memory; all must see the same folder. `chain` is
+    recorded in the manifest.
 
     Raises:
         CheckpointError: the disk is full or the folder cannot be written.
@@ -111,7 +118,7 @@ def save_checkpoint(
                 dcp.save(  # type: ignore[attr-defined]  # exported, but not in its __all__
                     tensors, storage_writer=_writer(beside), no_dist=ranks.count == 1, process_group=ranks.group
                 )
-            ranks.run_on_rank0(lambda: _complete(beside, state, writing))
+            ranks.run_on_rank0(lambda: _complete(beside, state, chain, writing))
     except (OSError, dcp.api.CheckpointException) as error:
         raise CheckpointError(
             f"{target}: the checkpoint cannot be written ({error}); earlier ones are kept: make room on the disk, or "
@@ -127,10 +134,10 @@ def _writer(folder: Path) -> FileSystemWriter:
     return FileSystemWriter(folder, per_thread_copy_ahead=0)
 
 
-def _complete(beside: Path, state: CheckpointState, writing: ExitStack) -> None:
+def _complete(beside: Path, state: CheckpointState, chain: str, writing: ExitStack) -> None:
     """Add the state and the manifest, and rename the whole."""
     write_atomic(beside / STATE, state.to_json())
-    manifest = Manifest(format=Manifest.FORMAT, step=state.step, files=file_entries(beside))
+    manifest = Manifest(format=Manifest.FORMAT, step=state.step, files=file_entries(beside), chain=chain)
     write_record(beside / MANIFEST, manifest)
     writing.close()
 
@@ -184,6 +191,10 @@ def steps_saved(folder: Path) -> list[int]:
     return sorted(step for entry in entries if (step := step_of(entry.name)) is not None)
 
 
+_ATTEMPTS, _PAUSE = 40, 0.05
+"""How often, and after how many seconds, a reader asks for a checkpoint that is being put in place or deleted."""
+
+
 def verify(folder: Path, called: str = "") -> Checkpoint:
     """Check every file of one checkpoint against its manifest; it is not deleted while the result is referred to.
 
@@ -205,19 +216,20 @@ def verify(folder: Path, called: str = "") -> Checkpoint:
         state = parse_state((folder / STATE).read_bytes(), f"{name}/{STATE}")
     except (OSError, ValueError) as error:  # the latter for a name with NUL
         raise CheckpointError(f"{name}: the checkpoint is not complete ({error})") from error
-    return Checkpoint(folder, manifest.step, state, lock)
+    return Checkpoint(folder, manifest.step, state, manifest.chain, lock)
 
 
 def reading_lock(folder: Path) -> FolderLock | None:
-    """A lock that keeps a checkpoint from being deleted; None while another process writes or deletes it.
+    """A lock that keeps a checkpoint from being deleted; None if another process writes or deletes it for long.
 
     Raises:
-        OSError: the folder is not there.
+        OSError: the folder is not there, or was deleted meanwhile.
     """
-    try:
-        return FolderLock(folder, shared=True)
-    except BlockingIOError:
-        return None
+    for _ in range(_ATTEMPTS):
+        with suppress(BlockingIOError):
+            return FolderLock(folder, shared=True)
+        time.sleep(_PAUSE)
+    return None
 
 
 def parse_manifest(text: str | bytes, file: str) -> Manifest:

@@ -26,6 +26,15 @@ class SpikeState(FileRecord):
     """Step of the last checkpoint that was planned, to which the weights roll back; None before the first."""
 
 
+class LossScale(FileRecord):
+    """What dynamic loss scaling needs to resume exactly."""
+
+    scale: float
+    """That the next step's loss is multiplied by."""
+    updates: int
+    """Since the scale was last changed."""
+
+
 class CheckpointState(FileRecord):
     """All state of a training run but the tensors; keys with a default are absent where they do not apply."""
 
@@ -61,7 +70,9 @@ class CheckpointState(FileRecord):
     moment_steps: int = 0
     """Updates that the moments have seen, less the steps done."""
     skipped: tuple[Span, ...] = ()
-    """Steps whose updates were skipped as loss spikes."""
+    """Steps whose updates were skipped as loss spikes, or since fp16 gradients overflowed."""
+    loss_scale: LossScale | None = None
+    """None if the loss was not scaled."""
     spikes: SpikeState | None = None
     """None if spikes were not watched."""
     origin: str | None = None

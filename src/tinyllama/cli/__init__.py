@@ -133,9 +133,11 @@ class _Signals:
                 signal.signal(number, self._raise)
         sys.unraisablehook = self._unraisable
         received, woken = os.pipe()
-        os.set_blocking(woken, False)
+        if hasattr(os, "set_blocking"):  # Windows needs it not, and has it from Python 3.12
+            os.set_blocking(woken, False)
         signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=_forget_wakeup)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_forget_wakeup)
         threading.Thread(target=self._watch, args=(received,), daemon=True, name="signals").start()
 
     def end(self) -> None:

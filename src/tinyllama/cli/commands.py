@@ -1,9 +1,9 @@
 """The application with all commands: each module registers its commands on import."""
 
 from tinyllama.cli import (
-    contamination,
     corpora,
     evaluation,
+    fidelity,
     generation,
     interop,
     launch,
@@ -16,9 +16,9 @@ from tinyllama.cli.app import app
 
 __all__ = [
     "app",
-    "contamination",
     "corpora",
     "evaluation",
+    "fidelity",
     "generation",
     "interop",
     "launch",

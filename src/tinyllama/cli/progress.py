@@ -122,6 +122,10 @@ class TrainingProgress:
 
             self._screen.say(f"  {self._name}: {spike_text(record)}")
             return
+        if record.kind == "overflow":
+            text = f"step {record.step} is skipped: fp16 gradients overflowed at loss scale {record.scale:g}"
+            self._screen.say(f"  {self._name}: {text}")
+            return
         text = (
             f"{self._name} · {record.stage} · {format_count(record.tokens)}/{format_count(self._total)} tokens · "
             f"loss {record.loss:.3f} · lr {record.lr:.2e} · batch {record.batch} · "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -57,6 +56,7 @@ def rehearse(
     from tinyllama.errors import TinyLlamaError
     from tinyllama.family.progress import at_intervals
     from tinyllama.sampler import rehearse
+    from tinyllama.system_memory import peak_memory
 
     if hardware is None:
         refuse_options(ctx, {"gpus"}, WITHOUT_HARDWARE)
@@ -77,12 +77,12 @@ def rehearse(
         results.append(result)
         if not as_json:
             _print(result)
-    seconds, peak = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    seconds, peak = time.monotonic() - began, peak_memory()
     if as_json:
         extra = {} if memory is None else {"memory_per_gpu": memory.plain}
         print_json(_plain(results, seconds, peak) | extra)
     else:
-        typer.echo(f"{seconds:.0f} s, peak memory {peak:.1f} GiB")
+        typer.echo(f"{seconds:.0f} s, peak memory {'unknown' if peak is None else f'{peak / _GIB:.1f} GiB'}")
     if failed := [result.variant for result in results if not result.passed]:
         raise TinyLlamaError(f"the rehearsal of {', '.join(failed)} failed; training would not follow the recipe")
     if memory is not None and not memory.fits:
@@ -98,11 +98,11 @@ def _print(result: Rehearsal) -> None:
         typer.echo(f"  {'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
 
 
-def _plain(results: list[Rehearsal], seconds: float, peak: float) -> dict[str, Json]:
+def _plain(results: list[Rehearsal], seconds: float, peak: int | None) -> dict[str, Json]:
     return {
         "passed": all(result.passed for result in results),
         "seconds": round(seconds, 1),
-        "memory_gib": round(peak, 2),
+        "memory_gib": None if peak is None else round(peak / _GIB, 2),
         "variants": [asdict(result) for result in results],
     }
 
@@ -112,10 +112,13 @@ class _Memory:
 
     def __init__(self, recipe: Recipe, name: str, gpus: int) -> None:
         from tinyllama.plan.hardware import find_gpu  # only with --hardware
+        from tinyllama.recipe.schema import AUTO
         from tinyllama.train.memory import measure_memory  # imports torch
 
         gpu = find_gpu(name)
         self._name, self._gpus = name, gpus
+        if recipe.precision == AUTO:
+            recipe = recipe.in_precision("bf16")  # in which all these GPUs multiply
         self._measured: RankMemory = measure_memory(recipe, gpus, min(gpus, gpu.per_node))
         self._limit = gpu.usable
         self.fits = self._measured.total <= self._limit

@@ -33,6 +33,7 @@ def print_plan(console: Console, summary: PlanSummary) -> None:
     """Print a plan's stages and corpora, with a warning if text is repeated often."""
     title = f"{summary.recipe} · {summary.variant or 'base'} · {summary.steps:,} steps · {summary.tokens:,} tokens"
     _print(console, title, STAGE_HEADER, stage_rows(summary))
+    console.print(f"learning rate: {summary.learning_rate}\n", markup=False, soft_wrap=True)
     _print(console, "", CORPUS_HEADER, corpus_rows(summary))
     console.print(f"optimizer: {summary.optimizer}", markup=False, soft_wrap=True)
     if summary.average is not None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tinyllama.errors import CorpusError
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pyarrow as pa
 
 INDEX_COLUMNS = ("start", "tokens", "bytes", "origin", "group", "part")
@@ -13,6 +17,12 @@ INDEX_COLUMNS = ("start", "tokens", "bytes", "origin", "group", "part")
 def index_file(split: str) -> str:
     """Name of the file with the columnar index of a split's documents."""
     return f"{split}.documents.parquet"
+
+
+def unreadable_index(path: Path, error: Exception) -> CorpusError:
+    """The error for an index that cannot be read."""
+    remedy = "delete the folder and prepare the corpus again"
+    return CorpusError(f"{path}: the index of documents cannot be read ({error}); {remedy}")
 
 
 def index_schema() -> pa.Schema:

@@ -7,23 +7,23 @@ that differs from its manifest is never used.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import shutil
 import threading
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tinyllama.corpus.manifest import TRAIN
 from tinyllama.corpus.shards import SHARD_SUFFIX
 from tinyllama.errors import CorpusError
 from tinyllama.files import fsync_path
+from tinyllama.locks import locked_file
 from tinyllama.paths import expand_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from tinyllama.corpus.manifest import PreparedCorpus
     from tinyllama.corpus.shards import TokenStream
@@ -80,8 +80,8 @@ def _copy(original: Path, copy: Path, sha256: str, ended: threading.Event) -> No
     """
     if copy.is_file():
         return
-    with copy.with_name(f".{copy.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = copy.with_name(f".{copy.name}.lock")
+    with locked_file(lock):
         if copy.is_file():
             return
         _require_room(copy.parent, original.stat().st_size)
@@ -99,7 +99,8 @@ def _copy(original: Path, copy: Path, sha256: str, ended: threading.Event) -> No
             raise CorpusError(f"{original}: differs from its SHA-256 in the manifest; see `tinyllama corpus verify`")
         fsync_path(partial)
         partial.replace(copy)
-        Path(lock.name).unlink()
+        with suppress(OSError):  # Windows removes no open file
+            lock.unlink()
 
 
 def _require_room(folder: Path, size: int) -> None:

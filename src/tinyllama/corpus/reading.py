@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from tinyllama.corpus.index import index_file
+from tinyllama.corpus.index import index_file, unreadable_index
 from tinyllama.corpus.manifest import SPLITS
 from tinyllama.errors import CorpusError
 from tinyllama.tokenizer.spelling import spells_back
@@ -76,7 +76,7 @@ def read_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, split: str, origin:
                         )
                     yield PreparedText(row["origin"], row["part"], text, row["bytes"], split, row["start"])
     except (ArrowException, OSError) as error:
-        raise CorpusError(f"{path}: the index of documents cannot be read ({error}); {_AGAIN}") from error
+        raise unreadable_index(path, error) from error
 
 
 def find_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, origin: str, limit: int) -> list[PreparedText]:

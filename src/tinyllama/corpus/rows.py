@@ -53,9 +53,18 @@ class Rows:
         """Number of targets that a row predicts: `context`, except in the last row."""
         return min(self._context, self.targets - index * self._context)
 
+    def span(self, index: int) -> range:
+        """The T + 1 tokens of the stream that a row reads."""
+        start = min(index * self._context, self.targets - self._context)
+        return range(start, start + self._context + 1)
+
+    def predicting(self, start: int, end: int) -> range:
+        """The rows that predict the tokens in [`start`, `end`) of the stream; no row predicts its first token."""
+        return range((max(start, 1) - 1) // self._context, (end - 2) // self._context + 1)
+
     def row(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Inputs [T] and targets [T] of one row."""
-        start = min(index * self._context, self.targets - self._context)
+        start = self.span(index).start
         tokens = self.stream.read(start, self._context + 1)
         targets = tokens[1:].copy()
         targets[: index * self._context - start] = IGNORED

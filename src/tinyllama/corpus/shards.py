@@ -134,9 +134,9 @@ class TokenStream:
     def _read_shard(self, shard: int, offset: int, count: int) -> NDArray[np.int64]:
         item = self._dtype.itemsize
         try:
-            data = os.pread(self._descriptor(shard), count * item, offset * item)
+            data = _read_at(self._descriptor(shard), count * item, offset * item)
             while 0 < len(data) < count * item:  # one system call returns at most 2 GiB
-                more = os.pread(self._descriptor(shard), count * item - len(data), offset * item + len(data))
+                more = _read_at(self._descriptor(shard), count * item - len(data), offset * item + len(data))
                 if not more:
                     break
                 data += more
@@ -156,10 +156,18 @@ class TokenStream:
         else:
             if len(self._open) >= _MOST_OPEN:
                 os.close(self._open.popitem(last=False)[1])
-            self._open[shard] = os.open(self._files[shard], os.O_RDONLY)
+            self._open[shard] = os.open(self._files[shard], os.O_RDONLY | getattr(os, "O_BINARY", 0))
         return self._open[shard]
 
 
 def _close_all(descriptors: OrderedDict[int, int]) -> None:
     for descriptor in descriptors.values():
         os.close(descriptor)
+
+
+def _read_at(descriptor: int, count: int, offset: int) -> bytes:
+    """At most `count` bytes from an offset; on Windows, only one thread may read a descriptor."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, count, offset)
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    return os.read(descriptor, count)

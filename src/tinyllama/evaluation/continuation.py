@@ -42,7 +42,7 @@ def continue_ids(  # noqa: PLR0913  # what a continuation depends on
 
     Args:
         model: on any device, in any precision.
-        tokenizer: decodes the continuations; its EOS ends one.
+        tokenizer: decodes the continuations; its `end_ids` end one.
         prompt: ids, BOS included where the model expects it.
         asked: when to stop, and how to choose.
         samples: how many continuations.
@@ -52,7 +52,7 @@ def continue_ids(  # noqa: PLR0913  # what a continuation depends on
     kept = prompt[-asked.prompt_room(context) :]
     room = min(asked.max_new_tokens, context - 1)
     steps = decode_batch(
-        model, [kept], asked.sampling, eos_id=tokenizer.eos_id, max_new_tokens=room, seed=seed, samples=samples
+        model, [kept], asked.sampling, end_ids=tokenizer.end_ids, max_new_tokens=room, seed=seed, samples=samples
     )
     stops = tuple(stop for stop in asked.stops if stop)
     pieces = stream_batch(tokenizer, [[]] * samples, steps, stops)

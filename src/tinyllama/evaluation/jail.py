@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import signal
 import struct
 import sys
+from functools import cache
 from pathlib import Path
 
 _NEW_NS, _NEW_UTS, _NEW_IPC, _NEW_USER, _NEW_PID, _NEW_NET = (
@@ -47,7 +47,10 @@ exec(compile(program, "<program>", "exec"), {"__name__": "__main__"})
 os.write(out, word.encode())
 """
 
-_libc = ctypes.CDLL(None, use_errno=True)
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> None:
@@ -64,9 +67,9 @@ def main() -> None:
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
-    _check(_libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+    _check(_libc().prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
     # Last, since the kernel forgets it where the user changes: we end with the process that keeps the clock.
-    _check(_libc.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
+    _check(_libc().prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
     os.execve(interpreter, [interpreter, "-I", "-S", "-c", _RUN, word], {"PATH": "/usr/bin:/bin"})  # noqa: S606  # no shell is wanted
 
 
@@ -75,9 +78,9 @@ def _own_namespaces() -> int | None:
     flags = _NEW_NS | _NEW_UTS | _NEW_IPC | _NEW_PID | _NEW_NET
     uid, gid = os.getuid(), os.getgid()
     if uid == 0:
-        _check(_libc.unshare(flags), "unshare")
+        _check(_libc().unshare(flags), "unshare")
         return _UNPRIVILEGED + os.getpid()
-    _check(_libc.unshare(flags | _NEW_USER), "unshare")
+    _check(_libc().unshare(flags | _NEW_USER), "unshare")
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
@@ -98,9 +101,9 @@ def _own_root() -> str:
     (root / "box").chmod(0o777)
     old = outer / "old"
     old.mkdir()
-    _check(_libc.syscall(_PIVOT_ROOT[os.uname().machine], str(outer).encode(), str(old).encode()), "pivot_root")
+    _check(_libc().syscall(_PIVOT_ROOT[os.uname().machine], str(outer).encode(), str(old).encode()), "pivot_root")
     os.chdir("/")
-    _check(_libc.umount2(b"/old", _DETACH), "umount")
+    _check(_libc().umount2(b"/old", _DETACH), "umount")
     os.chroot("/root")
     os.chdir("/box")
     return interpreter
@@ -119,11 +122,13 @@ def _show(folder: Path, root: Path) -> None:
     _mount(str(folder), str(inside), None, _BIND | _REC)
     added = struct.pack("QQQQ", _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV, 0, 0, 0)  # struct mount_attr
     here, below = -100, 0x8000  # AT_FDCWD, AT_RECURSIVE: mounts inside the folder become read-only too
-    done = _libc.syscall(_MOUNT_SETATTR, here, str(inside).encode(), below, added, len(added))
+    done = _libc().syscall(_MOUNT_SETATTR, here, str(inside).encode(), below, added, len(added))
     _check(done, f"mount_setattr {folder}")
 
 
 def _limits(seconds: int, memory: int) -> None:
+    import resource  # here, since sandbox imports this file on every system
+
     limits = {
         resource.RLIMIT_CPU: seconds,
         resource.RLIMIT_AS: memory,
@@ -141,7 +146,7 @@ def _limits(seconds: int, memory: int) -> None:
 
 def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
     encoded = [None if text is None else text.encode() for text in (source, target, kind)]
-    _check(_libc.mount(*encoded, ctypes.c_ulong(flags), None if data is None else data.encode()), f"mount {target}")
+    _check(_libc().mount(*encoded, ctypes.c_ulong(flags), None if data is None else data.encode()), f"mount {target}")
 
 
 def _check(result: int, what: str) -> None:

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tinyllama.model.attention import kernels_for_any_shape
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -27,6 +29,7 @@ Score = tuple[float, bool]
 """Log-likelihood of a continuation in nats, and whether greedy decoding would give it."""
 
 _TOKENS_PER_PASS = {"cpu": 1024, "cuda": 32768}  # padded; small passes have rows of nearly one length
+_PAIRS_PER_PASS = {"cpu": 1 << 20, "cuda": 1 << 26}  # a mask has a number for each; other GPUs hold all scores
 _POSITIONS_PER_HEAD = {"cpu": 256, "cuda": 2048}  # rows of logits held at once
 _TREE_TOKENS = 512  # attention grows with the square of a row
 _WORTH_SHARING = 8  # a text joins a tree if at least 1 / 8 of it is there already
@@ -107,10 +110,11 @@ def score_windows(
         rows: rows of a pass; None takes as many as suit the device.
     """
     device = model.embed_tokens.weight.device
-    limit = _TOKENS_PER_PASS.get(device.type, _TOKENS_PER_PASS["cuda"])
-    for batch in _batches(plan_trees(windows), rows, limit):
+    limits = _TOKENS_PER_PASS.get(device.type, _TOKENS_PER_PASS["cuda"]), _PAIRS_PER_PASS.get(device.type, 1 << 22)
+    for batch in _batches(plan_trees(windows), rows, *limits):
         with torch.inference_mode():
-            states = _states(model, batch, device)  # [B, T, D]
+            with kernels_for_any_shape(device):
+                states = _states(model, batch, device)  # [B, T, D]
             places, targets, members = [], [], []
             for row, tree in enumerate(batch):
                 for path, index in zip(tree.paths, tree.windows, strict=True):
@@ -180,12 +184,20 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     return min(len(left), len(right))
 
 
-def _batches(trees: Sequence[TokenTree], rows: int | None, limit: int) -> Iterator[list[TokenTree]]:
-    """Cut a list sorted by falling length into runs whose padded size stays within the limit."""
+def _batches(trees: Sequence[TokenTree], rows: int | None, tokens: int, pairs: int) -> Iterator[list[TokenTree]]:
+    """Cut a list sorted by falling length into runs of which each stays within the limits, or is one tree.
+
+    Args:
+        trees: longest first.
+        rows: of a run; None bounds it by what follows.
+        tokens: of a run, padded to its longest tree.
+        pairs: of tokens in the same row, padded.
+    """
     batch: list[TokenTree] = []
     for tree in trees:
-        full = len(batch) == rows if rows else (len(batch) + 1) * len(batch[0].tokens) > limit if batch else False
-        if batch and full:
+        longest = len((batch or [tree])[0].tokens)
+        fits = min(tokens, pairs // longest) // longest
+        if batch and len(batch) >= (rows or fits):
             yield batch
             batch = []
         batch.append(tree)

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import yaml
 
 from tinyllama.hub import HUB_ID
-from tinyllama.layout import averaged
+from tinyllama.layout import BASE, averaged
 from tinyllama.recipe import dump_recipe
 from tinyllama.recipe.quantities import format_count, format_share
 from tinyllama.text import listing, markdown_table, number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from fractions import Fraction
 
     from tinyllama.recipe import ModelShape, Recipe, Stage
 
@@ -112,7 +111,7 @@ def _front_matter(recipe: Recipe) -> str:
 
 def _introduction(recipe: Recipe, name: str) -> str:
     model = recipe.model
-    base = f"trained on {_mixture(recipe.base)}"
+    base = f"trained on {_mixture(recipe, BASE)}"
     if recipe.start is not None:
         tokens = format_count(recipe.start.tokens)
         imported = f"imported from {_public_name(recipe.start.model)}, counted as {tokens} tokens"
@@ -121,7 +120,7 @@ def _introduction(recipe: Recipe, name: str) -> str:
     origin = (
         f"It is the family's base, which the variants fork from, {base}."
         if trained == "base"
-        else f"It forked from the family's base ({base}) and continued with {_mixture(recipe.variants[trained])}."
+        else f"It forked from the family's base ({base}) and continued with {_mixture(recipe, trained)}."
     )
     if recipe.average is not None and trained != name:
         origin += f" Its weights are not the last ones: {recipe.average.describe()}."
@@ -158,16 +157,22 @@ def _recipe(recipe: Recipe) -> str:
     return f"Also in `recipe.yaml`.\n\n<details>\n\n```yaml\n{text}```\n\n</details>"
 
 
-def _mixture(shares: Mapping[str, Fraction]) -> str:
-    return ", ".join(f"{format_share(share)} {corpus}" for corpus, share in shares.items())
+def _mixture(recipe: Recipe, model: str) -> str:
+    return ", then ".join(
+        ", ".join(f"{format_share(share)} {corpus}" for corpus, share in shares.items())
+        for _, shares in recipe.own_shares(model)
+    )
 
 
 def _family(recipe: Recipe, name: str) -> str:
-    """The shares of every model after the ramp, and the licenses of the corpora."""
-    rows = [
-        [_model(model, name), *(format_share(shares[c]) if c in shares else "" for c in recipe.corpora)]
-        for model, shares in {"base": recipe.base, **recipe.variants}.items()
-    ]
+    """The shares of every model after each ramp, and the licenses of the corpora."""
+    rows = []
+    for model in (BASE, *recipe.variants):
+        for count, (stage, shares) in enumerate(recipe.own_shares(model)):
+            title = f"{model}, from stage {recipe.stages[stage].name}" if count else model
+            rows.append(
+                [_model(title, name), *(format_share(shares[c]) if c in shares else "" for c in recipe.corpora)]
+            )
     licenses = [f"- {corpus}: {recipe.corpora[corpus].license}" for corpus in recipe.corpora]
     return markdown_table(["model", *recipe.corpora], rows) + "\n\nLicenses of the corpora:\n\n" + "\n".join(licenses)
 
@@ -175,6 +180,7 @@ def _family(recipe: Recipe, name: str) -> str:
 def _training(recipe: Recipe, name: str, tokens: int) -> str:
     stages = recipe.stages[: recipe.fork_index] if averaged(name) == "base" else recipe.stages
     rate = recipe.optimizer.learning_rate
+    scaled = "; dynamic loss scaling" if recipe.precision == "fp16" else ""
     policy = [word for word, used in (("BOS", recipe.tokenizer.bos), ("EOS", recipe.tokenizer.eos)) if used]
     rows = {
         "tokens seen": f"{tokens:,}",
@@ -182,7 +188,7 @@ def _training(recipe: Recipe, name: str, tokens: int) -> str:
         "learning rate": rate.describe(),
         "warm-up": f"{format_count(rate.warmup)} tokens",
         "optimizer": recipe.describe_optimizer(),
-        "precision": f"{recipe.precision} products; fp32 weights, moments and reductions",
+        "precision": f"{recipe.precision} products; fp32 weights, moments and reductions{scaled}",
         "documents": f"with {' and '.join(policy)}" if policy else "without BOS and EOS",
         "attention across documents": "no" if recipe.document_masking else "yes",
         "seed": str(recipe.seed),
@@ -198,6 +204,10 @@ def _stage(recipe: Recipe, stage: Stage) -> str:
     )
     if stage.fork:
         text += f"; variants fork, shares ramp over {format_count(stage.ramp)} tokens"
+    elif stage.shares:
+        text += f"; shares change over {format_count(stage.ramp)} tokens"
+    if stage.learning_rate_factor != 1:
+        text += f"; learning rate times {stage.learning_rate_factor:g}"
     return text
 
 

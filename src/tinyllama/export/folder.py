@@ -14,6 +14,7 @@ from tinyllama.formats.huggingface.state_dict import write_weights
 from tinyllama.recipe import dump_recipe
 from tinyllama.record_files import FileRecord, read_record, write_record
 from tinyllama.tokenizer.convert import write_transformers_files
+from tinyllama.tokenizer.end_ids import GENERATION_CONFIG, end_ids_setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -67,10 +68,10 @@ def export_model(  # noqa: PLR0913  # the parts of an export
             f"{tokenizer.model_file}: has {tokenizer.vocab_size} tokens, more than the {shape.vocab_size} "
             f"that {recipe.name}'s model {name} was trained with; give the tokenizer of its corpora"
         )
-    ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
     with export_folder(folder, HUGGING_FACE_EXPORT) as partial:
+        ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id}
         write_json(partial / CONFIG, config_of_shape(shape, dtype=dtype, **ids))
-        write_json(partial / "generation_config.json", _generation_config(**ids))
+        write_json(partial / GENERATION_CONFIG, _generation_config(tokenizer))
         write_weights(weights, shape, partial, dtype)
         write_transformers_files(tokenizer.model_file, partial, context=shape.context)
         write_atomic(partial / "recipe.yaml", dump_recipe(recipe))
@@ -144,7 +145,7 @@ def is_checked_export(folder: Path) -> bool:
 HUGGING_FACE_EXPORT = FolderKind(
     "an earlier export",
     (
-        CONFIG, "generation_config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json",
+        CONFIG, GENERATION_CONFIG, "model.safetensors", "model-*.safetensors", "model.safetensors.index.json",
         "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
         "recipe.yaml", "README.md", RECORD,
     ),
@@ -153,9 +154,9 @@ HUGGING_FACE_EXPORT = FolderKind(
 )  # fmt: skip
 
 
-def _generation_config(bos_id: int, eos_id: int) -> dict[str, Json]:
+def _generation_config(tokenizer: Tokenizer) -> dict[str, Json]:
     """The ids that begin and end a text; how to sample is the caller's choice."""
-    return {"bos_token_id": bos_id, "eos_token_id": eos_id}
+    return {"bos_token_id": tokenizer.bos_id, "eos_token_id": end_ids_setting(tokenizer.end_ids)}
 
 
 def _parity_section(result: ParityResult, dtype: torch.dtype) -> str:

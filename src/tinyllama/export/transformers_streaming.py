@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import safe_open
 
+from tinyllama.formats.gguf.file import parts_of
 from tinyllama.formats.huggingface.tensors import INDEX, WEIGHTS
 from tinyllama.model.streaming import stream_parameters
 
@@ -52,8 +53,9 @@ def stream_gguf(path: Path, rope: JsonObject) -> Any:  # noqa: ANN401  # a model
     )
 
     config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    stored = {tensor.name: tensor for part in parts_of(path) for tensor in GGUFReader(part).tensors}
     config.rope_parameters = rope
-    stored = {tensor.name: tensor for tensor in GGUFReader(path).tensors}
+    config.tie_word_embeddings = "output.weight" not in stored  # transformers looks into the first part alone
     processor: Any = LlamaTensorProcessor(config=config.to_dict())  # type: ignore[no-untyped-call]  # not typed there
     names: dict[str, str] = {}
 

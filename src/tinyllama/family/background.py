@@ -6,16 +6,18 @@ The process runs at the lowest priority on one core, so training never waits for
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyllama.files import link_or_copy, locked_folder, new_directory
+from tinyllama.files import link_or_copy, new_directory
 from tinyllama.layout import family_of_run
+from tinyllama.locks import locked_file, locked_folder
 from tinyllama.paths import expand_path
+from tinyllama.processors import stay_behind
 
 if TYPE_CHECKING:
     from tinyllama.recipe import Evaluation
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 COPIES = "evaluating"
 _OF_RANKS = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 """Variables by which torchrun tells a process its place."""
+
+_DETACHED = getattr(subprocess, "DETACHED_PROCESS", 0) | getattr(subprocess, "IDLE_PRIORITY_CLASS", 0)
+"""On Windows: Ctrl-C does not end the process, and others come first."""
 
 
 class BackgroundEvaluation:
@@ -69,7 +74,7 @@ class BackgroundEvaluation:
 
     def _start(self) -> None:
         """Start the process that evaluates the copies. Training does not wait for it; it may outlive training."""
-        evaluation, log = self._evaluation, str(self._run / f"{COPIES}.log")
+        evaluation = self._evaluation
         program = [
             sys.executable,
             "-m",
@@ -78,14 +83,14 @@ class BackgroundEvaluation:
             str(expand_path(evaluation.data)),
             *evaluation.tasks,
         ]
-        streams = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ]
         # Training has the cards, and its rank is not this process's.
         environment = {name: value for name, value in os.environ.items() if name not in _OF_RANKS}
-        os.posix_spawn(sys.executable, program, environment, file_actions=streams, setsid=True)
+        with (self._run / f"{COPIES}.log").open("ab") as log:
+            process = subprocess.Popen(
+                program, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+                start_new_session=True, creationflags=_DETACHED,
+            )  # fmt: skip
+        process.returncode = 0  # so that Python does not warn of a process for which nobody waits
 
 
 def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
@@ -93,9 +98,7 @@ def evaluate_copies(run: Path, data: Path, tasks: list[str]) -> None:
 
     Records go to `<family>/evaluation/<model>/by_tokens/<tokens>/`.
     """
-    (run / COPIES).mkdir(exist_ok=True)
-    with (run / COPIES / ".lock").open("w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked_file(run / COPIES / ".lock"):
         for step in _steps(run / COPIES):
             from tinyllama.checkpoint.format import read_state
             from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model  # deferred: heavy
@@ -114,6 +117,5 @@ def _steps(folder: Path) -> list[int]:
 
 
 if __name__ == "__main__":
-    os.nice(19)
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    stay_behind()
     evaluate_copies(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

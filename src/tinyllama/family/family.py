@@ -267,6 +267,13 @@ class Family:
 
         return finished(self.work)
 
+    def _trained(self) -> tuple[Workspace, dict[str, Checkpoint]]:
+        """What is finished, and the family in the precision that it was trained in."""
+        from tinyllama.family.trained import as_trained  # imports torch
+
+        checkpoints = self.finished()
+        return as_trained(self.work, checkpoints), checkpoints
+
     def evaluate(self, data: Path | str | None = None) -> dict[str, EvaluationRecord]:
         """Evaluate every trained model: bits per byte on every corpus, and scores on the recipe's tasks.
 
@@ -282,8 +289,8 @@ class Family:
         """
         from tinyllama.family.evaluate import evaluate_family  # imports torch
 
-        checkpoints = self.finished()  # first, so that an untrained family fails before anything is prepared
-        return evaluate_family(self.work, self._prepare(), checkpoints, self.task_data(data))
+        work, checkpoints = self._trained()  # first, so that an untrained family fails before anything is prepared
+        return evaluate_family(work, self._prepare(), checkpoints, self.task_data(data))
 
     def export(
         self, form: str = "hf", *, precision: str | None = None, data: Path | str | None = None
@@ -309,8 +316,8 @@ class Family:
 
         if data is not None and form != "hf":
             raise UserError("data is an option of Hugging Face folders, whose cards show scores")
-        checkpoints, data = self.finished(), self.task_data(data)
-        return export_family(self.work, checkpoints, self._prepare, form=form, precision=precision, data=data)
+        (work, checkpoints), data = self._trained(), self.task_data(data)
+        return export_family(work, checkpoints, self._prepare, form=form, precision=precision, data=data)
 
     def report(self, data: Path | str | None = None) -> FamilySummary:
         """Evaluate and export the trained models, and write summary.json and report.html.
@@ -323,9 +330,9 @@ class Family:
         """
         from tinyllama.family.report import report_family  # imports torch
 
-        checkpoints = self.finished()  # first, so that an untrained family fails before anything is prepared
+        work, checkpoints = self._trained()  # first, so that an untrained family fails before anything is prepared
         self._refuse_faults({"report"}, self.models, data, skips_models=True)
-        return report_family(self.work, self._prepare(), checkpoints, self.task_data(data))
+        return report_family(work, self._prepare(), checkpoints, self.task_data(data))
 
     def reproduce(self, data: Path | str | None = None, *, refresh_corpora: bool = False) -> FamilySummary:
         """Prepare, train, evaluate, export and report; skip phases whose outputs are valid.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tinyllama.errors import SourceError
 from tinyllama.family.corpora import Trained, prepare_versions
-from tinyllama.files import one_at_a_time
+from tinyllama.locks import one_at_a_time
 from tinyllama.prepare.tokenizer import obtain_tokenizer
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ class Prepared:
 
     def lacking(self, recipe: Recipe, model: str) -> list[str]:
         """Unavailable corpora that a model needs."""
-        needed = set(recipe.base) | set(recipe.variants.get(model, {}))
-        return sorted(needed & set(self.missing))
+        return sorted(set(recipe.corpora_of(model)) & set(self.missing))
 
     def require(self, recipe: Recipe, model: str) -> None:
         """Check that every corpus that a model needs is prepared.

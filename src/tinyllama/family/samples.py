@@ -9,7 +9,7 @@ from tinyllama.checkpoint.weights import load_model
 from tinyllama.errors import ModelError
 from tinyllama.family.trained import identity
 from tinyllama.files import sha256_json
-from tinyllama.inference import Sampling, continue_prompts
+from tinyllama.inference import CARD_SAMPLING, continue_prompts
 from tinyllama.record_files import write_record
 from tinyllama.report.samples import SamplesFile, read_samples
 
@@ -34,7 +34,9 @@ def sample_family(work: Workspace, tokenizer: Tokenizer, checkpoints: dict[str, 
     for model, checkpoint in checkpoints.items():
         weights = load_model(checkpoint, work.recipe.model).to(work.device)
         for prompt in prompts:
-            pieces = continue_prompts(weights, tokenizer, [prompt], Sampling(), max_new_tokens=_NEW_TOKENS, seed=seed)
+            pieces = continue_prompts(
+                weights, tokenizer, [prompt], CARD_SAMPLING, max_new_tokens=_NEW_TOKENS, seed=seed
+            )
             texts[prompt][model] = "".join(piece for (piece,) in pieces)
     write_record(work.layout.samples, SamplesFile(inputs=inputs, samples=texts))
     return texts

@@ -23,6 +23,7 @@ from tinyllama.formats.gguf.tokenizer import write_gguf_tokenizer
 from tinyllama.formats.huggingface.config import CONFIG, read_config, shape_of_config, stored_dtype
 from tinyllama.formats.huggingface.tensors import FolderWeights, read_object, weight_files
 from tinyllama.model.stored_weights import build_model, check_weights
+from tinyllama.tokenizer.end_ids import GENERATION_CONFIG
 from tinyllama.tokenizer.json_file import SETTINGS, TOKENIZER_JSON, JsonTokenizer
 from tinyllama.tokenizer.opening import TOKENIZER_FILES, open_tokenizer
 from tinyllama.tokenizer.sentencepiece_file import TOKENIZER_MODEL
@@ -78,6 +79,8 @@ class OpenModel(ABC):
     checkpoint: Checkpoint | None = None
     """The verified checkpoint, if it is one of ours; it may hold moments too."""
     license = _UNKNOWN_LICENSE
+    generation_config: Path | None = None
+    """The file in which the model's authors may state how they sample from it."""
     read_by_transformers = True
     """Whether transformers reads the format too, so that its logits can be compared with ours."""
     shape_stated_in: str
@@ -161,6 +164,7 @@ class HuggingFaceModel(OpenModel):
             ModelError: it cannot be read or describes a model that is not a plain Llama.
         """
         self.path, self.name, self.origin, self.title = path, name, name, Path(name).name or path.name
+        self.generation_config = path / GENERATION_CONFIG
         self._config = read_config(path)
         self.shape = shape_of_config(self._config, path / CONFIG)
 
@@ -223,8 +227,8 @@ class GgufModel(OpenModel):
         Raises:
             ModelError: it is damaged or describes a model that is not a plain Llama.
         """
-        self.path, self.name, self.origin, self.title = path, path.stem, origin, path.stem
         self._file = GgufFile(path)
+        self.path, self.name, self.origin, self.title = self._file.path, path.stem, origin, path.stem
         self.shape = shape_of_gguf(self._file)
 
     @cached_property
@@ -234,8 +238,10 @@ class GgufModel(OpenModel):
 
     @cached_property
     def weights_sha256(self) -> str:
-        """Of the file."""
-        return sha256_file(self.path)
+        """Of the file, or of the names and hashes of its parts."""
+        if len(self._file.parts) == 1:
+            return sha256_file(self.path)
+        return sha256_json({part.name: sha256_file(part) for part in self._file.parts})
 
     @property
     def adds_bos(self) -> bool:

@@ -9,7 +9,7 @@ from tinyllama.checkpoint.format import STATE, verify
 from tinyllama.checkpoint.store import checkpoint_store
 from tinyllama.checkpoint.weights import newest_checkpoint
 from tinyllama.errors import ModelError
-from tinyllama.formats.gguf.file import is_gguf
+from tinyllama.formats.gguf.file import is_gguf, parts_of
 from tinyllama.formats.huggingface.config import CONFIG
 from tinyllama.formats.model_source import CheckpointModel, GgufModel, HuggingFaceModel
 from tinyllama.hub import HUB_ID, fetch_model
@@ -49,7 +49,7 @@ def open_model(name: str | Path) -> OpenModel:
     if (path / STATE).is_file():
         return _open_checkpoint(path, path.absolute().parent.parent, named)
     if files := sorted(file for file in path.glob("*.gguf") if is_gguf(file)):
-        if len(files) > 1:
+        if files != parts_of(files[0]):
             raise ModelError(f"{path}: holds {len(files)} GGUF files; name one: {', '.join(map(str, files))}")
         return GgufModel(files[0], named)
     _refuse_families(path, named)

@@ -2,8 +2,8 @@
 
 from tinyllama.inference.decode import decode_batch
 from tinyllama.inference.packing import pack
-from tinyllama.inference.sampling import Sampling
-from tinyllama.inference.text import continue_prompts
+from tinyllama.inference.sampling import CARD_SAMPLING, Sampling
+from tinyllama.inference.text import continue_prompts, default_sampling
 from tinyllama.inference.text_stream import stream_batch
 
-__all__ = ["Sampling", "continue_prompts", "decode_batch", "pack", "stream_batch"]
+__all__ = ["CARD_SAMPLING", "Sampling", "continue_prompts", "decode_batch", "default_sampling", "pack", "stream_batch"]

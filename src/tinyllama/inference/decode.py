@@ -13,9 +13,10 @@ import torch
 from tinyllama.errors import UserError
 from tinyllama.inference.sampling import Sampling, choose, process
 from tinyllama.model import KeyValueCache
+from tinyllama.model.attention import kernels_for_any_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from torch import Tensor
 
@@ -27,7 +28,7 @@ def decode_batch(  # noqa: PLR0913  # each by name
     prompts: Sequence[Sequence[int]],
     settings: Sampling,
     *,
-    eos_id: int | None,
+    end_ids: Collection[int],
     max_new_tokens: int,
     seed: int,
     samples: int = 1,
@@ -35,8 +36,9 @@ def decode_batch(  # noqa: PLR0913  # each by name
     """Continue several prompts side by side, reading the weights once for all of them.
 
     Each step yields one new id per row, None for rows whose text has ended. A text ends at the first of three events:
-    EOS is chosen (EOS itself is not yielded); `max_new_tokens` were yielded; prompt and new tokens fill the model's
-    context. Positions beyond the context were never trained, so the text stops there, and the window does not slide.
+    an id of `end_ids` is chosen (it is not yielded); `max_new_tokens` were yielded; prompt and new tokens fill the
+    model's context. Positions beyond the context were never trained, so the text stops there, and the window does not
+    slide.
 
     Prompts may differ in length; greedy texts are those that each prompt has alone, up to rounding.
 
@@ -44,7 +46,7 @@ def decode_batch(  # noqa: PLR0913  # each by name
         model: on any device and in any precision; logits are sampled in fp32. On a CPU, `pack` makes it faster.
         prompts: ids of each, at least one and fewer than the context.
         settings: how tokens are chosen.
-        eos_id: id that ends a text; None ends none.
+        end_ids: ids that end a text, of a tokenizer's `end_ids`; none of them ends none.
         max_new_tokens: of every prompt, at most.
         seed: of the sampling; the same arguments give the same ids on the same device. All rows draw from one
             generator, so a text depends on the others in the batch.
@@ -63,11 +65,11 @@ def decode_batch(  # noqa: PLR0913  # each by name
             )
     rooms = [min(max_new_tokens, context - len(prompt)) for prompt in prompts]
     batch = _Batch(model, prompts, max(rooms, default=0), samples)
-    return _continue(batch, rooms * samples, settings, eos_id=eos_id, seed=seed)
+    return _continue(batch, rooms * samples, settings, end_ids=end_ids, seed=seed)
 
 
 def _continue(
-    batch: _Batch, rooms: list[int], settings: Sampling, *, eos_id: int | None, seed: int
+    batch: _Batch, rooms: list[int], settings: Sampling, *, end_ids: Collection[int], seed: int
 ) -> Iterator[list[int | None]]:
     generator = torch.Generator(batch.device).manual_seed(seed)
     ended = [room == 0 for room in rooms]
@@ -75,7 +77,7 @@ def _continue(
     while not all(ended):
         chosen = batch.step(settings, generator)
         step += 1
-        ended = [end or new == eos_id for end, new in zip(ended, chosen, strict=True)]
+        ended = [end or new in end_ids for end, new in zip(ended, chosen, strict=True)]
         if all(ended):
             return
         yield [None if end else new for end, new in zip(ended, chosen, strict=True)]
@@ -99,7 +101,8 @@ class _Batch:
     @torch.inference_mode()
     def step(self, settings: Sampling, generator: torch.Generator) -> list[int]:
         """Read the unread positions, and choose the next token of each row."""
-        state = self._read() if self.cache.length else self._read_prompts()
+        with kernels_for_any_shape(self.device):
+            state = self._read() if self.cache.length else self._read_prompts()
         logits = self.model.lm_head(state).float()
         chosen = choose(process(logits, self.ids[:, : self.length], settings), settings, generator)
         self.ids[:, self.length] = chosen

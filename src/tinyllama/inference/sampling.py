@@ -5,7 +5,7 @@ Shapes in comments: B texts, V vocabulary, T tokens so far.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +21,7 @@ _GREEDY_BELOW = 1e-6
 
 @dataclass(frozen=True)
 class Sampling:
-    """The settings of one generation. The defaults are those of the model card's quick start.
+    """The settings of one generation. By default, tokens are drawn as the model gives their probabilities.
 
     Raises:
         UserError: a setting is out of its range.
@@ -29,11 +29,11 @@ class Sampling:
 
     temperature: float = 1.0
     """Divides the logits. 0 means greedy: the most likely token; top_k and top_p then have no effect."""
-    top_k: int = 10
+    top_k: int = 0
     """Sample among this many most likely tokens; 0 means all."""
     top_p: float = 1.0
     """Sample among the fewest most likely tokens that together have this probability."""
-    repetition_penalty: float = 1.5
+    repetition_penalty: float = 1.0
     """Makes tokens of the prompt and of the text so far less likely; 1 means no penalty."""
 
     def __post_init__(self) -> None:
@@ -47,10 +47,18 @@ class Sampling:
             if not holds:
                 raise UserError(f"{name} is {getattr(self, name)}, but must be {rule}")
 
+    def changed(self, **settings: float | None) -> Sampling:
+        """The same with other settings; those that are None stay."""
+        return Sampling(**{**asdict(self), **{name: value for name, value in settings.items() if value is not None}})
+
     @property
     def greedy(self) -> bool:
         """Whether the most likely token is taken: also at temperatures that would make the logits overflow."""
         return self.temperature < _GREEDY_BELOW
+
+
+CARD_SAMPLING = Sampling(top_k=10, repetition_penalty=1.5)
+"""Of the quick start in the model card of TinyLlama v1.1."""
 
 
 def process(logits: Tensor, seen: Tensor, settings: Sampling) -> Tensor:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from tinyllama.errors import UserError
+from tinyllama.errors import ModelError, UserError
 from tinyllama.formats.model_source import OpenModel
 from tinyllama.formats.open import open_model
 from tinyllama.inference.decode import decode_batch
 from tinyllama.inference.packing import pack
 from tinyllama.inference.sampling import Sampling
 from tinyllama.inference.text_stream import stream_batch
+from tinyllama.record_files import parse_record, read_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from tinyllama.model import Llama
@@ -29,17 +31,17 @@ def generate(  # noqa: PLR0913  # a public function; all but two have defaults a
     prompt: str,
     *,
     max_new_tokens: int = 200,
-    temperature: float = 1.0,
-    top_k: int = 10,
-    top_p: float = 1.0,
-    repetition_penalty: float = 1.5,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    repetition_penalty: float | None = None,
     stop: str | Sequence[str] = (),
     seed: int = 0,
 ) -> str:
     """Continue a prompt; returns the new text without the prompt.
 
-    The defaults are those of the model card's quick start. The weights are loaded once, in fp32, for as long as the
-    caller holds the opened model; a name opens and loads the model at every call.
+    The weights are loaded once, in fp32, for as long as the caller holds the opened model; a name opens and loads the
+    model at every call. Sampling options that are not given are those of `default_sampling`.
 
     Args:
         model: what `open_model` returned, or what it takes.
@@ -56,13 +58,32 @@ def generate(  # noqa: PLR0913  # a public function; all but two have defaults a
         UserError: a setting is out of its range, or the prompt leaves no room in the context.
         ModelError: there is no such model.
     """
-    settings = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty)
+    source = model if isinstance(model, OpenModel) else open_model(model)
+    settings = default_sampling(source).changed(
+        temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty
+    )
     stops = [stop] if isinstance(stop, str) else stop
-    loaded, tokenizer = _load(model if isinstance(model, OpenModel) else open_model(model))
+    loaded, tokenizer = _load(source)
     steps = continue_prompts(
         loaded, tokenizer, [prompt], settings, stops=stops, max_new_tokens=max_new_tokens, seed=seed
     )
     return "".join(piece for (piece,) in steps)
+
+
+def default_sampling(source: OpenModel) -> Sampling:
+    """How a model is sampled from by default: as its generation_config.json says, else as it gives probabilities.
+
+    Raises:
+        ModelError: the file cannot be read.
+        UserError: a setting in it is out of its range.
+    """
+    if source.generation_config is None or not source.generation_config.is_file():
+        return Sampling()
+    stated = read_object(source.generation_config, ModelError, "download the file again")
+    if stated.get("do_sample") is not True:
+        return Sampling()
+    settings = {field.name: stated[field.name] for field in fields(Sampling) if stated.get(field.name) is not None}
+    return parse_record(Sampling, settings, source.generation_config, ModelError, "correct it there")
 
 
 def continue_prompts(  # noqa: PLR0913  # each by name
@@ -74,6 +95,7 @@ def continue_prompts(  # noqa: PLR0913  # each by name
     stops: Sequence[str] = (),
     max_new_tokens: int,
     seed: int,
+    on_full: Callable[[int], None] = lambda _row: None,
 ) -> Iterator[list[str]]:
     """Continue prompts side by side, yielding what each step adds to each text.
 
@@ -85,6 +107,7 @@ def continue_prompts(  # noqa: PLR0913  # each by name
         stops: a text ends before the first of these strings.
         max_new_tokens: of every text, at most.
         seed: of the sampling.
+        on_full: called with the number of each text that ends because the model's context is full.
 
     Raises:
         UserError: a prompt leaves no room in the context, a stop string is empty, or `max_new_tokens` is below 1.
@@ -95,9 +118,22 @@ def continue_prompts(  # noqa: PLR0913  # each by name
         raise UserError("a stop string is empty; give the text to stop before")
     ids = [tokenizer.encode_prompt(prompt) for prompt in prompts]
     steps = decode_batch(
-        model, ids, settings, eos_id=tokenizer.eos_id, max_new_tokens=max_new_tokens, seed=seed
+        model, ids, settings, end_ids=tokenizer.end_ids, max_new_tokens=max_new_tokens, seed=seed
     )  # fmt: skip
-    return stream_batch(tokenizer, ids, steps, stops)
+    rooms = [model.shape.context - len(prompt) for prompt in ids]
+    watched = _watch_rooms(steps, rooms, on_full) if max_new_tokens > min(rooms, default=max_new_tokens) else steps
+    return stream_batch(tokenizer, ids, watched, stops)
+
+
+def _watch_rooms(
+    steps: Iterator[list[int | None]], rooms: list[int], on_full: Callable[[int], None]
+) -> Iterator[list[int | None]]:
+    """Pass steps on; tell of each row whose last token fills the context."""
+    for number, step in enumerate(steps, 1):
+        yield step
+        for row, (new, room) in enumerate(zip(step, rooms, strict=True)):
+            if new is not None and number == room:
+                on_full(row)
 
 
 def _load(source: OpenModel) -> tuple[Llama, Tokenizer]:

@@ -1,4 +1,4 @@
-"""Causal attention: PyTorch's kernel, and plain products where those are faster.
+"""Causal attention: PyTorch's kernels, and plain products where those are faster.
 
 Shapes: B batch, H heads, K kv heads, T positions, S positions attended to, C head size; in blocks of positions:
 G groups (B x K), R heads of a group (H / K), P positions of a block, E positions up to its end.
@@ -6,8 +6,9 @@ G groups (B x K), R heads of a group (H / K), P positions of a block, E position
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,10 +16,15 @@ from torch.nn import functional
 
 from tinyllama.model.torch_internals import softmax_backward
 
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
 SHORT = 512
 """Positions up to which a CPU trains faster when it holds the probabilities of all pairs of positions."""
 BLOCKS = 4
 """Blocks of positions whose probabilities are computed separately: 5/8 of the square are computed."""
+PLANS_SHAPES = {"cuda"}
+"""Devices on which PyTorch may choose cuDNN's attention."""
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
@@ -28,12 +34,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
         query: [B, H, T, C].
         key: [B, K, S, C].
         value: [B, K, S, C].
-        mask: True where attention may look [B or 1, 1, T, S]; None means causal.
+        mask: True where attention may look [B or 1, 1, T, S]; or, on GPUs that have a kernel for them, the bounds of
+            segments of the rows, one after another (int32, see `document_bounds`); None means causal.
 
     Returns:
         [B, H, T, C]
     """
     shape = query.shape
+    if mask is not None and mask.dtype == torch.int32:
+        return _attend_in_segments(query, key, value, mask)
     whole = mask is None and shape[2] == key.shape[2] <= SHORT
     if whole and torch.is_grad_enabled() and query.device.type == "cpu":
         scaled = (query * shape[3] ** -0.5).contiguous()
@@ -52,6 +61,30 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
         enable_gqa=query.shape[1] != key.shape[1],
     )
     return mixed.reshape(shape)
+
+
+def _attend_in_segments(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor) -> Tensor:
+    """Causal attention within segments of all rows, without a mask; pairs in different segments are not computed."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    batch, heads, length, size = query.shape
+    query, key, value = (part.transpose(1, 2).flatten(0, 1) for part in (query, key, value))  # [B x T, H or K, C]
+    mixed: Tensor = varlen_attn(  # type: ignore[assignment]  # one tensor, where nothing else is asked for
+        query, key, value, bounds, bounds, length, length, window_size=(-1, 0), enable_gqa=True
+    )
+    return mixed.reshape(batch, length, heads, size).transpose(1, 2)
+
+
+def kernels_for_any_shape(device: torch.device) -> AbstractContextManager[None]:
+    """A context in which no kernel is used that CUDA plans anew for every shape, which costs up to 0.1 s for each.
+
+    For evaluation and generation, where nearly every pass has a length of its own.
+    """
+    if device.type not in PLANS_SHAPES:
+        return nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
 
 
 def per_head(shared: Tensor, heads: int) -> Tensor:

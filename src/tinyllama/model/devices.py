@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from tinyllama.errors import UserError
+from tinyllama.model.torch_internals import multiplies_in_bf16
 from tinyllama.processors import available_cores
+from tinyllama.system_memory import physical_memory
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -66,15 +68,30 @@ def describe_device(device: torch.device) -> str:
     return f"{device} ({module.get_device_name(device)})" if hasattr(module, "get_device_name") else str(device)
 
 
+def best_precision(device: torch.device) -> str:
+    """What `precision: auto` is on a device: bf16 if it multiplies in bf16, else fp16 on CUDA, else fp32.
+
+    CUDA multiplies in bf16 from compute capability 8.0 on; before, PyTorch emulates it, as it does on processors where
+    oneDNN has no bf16 kernels (x86 without AVX-512).
+    """
+    if device.type == "cuda":
+        # What ROCm supports has no such number.
+        native = bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= (8, 0)
+        return "bf16" if native else "fp16"
+    if device.type == "xpu":
+        return "bf16" if torch.xpu.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cpu" and multiplies_in_bf16() else "fp32"
+
+
 def device_count(device: torch.device) -> int:
     """Number of devices of this kind that the process can see; 1 for the CPU."""
     return 1 if device.type == "cpu" else _count(device.type)
 
 
-def memory_of(device: torch.device) -> int:
-    """Bytes of memory that a device has; a machine's own for the CPU and for what shares it."""
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of memory that a device has; a machine's own for the CPU and for what shares it. None: unknown."""
     if device.type in {"cpu", "mps"}:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return physical_memory()
     return int(torch.get_device_module(device).get_device_properties(device).total_memory)
 
 

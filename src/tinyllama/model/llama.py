@@ -20,7 +20,6 @@ from tinyllama.model.attention import attend
 from tinyllama.model.rope import rope_tables, rotate
 
 if TYPE_CHECKING:
-    from tinyllama.corpus.manifest import Separator
     from tinyllama.recipe import ModelShape
 
 
@@ -201,7 +200,7 @@ class Llama(nn.Module):
 
         Args:
             tokens: ids; with a cache, only those not seen yet.
-            mask: True where attention may look, [B or 1, 1, T, S]; None means causal.
+            mask: see `attend`; None means causal.
             cache: extended in place by the new positions.
             positions: of the ids in their texts [B, 1, T], where they are not consecutive (several
                 texts after a prefix that they share, texts of different length side by side); needs a mask.
@@ -250,11 +249,3 @@ class Llama(nn.Module):
                 std = narrow if "o_proj" in name or "down_proj" in name else wide
                 std *= scales.get(name, 1.0)
                 weight.normal_(0.0, std, generator=generator)
-
-
-def document_mask(tokens: Tensor, separator: Separator) -> Tensor:
-    """Causal attention that stays inside each document: ids [B, T] → bool [B, 1, T, T]."""
-    separators = (tokens == separator.token).long()
-    document = separators.cumsum(1) - (separators if separator.ends else 0)
-    same = document[:, :, None] == document[:, None, :]
-    return (same & torch.ones_like(same).tril())[:, None]

@@ -6,6 +6,7 @@ Shapes: N targets, D width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -105,7 +106,11 @@ class _HeadLoss(torch.autograd.Function):
                 inverse[chunk] = kept[chunk] * scale / sums
             scaled = (hidden[block] * inverse[block, None]).to(hidden.dtype)
             grad_hidden[block] = by_columns(held[: len(scaled)]) * inverse[block, None]
-            product = held[: len(scaled)].T @ scaled
+            rows = held[: len(scaled)].T
+            if len(hidden) > len(held) and adds_in_fp32(hidden):
+                grad_weight = add_product(grad_weight, rows, scaled)
+                continue
+            product = rows @ scaled
             if grad_weight is not None:  # two are added as they are: the sum is rounded once in any case
                 product = (grad_weight if block.stop == len(hidden) else grad_weight.float()).add_(product)
             grad_weight = product
@@ -121,6 +126,31 @@ class _HeadLoss(torch.autograd.Function):
         return grad_hidden, grad_weight, None, None, None
 
 
+def adds_in_fp32(tensor: Tensor) -> bool:
+    """Whether products of 16-bit tensors on this device can be fp32 sums, without rounding in between."""
+    if tensor.device.type != "cuda" or torch.version.hip is not None or tensor.dtype == torch.float32:
+        return False
+    return _has_wide_sums(tensor.device, tensor.dtype)
+
+
+@cache
+def _has_wide_sums(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the product that `add_product` asks for exists on a device; releases of PyTorch differ in it."""
+    ones = torch.ones(16, 16, device=device, dtype=dtype)
+    try:
+        add_product(add_product(None, ones, ones), ones, ones)
+    except (RuntimeError, TypeError):
+        return False
+    return True
+
+
+def add_product(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    """Add `left @ right` to an fp32 total in place, within the product; None is a total of nothing."""
+    if total is None:
+        return torch.mm(left, right, out_dtype=torch.float32)
+    return torch.addmm(total, left, right, out_dtype=torch.float32, out=total)
+
+
 def _products(weight: Tensor, rows: int, block: int) -> tuple[Product, Product]:
     """`x @ weight.T` for x of `rows` rows, and `x @ weight` for x of a whole block."""
     if block == BLOCK:  # with a third as many rows, packing takes what it saves
@@ -129,13 +159,20 @@ def _products(weight: Tensor, rows: int, block: int) -> tuple[Product, Product]:
 
 
 def _chunk(logits: Tensor, at: Tensor, out: Tensor, loss: HeadLoss) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses, s / a and log Z of some rows; `out` becomes s / a times the gradient by their logits."""
+    """Losses, s / a and log Z of some rows; `out` becomes s / a times the gradient by their logits.
+
+    In fp16, s / a is 1.
+    """
     peak, sums = loss.kernel(logits, out)
     target = logits.gather(1, at[:, None])[:, 0].float() - peak
-    # As an index and not as a scatter, which copies `out` there and back.
     log_sums = sums.log()
-    log_z = log_sums + peak
+    losses, log_z = log_sums - target, log_sums + peak
     if loss.z_loss:
         sums = sums / (1 + 2 * loss.z_loss * log_z)
-    out[torch.arange(len(at), device=at.device), at] = (target.exp() - sums).to(out.dtype)
-    return log_sums - target, sums, log_z
+    by_target = target.exp() - sums
+    if out.dtype == torch.float16:  # has neither room for large s nor digits for 1 / s times the other factor
+        out.div_(sums[:, None])
+        by_target, sums = by_target / sums, torch.ones_like(sums)
+    # As an index and not as a scatter, which copies `out` there and back.
+    out[torch.arange(len(at), device=at.device), at] = by_target.to(out.dtype)
+    return losses, sums, log_z

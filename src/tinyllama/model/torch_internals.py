@@ -4,8 +4,10 @@
 |---|---|---|
 | `mkldnn` linear operators | products with a packed matrix, which need not be rearranged each time | plain products |
 | `_softmax_backward_data` | the gradient of softmax in one kernel | the same formula in three |
+| `_foreach_copy_` | one kernel copies many tensors | one for each |
 | `_dynamo.exc` | failures of the compiler are told from ours | RuntimeError alone falls back to eager |
 | `_inductor.codecache` | the header of all kernels is compiled while a run starts | the first step compiles it |
+| `_dump_fr_trace_json` | the collectives before a hang | none are written |
 | `StateDictStager` | copies in pinned host memory that is used again | a new copy each time |
 | fake tensors, dispatch modes, `fake` process group | a rank's memory is measured without its GPU | only the estimate |
 
@@ -34,12 +36,15 @@ __all__ = [
     "TorchDispatchMode",
     "can_pack",
     "compiler_errors",
+    "copy_all",
     "fake_process_group",
     "header_compilation",
     "host_stager",
     "is_fake",
+    "multiplies_in_bf16",
     "pack_linear",
     "packed_linear",
+    "recorded_collectives",
     "shapes_only",
     "softmax_backward",
     "tree_leaves",
@@ -66,9 +71,13 @@ def can_pack(weight: Tensor) -> bool:
     """
     if weight.device.type != "cpu" or is_fake(weight) or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return False
-    if weight.dtype == torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return weight.dtype == torch.float32
+    return multiplies_in_bf16() if weight.dtype == torch.bfloat16 else weight.dtype == torch.float32
+
+
+def multiplies_in_bf16() -> bool:
+    """Whether oneDNN multiplies in bf16 on this CPU; PyTorch's own loops are slower than fp32."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and bool(supported())
 
 
 def pack_linear(weight: Tensor, rows: int) -> Tensor:
@@ -89,6 +98,21 @@ def softmax_backward(grad: Tensor, probabilities: Tensor) -> Tensor:
         return torch._softmax_backward_data(grad, probabilities, -1, probabilities.dtype)
     product = grad * probabilities
     return product - probabilities * product.sum(-1, keepdim=True)
+
+
+def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
+    """Copy each source to its target, rounding to its type."""
+    if hasattr(torch, "_foreach_copy_"):
+        torch._foreach_copy_(targets, sources)
+        return
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)
+
+
+def recorded_collectives() -> bytes:
+    """The collectives that this process began last, and whether they ended, as JSON: PyTorch's flight recorder."""
+    dump = getattr(torch._C._distributed_c10d, "_dump_fr_trace_json", None)
+    return b"{}" if dump is None else bytes(dump())
 
 
 def compiler_errors() -> tuple[type[Exception], ...]:

@@ -15,11 +15,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass
 from fractions import Fraction
-from math import lcm
+from math import ceil, lcm
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+
+_NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ class QuotaCurve:
     def at(self, seen: int) -> int:
         """Quota after `seen` sequences, in 1/`unit` sequences."""
         elapsed = seen - self.start
-        if elapsed < self.ramp:
+        if elapsed * self.ramp.denominator < self.ramp.numerator:  # in whole numbers, which are faster
             return self.offset + elapsed * (self.linear + elapsed * self.quadratic)
         return self.after_offset + elapsed * self.after_linear
 
@@ -83,9 +90,7 @@ def quota_curve(
     )
 
 
-def allot(
-    curves: Sequence[QuotaCurve], seen: int, batches: Iterable[int], taken: Sequence[int]
-) -> list[tuple[int, ...]]:
+def allot(curves: Sequence[QuotaCurve], seen: int, batches: Iterable[int], taken: Sequence[int]) -> NDArray[np.int64]:
     """Cumulative sequences taken from each corpus after each step.
 
     Args:
@@ -95,11 +100,13 @@ def allot(
         taken: sequences already taken from each corpus.
 
     Returns:
-        One tuple a step, as long as `curves`.
+        [steps, curves].
     """
+    sizes = list(batches)
+    single, rest = _past_ramps(curves, seen, sizes)
     held = list(taken)
     result = []
-    for batch in batches:
+    for batch in sizes[:single]:
         seen += batch
         free = seen
         candidates = []
@@ -115,4 +122,28 @@ def allot(
             for index in candidates[:free]:
                 held[index] += 1
         result.append(tuple(held))
-    return result
+    whole = np.array(result, np.int64).reshape(len(result), len(curves))
+    return np.concatenate([whole, rest])
+
+
+def _past_ramps(curves: Sequence[QuotaCurve], seen: int, batches: list[int]) -> tuple[int, NDArray[np.int64]]:
+    """The steps past all ramps at once, as `allot` returns them, after the number of steps before them.
+
+    Where each quota grows by a sequence or more in each step, what was held before does not matter: every corpus is at
+    its floor or gets one more, by the deadlines. There are no such steps if this does not hold at one of them.
+    """
+    after = seen + np.cumsum(batches, dtype=np.int64)
+    first = int(np.searchsorted(after, max(curve.start + ceil(curve.ramp) for curve in curves)))
+    end, nothing = int(after[-1]) if batches else 0, np.empty((0, len(curves)), np.int64)
+    if any(abs(c.after_offset) + (end + c.start) * c.after_linear + 2 * c.unit >= 1 << 62 for c in curves):
+        return len(batches), nothing  # whole numbers of any size, one by one
+    unit, slope, offset, start = np.array(
+        [(c.unit, c.after_linear, c.after_offset, c.start) for c in curves], np.int64
+    ).T
+    floor, part = np.divmod(offset + (after[first:, None] - start) * slope, unit)
+    if (floor[1:] < floor[:-1] + (part[:-1] > 0)).any():
+        return len(batches), nothing
+    deadline = np.where(slope > 0, start - (offset - (floor + 1) * unit) // np.maximum(slope, 1), _NEVER)
+    order = np.where(part > 0, deadline, _NEVER).argsort(axis=1, kind="stable").argsort(axis=1)
+    held = floor + ((order < (after[first:] - floor.sum(axis=1))[:, None]) & (part > 0))
+    return min(first + 1, len(batches)), held[1:]

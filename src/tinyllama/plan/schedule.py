@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from tinyllama.errors import PlanError
+from tinyllama.layout import BASE
+from tinyllama.plan.learning_rate import learning_rate
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
-    from tinyllama.recipe import LearningRate, Recipe
-
-
-def learning_rate(schedule: LearningRate, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Linear warm-up, then one cosine from peak to minimum at the horizon; minimum after it.
-
-    Loshchilov & Hutter 2017 ("SGDR"), without restarts, over tokens in place of steps.
-    """
-    span = schedule.horizon - schedule.warmup
-    progress = np.clip((tokens - schedule.warmup) / span, 0.0, 1.0)
-    cosine = schedule.minimum + 0.5 * (schedule.peak - schedule.minimum) * (1 + np.cos(np.pi * progress))
-    warming = schedule.peak * (tokens / max(schedule.warmup, 1))
-    return np.where(tokens < schedule.warmup, warming, cosine)
+    from tinyllama.recipe import Recipe
 
 
 def planned_rate(recipe: Recipe, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The recipe's learning rate at numbers of tokens seen: its schedule, times the rise after a start's re-warm-up."""
-    rates = learning_rate(recipe.optimizer.learning_rate, tokens)
+    """The recipe's learning rate at numbers of tokens seen.
+
+    Its schedule, times the factor of the stage and the rise after a start's re-warm-up.
+    """
+    rates = learning_rate(recipe.optimizer.learning_rate, tokens) * _stage_factors(recipe, tokens)
     if recipe.start is None or recipe.start.rewarm == 0:
         return rates
     since = tokens - recipe.start_sequences * recipe.model.context
     return rates * np.clip(since / recipe.start.rewarm, 0.0, 1.0)
 
 
-def fork_sequences(recipe: Recipe) -> int:
-    """Sequences seen when variants leave the base."""
-    return [recipe.start_sequences, *stage_ends(recipe)][recipe.fork_index]
+def _stage_factors(recipe: Recipe, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The factor of the stage in which a step ends that reaches a number of tokens."""
+    ends = np.array(stage_ends(recipe)[:-1], np.int64) * recipe.model.context
+    return np.array([stage.learning_rate_factor for stage in recipe.stages])[np.searchsorted(ends, tokens)]
 
 
 def stage_ends(recipe: Recipe) -> list[int]:
@@ -62,13 +59,46 @@ def stage_ends(recipe: Recipe) -> list[int]:
     return ends
 
 
+class Change(NamedTuple):
+    """A change of the shares, in sequences seen since the plan's start."""
+
+    start: int
+    ramp: Fraction
+    before: Mapping[str, Fraction]
+    after: Mapping[str, Fraction]
+
+
+def share_changes(recipe: Recipe, variant: str | None) -> list[Change]:
+    """The changes of a model's shares in order; the first is no change, but the base's shares from the start.
+
+    Raises:
+        PlanError: a ramp has not ended where the next change begins.
+    """
+    starts = [0, *(end - recipe.start_sequences for end in stage_ends(recipe))]
+    before: Mapping[str, Fraction] = recipe.base
+    changes: list[Change] = []
+    for count, (index, after) in enumerate(recipe.path_shares(variant or BASE)):
+        ramp = Fraction(recipe.stages[index].ramp if count else 0, recipe.model.context)
+        if changes and changes[-1].start + changes[-1].ramp > starts[index]:
+            raise PlanError(
+                f"{recipe.name}: stages.{index}.shares: the ramp before has not ended, since steps are whole, when "
+                f"stage {recipe.stages[index].name} begins; make that ramp shorter by a step"
+            )
+        changes.append(Change(starts[index], ramp, before, after))
+        before = after
+    return changes
+
+
 def share_at(recipe: Recipe, variant: str | None, tokens: float) -> dict[str, float]:
     """Planned share of each corpus at a number of tokens seen; None is the base alone."""
-    shares = {name: float(recipe.base.get(name, 0)) for name in recipe.corpora}
-    fork_tokens = fork_sequences(recipe) * recipe.model.context
-    if variant is None or tokens <= fork_tokens:
-        return shares
-    ramp = recipe.stages[recipe.fork_index].ramp
-    progress = min(1.0, (tokens - fork_tokens) / ramp) if ramp else 1.0
-    target = recipe.variants[variant]
-    return {name: share + (float(target.get(name, 0)) - share) * progress for name, share in shares.items()}
+    context = recipe.model.context
+    first, *later = share_changes(recipe, variant)
+    seen = tokens - recipe.start_sequences * context
+    change = next((change for change in reversed(later) if change.start * context < seen), first)
+    ramp = change.ramp * context
+    progress = min(1.0, (seen - change.start * context) / float(ramp)) if ramp else 1.0
+    shares = {}
+    for name in recipe.corpora:
+        before, after = (float(part.get(name, 0)) for part in (change.before, change.after))
+        shares[name] = before + (after - before) * progress
+    return shares

@@ -57,6 +57,7 @@ class PlanSummary:
     variant: str | None
     steps: int
     tokens: int
+    learning_rate: str
     stages: list[StageSummary]
     corpora: list[CorpusSummary]
     optimizer: str
@@ -93,7 +94,7 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
                 batch_tokens=batch * plan.context,
                 first_lr=float(plan.lr[first]),
                 last_lr=float(plan.lr[end - 1]),
-                shares_at_start=share_at(recipe, forked, before),
+                shares_at_start=share_at(recipe, forked, before + (0 if recipe.stages[index].ramp else 1)),
                 shares_at_end=share_at(recipe, forked, after),
             )
         )
@@ -109,6 +110,7 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
         variant=plan.variant,
         steps=plan.steps,
         tokens=plan.tokens_after(plan.steps),
+        learning_rate=recipe.optimizer.learning_rate.describe(),
         stages=stages,
         corpora=corpora,
         optimizer=recipe.describe_optimizer(),

@@ -12,7 +12,7 @@ from tinyllama.errors import PlanError
 from tinyllama.folders import claim_file
 from tinyllama.layout import BASE
 from tinyllama.plan.quota import QuotaCurve, allot, quota_curve
-from tinyllama.plan.schedule import fork_sequences, planned_rate, stage_ends
+from tinyllama.plan.schedule import Change, planned_rate, share_changes, stage_ends
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,8 +120,8 @@ def compile_plan(recipe: Recipe, variant: str | None = None) -> Plan:
     after = recipe.start_sequences + np.cumsum(batch, dtype=np.int64)
     before = after - batch
     fork_step = int(np.searchsorted(stage, recipe.fork_index))
-    names = _corpora_in_use(recipe, variant)
-    taken = _allot_all(recipe, variant, names, batch, fork_step)
+    names = recipe.corpora_of(variant or BASE)
+    taken = _allot_all(recipe, share_changes(recipe, variant), names, batch)
     return Plan(
         variant=variant,
         context=recipe.model.context,
@@ -140,8 +140,9 @@ def compile_plan(recipe: Recipe, variant: str | None = None) -> Plan:
 
 def quota_at(recipe: Recipe, variant: str | None, corpus: str, sequences: int) -> Fraction:
     """Exact planned quota of a corpus since the start, in sequences, when `sequences` were seen."""
-    fork, seen = fork_sequences(recipe) - recipe.start_sequences, sequences - recipe.start_sequences
-    curve = _curve(recipe, None if seen <= fork else variant, corpus, fork)
+    first, *later = _curves(share_changes(recipe, variant), corpus)
+    seen = sequences - recipe.start_sequences
+    curve = next((curve for curve in reversed(later) if curve.start < seen), first)
     return Fraction(curve.at(seen), curve.unit)
 
 
@@ -153,57 +154,49 @@ def _steps(recipe: Recipe, stages: int) -> tuple[NDArray[np.int64], NDArray[np.i
     return np.repeat(sizes, steps), np.repeat(np.arange(stages, dtype=np.int16), steps)
 
 
-def _corpora_in_use(recipe: Recipe, variant: str | None) -> tuple[str, ...]:
-    shares = [recipe.base] + ([recipe.variants[variant]] if variant is not None else [])
-    return tuple(name for name in recipe.corpora if any(share.get(name, 0) > 0 for share in shares))
-
-
-def _curve(recipe: Recipe, variant: str | None, corpus: str, fork: int) -> QuotaCurve:
-    base = recipe.base.get(corpus, Fraction(0))
-    if variant is None:
-        return quota_curve(base, base, ramp=Fraction(0))
-    ramp = Fraction(recipe.stages[recipe.fork_index].ramp, recipe.model.context)
-    target = recipe.variants[variant].get(corpus, Fraction(0))
-    return quota_curve(base, target, ramp=ramp, start=fork, offset=base * fork)
+def _curves(changes: list[Change], corpus: str) -> list[QuotaCurve]:
+    """A corpus's quota from each change of the shares on."""
+    curves: list[QuotaCurve] = []
+    for change in changes:
+        before, after = (shares.get(corpus, Fraction(0)) for shares in (change.before, change.after))
+        offset = Fraction(curves[-1].at(change.start), curves[-1].unit) if curves else Fraction(0)
+        curves.append(quota_curve(before, after, ramp=change.ramp, start=change.start, offset=offset))
+    return curves
 
 
 def _allot_all(
-    recipe: Recipe, variant: str | None, names: tuple[str, ...], batch: NDArray[np.int64], fork_step: int
+    recipe: Recipe, changes: list[Change], names: tuple[str, ...], batch: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Cumulative sequences per corpus since the start: [steps + 1, corpora]."""
-    fork = int(batch[:fork_step].sum())
-    nothing = np.zeros((1, len(names)), np.int64)
-    base = np.vstack([nothing, _allot_part(recipe, None, names, batch[:fork_step], (0,) * len(names), 0)])
-    if variant is None:
-        return base
-    at_fork = tuple(int(count) for count in base[-1])
-    return np.vstack([base, _allot_part(recipe, variant, names, batch[fork_step:], at_fork, fork)])
+    """Cumulative sequences per corpus since the start: [steps + 1, corpora].
+
+    Each part between two changes is filled without regard to the next, on which steps before it must not depend.
+    """
+    curves = [_curves(changes, name) for name in names]
+    before = np.cumsum(batch) - batch
+    edges = [*np.searchsorted(before, [change.start for change in changes]).tolist(), len(batch)]
+    parts = [np.zeros((1, len(names)), np.int64)]
+    for index, change in enumerate(changes):
+        part = batch[edges[index] : edges[index + 1]]
+        taken = tuple(int(count) for count in parts[-1][-1])
+        whole = [name for name in names if change.before.get(name) == change.after.get(name) == 1]
+        if not len(part):
+            continue
+        if whole:  # one corpus takes everything: no rounding, and a million steps at once
+            result = np.tile(np.array(taken, np.int64), (len(part), 1))
+            result[:, names.index(whole[0])] += np.cumsum(part)
+        else:
+            own = [curve[index] for curve in curves]
+            result = allot(own, change.start, part.tolist(), taken)
+        if (result.sum(axis=1) != change.start + np.cumsum(part)).any():
+            stage = recipe.stages[_stage_at(recipe, change.start)].name
+            raise PlanError(
+                f"{recipe.name}: no whole number of sequences can follow the shares from stage {stage} on; choose an "
+                "`until` of the stage before it at which every corpus has had a whole number"
+            )
+        parts.append(result)
+    return np.vstack(parts)
 
 
-def _allot_part(  # noqa: PLR0913, PLR0917  # one row of the table per argument
-    recipe: Recipe,
-    variant: str | None,
-    names: tuple[str, ...],
-    batch: NDArray[np.int64],
-    taken: tuple[int, ...],
-    seen: int,
-) -> NDArray[np.int64]:
-    """Cumulative sequences after each step of the base (variant None) or of a variant from the fork on."""
-    curves = [_curve(recipe, variant, name, seen) for name in names]
-    whole = [i for i, name in enumerate(names) if _only(recipe, variant, name)]
-    if whole:  # one corpus takes everything: no rounding, and a million steps at once
-        result = np.tile(np.array(taken, np.int64), (len(batch), 1))
-        result[:, whole[0]] += np.cumsum(batch)
-        return result
-    result = np.array(allot(curves, seen, batch.tolist(), taken), np.int64).reshape(len(batch), len(names))
-    if (result.sum(axis=1) != seen + np.cumsum(batch)).any():
-        raise PlanError(
-            f"{recipe.name}: no whole number of sequences can follow the shares of variant {variant} from the fork "
-            "on; choose an `until` of the stage before the fork at which every corpus has had a whole number"
-        )
-    return result
-
-
-def _only(recipe: Recipe, variant: str | None, name: str) -> bool:
-    """Whether the corpus has all of the base, and of the variant too if one is given."""
-    return recipe.base.get(name) == 1 and (variant is None or recipe.variants[variant].get(name) == 1)
+def _stage_at(recipe: Recipe, sequences: int) -> int:
+    """The stage that begins when a number of sequences was seen since the start."""
+    return [recipe.start_sequences, *stage_ends(recipe)].index(recipe.start_sequences + sequences)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from tinyllama.layout import BASE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tinyllama.plan.table import Plan
-    from tinyllama.recipe import Recipe
+    from tinyllama.recipe import LearningRate, Recipe
 
 _LR_TOLERANCE = 1e-12
-"""Relative; two ways to compute a cosine differ in the last bits."""
+"""Of the peak; two ways to compute a curve differ in the last bits."""
 
 
 @dataclass(frozen=True)
@@ -53,24 +55,59 @@ def _batches(recipe: Recipe, plan: Plan) -> Check:
 
 
 def _learning_rate(recipe: Recipe, plan: Plan) -> Check:
-    """One warm-up and one cosine of the tokens seen, never restarted: (1 + cos x) / 2 is cos²(x / 2).
+    """The warm-up and schedule of the tokens seen, never restarted, each by another formula than the planner's.
 
     After an imported start both are scaled by a rise from 0 to 1, where the recipe states one.
     """
     stated = recipe.optimizer.learning_rate
-    tokens = (plan.before + plan.batch).astype(np.float64) * plan.context
-    progress = np.minimum((tokens - stated.warmup) / (stated.horizon - stated.warmup), 1.0)
-    expected = stated.minimum + (stated.peak - stated.minimum) * np.cos(np.pi / 2 * progress) ** 2
-    warming = tokens < stated.warmup
-    expected[warming] = stated.peak * tokens[warming] / stated.warmup
+    tokens = plan.before.astype(np.int64) * plan.context + plan.batch.astype(np.int64) * plan.context
+    expected = _scheduled(stated, tokens)
+    if stated.warmup:
+        expected = np.where(tokens < stated.warmup, stated.peak / stated.warmup * tokens, expected)
+    for stage, (_, first, end) in zip(recipe.stages, plan.stage_steps(), strict=False):
+        expected[first:end] *= stage.learning_rate_factor
     if recipe.start is not None and recipe.start.rewarm:
         expected *= np.minimum((tokens - plan.start * plan.context) / recipe.start.rewarm, 1.0)
-    if wrong := _first(np.abs(plan.lr - expected) > _LR_TOLERANCE * expected):
+    if wrong := _first(~(np.abs(plan.lr - expected) <= _LR_TOLERANCE * np.maximum(expected, stated.peak))):
         step = wrong - 1
         found = f"step {wrong}: {plan.lr[step]:.6e}, the schedule says {expected[step]:.6e}"
         return Check("learning rate", found, passed=False)
-    proof = f"one cosine from {plan.lr.max():.3e} to {plan.lr[-1]:.3e} at {plan.steps:,} steps"
+    name = {"cosine": "one cosine", "wsd": f"a WSD schedule with {stated.decay} decay"}
+    kind = name.get(stated.schedule, f"a {stated.schedule} schedule")
+    proof = f"{kind} from {plan.lr.max():.3e} to {plan.lr[-1]:.3e} at {plan.steps:,} steps"
     return Check("learning rate", proof, passed=True)
+
+
+def _scheduled(stated: LearningRate, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The schedule after its warm-up: a cosine by sin² of half the angle, other decays as weighted means of their ends.
+
+    Piecewise schedules are walked point by point.
+    """
+    rates = np.full(tokens.shape, stated.peak)
+    if stated.schedule == "piecewise":
+        begin, factor = stated.warmup, 1.0
+        for point in stated.points:
+            lines = np.clip((tokens - begin) / (point.tokens - begin), 0.0, 1.0)
+            part = tokens >= point.tokens if stated.between == "step" else lines
+            rates += stated.peak * (point.factor - factor) * part
+            begin, factor = point.tokens, point.factor
+        return rates
+    if stated.schedule == "constant":
+        return rates
+    low, end = float(stated.minimum or 0), int(stated.horizon or 0)
+    begin = stated.warmup if stated.schedule == "cosine" else int(stated.decay_from or 0)
+    gone = np.minimum(np.maximum(tokens, begin), end) - begin
+    left, whole = (end - begin) - gone, end - begin
+    match stated.decay:
+        case "linear":
+            rates = (stated.peak * left + low * gone) / whole
+        case "exponential":
+            rates = np.exp((np.log(stated.peak) * left + np.log(low) * gone) / whole)
+        case "1-sqrt":
+            rates = stated.peak - np.sqrt((stated.peak - low) ** 2 * gone / whole)
+        case _:
+            rates = stated.peak - (stated.peak - low) * np.sin(np.pi / 2 * gone / whole) ** 2
+    return rates
 
 
 def _bookkeeping(plan: Plan) -> Check:
@@ -91,14 +128,18 @@ def _bookkeeping(plan: Plan) -> Check:
 
 def _quota(recipe: Recipe, plan: Plan) -> Check:
     """Every corpus stays within a sequence of its quota after every step."""
-    fork = int(plan.batch[: plan.fork_step].sum(dtype=np.int64))
+    (_, base), *changes = recipe.path_shares(plan.variant or BASE)
+    starts = [first for _, first, _ in plan.stage_steps()]
     seen = (plan.before + plan.batch - plan.start).astype(np.int64)
     largest = 0.0
     for index, name in enumerate(plan.corpora):
-        base = recipe.base.get(name, Fraction(0))
-        target = base if plan.variant is None else recipe.variants[plan.variant].get(name, Fraction(0))
-        ramp = Fraction(recipe.stages[recipe.fork_index].ramp, plan.context)
-        quota, unit = _quota_curve(base, target, ramp, fork, seen)
+        share = base.get(name, Fraction(0))
+        rises: list[_Rise] = []
+        for stage, shares in changes:
+            begin = int(plan.batch[: starts[stage]].sum(dtype=np.int64))
+            rise = shares.get(name, Fraction(0)) - share - sum((r.height for r in rises), Fraction(0))
+            rises.append(_Rise(rise, Fraction(recipe.stages[stage].ramp, plan.context), begin))
+        quota, unit = _quota_curve(share, rises, seen)
         away = (plan.taken[:, index] + plan.counts[:, index]) * unit - quota
         if wrong := _first(np.abs(away) >= unit):
             found = f"step {wrong}: {name} is {float(away[wrong - 1] / unit):+.2f} sequences from its quota"
@@ -107,26 +148,40 @@ def _quota(recipe: Recipe, plan: Plan) -> Check:
     return Check("quota", f"never more than {largest:.3f} sequences from the stated shares", passed=True)
 
 
-def _quota_curve(
-    base: Fraction, target: Fraction, ramp: Fraction, fork: int, seen: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], int]:
+class _Rise(NamedTuple):
+    """A change of one share by `height`, linear over `ramp` sequences from `begin` on."""
+
+    height: Fraction
+    ramp: Fraction
+    begin: int
+
+    @property
+    def slope(self) -> Fraction:
+        return self.height / (2 * self.ramp) if self.ramp else Fraction(0)
+
+    @property
+    def triangle(self) -> Fraction:
+        return self.height * self.ramp / 2
+
+
+def _quota_curve(share: Fraction, rises: list[_Rise], seen: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
     """The integral of the share, exactly, as whole multiples of 1/unit: (multiples, unit).
 
-    Past the fork, y sequences on, the share rises by (target - base)·y/ramp until y = ramp. Its integral is the
-    area of a triangle, or of a triangle and a rectangle.
+    It is the sum of the integrals of all rises. y sequences after it began, a rise is height·y/ramp until y = ramp; its
+    integral is the area of a triangle, or of a triangle and a rectangle.
     """
-    rise = target - base
-    slope = rise / (2 * ramp) if ramp else Fraction(0)
-    triangle = rise * ramp / 2
-    unit = lcm(*(part.denominator for part in (base, rise, slope, triangle)))
-    beyond = np.maximum(seen - fork, 0)
-    bound = unit * max(int(seen[-1]), int(2 * ramp) ** 2)
+    unit = lcm(share.denominator, *(part.denominator for r in rises for part in (r.height, r.slope, r.triangle)))
+    bound = unit * max(int(seen[-1]), *(int(2 * r.ramp) ** 2 for r in rises), 1) * (1 + len(rises))
     if bound >= 1 << 62:  # then whole numbers of any size, slowly
-        seen, beyond = seen.astype(object), beyond.astype(object)
-    inside = beyond < ramp
-    curved = int(slope * unit) * np.where(inside, beyond, 0) ** 2
-    straight = int(rise * unit) * beyond - int(triangle * unit)
-    return int(base * unit) * seen + np.where(inside, curved, straight), unit
+        seen = seen.astype(object)
+    total = int(share * unit) * seen
+    for rise in rises:
+        beyond = np.maximum(seen - rise.begin, 0)
+        inside = beyond < rise.ramp
+        curved = int(rise.slope * unit) * np.where(inside, beyond, 0) ** 2
+        straight = int(rise.height * unit) * beyond - int(rise.triangle * unit)
+        total = total + np.where(inside, curved, straight)
+    return total, unit
 
 
 def _first(wrong: NDArray[np.bool_]) -> int:

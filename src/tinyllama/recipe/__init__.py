@@ -6,7 +6,7 @@ from tinyllama.recipe.running import Evaluation
 from tinyllama.recipe.schema import Recipe
 from tinyllama.recipe.shape import ModelShape, RopeScaling
 from tinyllama.recipe.text import Corpus, HeldOut, Source, TokenizerSettings, TokenizerTraining
-from tinyllama.recipe.training import Average, LearningRate, Optimizer, Spikes, Stage, Start
+from tinyllama.recipe.training import Average, LearningRate, Optimizer, Point, Spikes, Stage, Start
 
 __all__ = [
     "Average",
@@ -17,6 +17,7 @@ __all__ = [
     "LearningRate",
     "ModelShape",
     "Optimizer",
+    "Point",
     "Recipe",
     "RopeScaling",
     "Source",

@@ -8,23 +8,27 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from tinyllama.layout import BASE
 from tinyllama.recipe.classification import DECIDES_NOTHING, Absent, RepresentedBy
 from tinyllama.recipe.folders import refuse_same_folder, refuse_taken
-from tinyllama.recipe.quantities import LARGEST_BATCH, Flag, Seed, Share, format_share
+from tinyllama.recipe.quantities import LARGEST_BATCH, Flag, Seed, format_share
 from tinyllama.recipe.running import Checkpoints, Evaluation, Hardware, Logging
 from tinyllama.recipe.section import Dimension, Name, Section, WrongKey
 from tinyllama.recipe.shape import ModelShape
 from tinyllama.recipe.text import Corpus, TokenizerSettings
-from tinyllama.recipe.training import Average, Optimizer, Spikes, Stage, Start
+from tinyllama.recipe.training import Average, Optimizer, Shares, Spikes, Stage, Start
 from tinyllama.text import did_you_mean
 
-Shares = dict[Name, Share]
 _MOST_ENTRIES = 2**25
 """Steps times corpora of a plan; about 2 GB of memory. TinyLlama v1.1 has 4 million."""
+
+
+AUTO: Final = "auto"
+"""The precision that the device decides."""
 
 
 class Recipe(Section):
@@ -48,9 +52,10 @@ class Recipe(Section):
     """Corpora by name."""
     document_masking: Flag = False
     """Whether attention stays inside each document, which BOS begins, or EOS ends if `tokenizer.bos` is false."""
-    precision: Literal["fp32", "bf16", "fp8"] = "bf16"
-    """Number format of matrix products; `fp8` applies only to the blocks, with torchao (extra `fp8`), the rest is bf16.
-    Weights, moments and reductions are always fp32. A GPU without fp8 hardware emulates it."""
+    precision: Literal["fp32", "bf16", "fp16", "fp8", "auto"] = "bf16"
+    """Number format of matrix products; `fp16` scales the loss dynamically, `fp8` applies only to the blocks, with
+    torchao (extra `fp8`), the rest is bf16, and `auto` is `bf16` where the device multiplies in it, else `fp16` on
+    CUDA, else `fp32`. Weights, moments and reductions are always fp32. A GPU without fp8 hardware emulates it."""
     optimizer: Optimizer
     """Optimizer and learning rate."""
     parametrization: Annotated[Literal["standard", "mup"], Absent("standard")] = "standard"
@@ -83,6 +88,10 @@ class Recipe(Section):
         """Sequences per step of a stage."""
         return stage.batch.amount if stage.batch.unit == "sequences" else stage.batch.amount // self.model.context
 
+    def in_precision(self, precision: object) -> Recipe:
+        """The recipe with the precision that `auto` is, or was where a model was trained."""
+        return self.model_copy(update={"precision": precision})
+
     @property
     def micro_batch(self) -> int:
         """Sequences per pass: the recipe's value, or about 8,192 tokens, enough to keep a processor busy."""
@@ -113,6 +122,25 @@ class Recipe(Section):
     def fork_index(self) -> int:
         """Index of the first stage that belongs to the variants."""
         return next(i for i, stage in enumerate(self.stages) if stage.fork)
+
+    def own_shares(self, model: str) -> list[tuple[int, Shares]]:
+        """Stage → the shares of a model from there on, without the base's stages for a variant."""
+        fork = self.fork_index
+        first, end = (0, fork) if model == BASE else (fork, len(self.stages))
+        later = self.stages[first + 1 : end]
+        changes = [
+            (index, stage.shares[model]) for index, stage in enumerate(later, first + 1) if model in stage.shares
+        ]
+        return [(first, self.base if model == BASE else self.variants[model]), *changes]
+
+    def path_shares(self, model: str) -> list[tuple[int, Shares]]:
+        """Stage → shares from there on, from the base's first stage to a model's last."""
+        return self.own_shares(BASE) + (self.own_shares(model) if model != BASE else [])
+
+    def corpora_of(self, model: str) -> tuple[str, ...]:
+        """The corpora that a model is trained on, its base's included."""
+        mixtures = self.path_shares(model)
+        return tuple(name for name in self.corpora if any(shares.get(name, 0) > 0 for _, shares in mixtures))
 
     @field_validator("document_masking")
     @classmethod
@@ -197,6 +225,19 @@ class Recipe(Section):
         return optimizer
 
     @model_validator(mode="after")
+    def _stages_have_shares_of_their_models(self) -> Recipe:
+        fork = self.fork_index
+        for index, stage in enumerate(self.stages):
+            for model, shares in stage.shares.items():
+                key = ("stages", index, "shares", model)
+                if index in {0, fork}:
+                    raise WrongKey("this stage begins with the shares of base or variants; write them there", *key)
+                if model not in (models := [BASE] if index < fork else list(self.variants)):
+                    raise WrongKey(f"stage {stage.name} trains {', '.join(models)}, not {model!r}", *key)
+                _check_shares(shares, self.corpora, *key)
+        return self
+
+    @model_validator(mode="after")
     def _tokenizer_fits(self) -> Recipe:
         training = self.tokenizer.train
         if self.tokenizer.imported and self.start is None:
@@ -214,9 +255,9 @@ class Recipe(Section):
         return self
 
 
-def _check_shares(shares: dict[str, Fraction], corpora: dict[str, Corpus] | None, variant: str | None = None) -> None:
+def _check_shares(shares: Shares, corpora: dict[str, Corpus] | None, *key: str | int) -> None:
     """Refuse shares that are not whole, or of a corpus that the recipe lacks; `corpora` is None if they are wrong."""
-    key, of = ([], "") if variant is None else ([variant], f"variant {variant}: ")
+    of = f"variant {key[0]}: " if len(key) == 1 else ""
     for name in shares:
         if corpora is not None and name not in corpora:
             raise WrongKey(_no_corpus(name, corpora), *key, name)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from tinyllama.recipe.classification import DECIDES_NOTHING, Absent, RepresentedBy
-from tinyllama.recipe.quantities import BatchSize, Count, Number, format_count
-from tinyllama.recipe.section import Name, PathText, PositiveCount, Section
+from tinyllama.recipe.quantities import BatchSize, Count, Number, Share, format_count, parse_share
+from tinyllama.recipe.section import Name, PathText, PositiveCount, Section, WrongKey
 
 if TYPE_CHECKING:
     from tinyllama.recipe.shape import ModelShape
@@ -20,35 +21,125 @@ MUON_MOMENTUM = 0.95
 """Nesterov momentum of Muon (Jordan 2024)."""
 _STATE_BYTES = 4
 """Bytes per number in a moment (fp32)."""
+Shares = dict[Name, Share]
 _Decay = Annotated[Number, Field(ge=0, lt=1)]
 _LN2 = math.log(2)
 _Factor = Annotated[Number, Field(gt=0)]
 
 
-class LearningRate(Section):
-    """One cosine over tokens with a linear warm-up; a pure function of tokens seen."""
+class Point(Section):
+    """A point of a piecewise schedule."""
 
+    tokens: Count
+    """Tokens at which `factor` is reached."""
+    factor: Annotated[Number, Field(ge=0, le=1)]
+    """Learning rate there, as a part of the peak."""
+
+
+def _of_the_horizon(value: object, info: ValidationInfo) -> object:
+    """A share as whole tokens of the horizon, rounded up; another value as it is."""
+    if not isinstance(value, str) or not {"%", "/"} & set(value):
+        return value
+    share = parse_share(value)
+    if info.data.get("horizon") is None:
+        raise ValueError(f"{value} is a share of horizon; add horizon, or write a number of tokens")
+    return math.ceil(share * info.data["horizon"])
+
+
+class LearningRate(Section):
+    """A linear warm-up, then one schedule; a pure function of tokens seen."""
+
+    schedule: Annotated[Literal["cosine", "wsd", "constant", "piecewise"], Absent("cosine")] = "cosine"
+    """What follows the warm-up: one `cosine` to the horizon, the peak and then a decay (`wsd`), the peak (`constant`),
+    or lines or steps through `points` (`piecewise`)."""
     peak: Annotated[Number, Field(gt=0)]
     """Learning rate at the end of the warm-up."""
-    minimum: Annotated[Number, Field(ge=0)]
-    """Learning rate at the horizon and after it."""
+    minimum: Annotated[Number, Field(ge=0)] | None = None
+    """For `cosine` and `wsd`: learning rate at the horizon and after it."""
     warmup: Count
     """Tokens over which the learning rate rises linearly from 0 to the peak."""
-    horizon: PositiveCount
-    """Tokens at which the cosine reaches the minimum.
+    horizon: PositiveCount | None = None
+    """For `cosine` and `wsd`: tokens at which the minimum is reached.
     It is a separate key, so that extending a stage does not change the curve."""
+    decay_from: Annotated[Count | None, BeforeValidator(_of_the_horizon), Absent(None)] = None
+    """For `wsd`: tokens at which the decay begins, or a percentage of the horizon."""
+    decay: Annotated[Literal["linear", "cosine", "1-sqrt", "exponential"] | None, Absent(None)] = None
+    """For `wsd`: shape of the decay from the peak to the minimum."""
+    points: Annotated[list[Point], Field(max_length=1000), Absent([])] = Field(default=[])
+    """For `piecewise`: the points after the warm-up, at whose end the factor is 1; it stays at the last one's."""
+    between: Annotated[Literal["linear", "step"] | None, Absent(None)] = None
+    """For `piecewise`: whether the factor changes linearly between points, or stays until the next one."""
+
+    @model_validator(mode="after")
+    def _has_its_keys(self) -> LearningRate:
+        for key in ("minimum", "horizon", "decay_from", "decay", "points", "between"):
+            given, used = getattr(self, key) not in (None, []), key in _KEYS[self.schedule]
+            if used and not given:
+                raise WrongKey(f"schedule {self.schedule} needs this key", key)
+            if given and not used:
+                remedy = "remove it, or write null where a recipe extends one that has it"
+                raise WrongKey(f"schedule {self.schedule} does not use this key; {remedy}", key)
+        return self
 
     @model_validator(mode="after")
     def _falls(self) -> LearningRate:
-        if self.minimum >= self.peak:
+        if self.minimum is not None and self.minimum >= self.peak:
             raise ValueError(f"minimum ({self.minimum:g}) must be below peak ({self.peak:g})")
-        if self.warmup >= self.horizon:
+        if self.horizon is not None and self.warmup >= self.horizon:
             raise ValueError(f"warmup ({self.warmup}) must be below horizon ({self.horizon})")
+        if self.decay_from is not None and not self.warmup <= self.decay_from < (self.horizon or 0):
+            found = f"{self.decay_from} must be from warmup ({self.warmup}) to below horizon ({self.horizon})"
+            raise WrongKey(found, "decay_from")
+        if self.decay == "exponential" and not self.minimum:
+            raise WrongKey("must be above 0, which an exponential decay never reaches", "minimum")
+        for index, (before, after) in enumerate(pairwise([self.warmup, *(point.tokens for point in self.points)])):
+            if after <= before:
+                found = f"{after} must be above {before}, where the point before or the warm-up ends"
+                raise WrongKey(found, "points", index, "tokens")
         return self
+
+    @property
+    def decay_begins(self) -> int:
+        """Tokens up to which the learning rate stays at the peak, of a schedule that decays to its minimum."""
+        return self.warmup if self.decay_from is None else self.decay_from
+
+    def in_force(self, tokens: int) -> LearningRate:
+        """The schedule without what acts only after a number of tokens; a cosine acts as a whole."""
+        constant = LearningRate(schedule="constant", peak=self.peak, warmup=self.warmup)
+        if self.schedule == "wsd":
+            return constant if tokens <= self.decay_begins else self
+        if self.schedule != "piecewise":
+            return self
+        if self.between == "linear" and tokens > self.warmup:
+            begun = [self.warmup, *(point.tokens for point in self.points)]
+            points = [point for point, begin in zip(self.points, begun, strict=False) if begin < tokens]
+        else:
+            points = [point for point in self.points if point.tokens <= tokens]
+        return self.model_copy(update={"points": points}) if points else constant
 
     def describe(self) -> str:
         """One-line description of the schedule after the warm-up."""
-        return f"{self.peak:g} to {self.minimum:g}, one cosine over {format_count(self.horizon)} tokens"
+        if self.schedule == "constant":
+            return f"{self.peak:g}, constant"
+        if self.schedule == "piecewise":
+            points = ", ".join(f"{point.factor:g} at {format_count(point.tokens)}" for point in self.points)
+            between = "in steps" if self.between == "step" else "linear between points"
+            return f"{self.peak:g} times 1 after the warm-up, then {points} tokens, {between}"
+        rates = f"{self.peak:g} to {self.minimum:g}"
+        horizon = format_count(self.horizon or 0)
+        if self.schedule == "cosine":
+            return f"{rates}, one cosine over {horizon} tokens"
+        begin = format_count(self.decay_begins)
+        return f"{rates}, constant and then a {self.decay} decay from {begin} to {horizon} tokens"
+
+
+_KEYS: dict[str, set[str]] = {
+    "cosine": {"minimum", "horizon"},
+    "wsd": {"minimum", "horizon", "decay_from", "decay"},
+    "constant": set(),
+    "piecewise": {"points", "between"},
+}
+"""Keys that only some schedules have; they need all of theirs."""
 
 
 class LearningRateFactors(Section):
@@ -72,7 +163,7 @@ class Optimizer(Section):
     kind: Literal["adamw", "muon"] = "adamw"
     """`adamw`, or `muon` for the blocks' matrices with AdamW for embeddings, head and norms."""
     learning_rate: LearningRate
-    """Schedule of the learning rate: a linear warm-up, then one cosine over tokens."""
+    """Schedule of the learning rate over tokens: a linear warm-up, then one of four kinds."""
     betas: tuple[_Decay, _Decay] = (0.9, 0.95)
     """Decay rates of AdamW's two moments."""
     eps: Annotated[Number, Field(gt=0)] = 1e-8
@@ -150,12 +241,16 @@ class Stage(Section):
     fork: Annotated[bool, RepresentedBy("the shares that were in force")] = False
     """Whether the variants fork from the base at the start of this stage; true for exactly one stage."""
     ramp: Count = 0
-    """Tokens over which the shares change linearly from the base's to the variant's; only on the fork stage."""
+    """Tokens over which the shares change linearly to those of this stage; only on the fork stage or with `shares`."""
+    shares: Annotated[dict[Name, Shares], RepresentedBy("the shares that were in force")] = Field(default={})
+    """Share of each corpus from this stage on, for each model that changes: `base`, or from the fork on a variant."""
+    learning_rate_factor: Annotated[Number, Field(gt=0), Absent(1.0)] = 1.0
+    """Multiplies the learning rate's schedule within this stage."""
 
     @model_validator(mode="after")
-    def _ramp_needs_fork(self) -> Stage:
-        if self.ramp and not self.fork:
-            raise ValueError("ramp is allowed only on the stage with fork: true")
+    def _ramp_has_a_change(self) -> Stage:
+        if self.ramp and not (self.fork or self.shares):
+            raise ValueError("ramp is allowed only on the stage with fork: true, or with shares of its own")
         return self
 
 

@@ -191,8 +191,9 @@ def _planned(recipe: Recipe, model: str, corpus: str) -> Line:
     """The plan's share: linear between its breakpoints."""
     variant = None if model == BASE else model
     spans = stage_spans(recipe)
-    stage, fork, _ = spans[recipe.fork_index]
-    bends = [spans[0][1], fork] if variant is None else [fork, fork + max(stage.ramp, 1), spans[-1][2]]
+    changes = [spans[index] for index, _ in recipe.own_shares(model)]
+    bends = [edge for stage, start, _ in changes for edge in (start, start + max(stage.ramp, 1))]
+    bends.append(spans[-1 if variant else recipe.fork_index - 1][2])
     shares = [share_at(recipe, variant, tokens)[corpus] for tokens in bends]
     return _line(model, bends, shares, line={"width": 4, "dash": "dot"}, opacity=0.45, hoverinfo="skip")
 

@@ -52,7 +52,7 @@ class Bin:
             start=self.start,
             end=following.end,
             steps=steps,
-            loss=(self.loss * self.steps + following.loss * following.steps) / steps,
+            loss=(self.loss * self.steps + following.loss * following.steps) / max(steps, 1),
             lr=following.lr,
             counts={name: self.counts.get(name, 0) + following.counts.get(name, 0) for name in names},
         )
@@ -66,9 +66,13 @@ class StageHistory:
     """Sequences per step."""
     bins: list[Bin] = field(default_factory=list)
     steps_per_bin: int = 1
+    unplaced: Bin | None = None
+    """Skipped steps before the first point."""
 
     def add(self, step: Bin) -> None:
         """Add one step."""
+        if self.unplaced is not None:
+            step, self.unplaced = self.unplaced.merged(step), None
         if self.bins and self.bins[-1].steps < self.steps_per_bin:
             self.bins[-1] = self.bins[-1].merged(step)
         else:
@@ -77,11 +81,14 @@ class StageHistory:
             self.bins = coarsen(self.bins, POINTS)
             self.steps_per_bin *= 2
 
-    def skip(self, end: int, counts: dict[str, int]) -> None:
-        """Add the sequences of a skipped step, which has no loss, to the previous point."""
+    def skip(self, start: int, end: int, counts: dict[str, int]) -> None:
+        """Add the sequences of a skipped step, which has no loss, to the previous point, or else to the first."""
         if self.bins:
             last = self.bins[-1]
             self.bins[-1] = last.merged(Bin(last.end, end, 0, 0.0, last.lr, counts))
+        else:
+            skipped = Bin(start, end, 0, 0.0, 0.0, counts)
+            self.unplaced = skipped if self.unplaced is None else self.unplaced.merged(skipped)
 
 
 @dataclass
@@ -91,7 +98,9 @@ class History:
     stages: dict[str, StageHistory] = field(default_factory=dict)
     held_out: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     spikes: list[SpikeRecord] = field(default_factory=list)
-    """Steps that were skipped."""
+    """Steps that were skipped as such."""
+    overflows: int = 0
+    """Steps that were skipped since fp16 gradients overflowed."""
 
     @property
     def bins(self) -> list[Bin]:
@@ -209,9 +218,17 @@ def _add(record: Record, context: int, history: History) -> None:
         history.held_out.append((record.tokens, losses))
     elif record.kind == "spike":
         history.spikes.append(record)
-        if (stage := history.stages.get(record.stage)) is not None:
-            stage.skip(record.tokens, Counter(row.rpartition(":")[0] for row in record.rows))
+        _skip(history, record.stage, record.tokens, Counter(row.rpartition(":")[0] for row in record.rows), context)
+    elif record.kind == "overflow":
+        history.overflows += 1
+        _skip(history, record.stage, record.tokens, record.counts, context)
     else:
         stage = history.stages.setdefault(record.stage, StageHistory(record.batch))
         start = record.tokens - record.batch * context
         stage.add(Bin(start, record.tokens, 1, record.loss, record.lr, record.counts))
+
+
+def _skip(history: History, stage: str, end: int, counts: dict[str, int], context: int) -> None:
+    """Count the sequences of a skipped step that ended at `end` tokens."""
+    batch = sum(counts.values())
+    history.stages.setdefault(stage, StageHistory(batch)).skip(end - batch * context, end, counts)

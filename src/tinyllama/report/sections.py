@@ -93,7 +93,7 @@ def learnt(run: RunData) -> Markup:
     )
     if not any(bits.values()):
         return section("learnt", title, lead, absent(_reason(run, "summary.json", "bits_per_byte")))
-    sentences = findings(bits, run.reference, [name for name, share in run.recipe.base.items() if share])
+    sentences = findings(bits, run.reference, run.recipe.corpora_of(BASE))
     items = [element("li", swatch(run, name), element("b", name), f": {text}.") for name, text in sentences.items()]
     scale = element("p", "a quarter of the bits", element("span", class_="scale"), "four times", class_="legend-scale")
     return section("learnt", title, lead, element("ul", items, class_="findings"), bits_table(run, bits), scale)
@@ -114,6 +114,8 @@ def curves(run: RunData, figures: list[Figure]) -> Markup:
         f"{sampled} Training losses on different mixtures are not comparable; the held-out losses below are. The "
         "learning rate and the batch size (in tokens) are the same for every variant."
     )
+    if overflows := sum(history.overflows for history in run.histories.values()):
+        note += f" {overflows} steps were skipped, since their gradients overflowed in fp16."
     grid = [_small_figure(corpus, figure) for corpus, figure in held_out]
     return section(
         "curves",

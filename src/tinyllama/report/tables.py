@@ -114,10 +114,10 @@ def _quota_rows(run: RunData, model: str) -> Iterator[tuple[str, ...]]:
     """Corpus, planned, realized, share and largest gap, in sequences since the model's start."""
     bins = run.histories[model].bins
     total = sum(sum(item.counts.values()) for item in bins)
-    shares = run.recipe.base if model == BASE else run.recipe.variants[model]
+    own = {name for _, shares in run.recipe.own_shares(model) for name, share in shares.items() if share}
     for corpus in run.recipe.corpora:
         taken = sum(item.counts.get(corpus, 0) for item in bins)
-        if bins and (taken or shares.get(corpus)):
+        if bins and (taken or corpus in own):
             planned, gap = _against_plan(run, model, corpus)
             yield corpus, f"{planned:,.1f}", f"{taken:,}", f"{taken / max(total, 1):.2%}", f"{gap:.2f}"
 

@@ -11,8 +11,6 @@ from tinyllama.report.markup import Markup, element
 from tinyllama.text import listing
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     from tinyllama.recipe import Recipe
     from tinyllama.report.run_data import RunData
 
@@ -45,9 +43,12 @@ def family_tree(run: RunData) -> Markup:
     return element("div", svg, words, class_="tree", style=f"height:{height}px")
 
 
-def shares_in_words(shares: dict[str, Fraction]) -> str:
-    """`75% english · 25% code`."""
-    return " · ".join(f"{format_share(share)} {corpus}" for corpus, share in shares.items() if share)
+def shares_in_words(recipe: Recipe, model: str) -> str:
+    """`75% english · 25% code`, with an arrow to the shares of a later stage."""
+    return " → ".join(
+        " · ".join(f"{format_share(share)} {corpus}" for corpus, share in shares.items() if share)
+        for _, shares in recipe.own_shares(model)
+    )
 
 
 def _band(start: float, end: float, height: int) -> Markup:
@@ -66,14 +67,13 @@ def _branch(model: str, index: int, fork: float, rows: dict[str, int]) -> Markup
 
 
 def _name(model: str, index: int, fork: float, y: int, recipe: Recipe) -> Markup:
-    shares = recipe.base if model == BASE else recipe.variants[model]
     # The base's label is above the trunk; a variant's label is right-aligned with the end of its branch.
     place = "left:0" if model == BASE else "right:0;text-align:right"
     room = fork if model == BASE else 100 - fork - _BEND
     return element(
         "div",
         element("strong", model, style=f"color:var(--model-{index})"),
-        element("span", shares_in_words(shares)),
+        element("span", shares_in_words(recipe, model)),
         class_="leaf",
         style=f"{place};bottom:calc(100% - {y - 5}px);--room:{room:.3f}%",
     )
@@ -90,8 +90,8 @@ def _tick(text: str, end: float) -> Markup:
 
 def _label(recipe: Recipe) -> str:
     fork = format_count(stage_spans(recipe)[recipe.fork_index][1], digits=3)
-    branches = [f"{name} ({shares_in_words(shares)})" for name, shares in recipe.variants.items()]
+    branches = [f"{name} ({shares_in_words(recipe, name)})" for name in recipe.variants]
     return (
-        f"Family tree: the base ({shares_in_words(recipe.base)}) is trained on {fork} tokens; from there "
+        f"Family tree: the base ({shares_in_words(recipe, BASE)}) is trained on {fork} tokens; from there "
         f"{listing(branches)} continue to {format_count(recipe.stages[-1].until)}."
     )

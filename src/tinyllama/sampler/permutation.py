@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
     RoundFunction = Callable[[int, NDArray[np.int64]], NDArray[np.uint16 | np.int64]]
     """(round number, half of each value) → summand for the other half."""
+    _Network = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
 _ROUNDS = 8
+_FORWARD, _BACKWARD = range(_ROUNDS), range(_ROUNDS - 1, -1, -1)
+"""Orders of the rounds."""
 _TABLE_BITS = 16
 """Maximum number of bits in a half for which a table is used."""
 _STEPS = (
@@ -42,10 +45,23 @@ class Permutation:
 
     def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Images of a one-dimensional array of positions in [0, size)."""
-        values = _feistel(positions, self._round, self._half)
+        return self._walk(positions, lambda values: _feistel(values, self._round, self._half))
+
+    def inverse(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The positions that have these images: the network with its rounds in reverse, on exchanged halves."""
+
+        def backward(values: NDArray[np.int64]) -> NDArray[np.int64]:
+            exchanged = _exchange(values, self._half)
+            return _exchange(_feistel(exchanged, self._round, self._half, order=_BACKWARD), self._half)
+
+        return self._walk(images, backward)
+
+    def _walk(self, values: NDArray[np.int64], network: _Network) -> NDArray[np.int64]:
+        """Pass values through a network until all are in [0, size)."""
+        values = network(values)
         outside = np.flatnonzero(values >= self._size)
         while len(outside):
-            images = _feistel(values.take(outside), self._round, self._half)
+            images = network(values.take(outside))
             values[outside] = images
             outside = outside.take(np.flatnonzero(images >= self._size))
         return values
@@ -75,15 +91,24 @@ def _half(size: int) -> int:
     return max(1, -(-max(size - 1, 1).bit_length() // 2))
 
 
+def _exchange(values: NDArray[np.int64], half: int) -> NDArray[np.int64]:
+    """The values with their halves exchanged."""
+    return (values & ((1 << half) - 1)) << half | values >> half
+
+
 def _feistel(
-    values: NDArray[np.int64], mixed: RoundFunction, half: int, table: NDArray[np.int64] | int = 0
+    values: NDArray[np.int64],
+    mixed: RoundFunction,
+    half: int,
+    table: NDArray[np.int64] | int = 0,
+    order: range = _FORWARD,
 ) -> NDArray[np.int64]:
     """Apply all rounds. `table` is the start of each value's table; both halves carry it above their bits."""
     mask = (1 << half) - 1
     left, right = values >> half, values & mask
     left |= table
     right |= table
-    for number in range(_ROUNDS):
+    for number in order:
         left ^= mixed(number, right)
         left, right = right, left
     left &= mask

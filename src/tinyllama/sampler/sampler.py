@@ -67,6 +67,25 @@ class Sampler:
         order = self._mixing(first, end)
         return StepRows(corpus[order], row[order])
 
+    def visits(self, corpus: str, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The steps (counted from 0) at which the plan visits some rows of a corpus: O(rows) for each epoch, no walk.
+
+        Returns:
+            Of each visit, in order of epochs: index into `rows`, and step.
+        """
+        if corpus not in self._plan.corpora or not self._plan.steps:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        index = self._plan.corpora.index(corpus)
+        taken, size = self._plan.taken[:, index], self._rows[index]
+        end = int(taken[-1]) + int(self._plan.counts[-1, index])
+        parts = [
+            Permutation(size, f"{self._seed}/{corpus}/{epoch}").inverse(rows) + epoch * size
+            for epoch in range(-(-end // size))
+        ]
+        at = np.concatenate([np.empty(0, np.int64), *parts])
+        which = np.tile(np.arange(len(rows)), len(parts))[at < end]
+        return which, np.searchsorted(taken, at[at < end], side="right") - 1
+
     def _mixing(self, first: int, end: int) -> NDArray[np.int64]:
         """The order of the rows of a range of steps: each step's rows are shuffled within the step."""
         batch = self._plan.batch[first:end].astype(np.int64)

@@ -49,6 +49,10 @@ class Tokenizer(Protocol):
         """Id that ends a document."""
 
     @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids at which a text that a model writes ends: EOS, or those that generation_config.json names."""
+
+    @property
     def adds_bos(self) -> bool:
         """Whether tooling puts BOS before a prompt."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tinyllama.errors import CorpusError
 from tinyllama.files import write_atomic, write_json
 from tinyllama.record_files import read_object
+from tinyllama.tokenizer.added_tokens import read_added_tokens
 from tinyllama.tokenizer.chat_template import read_chat_template
 from tinyllama.tokenizer.json_file import without_training_settings
 
@@ -69,6 +70,9 @@ def tokenizer_json(model_file: Path) -> dict[str, Any]:  # the tokenizers librar
         [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in pieces.controls])
+    for token in read_added_tokens(model_file.parent, len(pieces.texts)):
+        add = tokenizer.add_special_tokens if token.special else tokenizer.add_tokens
+        add([AddedToken(token.text, normalized=False, special=token.special)])
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, vocabulary[bos])]
     )
@@ -97,7 +101,8 @@ def write_transformers_files(model_file: Path, folder: Path, *, context: int) ->
     if model_file.suffix == ".json":
         _copy_json_tokenizer(model_file, folder)
         return
-    unknown, bos, eos = _read_pieces(model_file).controls
+    pieces = _read_pieces(model_file)
+    unknown, bos, eos = pieces.controls
     special = {"bos_token": bos, "eos_token": eos, "unk_token": unknown}
     write_atomic(folder / "tokenizer.model", model_file.read_bytes())
     write_tokenizer_json(model_file, folder / "tokenizer.json")
@@ -112,7 +117,10 @@ def write_transformers_files(model_file: Path, folder: Path, *, context: int) ->
         "add_eos_token": False,
         "legacy": True,
     }
-    write_json(folder / "tokenizer_config.json", settings | special | _chat_template(model_file))
+    write_json(
+        folder / "tokenizer_config.json",
+        settings | special | _chat_template(model_file) | _added_tokens(model_file, len(pieces.texts)),
+    )
 
 
 def _copy_json_tokenizer(model_file: Path, folder: Path) -> None:
@@ -127,6 +135,16 @@ def _chat_template(model_file: Path) -> dict[str, str]:
     """The setting that every version of transformers reads, if there is a template beside the tokenizer."""
     template = read_chat_template(model_file.parent)
     return {} if template is None else {"chat_template": template}
+
+
+def _added_tokens(model_file: Path, pieces: int) -> dict[str, Json]:
+    """The setting by which LlamaTokenizer of transformers 4 knows tokens that are no pieces."""
+    plain: dict[str, Json] = {"normalized": False, "lstrip": False, "rstrip": False, "single_word": False}
+    added = enumerate(read_added_tokens(model_file.parent, pieces), pieces)
+    entries: dict[str, Json] = {
+        str(index): {"content": token.text, "special": token.special, **plain} for index, token in added
+    }
+    return {"added_tokens_decoder": entries} if entries else {}
 
 
 def _read_pieces(model_file: Path) -> _Pieces:

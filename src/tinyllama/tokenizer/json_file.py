@@ -12,6 +12,7 @@ from tinyllama.errors import CorpusError
 from tinyllama.files import sha256_file, sha256_json
 from tinyllama.record_files import parse_json, read_object
 from tinyllama.tokenizer.chat_template import read_chat_template
+from tinyllama.tokenizer.end_ids import read_end_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +55,8 @@ class JsonTokenizer:
                 f"{model_file}: {SETTINGS} beside it names no eos_token, which separates documents; add it"
             )
         self._eos, self._bos = eos, eos if bos is None else bos
+        self.end_ids = read_end_ids(model_file.parent, eos, self.vocab_size)
+        """Ids at which a text that a model writes ends."""
 
     def __reduce__(self) -> tuple[type[JsonTokenizer], tuple[Path]]:
         """Another process opens the file again, whatever its working directory."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tinyllama.tokenizer.added_tokens import ADDED_TOKENS, SPECIAL_TOKENS
 from tinyllama.tokenizer.chat_template import TEMPLATE_FILE
+from tinyllama.tokenizer.end_ids import GENERATION_CONFIG
 from tinyllama.tokenizer.json_file import SETTINGS, TOKENIZER_JSON, JsonTokenizer
 from tinyllama.tokenizer.sentencepiece_file import TOKENIZER_MODEL, SentencePieceTokenizer
 
@@ -13,7 +15,15 @@ if TYPE_CHECKING:
 
     from tinyllama.tokenizer.base import Tokenizer
 
-TOKENIZER_FILES = (TOKENIZER_MODEL, TOKENIZER_JSON, SETTINGS, TEMPLATE_FILE)
+TOKENIZER_FILES = (
+    TOKENIZER_MODEL,
+    TOKENIZER_JSON,
+    SETTINGS,
+    ADDED_TOKENS,
+    SPECIAL_TOKENS,
+    TEMPLATE_FILE,
+    GENERATION_CONFIG,
+)
 """Names of the files that a tokenizer consists of, whatever its kind."""
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import CorpusError
-from tinyllama.files import sha256_file
+from tinyllama.files import sha256_file, sha256_json
 from tinyllama.processors import available_cores
+from tinyllama.tokenizer.added_tokens import read_added_tokens
 from tinyllama.tokenizer.chat_template import read_chat_template
+from tinyllama.tokenizer.end_ids import read_end_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +23,7 @@ TOKENIZER_MODEL = "tokenizer.model"
 
 
 class SentencePieceTokenizer:
-    """A SentencePiece model."""
+    """A SentencePiece model, and the tokens that were added beside it; these occur in no text that is encoded."""
 
     library: Library = "sentencepiece"
 
@@ -39,10 +42,14 @@ class SentencePieceTokenizer:
             self._processor = SentencePieceProcessor(model_proto=model_file.read_bytes())
         except (OSError, RuntimeError, ValueError) as error:
             raise CorpusError(f"{model_file}: no SentencePiece model can be read from it: {error}") from error
+        self.added_tokens = read_added_tokens(model_file.parent, self._processor.piece_size())
+        """Tokens whose ids follow those of the pieces."""
         if min(self.bos_id, self.eos_id) < 0:
             raise CorpusError(
                 f"{model_file}: the model has no BOS or no EOS, which separate documents; use another tokenizer"
             )
+        self.end_ids = read_end_ids(model_file.parent, self.eos_id, self.vocab_size)
+        """Ids at which a text that a model writes ends."""
 
     def __reduce__(self) -> tuple[type[SentencePieceTokenizer], tuple[Path]]:
         """Another process opens the file again, whatever its working directory."""
@@ -56,8 +63,16 @@ class SentencePieceTokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; BOS and EOS are skipped."""
-        text: str = self._processor.decode(list(ids))
+        """The text of ids; BOS, EOS and special added tokens are skipped."""
+        pieces, text = self._processor.piece_size(), ""
+        kept = [token for token in ids if token < pieces or not self.added_tokens[token - pieces].special]
+        for added, run in groupby(kept, lambda token: token >= pieces):
+            if added:
+                text += "".join(self.added_tokens[token - pieces].text for token in run)
+            elif text:  # only the beginning of the whole text has a space that was put before it
+                text += self._processor.decode([*self._processor.encode("a"), *run])[1:]
+            else:
+                text = self._processor.decode(list(run))
         return text
 
     def encode_prompt(self, text: str) -> list[int]:
@@ -69,7 +84,9 @@ class SentencePieceTokenizer:
         self._threads = count
 
     def has_piece(self, text: str) -> bool:
-        """Whether the vocabulary has a piece of this spelling."""
+        """Whether the vocabulary has a piece of this spelling, or an added token."""
+        if any(text == token.text for token in self.added_tokens):
+            return True
         return self._processor.piece_to_id(text) != self._processor.unk_id()
 
     @property
@@ -79,8 +96,8 @@ class SentencePieceTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids in the vocabulary."""
-        return self._processor.piece_size()
+        """Number of ids in the vocabulary, added tokens included."""
+        return self._processor.piece_size() + len(self.added_tokens)
 
     @property
     def bos_id(self) -> int:
@@ -99,5 +116,6 @@ class SentencePieceTokenizer:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex SHA-256 of the model file."""
-        return sha256_file(self.model_file)
+        """Hex SHA-256 of the model file, and of added tokens if there are any."""
+        content = sha256_file(self.model_file)
+        return sha256_json([content, *map(list, self.added_tokens)]) if self.added_tokens else content

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from tinyllama.corpus.digest import row_digest
 from tinyllama.corpus.rows import IGNORED
 from tinyllama.model.devices import set_current_device
 from tinyllama.sampler import rank_part
@@ -36,6 +37,8 @@ class StepBatch(NamedTuple):
     """Token ids [B, T], IGNORED where nothing is predicted."""
     predicted: int
     """Number of predicted targets in the batch of all ranks."""
+    digest: int = 0
+    """Sum of the digests of this rank's rows."""
 
     def named_rows(self, plan: Plan) -> list[str]:
         """Each row of all ranks as `corpus:row`."""
@@ -52,14 +55,16 @@ def read_step(plan: Plan, sampler: Sampler, rows: Mapping[str, Rows], step: int,
     All ranks get the same number: where it does not divide the batch, a rank's part ends in a row without targets.
     """
     chosen = sampler.step(step)
-    places = [(rows[plan.corpora[c]], r) for c, r in zip(chosen.corpus.tolist(), chosen.row.tolist(), strict=True)]
-    own = places[rank_part(len(places), ranks.rank, ranks.count)]
-    shape = (-(-len(places) // ranks.count), plan.context)
+    named = [(plan.corpora[c], r) for c, r in zip(chosen.corpus.tolist(), chosen.row.tolist(), strict=True)]
+    own = named[rank_part(len(named), ranks.rank, ranks.count)]
+    shape = (-(-len(named) // ranks.count), plan.context)
     inputs, targets = np.zeros(shape, np.int64), np.full(shape, IGNORED, np.int64)
-    for index, (corpus, row) in enumerate(own):
-        inputs[index], targets[index] = corpus.row(row)
-    predicted = sum(corpus.predicted(row) for corpus, row in places)
-    return StepBatch(step, chosen, _pinned(inputs, ranks), _pinned(targets, ranks), predicted)
+    digest = 0
+    for index, (name, row) in enumerate(own):
+        inputs[index], targets[index] = rows[name].row(row)
+        digest += row_digest(name, row, inputs[index], targets[index])
+    predicted = sum(rows[name].predicted(row) for name, row in named)
+    return StepBatch(step, chosen, _pinned(inputs, ranks), _pinned(targets, ranks), predicted, digest)
 
 
 def _pinned(tokens: NDArray[np.int64], ranks: Ranks) -> Tensor:

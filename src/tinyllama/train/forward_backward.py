@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tinyllama.model import HeadLoss, document_mask, shifted_exponentials
+from tinyllama.model.documents import document_bounds
 from tinyllama.model.torch_internals import compiler_errors
 from tinyllama.train.parallel import reduce_over_replicas
 
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from tinyllama.corpus.manifest import Separator
     from tinyllama.model import Llama
+    from tinyllama.model.documents import Documents
     from tinyllama.train.feeder import StepBatch
+    from tinyllama.train.precision import LossScaler
 
 _log = logging.getLogger(__name__)
 
@@ -61,19 +63,28 @@ class Compilation:
 class Gradients:
     """Adds a batch's gradients to the model: those of the mean loss over all its predicted targets."""
 
-    def __init__(
-        self, model: Llama, *, micro_batch: int, separator: Separator | None, compiled: bool, z_loss: float = 0.0
+    def __init__(  # noqa: PLR0913  # each by name
+        self,
+        model: Llama,
+        *,
+        micro_batch: int,
+        documents: Documents | None,
+        compiled: bool,
+        z_loss: float = 0.0,
+        scaler: LossScaler | None = None,
     ) -> None:
         """Bind a model.
 
         Args:
             model: its weights receive gradients.
             micro_batch: sequences per pass; changes results only by the order of additions.
-            separator: token between documents if attention must stay inside them, else None.
+            documents: how attention stays inside documents; None lets it cross them.
             compiled: compile the loss's kernel; for the model see `compile_blocks`.
             z_loss: coefficient of the z-loss, which the gradients then include.
+            scaler: whose scale the gradients are multiplied by.
         """
-        self._model, self._micro_batch, self._separator = model, micro_batch, separator
+        self._scaler = scaler
+        self._model, self._micro_batch, self._documents = model, micro_batch, documents
         self._loss = HeadLoss(Compilation()(shifted_exponentials) if compiled else shifted_exponentials, z_loss)
 
     def __call__(self, batch: StepBatch) -> tuple[Tensor, Tensor]:
@@ -83,20 +94,34 @@ class Gradients:
         """
         device = self._model.embed_tokens.weight.device
         total, z_total = torch.zeros((), device=device), torch.zeros((), device=device)
+        scale = (1 if self._scaler is None else self._scaler.state.scale) / batch.predicted
         # From pinned memory, which the batch holds until the step is done.
         all_inputs, all_targets = (part.to(device, non_blocking=True) for part in (batch.inputs, batch.targets))
-        for start in range(0, len(batch.inputs), self._micro_batch):
+        bounds = self._bounds(batch.inputs, device)
+        for number, start in enumerate(range(0, len(batch.inputs), self._micro_batch)):
             inputs = all_inputs[start : start + self._micro_batch]
             targets = all_targets[start : start + self._micro_batch]
             reduce_over_replicas(self._model, last=start + self._micro_batch >= len(batch.inputs))
-            mask = None if self._separator is None else document_mask(inputs, self._separator)
+            if bounds is not None:
+                mask: Tensor | None = bounds[number]
+            else:
+                mask = None if self._documents is None else document_mask(inputs, self._documents.separator)
             hidden = self._model.hidden(inputs, mask)
             head = self._model.lm_head.weight
-            loss = self._loss(hidden.flatten(0, 1), head, targets.flatten(), scale=1 / batch.predicted)
+            loss = self._loss(hidden.flatten(0, 1), head, targets.flatten(), scale=scale)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             z_total += self._loss.z_sum
         return total, z_total
+
+    def _bounds(self, inputs: Tensor, device: torch.device) -> Tensor | None:
+        """Segments of every pass on the device, found on the host so that it need not wait for their number."""
+        if self._documents is None or not self._documents.segments:
+            return None
+        bounds = document_bounds(inputs, self._documents.separator, self._micro_batch)
+        if device.type == "cuda":
+            bounds = bounds.pin_memory()  # its memory is not used again before it has been copied
+        return bounds.to(device, non_blocking=True)
 
 
 def compile_blocks(model: Llama) -> None:

@@ -1,11 +1,14 @@
 """Metrics of a training run: metrics.jsonl (the record), TensorBoard and Weights & Biases (views of it).
 
 The first line of metrics.jsonl is a header with the format's number; each other line is one record. All fields but
-`seconds`, `checkpoint_seconds`, `tokens_per_second` and `mfu` are deterministic.
+`seconds`, `checkpoint_seconds`, `tokens_per_second`, `mfu` and `chain` are deterministic. The last field of a line is
+`chain`, a SHA-256 over the chain of the line before it and the line without the field, so that an edited or dropped
+line is found.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Of metrics.jsonl; a file without a header is of format 1."""
 _BLOCK = 1 << 16
+_CHAIN = ', "chain": "'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,8 @@ class StepRecord:
     """Model FLOPs utilization: FLOP/s of the step over the measured peak of all ranks."""
     z_loss: float | None = None
     """Mean z-loss, in nats, which `loss` excludes; None without one."""
+    digest: str = ""
+    """Of the rows that all ranks were fed: see `corpus/digest.py`. Empty in records of earlier versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +99,28 @@ class SpikeRecord:
     """First and last of the steps that are skipped: with a rollback, those since the last planned checkpoint."""
     rows: list[str]
     """`corpus:row` of each sequence of the step."""
+    digest: str = ""
+    """As a step's."""
 
 
-Record: TypeAlias = StepRecord | HeldOutRecord | SpikeRecord
+@dataclass(frozen=True, kw_only=True)
+class OverflowRecord:
+    """A step that was skipped since its gradients overflowed in fp16; the loss scale was then halved."""
+
+    kind: Literal["overflow"] = "overflow"
+    step: int
+    stage: str
+    tokens: int
+    """Seen after the step, its own among them."""
+    scale: float
+    """Of the step's loss."""
+    counts: dict[str, int]
+    """Sequences of each corpus."""
+    digest: str = ""
+    """As a step's."""
+
+
+Record: TypeAlias = StepRecord | HeldOutRecord | SpikeRecord | OverflowRecord
 _ADAPTER: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="kind")])
 
 
@@ -120,14 +145,18 @@ class JsonlLogger:
         path.touch()
         with path.open("rb") as file:
             _is_header(file.readline(), path)  # refuses a file of a later version
-        _cut_after(path, step)
+        last = _cut_after(path, step)
+        self.head = split_chain(last)[1]
+        """Of the chain over all lines; empty before the first, and after a line of an earlier version."""
         self._file = path.open("a", encoding="utf-8")
         if not path.stat().st_size:
             self._file.write(json.dumps({"kind": "header", "format": FORMAT}) + "\n")
 
     def log(self, record: Record) -> None:
         """Append one line."""
-        self._file.write(json.dumps(asdict(record)) + "\n")
+        text = json.dumps(asdict(record))
+        self.head = link(self.head, text)
+        self._file.write(f'{text[:-1]}{_CHAIN}{self.head}"}}\n')
         self._file.flush()
 
     def flush(self) -> None:
@@ -192,12 +221,28 @@ def read_metrics(path: Path) -> Iterator[Record]:
         NewerFormatError: a later version wrote the file.
         TrainingError: a line is not a record; names file, line and key.
     """
+    return (record for record, _ in read_lines(path))
+
+
+def read_lines(path: Path) -> Iterator[tuple[Record, bytes]]:
+    """The records of `read_metrics`, each with its line."""
     if not path.is_file():
         return
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.endswith(b"\n") and not _is_header(line, path):
-                yield _parse(line, f"{path}:{number}")
+                yield _parse(line, f"{path}:{number}"), line
+
+
+def link(head: str, text: str) -> str:
+    """The chain's head after a line: hex SHA-256 of the head before it and the line's text without its chain."""
+    return hashlib.sha256(f"{head}\n{text}".encode()).hexdigest()
+
+
+def split_chain(line: bytes) -> tuple[str, str]:
+    """A line's text without its chain, and the chain: empty if an earlier version wrote the line."""
+    text, found, chain = line.decode(errors="replace").rstrip("\n").rpartition(_CHAIN)
+    return (f"{text}}}", chain.removesuffix('"}')) if found else (chain, "")
 
 
 def _is_header(line: bytes, path: Path) -> bool:
@@ -218,8 +263,12 @@ def _parse(line: bytes, where: str) -> Record:
         raise TrainingError(f"{where}: {problem}; this line is not a training record, remove it") from error
 
 
-def _cut_after(path: Path, step: int) -> None:
-    """Cut off records of later steps, and a line that a crash cut short; reads from the end, to be fast at any size."""
+def _cut_after(path: Path, step: int) -> bytes:
+    """Cut off records of later steps, and a line that a crash cut short; reads from the end, to be fast at any size.
+
+    Returns:
+        The line that is the last one then; empty if none is left.
+    """
     with path.open("r+b") as file:
         start, lines = file.seek(0, os.SEEK_END), b""
         while start:
@@ -232,9 +281,10 @@ def _cut_after(path: Path, step: int) -> None:
                 begin = lines.rfind(b"\n", 0, end - 1) + 1
                 if (begin or not start) and _step(lines[begin:end], path) <= step:
                     file.truncate(start + end)
-                    return
+                    return lines[begin:end]
                 end = begin
         file.truncate(0)
+    return b""
 
 
 def _step(line: bytes, path: Path) -> int:

@@ -24,7 +24,7 @@ from tinyllama.model.devices import CPU, choose_device, set_current_device
 from tinyllama.train.watch import RankWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch.distributed import ProcessGroup
     from torch.distributed.distributed_c10d import Store
@@ -77,13 +77,13 @@ class Ranks:
         ]
         return DeviceMesh.from_group(groups, self.device.type, ids, mesh_dim_names=("replicate", "shard"))
 
-    def sum(self, value: float) -> float:
-        """Sum of a value over ranks, in fp64."""
-        return self._reduced(value, torch.float64, distributed.ReduceOp.SUM)
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """Sum of each value over ranks, in fp64, by one collective."""
+        return self._reduced(values, torch.float64, distributed.ReduceOp.SUM)
 
     def largest(self, value: int) -> int:
         """Largest value of all ranks."""
-        return int(self._reduced(value, torch.int64, distributed.ReduceOp.MAX))
+        return int(self._reduced([value], torch.int64, distributed.ReduceOp.MAX)[0])
 
     def gather(self, value: Any) -> list[Any]:  # noqa: ANN401  # whatever can be pickled
         """Every rank's value, in order of ranks."""
@@ -145,12 +145,14 @@ class Ranks:
         if self.watch is not None:
             self.watch.enter("")
 
-    def _reduced(self, value: float, dtype: torch.dtype, operation: distributed.ReduceOp.RedOpType) -> float:
+    def _reduced(
+        self, values: Sequence[float], dtype: torch.dtype, operation: distributed.ReduceOp.RedOpType
+    ) -> list[float]:
         if self.count == 1:
-            return value
-        tensor = torch.tensor(value, dtype=dtype)
+            return list(values)
+        tensor = torch.tensor(values, dtype=dtype)
         distributed.all_reduce(tensor, operation, group=self.group)
-        return float(tensor.item())
+        return list(map(float, tensor.tolist()))
 
     def _roll_call(self, store: Store) -> str:
         """Ranks that do not answer; each survivor answers when it meets the same failure."""

@@ -12,6 +12,7 @@ from tinyllama.checkpoint.store import CheckpointStore, checkpoint_store
 from tinyllama.errors import CheckpointError
 from tinyllama.files import write_atomic
 from tinyllama.layout import BASE, FamilyLayout
+from tinyllama.model.devices import describe_device
 from tinyllama.recipe import dump_recipe
 from tinyllama.train.ranks import Ranks
 
@@ -46,6 +47,8 @@ class TrainingRun:
     """The processes that train it together."""
     start_sha256: str | None = None
     """Of the imported weights, if the recipe starts from some."""
+    auto_precision: bool = False
+    """Whether the recipe left the precision to the device."""
 
     @property
     def name(self) -> str:
@@ -86,6 +89,22 @@ class TrainingRun:
         hashes = {name: corpus.sha256 for name, corpus in self.corpora.items()}
         return fingerprint_inputs(self.recipe, self.plan, step, hashes, self.tokenizer_sha256, self.start_sha256)
 
+    def refuse_other(self, checkpoint: Checkpoint, where: str) -> None:
+        """Reject a checkpoint, found at `where`, of another recipe or of a machine that chose another precision.
+
+        Raises:
+            CheckpointError: it is one.
+        """
+        recorded, precision = checkpoint.state.fingerprint_inputs, self.recipe.precision
+        trained_in = recorded.root.get("precision", precision)
+        if self.auto_precision and trained_in != precision:
+            raise CheckpointError(
+                f"{where} was trained in {trained_in}, but precision: auto is {precision} on "
+                f"{describe_device(self.ranks.device)}; set precision: {trained_in} in the recipe, or train into "
+                "another folder with --run"
+            )
+        recorded.refuse_change(self.fingerprint_inputs(checkpoint.step), where)
+
 
 def keep_recipe(family: Path, recipe: Recipe, store: CheckpointStore) -> None:
     """Write a recipe to its family's folder and beside its checkpoints, once these are known to belong to it.
@@ -109,7 +128,7 @@ def find_start(run: TrainingRun) -> Checkpoint | None:
     for found in run.store.newest():
         if isinstance(found, Checkpoint):
             refuse_step_past_end(found, run.plan)
-            found.state.fingerprint_inputs.refuse_change(run.fingerprint_inputs(found.step), str(found.folder))
+            run.refuse_other(found, str(found.folder))
             return found
         _log.warning("%s; restoring the one before it", found)
     if run.plan.variant is None:
@@ -141,7 +160,7 @@ def _fork(run: TrainingRun) -> Checkpoint:
     if run.first_step not in base.steps():
         raise CheckpointError(f"{name}: the shared base is not finished; train it first, or copy it here")
     checkpoint = base.open(run.first_step)
-    checkpoint.state.fingerprint_inputs.refuse_change(run.fingerprint_inputs(run.first_step), name)
+    run.refuse_other(checkpoint, name)
     return checkpoint
 
 

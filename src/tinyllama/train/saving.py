@@ -82,8 +82,12 @@ class CheckpointWriter:
         )
         self._pending: Future[None] | None = None
 
-    def save(self, tensors: dict[str, Tensor], state: CheckpointState, needed: int | None = None) -> None:
+    def save(
+        self, tensors: dict[str, Tensor], state: CheckpointState, needed: int | None = None, chain: str = ""
+    ) -> None:
         """Copy the tensors and begin to write them with the state; a step that is still `needed` stays too.
+
+        `chain` is the head of the chain over the run's metrics.
 
         Raises:
             CheckpointError: the previous checkpoint could not be written.
@@ -91,7 +95,7 @@ class CheckpointWriter:
         """
         self.wait()
         copies = self._copies.take({name: tensor.detach() for name, tensor in tensors.items()})
-        self._pending = self._pool.submit(self._write, copies, state, needed)
+        self._pending = self._pool.submit(self._write, copies, state, needed, chain)
 
     def before_update(self) -> None:
         """To be called before the tensors change: a copy on the device is finished first."""
@@ -112,10 +116,10 @@ class CheckpointWriter:
         """Wait for the thread to finish."""
         self._pool.shutdown(wait=True)
 
-    def _write(self, tensors: dict[str, Tensor], state: CheckpointState, needed: int | None) -> None:
+    def _write(self, tensors: dict[str, Tensor], state: CheckpointState, needed: int | None, chain: str) -> None:
         self._copies.wait()
         retention = self._retention if needed in {None, state.step} else self._retention.keeping(needed)
-        save_checkpoint(self._store.folder, tensors, state, self._ranks)
+        save_checkpoint(self._store.folder, tensors, state, self._ranks, chain)
         self._ranks.run_on_rank0(lambda: self._upload(state.step, retention))
 
     def _upload(self, step: int, retention: Retention) -> None:

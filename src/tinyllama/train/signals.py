@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _TORCHRUN = "TORCHELASTIC_RUN_ID"
 """Set in the processes that torchrun starts."""
 
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+"""Windows has no SIGUSR1."""
+
 
 class StopRequest:
     """While entered, remembers the first SIGINT, SIGTERM or SIGUSR1 in `signal_number` (0 until then)."""
@@ -25,7 +28,7 @@ class StopRequest:
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for number in _SIGNALS:
             self._previous[number] = signal.signal(number, self._remember)
         return self
 

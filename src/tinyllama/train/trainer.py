@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from contextlib import ExitStack
@@ -12,8 +13,10 @@ import torch
 from tinyllama.checkpoint.fingerprint import difference
 from tinyllama.checkpoint.retention import Retention
 from tinyllama.checkpoint.state import CheckpointState
+from tinyllama.corpus.digest import from_limbs, limbs
 from tinyllama.corpus.local_copies import local_copies
 from tinyllama.errors import Interrupted, TrainingError
+from tinyllama.model.documents import Documents, without_segments
 from tinyllama.processors import available_cores
 from tinyllama.sampler import Sampler
 from tinyllama.train.average import averaged_steps, write_average
@@ -24,6 +27,7 @@ from tinyllama.train.metrics import (
     HeldOutRecord,
     JsonlLogger,
     Logger,
+    OverflowRecord,
     Record,
     SpikeRecord,
     StepRecord,
@@ -31,6 +35,7 @@ from tinyllama.train.metrics import (
     WandbLogger,
 )
 from tinyllama.train.optimizer import clip, gradient_norm
+from tinyllama.train.precision import DTYPES
 from tinyllama.train.run import TrainingRun, find_start, keep_recipe
 from tinyllama.train.saving import CheckpointWriter
 from tinyllama.train.signals import StopRequest
@@ -39,6 +44,9 @@ from tinyllama.train.training_state import TrainingState
 
 if TYPE_CHECKING:
     from tinyllama.checkpoint.format import Checkpoint
+    from tinyllama.train.precision import LossScaler
+
+_log = logging.getLogger(__name__)
 
 
 def train(run: TrainingRun) -> Checkpoint:
@@ -91,12 +99,12 @@ class _Trainer:
         self.spikes = SpikeWatch(recipe.spikes, watched) if recipe.spikes.policy != "none" else None
         self.planned = watched.planned if watched is not None else start.step if start is not None else None
         """Step of the last checkpoint that was planned, not asked for by a signal; None before the first."""
-        masked = recipe.document_masking
         self.gradients = Gradients(
             self.state.model,
             micro_batch=self.micro_batch,
-            separator=next(iter(run.corpora.values())).separator if masked else None,
+            documents=_documents(run) if recipe.document_masking else None,
             compiled=recipe.hardware.compile,
+            scaler=self.state.scaler,
             z_loss=recipe.optimizer.z_loss,
         )
         self.peak_flops = measure_peak_flops(recipe.precision, self.ranks.device) * self.ranks.count
@@ -111,6 +119,10 @@ class _Trainer:
         self.store = run.store
         self.writer = CheckpointWriter(self.store, self.retention, self.ranks)
         self.loggers: list[Logger] = []
+        self.journal: JsonlLogger | None = None
+        """The first of them, on the first rank."""
+        self.digest = ""
+        """Of the rows that all ranks were fed in the step."""
         self.stalled = 0.0
         """Seconds that training stood still for a checkpoint since the last step's record."""
 
@@ -144,7 +156,11 @@ class _Trainer:
         step, began = batch.step + 1, time.perf_counter()
         with self.ranks.phase(f"the gradients of step {step}"):
             loss, z_loss, norm = self._accumulate(batch)
-        if self.spikes is not None and self._agree_on_spike(self.spikes, batch, loss, norm):
+        if self.spikes is not None and batch.step in self.stage_ends:
+            self.spikes.begin_stage()
+        if self.state.scaler is not None and self._agree(batch, skip=self.state.scaler.overflows(loss, norm)):
+            self._log(self._skip_overflow(self.state.scaler, batch))
+        elif self.spikes is not None and self._agree(batch, skip=self.spikes.is_spike(loss, norm)):
             self._log(self._skip_spike(self.spikes, batch, loss, norm))
         else:
             if not math.isfinite(norm) or not math.isfinite(loss):
@@ -171,11 +187,15 @@ class _Trainer:
         """Accumulate and clip the gradients; returns mean loss and z-loss of all ranks, and the gradients' norm."""
         weights, optimizer = self.state.weights.masters.values(), self.recipe.optimizer
         total, z_total = self.gradients(batch)
+        if self.state.scaler is not None:
+            self.state.scaler.unscale(weights)
         norm = gradient_norm(weights)
         summed, z_sum, found = torch.stack([total, z_total, norm]).cpu().tolist()  # the only time that the host waits
         clip(weights, optimizer.clip, norm, found)
-        loss = self.ranks.sum(summed / batch.predicted)
-        return loss, self.ranks.sum(optimizer.z_loss * z_sum / batch.predicted) if optimizer.z_loss else None, found
+        own = [summed / batch.predicted, *limbs(batch.digest), optimizer.z_loss * z_sum / batch.predicted]
+        loss, *parts, z_loss = self.ranks.sums(own)
+        self.digest = from_limbs(parts)
+        return loss, z_loss if optimizer.z_loss else None, found
 
     def _average_rate(self, step: int) -> float:
         """How far the running average moves toward the weights between the steps done and `step`."""
@@ -183,12 +203,24 @@ class _Trainer:
         before, after = (plan.tokens_after(done) - plan.tokens_after(0) for done in (self.state.step, step))
         return 0.0 if average is None else average.rate(before, after)
 
-    def _agree_on_spike(self, spikes: SpikeWatch, batch: StepBatch, loss: float, norm: float) -> bool:
-        """Whether any rank sees a spike, which all ranks then skip."""
-        if batch.step in self.stage_ends:
-            spikes.begin_stage()
+    def _agree(self, batch: StepBatch, *, skip: bool) -> bool:
+        """Whether any rank would skip a step, which all ranks then do."""
         with self.ranks.phase(f"the agreement on the loss of step {batch.step + 1}"):
-            return bool(self.ranks.largest(spikes.is_spike(loss, norm)))
+            return bool(self.ranks.largest(skip))
+
+    def _skip_overflow(self, scaler: LossScaler, batch: StepBatch) -> OverflowRecord:
+        """Skip the update of a step whose gradients overflowed, and halve the scale of the next."""
+        scale, plan, row = scaler.state.scale, self.plan, batch.step
+        scaler.skipped()
+        self.state.skip(row + 1, self._average_rate(row + 1))
+        return OverflowRecord(
+            step=row + 1,
+            stage=plan.stages[plan.stage[row]],
+            tokens=plan.tokens_after(row + 1),
+            scale=scale,
+            counts=dict(zip(plan.corpora, plan.counts[row].tolist(), strict=True)),
+            digest=self.digest,
+        )
 
     def _skip_spike(self, spikes: SpikeWatch, batch: StepBatch, loss: float, norm: float) -> SpikeRecord:
         """Skip the update; if the policy says so, also those since the last planned checkpoint."""
@@ -208,6 +240,7 @@ class _Trainer:
             policy=policy,
             skipped=self.state.skip(batch.step + 1, self._average_rate(batch.step + 1)),
             rows=batch.named_rows(self.plan),
+            digest=self.digest,
         )
 
     def _roll_back(self, spikes: SpikeWatch, planned: int) -> None:
@@ -240,6 +273,7 @@ class _Trainer:
             checkpoint_seconds=round(stalled, 4),
             tokens_per_second=round(speed, 1),
             mfu=round(speed * self.recipe.model.flops_per_token / self.peak_flops, 4),
+            digest=self.digest,
         )
 
     def _due(self, every: int) -> bool:
@@ -256,7 +290,8 @@ class _Trainer:
         with self.ranks.phase(f"the checkpoint of step {self.state.step}"):
             began = time.perf_counter()
             needed = self.planned if self.recipe.spikes.policy == "rollback-and-skip" else None
-            self.writer.save(self.state.tensors, self._checkpoint_state(), needed)
+            chain = "" if self.journal is None else self.journal.head
+            self.writer.save(self.state.tensors, self._checkpoint_state(), needed, chain)
             self.stalled += time.perf_counter() - began
             if wait:
                 self.writer.wait()
@@ -277,6 +312,7 @@ class _Trainer:
             micro_batch=self.micro_batch,
             moment_steps=self.state.moment_steps,
             skipped=self.state.skipped,
+            loss_scale=None if self.state.scaler is None else self.state.scaler.state,
             spikes=None if self.spikes is None else self.spikes.state(self.planned),
         )
 
@@ -285,7 +321,8 @@ class _Trainer:
         run, logging_keys = self.run, self.recipe.logging
         if not self.ranks.first:
             return []
-        loggers: list[Logger] = [JsonlLogger(run.layout.metrics(run.name), self.state.step)]
+        self.journal = JsonlLogger(run.layout.metrics(run.name), self.state.step)
+        loggers: list[Logger] = [self.journal]
         if logging_keys.tensorboard:
             loggers.append(TensorBoardLogger(run.layout.tensorboard(run.name), self.plan.tokens_after(self.state.step)))
         if logging_keys.wandb is not None:
@@ -314,6 +351,15 @@ class _Trainer:
             "optimizer.learning_rate.peak, raise spikes.sigmas, or delete the newest checkpoints to resume from an "
             "earlier one"
         )
+
+
+def _documents(run: TrainingRun) -> Documents:
+    """How attention stays inside documents; where an accelerator needs masks for it, a warning says why."""
+    recipe, device = run.recipe, run.ranks.device
+    reason = without_segments(device, DTYPES[recipe.precision], recipe.model.head_size)
+    if reason is not None and device.type != "cpu" and run.ranks.first:
+        _log.warning("document_masking: attention takes masks instead of segments, which is slower: %s", reason)
+    return Documents(next(iter(run.corpora.values())).separator, segments=reason is None)
 
 
 def _threads(run: TrainingRun, recorded: CheckpointState | None) -> int:

@@ -12,7 +12,7 @@ from tinyllama.train.compiler import prepare_compiler
 from tinyllama.train.forward_backward import compile_blocks
 from tinyllama.train.fp8 import use_fp8
 from tinyllama.train.parallel import checkpoint_activations, shard
-from tinyllama.train.precision import MasterWeights
+from tinyllama.train.precision import LossScaler, MasterWeights
 from tinyllama.train.spikes import add_span
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ class TrainingState:
         """Updates that the moments have seen, less the steps done: imported moments saw some before step 0, and a
         skipped step is none."""
         self.skipped: tuple[Span, ...] = ()
-        """Steps whose updates were skipped as spikes."""
+        """Steps whose updates were skipped."""
+        self.scaler = LossScaler() if recipe.precision == "fp16" else None
+        """Scales the loss in fp16."""
         self.weights.sync_working_copy()
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -63,6 +65,8 @@ class TrainingState:
         self.step = checkpoint.step
         self.moment_steps = checkpoint.state.moment_steps
         self.skipped = checkpoint.state.skipped
+        if self.scaler is not None and checkpoint.state.loss_scale is not None:
+            self.scaler.state = checkpoint.state.loss_scale
         optimizer.set_step(self.optimizer, self.moment_steps + self.step)
         self.weights.sync_working_copy()
 
@@ -71,6 +75,8 @@ class TrainingState:
         optimizer.apply(self.optimizer, learning_rate)
         self._average.update(average_rate)
         self.weights.sync_working_copy()
+        if self.scaler is not None:
+            self.scaler.updated()
         self.step += 1
 
     def skip(self, last: int, average_rate: float = 0.0) -> Span:

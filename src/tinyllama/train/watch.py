@@ -14,9 +14,11 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import RankLostError
+from tinyllama.model.torch_internals import recorded_collectives
 
 if TYPE_CHECKING:
     from datetime import timedelta
+    from pathlib import Path
 
     from torch.distributed.distributed_c10d import Store
 
@@ -60,6 +62,8 @@ class RankWatch:
         self._rank, self._count, self._beat = rank, count, beat
         self._limit = max(timeout.total_seconds() - _MARGIN, timeout.total_seconds() / 2)
         self._phase, self._ended = _Phase(), Event()
+        self.folder: Path | None = None
+        """Where the collectives that this rank began last are written if it has to end; None for nowhere."""
         self._seen: dict[int, tuple[str, int]] = {}
         self._thread = Thread(target=self._watch, name="rank watch", daemon=True)
         self._thread.start()
@@ -132,6 +136,20 @@ class RankWatch:
         )
         sys.stderr.write(f"Error: {error}\n")
         sys.stderr.flush()
+        self._record()
         if self._rank == 0:  # which may hold the store in which the others look for what it found
             time.sleep(_ANSWER * self._beat)
         os._exit(error.exit_code)
+
+    def _record(self) -> None:
+        """Write PyTorch's flight record, which says which collective each rank is in."""
+        if self.folder is None:
+            return
+        path = self.folder / f"collectives-rank-{self._rank}.json"
+        try:
+            path.write_bytes(recorded_collectives())
+        except OSError as error:
+            sys.stderr.write(f"Warning: the last collectives cannot be written: {error}\n")
+        else:
+            sys.stderr.write(f"The collectives that it began last: {path}\n")
+        sys.stderr.flush()

@@ -130,7 +130,9 @@ def check_device(situation: Situation) -> Iterator[Finding]:
     except UserError:  # which another check reports
         return
     shared_by = situation.per_node if device.type == "cpu" else 1
-    there, where = memory_of(device) // shared_by, describe_device(device)
+    if (memory := memory_of(device)) is None:
+        return
+    there, where = memory // shared_by, describe_device(device)
     state = needed.weights + needed.gradients + needed.moments
     if state > there:
         yield Finding(

@@ -86,8 +86,7 @@ class Situation:
 
     def trained_on(self, models: tuple[str, ...]) -> set[str]:
         """The corpora that models are trained on; a variant's base included."""
-        shares = [self.recipe.base, *(self.recipe.variants[model] for model in models if model != BASE)]
-        return {name for part in shares for name, share in part.items() if share}
+        return {name for model in (BASE, *models) for name in self.recipe.corpora_of(model)}
 
     def _found(self) -> dict[str, PreparedCorpus]:
         found = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from gguf import GGUFReader, ReaderTensor
 
+_PART = re.compile(r"(?P<name>.+)-\d{5}-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 _Value = TypeVar("_Value")
 _Default = TypeVar("_Default")
 
@@ -27,29 +29,47 @@ def is_gguf(path: Path) -> bool:
         return file.read(4) == b"GGUF"
 
 
+def parts_of(path: Path) -> list[Path]:
+    """All parts of a GGUF file, in order, by the name of any of them: `NAME-00001-of-00003.gguf`."""
+    if (match := _PART.fullmatch(path.name)) is None:
+        return [path]
+    name, count = match["name"], int(match["count"])
+    return [path.with_name(f"{name}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
+
+
 class GgufFile:
-    """A GGUF file's metadata and its tensors' places; tensors are mapped, not read."""
+    """The metadata of a GGUF file, in one part or several, and its tensors' places; tensors are mapped, not read."""
 
     def __init__(self, path: Path) -> None:
         """Open a file.
 
+        Args:
+            path: the file, or any of its parts.
+
         Raises:
-            ModelError: the `gguf` package is not installed, or the file is damaged, cut off or one part of several.
+            ModelError: the `gguf` package is not installed, or the file is damaged, cut off or lacks a part.
         """
         try:
             from gguf import GGUFReader  # an extra
         except ImportError:
             raise ModelError(f"{path}: reading GGUF needs an extra: {install_hint('gguf')}") from None
-        self.path = path
-        try:
-            self._reader: GGUFReader = GGUFReader(path)
-        except (OSError, ValueError, LookupError, OverflowError, TypeError) as error:
-            raise ModelError(f"{path}: cannot be read as GGUF: {error}; download the file again") from error
-        if self.get("split.count", int, 1) > 1:
-            raise ModelError(
-                f"{path}: is one of several parts; join them first with llama.cpp's llama-gguf-split --merge"
-            )
-        self.tensors: dict[str, ReaderTensor] = {tensor.name: tensor for tensor in self._reader.tensors}
+        self.parts = parts_of(path)
+        self.path = self.parts[0]
+        """The first part, which holds the metadata."""
+        self.tensors: dict[str, ReaderTensor] = {}
+        for part in reversed(self.parts):
+            if len(self.parts) > 1 and not part.is_file():
+                raise ModelError(f"{part}: this part of a GGUF file is not there; download it too")
+            try:
+                self._reader: GGUFReader = GGUFReader(part)
+            except (OSError, ValueError, LookupError, OverflowError, TypeError) as error:
+                raise ModelError(f"{part}: cannot be read as GGUF: {error}; download the file again") from error
+            if (count := self.get("split.count", int, 1)) not in {len(self.parts), 0}:
+                raise ModelError(
+                    f"{part}: is one of {count} parts; give all of them the names that they were published with, "
+                    "which end in -00001-of-00002.gguf and so on"
+                )
+            self.tensors |= {tensor.name: tensor for tensor in self._reader.tensors}
 
     def holds(self, key: str) -> bool:
         """Whether the metadata has a key."""

@@ -26,6 +26,8 @@ _LLAMA3_CONTEXT = 8192
 """`original_context` of Llama 3.1 and 3.2, whose other numbers are the schema's defaults."""
 _SAME = 1e-5
 """Relative difference of factors that two programs computed from the same numbers in fp32."""
+_BETAS = (32.0, 1.0)
+"""What llama.cpp computes YaRN with, whatever a file of a Llama says (seen in llama-cpp-python 0.3.36)."""
 _PREFIX = "llama.rope.scaling."
 
 
@@ -43,13 +45,18 @@ def scaling_metadata(shape: ModelShape) -> dict[str, str | int | float]:
     """What the file's metadata says of the others, by names of `GGUFWriter.add_…`.
 
     Raises:
-        ExportError: GGUF has no words for the scaling.
+        ExportError: GGUF has no words for the scaling, or llama.cpp does not read them.
     """
     scaling = shape.rope_scaling
     if scaling is None or scaling.kind == "llama3":
         return {}
     if scaling.kind == "dynamic":
         raise ExportError("GGUF cannot express RoPE scaling of kind dynamic; export the model as a Hugging Face folder")
+    if scaling.kind == "yarn" and (scaling.beta_fast, scaling.beta_slow) != _BETAS:
+        raise ExportError(
+            f"RoPE scaling has beta_fast {scaling.beta_fast:g} and beta_slow {scaling.beta_slow:g}, but llama.cpp "
+            "reads no others from a GGUF file than 32 and 1; export the model as a Hugging Face folder"
+        )
     from gguf import RopeScalingType  # an extra
 
     stated: dict[str, str | int | float] = {
@@ -60,8 +67,6 @@ def scaling_metadata(shape: ModelShape) -> dict[str, str | int | float]:
         return stated
     return stated | {
         "rope_scaling_orig_ctx_len": scaling.original_context or shape.context,
-        "rope_scaling_yarn_beta_fast": scaling.beta_fast,
-        "rope_scaling_yarn_beta_slow": scaling.beta_slow,
         # llama.cpp multiplies by YaRN's own factor anyway
         "rope_scaling_attn_factors": attention_factor(scaling) / yarn_attention_factor(scaling.factor),
     }
@@ -99,8 +104,8 @@ def _stated(file: GgufFile, kind: str, context: int) -> RopeScaling:
         kind="yarn",
         factor=factor,
         original_context=file.get(f"{_PREFIX}original_context_length", int, context),
-        beta_fast=file.get(f"{_PREFIX}yarn_beta_fast", float, 32.0),
-        beta_slow=file.get(f"{_PREFIX}yarn_beta_slow", float, 1.0),
+        beta_fast=file.get(f"{_PREFIX}yarn_beta_fast", float, _BETAS[0]),
+        beta_slow=file.get(f"{_PREFIX}yarn_beta_slow", float, _BETAS[1]),
         attention_factor=None if weight == 1 else weight * yarn_attention_factor(factor),
     )
 

@@ -8,6 +8,7 @@ from tinyllama.errors import CorpusError
 from tinyllama.files import write_atomic, write_json
 from tinyllama.tokenizer.byte_level import ByteLevel, tokenizer_json
 from tinyllama.tokenizer.chat_template import TEMPLATE_FILE
+from tinyllama.tokenizer.end_ids import GENERATION_CONFIG
 from tinyllama.tokenizer.json_file import SETTINGS, TOKENIZER_JSON
 from tinyllama.tokenizer.sentencepiece_writer import BYTE, NORMAL, Piece, serialize_model
 
@@ -28,6 +29,8 @@ def write_gguf_tokenizer(file: GgufFile, folder: Path) -> None:
         CorpusError: it is neither a SentencePiece BPE nor a byte-level BPE of a kind we know.
         ModelError: the file has no tokenizer.
     """
+    if len(ends := _end_ids(file)) > 1:
+        write_json(folder / GENERATION_CONFIG, {"eos_token_id": list(ends)})
     match kind := file.require(f"{_KEY}model", str):
         case "llama":
             write_atomic(folder / "tokenizer.model", _sentencepiece(file))
@@ -41,6 +44,12 @@ def write_gguf_tokenizer(file: GgufFile, folder: Path) -> None:
                 f"{file.path}: its tokenizer is of kind {kind!r}, and only 'llama' and 'gpt2' are read; give the model "
                 "as a Hugging Face folder"
             )
+
+
+def _end_ids(file: GgufFile) -> list[int]:
+    """Ids of the tokens that end a text or a turn."""
+    stated = [file.get(f"{_KEY}{name}_token_id", int, None) for name in ("eos", "eot", "eom")]
+    return sorted({token for token in stated if token is not None})
 
 
 def _sentencepiece(file: GgufFile) -> bytes:

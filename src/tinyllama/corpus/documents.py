@@ -1,0 +1,120 @@
+"""Look-ups in the index of a corpus's documents that read only the parts of its file that can hold the answer."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import cached_property, lru_cache
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tinyllama.corpus.index import index_file, unreadable_index
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+    from pyarrow import parquet
+
+    from tinyllama.corpus.manifest import PreparedCorpus
+
+_COLUMNS = ["start", "tokens", "origin", "part"]
+
+
+class IndexedDocument(NamedTuple):
+    """An entry of the index."""
+
+    number: int
+    """Index among the documents of the split."""
+    start: int
+    """First token in the split."""
+    tokens: int
+    origin: str
+    part: int
+
+
+class DocumentIndex:
+    """The documents of a split, ordered by their first tokens, in row groups whose limits the file's footer states."""
+
+    def __init__(self, corpus: PreparedCorpus, split: str) -> None:
+        """Bind a split of a corpus; reads nothing yet."""
+        self.corpus, self.split = corpus, split
+        self._group = lru_cache(4)(self._read)
+
+    def overlapping(self, start: int, end: int) -> list[IndexedDocument]:
+        """The documents that have tokens in [`start`, `end`), in order.
+
+        Raises:
+            CorpusError: the index cannot be read.
+        """
+        firsts = [group.start for group in self._groups]
+        found = []
+        for number in range(max(0, int(np.searchsorted(firsts, start, side="right")) - 1), len(firsts)):
+            if firsts[number] >= end:
+                break
+            table = self._group(number)
+            starts = table["start"].to_numpy()
+            inside = (starts < end) & (starts + table["tokens"].to_numpy() > start)
+            found += self._documents(number, table, inside)
+        return found
+
+    def of_origin(self, origin: str) -> list[IndexedDocument]:
+        """The documents, or pieces of one, whose origin is exactly this.
+
+        Raises:
+            CorpusError: the index cannot be read.
+        """
+        found = []
+        for number, group in enumerate(self._groups):
+            if group.origins is None or group.origins[0] <= origin <= group.origins[1]:
+                table = self._group(number)
+                found += self._documents(number, table, table["origin"].to_numpy() == origin)
+        return found
+
+    def _documents(self, number: int, table: pa.Table, chosen: NDArray[np.bool_]) -> list[IndexedDocument]:
+        rows, first = np.flatnonzero(chosen), self._groups[number].first
+        entries = zip(rows.tolist(), table.take(rows).to_pylist(), strict=True)
+        return [IndexedDocument(first + row, *entry.values()) for row, entry in entries]
+
+    @cached_property
+    def _groups(self) -> list[_Group]:
+        with self._open() as file:
+            metadata, columns = file.metadata, file.schema_arrow.names
+            groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+            firsts = accumulate((group.num_rows for group in groups), initial=0)
+            start, origin = columns.index("start"), columns.index("origin")
+            found = []
+            for group, first in zip(groups, firsts, strict=False):
+                origins = group.column(origin).statistics
+                known = origins is not None and origins.has_min_max
+                limits = (origins.min, origins.max) if known else None
+                found.append(_Group(first, group.column(start).statistics.min, limits))
+            return found
+
+    def _read(self, number: int) -> pa.Table:
+        with self._open() as file:
+            return file.read_row_group(number, columns=_COLUMNS).select(_COLUMNS)
+
+    @contextmanager
+    def _open(self) -> Iterator[parquet.ParquetFile]:
+        from pyarrow import ArrowException, parquet  # slow to import
+
+        path = self.corpus.folder / index_file(self.split)
+        try:
+            with path.open("rb") as opened, parquet.ParquetFile(opened) as file:
+                yield file
+        except (ArrowException, OSError) as error:
+            raise unreadable_index(path, error) from error
+
+
+class _Group(NamedTuple):
+    """A row group of the index."""
+
+    first: int
+    """Index of its first document."""
+    start: int
+    """First token of that document."""
+    origins: tuple[str, str] | None
+    """Smallest and largest origin, as texts; None if they are not known."""

@@ -1,0 +1,127 @@
+"""At which steps the models of a family see a text: by the index and the inverse of the sampler, without a walk."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tinyllama.corpus.documents import DocumentIndex
+from tinyllama.corpus.manifest import SPLITS, TRAIN
+from tinyllama.corpus.reading import read_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tinyllama.corpus.documents import IndexedDocument
+    from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.fidelity.run import OpenRun
+    from tinyllama.tokenizer.base import Tokenizer
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """A text in a corpus, as far as one row predicts it; a longer text is in several rows."""
+
+    text: str
+    """What was looked for."""
+    corpus: str
+    split: str
+    """`train`, or `held_out`: never seen."""
+    origin: str
+    document: int
+    """Index among the documents of the split."""
+    row: int | None
+    """Index among the training rows; None if it is held out."""
+    steps: dict[str, list[int]]
+    """Model → steps, counted from 1, at which it saw or will see the row; a variant's path begins with the base's."""
+
+
+def find_document(runs: Sequence[OpenRun], origin: str, splits: Sequence[str] = SPLITS) -> list[Occurrence]:
+    """The rows and steps of the documents whose origin is exactly this.
+
+    Raises:
+        CorpusError: a corpus is not here or damaged.
+    """
+    return [
+        occurrence
+        for corpus, split in _parts(runs, splits)
+        for document in DocumentIndex(corpus, split).of_origin(origin)
+        for occurrence in _occurrences(
+            runs, corpus, _unseen(origin, corpus, split, document), document.start, document.start + document.tokens
+        )
+    ]
+
+
+def find_texts(
+    runs: Sequence[OpenRun], texts: Sequence[str], splits: Sequence[str] = SPLITS, say: Callable[[str], None] = print
+) -> Iterator[Occurrence]:
+    """The rows and steps of texts, found by reading the corpora.
+
+    Args:
+        runs: models of one family.
+        texts: what to look for, each inside one document.
+        splits: where to look.
+        say: receives the progress.
+
+    Raises:
+        CorpusError: a corpus is not here, damaged, or of another tokenizer.
+    """
+    tokenizer = runs[0].tokenizer
+    for corpus, split in _parts(runs, splits):
+        index, total = DocumentIndex(corpus, split), corpus.tokens(split)
+        for document in read_texts(corpus, tokenizer, split):
+            say(f"corpus {corpus.name}, {split}: {document.start / total:.0%} of {total:,} tokens")
+            for text in texts:
+                if text not in document.text:
+                    continue
+                (entry,) = index.overlapping(document.start, document.start + 1)
+                ids = corpus.stream(split).read(entry.start, entry.tokens).tolist()
+                for begin, end in _spans(tokenizer, corpus, ids, text):
+                    found = _unseen(text, corpus, split, entry)
+                    yield from _occurrences(runs, corpus, found, entry.start + begin, entry.start + end)
+
+
+def _parts(runs: Sequence[OpenRun], splits: Sequence[str]) -> Iterator[tuple[PreparedCorpus, str]]:
+    """The corpora that the models read, each in every split that has documents."""
+    found = {corpus.folder: corpus for run in runs for corpus in run.corpora.values()}
+    for corpus in found.values():
+        for split in splits:
+            if corpus.manifest.splits[split].documents:
+                yield corpus, split
+
+
+def _spans(tokenizer: Tokenizer, corpus: PreparedCorpus, ids: list[int], text: str) -> Iterator[tuple[int, int]]:
+    """The tokens of a document that spell each occurrence of a text: the shortest run of them, by bisection."""
+    special = {corpus.manifest.bos_id, corpus.manifest.eos_id}
+
+    def spelled(begin: int, end: int) -> str:
+        return tokenizer.decode([token for token in ids[begin:end] if token not in special])
+
+    for number in range(1, spelled(0, len(ids)).count(text) + 1):
+        yield _span(spelled, len(ids), text, number)
+
+
+def _span(spelled: Callable[[int, int], str], size: int, text: str, number: int) -> tuple[int, int]:
+    """The shortest run of tokens of a document that ends the n-th occurrence of a text."""
+    end = bisect_left(range(size), x=True, key=lambda end: spelled(0, end).count(text) >= number)
+    length = bisect_left(range(end), x=True, key=lambda length: text in spelled(end - length, end))
+    return end - length, end
+
+
+def _unseen(text: str, corpus: PreparedCorpus, split: str, document: IndexedDocument) -> Occurrence:
+    return Occurrence(text, corpus.name, split, document.origin, document.number, None, {})
+
+
+def _occurrences(
+    runs: Sequence[OpenRun], corpus: PreparedCorpus, found: Occurrence, start: int, end: int
+) -> Iterator[Occurrence]:
+    """What was found at the tokens from `start` to `end` of a split, row by row, with the steps of each model."""
+    if found.split != TRAIN:
+        yield found
+        return
+    readers = [run for run in runs if run.corpora.get(corpus.name, corpus).folder == corpus.folder]
+    rows = corpus.rows(TRAIN, runs[0].plan.context).predicting(start, end)
+    visits = {run.model: run.visits(corpus.name, rows) for run in readers}
+    for index, row in enumerate(rows):
+        yield replace(found, row=row, steps={model: steps[index] for model, steps in visits.items()})

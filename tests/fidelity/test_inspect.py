@@ -1,0 +1,146 @@
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tests.fidelity.conftest import MODEL
+from tinyllama.cli.commands import app
+from tinyllama.corpus.documents import DocumentIndex
+from tinyllama.corpus.manifest import HELD_OUT, TRAIN
+from tinyllama.corpus.reading import read_texts
+from tinyllama.fidelity import OpenRun, find_document, find_texts, open_runs, rows_of_steps
+
+SENTENCES = 200
+Steps = dict[tuple[str, int], list[int]]
+
+
+def walked(run: OpenRun) -> Steps:
+    """(corpus, row) → the steps of a model that read it, by its sampler."""
+    steps = defaultdict(list)
+    for step in range(run.plan.steps):
+        for corpus, row in zip(*run.sampler.step(step), strict=True):
+            steps[run.plan.corpora[corpus], int(row)].append(step + 1)
+    return steps
+
+
+def quiet(_text: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def runs(trained: Path) -> list[OpenRun]:
+    """The base and the variant."""
+    return [run for run in open_runs(trained) if run.model in {"base", MODEL}]
+
+
+def sentences(run: OpenRun, split: str, count: int) -> dict[str, tuple[str, int]]:
+    """Random runs of 12 tokens as text → (corpus, first token)."""
+    dice, chosen = np.random.default_rng(5), dict[str, tuple[str, int]]()
+    corpora = list(run.corpora.values())
+    while len(chosen) < count:
+        corpus = corpora[dice.integers(len(corpora))]
+        stream, special = corpus.stream(split), {corpus.manifest.bos_id, corpus.manifest.eos_id}
+        start = int(dice.integers(1, stream.tokens - 12))
+        ids = stream.read(start, 12).tolist()
+        text = run.tokenizer.decode(ids)
+        if special.isdisjoint(ids) and "\ufffd" not in text:
+            chosen[text] = corpus.name, start
+    return chosen
+
+
+def test_a_sentence_is_seen_exactly_at_the_steps_at_which_the_sampler_serves_its_rows(runs: list[OpenRun]) -> None:
+    walks = {run.model: walked(run) for run in runs}
+    context, last = runs[0].plan.context, runs[-1]
+    chosen = sentences(last, TRAIN, SENTENCES)
+    found = list(find_texts(runs, list(chosen), (TRAIN,), quiet))
+    for one in found:
+        assert one.row is not None
+        assert one.steps == {model: walk.get((one.corpus, one.row), []) for model, walk in walks.items()}
+        stream = last.rows[one.corpus].stream
+        first = max(0, (one.row - 1) * context)
+        around = stream.read(first, min(3 * context + 1, stream.tokens - first)).tolist()
+        assert one.text in last.tokenizer.decode(around)
+    rows = defaultdict(set)
+    for one in found:
+        rows[one.text].add((one.corpus, one.row))
+    for text, (corpus, start) in chosen.items():
+        assert rows[text] >= {(corpus, (token - 1) // context) for token in range(start + 1, start + 11)}
+
+
+def test_held_out_text_is_never_seen(runs: list[OpenRun]) -> None:
+    chosen = sentences(runs[-1], HELD_OUT, 20)
+    found = list(find_texts(runs, list(chosen), (HELD_OUT,), quiet))
+    assert {one.text for one in found} == set(chosen)
+    assert all(one.row is None and not one.steps for one in found)
+    document = DocumentIndex(runs[0].corpora["prose"], HELD_OUT).overlapping(0, 1)[0]
+    assert [(one.split, one.row) for one in find_document(runs, document.origin) if one.split == HELD_OUT]
+
+
+def test_a_document_is_in_the_rows_that_predict_its_tokens(runs: list[OpenRun]) -> None:
+    corpus, context = runs[0].corpora["prose"], runs[0].plan.context
+    index = DocumentIndex(corpus, TRAIN)
+    texts = {(text.origin, text.start): text for text in read_texts(corpus, runs[0].tokenizer, TRAIN)}
+    document = index.overlapping(20_000, 20_001)[0]
+    assert (document.origin, document.start) in texts
+    found = find_document(runs, document.origin)
+    covered = range(document.start + 1, document.start + document.tokens)
+    assert {one.row for one in found if one.document == document.number} >= {(t - 1) // context for t in covered}
+
+
+def test_rows_of_a_step_are_decoded_with_their_documents(runs: list[OpenRun]) -> None:
+    run = runs[-1]
+    for step in (1, 9):
+        chosen = run.sampler.step(step - 1)
+        seen = list(rows_of_steps(run, step, step))
+        assert [row.row for row in seen] == chosen.row.tolist()
+        for row in seen:
+            inputs, targets = run.rows[row.corpus].row(row.row)
+            assert sum(piece.tokens for piece in row.pieces) == len(inputs) + 1
+            special = {run.corpora[row.corpus].manifest.bos_id, run.corpora[row.corpus].manifest.eos_id}
+            ids = [token for token in [*inputs.tolist(), int(targets[-1])] if token not in special]
+            assert "".join("".join(piece.text for piece in row.pieces).split()) == "".join(
+                run.tokenizer.decode(ids).split()
+            )
+    (only,) = rows_of_steps(run, 9, 9, rank=0, position=3)
+    assert only == seen[3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--step", "99"), "the base has 6 steps"),
+        (("--step", "2..x"), "is neither a step nor a range"),
+        (("--step", "2", "--row", "99"), "step 2 has the rows 0 to"),
+        (("--step", "2", "--rank", "1"), "was trained by 1 ranks"),
+        (("--find", "x", "--rank", "1"), "cannot use --rank without --step"),
+        (("--step", "2", "--held-out"), "no step sees held-out text"),
+        ((), "give one of"),
+    ],
+)
+def test_a_wrong_request_is_refused(trained: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = CliRunner().invoke(app, ["inspect", str(trained), *arguments])
+    assert message in str(done.exception)
+
+
+def test_the_command_prints_text_json_and_parquet(trained: Path, tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    table = tmp_path / "rows.parquet"
+    rows = CliRunner().invoke(app, ["inspect", str(trained), "--step", "2..3", "--row", "0", "--json"])
+    origin = json.loads(rows.stdout)[0]["pieces"][0]["origin"]
+    shown = CliRunner().invoke(app, ["inspect", str(trained), "--document", origin])
+    assert f"{origin}, prose row" in shown.stdout
+    assert "base saw it at 2" in shown.stdout
+    assert CliRunner().invoke(app, ["inspect", str(trained), "--step", "2", "--parquet", str(table)]).exit_code == 0
+    assert parquet.read_table(table).num_rows == 16
+    nothing = CliRunner().invoke(app, ["inspect", str(trained), "--document", "no such"])
+    assert nothing.exit_code == 0
+    assert "nothing was found" in nothing.stderr
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["audit", str(tmp_path)])
+    assert "is neither the folder of a family that was trained" in str(done.exception)
