@@ -32,9 +32,9 @@ def build_optimizer(
     return (_adamw if settings.kind == "adamw" else _Muon)(settings, masters, widening)
 
 
-def _groups(  # PyTorch's form
+def _groups(
     settings: Optimizer, masters: dict[str, nn.Parameter], widening: float
-) -> list[dict[str, object]]:
+) -> list[dict[str, object]]:  # PyTorch's form
     """Weights of one learning rate and decay together, as PyTorch's optimizers want them."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in masters.items():
