@@ -94,7 +94,7 @@ def measure_step(recipe: Recipe, ranks: Ranks, micro_batch: int, *, gathered: bo
         shard(model, recipe, here, gathered=gathered)  # outside: the mesh is real
     with without_data:
         masters = MasterWeights(model, recipe.precision if alone else "fp32").masters
-        optimizer = build_optimizer(recipe.optimizer, masters)
+        optimizer = build_optimizer(recipe.optimizer, masters, recipe.widening)
         loss = HeadLoss(shifted_exponentials)
         averages = RunningAverage(recipe, masters).tensors.values()
         with _Held(map(_own, (*masters.values(), *_moments(optimizer), *averages))) as held:

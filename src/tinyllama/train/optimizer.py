@@ -26,23 +26,27 @@ _BATCH = 1 << 24
 """Most elements of matrices that a rank orthogonalizes together, which bounds the memory."""
 
 
-def build_optimizer(settings: Optimizer, masters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
-    """The recipe's optimizer over all weights, with moments allocated, at step 0."""
-    return _adamw(settings, masters) if settings.kind == "adamw" else _Muon(settings, masters)
+def build_optimizer(
+    settings: Optimizer, masters: dict[str, nn.Parameter], widening: float = 1.0
+) -> torch.optim.Optimizer:
+    """The recipe's optimizer over all weights, with moments allocated, at step 0; for `widening` see `group`."""
+    return (_adamw if settings.kind == "adamw" else _Muon)(settings, masters, widening)
 
 
-def _groups(settings: Optimizer, masters: dict[str, nn.Parameter]) -> list[dict[str, object]]:  # PyTorch's form
+def _groups(
+    settings: Optimizer, masters: dict[str, nn.Parameter], widening: float
+) -> list[dict[str, object]]:  # PyTorch's form
     """Weights of one learning rate and decay together, as PyTorch's optimizers want them."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in masters.items():
-        groups.setdefault(settings.group(name), []).append(weight)
+        groups.setdefault(settings.group(name, widening), []).append(weight)
     return [{"params": weights, _FACTOR: factor, "weight_decay": decay} for (factor, decay), weights in groups.items()]
 
 
-def _adamw(settings: Optimizer, masters: dict[str, nn.Parameter]) -> torch.optim.AdamW:
+def _adamw(settings: Optimizer, masters: dict[str, nn.Parameter], widening: float) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019)."""
     optimizer = torch.optim.AdamW(
-        _groups(settings, masters),
+        _groups(settings, masters, widening),
         lr=0.0,  # set before every step from the plan
         betas=settings.betas,
         eps=settings.eps,
@@ -63,10 +67,11 @@ class _Muon(torch.optim.Optimizer):
     the others in bf16, in which they are computed, and takes its own parts of all.
     """
 
-    def __init__(self, settings: Optimizer, masters: dict[str, nn.Parameter]) -> None:
+    def __init__(self, settings: Optimizer, masters: dict[str, nn.Parameter], widening: float) -> None:
         named = {name: weight for name, weight in masters.items() if settings.state_names(name) == MUON_STATE}
-        super().__init__(_groups(settings, named), {"lr": 0.0})
-        self._rest = _adamw(settings, {name: weight for name, weight in masters.items() if name not in named})
+        super().__init__(_groups(settings, named, widening), {"lr": 0.0})
+        rest = {name: weight for name, weight in masters.items() if name not in named}
+        self._rest = _adamw(settings, rest, widening)
         self.param_groups += self._rest.param_groups  # so that `apply` sets their learning rate too
         self._groups = _by_size(named.values())
         for weight in named.values():

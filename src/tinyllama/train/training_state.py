@@ -39,7 +39,7 @@ class TrainingState:
             self.gathered = ranks.count > 1 and not ranks.largest(not stays_gathered(recipe, ranks))
             """Whether sharded weights stay gathered during a step."""
             self.model, self.weights = _build_model(recipe, ranks, initial=initial, gathered=self.gathered)
-        self.optimizer = optimizer.build_optimizer(recipe.optimizer, self.weights.masters)
+        self.optimizer = optimizer.build_optimizer(recipe.optimizer, self.weights.masters, recipe.widening)
         self._average = RunningAverage(recipe, self.weights.masters)
         self.tensors = tensors_of(self.weights.masters, self.optimizer) | self._average.tensors
         """Weights, moments and average by the names that they have in a checkpoint."""
@@ -97,7 +97,7 @@ def _build_model(recipe: Recipe, ranks: Ranks, *, initial: bool, gathered: bool)
     """The model and its fp32 weights: whole in one process, this rank's parts on several."""
     model = Llama(recipe.model)
     if initial:
-        model.initialize(recipe.seed)
+        model.initialize(recipe.seed, recipe.widening)
     if recipe.precision == "fp8":
         use_fp8(model, ranks.device)
     if recipe.hardware.compile:
