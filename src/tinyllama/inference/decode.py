@@ -91,7 +91,6 @@ class _Batch:
         self.model, self.samples, self.device = model, samples, model.embed_tokens.weight.device
         self.length = max(map(len, prompts), default=0)
         padding = [self.length - len(prompt) for prompt in prompts]
-        # The padding is the prompt's own first id, so that it adds no token to those the penalty has seen.
         rows = [[prompt[0]] * pad + list(prompt) for prompt, pad in zip(prompts, padding, strict=True)]
         self.ids = torch.zeros(len(prompts) * samples, self.length + room, dtype=torch.long, device=self.device)
         self.ids[:, : self.length] = torch.tensor(rows * samples, device=self.device)
@@ -104,11 +103,18 @@ class _Batch:
         with kernels_for_any_shape(self.device):
             state = self._read() if self.cache.length else self._read_prompts()
         logits = self.model.lm_head(state).float()
-        chosen = choose(process(logits, self.ids[:, : self.length], settings), settings, generator)
+        chosen = choose(process(logits, self._seen(), settings), settings, generator)
         self.ids[:, self.length] = chosen
         self.length += 1
         new: list[int] = chosen.tolist()
         return new
+
+    def _seen(self) -> Tensor:
+        """Ids of prompt and text so far [B, T]; -1 for padding."""
+        seen = self.ids[:, : self.length]
+        if self.pads is None:
+            return seen
+        return seen.masked_fill(torch.arange(self.length, device=self.device) < self.pads[:, None], -1)
 
     def _read_prompts(self) -> Tensor:
         """Read each prompt once, then repeat its state for `samples` rows: [B, D]."""
