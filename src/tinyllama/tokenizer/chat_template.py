@@ -79,9 +79,10 @@ def render_conversation(
     """
     from transformers.utils.chat_template_utils import render_jinja_template  # takes a second
 
+    variables: Any = dict(special_tokens)
     try:
         rendered: Any = render_jinja_template(
-            [list(map(dict, messages))], chat_template=template, add_generation_prompt=answer, **special_tokens
+            [list(map(dict, messages))], chat_template=template, add_generation_prompt=answer, **variables
         )
     except Exception as error:  # a template is a program, which may raise anything
         raise UserError(f"the model's chat template refuses the conversation: {error}") from error

@@ -15,7 +15,7 @@ from tinyllama.tokenizer.chat_template import read_chat_template, read_special_t
 from tinyllama.tokenizer.end_ids import read_end_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import tokenizers
@@ -44,7 +44,7 @@ class JsonTokenizer:
             CorpusError: no tokenizer can be read, EOS is not named, or BOS or EOS is not in the vocabulary.
         """
         self.model_file, self.chat_template = model_file, read_chat_template(model_file.parent)
-        self.special_tokens = read_special_tokens(model_file.parent)
+        self.special_tokens: Mapping[str, str] = read_special_tokens(model_file.parent)
         self._tokenizer = _load(model_file)
         self._tokenizer.encode_special_tokens = True  # the spelling of a special token is text
         self._switched_off = _switch_off(self._tokenizer)

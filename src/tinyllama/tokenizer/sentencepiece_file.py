@@ -15,7 +15,7 @@ from tinyllama.tokenizer.chat_template import read_chat_template, read_special_t
 from tinyllama.tokenizer.end_ids import read_end_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from tinyllama.tokenizer.base import Library
@@ -53,7 +53,7 @@ class SentencePieceTokenizer:
         """Ids at which a text that a model writes ends."""
         own = {"bos_token": self.bos_id, "eos_token": self.eos_id, "unk_token": self._processor.unk_id()}
         spelled = {name: self.piece(token) for name, token in own.items()}
-        self.special_tokens = spelled | read_special_tokens(model_file.parent)
+        self.special_tokens: Mapping[str, str] = spelled | read_special_tokens(model_file.parent)
 
     def __reduce__(self) -> tuple[type[SentencePieceTokenizer], tuple[Path]]:
         """Another process opens the file again, whatever its working directory."""
