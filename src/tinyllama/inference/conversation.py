@@ -72,9 +72,10 @@ class Conversation:
     ) -> None:
         self._model, self._tokenizer, self._settings = model, tokenizer, settings
         self._max_new_tokens, self._seed = max_new_tokens, seed
-        self._turns: list[dict[str, str]] = []
+        self.turns: list[dict[str, str]] = []
+        """Messages and answers, without the system message."""
         self._cache = KeyValueCache(model.shape.layers)
-        self._ids: list[int] = []
+        self.ids: list[int] = []
         """Prompt and answer of the newest turn; the cache holds the first of them."""
         self._text: str | None = None
         """What these ids spell, as the template and the answer have it; None if the answer was stopped."""
@@ -82,7 +83,7 @@ class Conversation:
 
     def reset(self) -> None:
         """Forget the messages; the system message stays."""
-        self._turns.clear()
+        self.turns.clear()
 
     def answer(self, message: str) -> Generator[str]:
         """Yield the answer to a message as it comes.
@@ -94,17 +95,17 @@ class Conversation:
             UserError: the template refuses the message, or the conversation leaves no room in the model's context.
         """
         self.ending, answer = None, ""
-        self._turns.append({"role": "user", "content": message})
+        self.turns.append({"role": "user", "content": message})
         try:
             for piece in self._continue():
                 answer += piece
                 yield piece
         finally:
             if answer or self.ending:
-                self._turns.append({"role": "assistant", "content": answer})
+                self.turns.append({"role": "assistant", "content": answer})
                 self._text = self._text + answer if self._text is not None and self.ending else None
             else:
-                self._turns.pop()
+                self.turns.pop()
 
     def _continue(self) -> Iterator[str]:
         text, prompt = self._prompt()
@@ -115,24 +116,24 @@ class Conversation:
                 f"{self._model.shape.context:,} has no room for an answer; begin a new conversation (/reset), or "
                 "shorten the message"
             )
-        same = zip(self._ids[: self._cache.length], prompt[:-1], strict=False)
+        same = zip(self.ids[: self._cache.length], prompt[:-1], strict=False)
         self._cache.truncate(next((i for i, (old, new) in enumerate(same) if old != new), len(prompt) - 1))
-        self._text, self._ids = text, list(prompt)
+        self._text, self.ids = text, list(prompt)
         steps = decode_batch(
             self._model,
             [prompt],
             self._settings,
             end_ids=self._ends,
             max_new_tokens=self._max_new_tokens,
-            seed=self._seed + len(self._turns),
+            seed=self._seed + len(self.turns),
             cache=self._cache,
         )
         stream = TextStream(self._tokenizer, prompt[-_TAIL:])
         for new in (token for row in steps for token in row if token is not None):
-            self._ids.append(new)
+            self.ids.append(new)
             yield stream.push(new)
         yield stream.finish()
-        written = len(self._ids) - len(prompt)
+        written = len(self.ids) - len(prompt)
         if written == left:
             self.ending = Ending.CONTEXT
         else:
@@ -141,11 +142,11 @@ class Conversation:
     def _prompt(self) -> tuple[str, list[int]]:
         """The conversation up to where the answer begins, as text and as ids."""
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
-        text = self._render([*system, *self._turns], answer=True)
+        text = self._render([*system, *self.turns], answer=True)
         if self._text is not None and text.startswith(self._text):
             rest = text[len(self._text) :]
             if self._first_mark(rest) is not None:  # ids of text would depend on what stands before
-                return text, self._ids + self._tokenizer.encode_marked(rest)
+                return text, self.ids + self._tokenizer.encode_marked(rest)
         return text, self._tokenizer.encode_marked(text)
 
     def _end_of_answers(self) -> frozenset[int]:
