@@ -11,21 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tinyllama.cli.app import Device, Precision, app, as_text, whole
-from tinyllama.cli.generation.options import (
-    BadWords,
-    MinP,
-    ModelName,
-    ModelPrecision,
-    NoRepeatNgram,
-    RepetitionPenalty,
-    Seed,
-    Temperature,
-    TopK,
-    TopP,
-    TypicalP,
-    choose_sampling,
-    load_model,
-)
+from tinyllama.cli.generation import options as opt
 from tinyllama.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,20 +31,20 @@ Ctrl-C stops an answer; what came of it stays in the conversation."""
     epilog='Example: tinyllama chat SmolLM2-135M-Instruct.Q8_0.gguf --system "Answer briefly."',
 )
 def chat(  # a command's options
-    model: ModelName,
+    model: opt.ModelName,
     *,
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="The system message.")] = None,
     max_new_tokens: Annotated[int, whole("Maximum number of new tokens per answer.")] = 512,
-    temperature: Temperature = None,
-    top_k: TopK = None,
-    top_p: TopP = None,
-    min_p: MinP = None,
-    typical_p: TypicalP = None,
-    repetition_penalty: RepetitionPenalty = None,
-    no_repeat_ngram_size: NoRepeatNgram = None,
-    bad_words: BadWords = None,
-    seed: Seed = 0,
-    precision: ModelPrecision = Precision.FP32,
+    temperature: opt.Temperature = None,
+    top_k: opt.TopK = None,
+    top_p: opt.TopP = None,
+    min_p: opt.MinP = None,
+    typical_p: opt.TypicalP = None,
+    repetition_penalty: opt.RepetitionPenalty = None,
+    no_repeat_ngram_size: opt.NoRepeatNgram = None,
+    bad_words: opt.BadWords = None,
+    seed: opt.Seed = 0,
+    precision: opt.ModelPrecision = Precision.FP32,
     device: Device = "auto",
 ) -> None:
     """Hold a conversation by the model's chat template; each line is a message, and /help lists the commands.
@@ -71,11 +57,11 @@ def chat(  # a command's options
     source = open_model(model)
     tokenizer = source.tokenizer()
     require_chat_template(tokenizer, source)
-    settings = choose_sampling(
+    settings = opt.choose_sampling(
         source, tokenizer, bad_words, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
         typical_p=typical_p, repetition_penalty=repetition_penalty, no_repeat_ngram_size=no_repeat_ngram_size,
     )  # fmt: skip
-    weights = load_model(source, precision, device)
+    weights = opt.load_model(source, precision, device)
     conversation = Conversation(weights, tokenizer, settings, max_new_tokens=max_new_tokens, seed=seed)
     conversation.system = None if system is None else as_text(system)
     if not sys.stdin.isatty():

@@ -9,21 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tinyllama.cli.app import AsJson, Device, Precision, app, as_text, print_json, whole
-from tinyllama.cli.generation.options import (
-    BadWords,
-    MinP,
-    ModelName,
-    ModelPrecision,
-    NoRepeatNgram,
-    RepetitionPenalty,
-    Seed,
-    Temperature,
-    TopK,
-    TopP,
-    TypicalP,
-    choose_sampling,
-    load_model,
-)
+from tinyllama.cli.generation import options as opt
 from tinyllama.paths import expand_path
 
 if TYPE_CHECKING:
@@ -41,7 +27,7 @@ if TYPE_CHECKING:
     epilog='Example: tinyllama generate runs/mini/exports/v1.1 "The people of" --stop "."',
 )
 def generate(  # a command's options
-    model: ModelName,
+    model: opt.ModelName,
     prompts: Annotated[
         list[str] | None, typer.Argument(metavar="PROMPT...", help="Texts to continue; - reads one from stdin.")
     ] = None,
@@ -57,14 +43,14 @@ def generate(  # a command's options
     ] = None,
     n: Annotated[int, whole("Number of texts for each prompt.")] = 1,
     max_new_tokens: Annotated[int, whole("Maximum number of new tokens.")] = 200,
-    temperature: Temperature = None,
-    top_k: TopK = None,
-    top_p: TopP = None,
-    min_p: MinP = None,
-    typical_p: TypicalP = None,
-    repetition_penalty: RepetitionPenalty = None,
-    no_repeat_ngram_size: NoRepeatNgram = None,
-    bad_words: BadWords = None,
+    temperature: opt.Temperature = None,
+    top_k: opt.TopK = None,
+    top_p: opt.TopP = None,
+    min_p: opt.MinP = None,
+    typical_p: opt.TypicalP = None,
+    repetition_penalty: opt.RepetitionPenalty = None,
+    no_repeat_ngram_size: opt.NoRepeatNgram = None,
+    bad_words: opt.BadWords = None,
     stop: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="Stop before this text; may be repeated.")
     ] = None,
@@ -72,8 +58,8 @@ def generate(  # a command's options
         int | None,
         whole("Show the log-probability of each new token, and those of the N most likely ones.", least=0, most=1000),
     ] = None,
-    seed: Seed = 0,
-    precision: ModelPrecision = Precision.FP32,
+    seed: opt.Seed = 0,
+    precision: opt.ModelPrecision = Precision.FP32,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -92,11 +78,11 @@ def generate(  # a command's options
     texts = _read_prompts(prompts or [], files or [])
     source = open_model(model)
     tokenizer = source.tokenizer()
-    settings = choose_sampling(
+    settings = opt.choose_sampling(
         source, tokenizer, bad_words, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
         typical_p=typical_p, repetition_penalty=repetition_penalty, no_repeat_ngram_size=no_repeat_ngram_size,
     )  # fmt: skip
-    weights = load_model(source, precision, device)
+    weights = opt.load_model(source, precision, device)
     full: list[int] = []
     scored: dict[int, list[ScoredToken]] = {row: [] for row in range(len(texts) * n)}
 
