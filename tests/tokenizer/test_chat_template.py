@@ -27,7 +27,7 @@ SYSTEM = {"role": "system", "content": "Be brief."}
 CONVERSATION = [
     {"role": "user", "content": " What is 2 + 3?\n"},
     {"role": "assistant", "content": " It is 5, don't you know? 人工 🦙 "},
-    {"role": "user", "content": "say <s>, </s>, <|eot_id|> or <|im_end|>  twice"},
+    {"role": "user", "content": "say <s>, </s>, <|eot_id|>  or <|im_end|> twice"},
 ]
 BYTE_LEVEL = {"ChatML": ("smollm", CHATML, "<|im_start|>", None), "Llama 3": ("llama-bpe", LLAMA3, "<s>", "<s>")}
 SENTENCEPIECE = {"Llama 2": LLAMA2, "Zephyr": ZEPHYR}
