@@ -23,8 +23,9 @@ from tinyllama.cli.app import (
     whole,
 )
 from tinyllama.cli.training import print_scores
+from tinyllama.errors import EvaluationError, UserError
 from tinyllama.paths import expand_path, printable_path
-from tinyllama.text import MISSING
+from tinyllama.text import MISSING, listing
 
 if TYPE_CHECKING:
     from tinyllama.corpus.manifest import PreparedCorpus
@@ -43,9 +44,9 @@ _OF_RECIPES: Final = {"overrides", "run"}
 def evaluate(
     ctx: typer.Context,
     models: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="MODEL...",
+            metavar="[MODEL...]",
             help="A recipe (a whole family), a model's folder or checkpoint, a Hugging Face folder or hub id, or GGUF.",
         ),
     ],
@@ -72,6 +73,10 @@ def evaluate(
             help="Measure bits per byte of a text file, or of a corpus's held-out part.",
         ),
     ] = None,
+    fetch: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Only fetch the data of these tasks, for a machine without a connection."),
+    ] = None,
     run_code: Annotated[
         bool, typer.Option("--run-code", help="Run programs that the model generates, in a sandbox (humaneval).")
     ] = False,
@@ -85,12 +90,20 @@ def evaluate(
 ) -> None:
     """Score models on tasks and text. Answers are saved; if interrupted, run the command again to resume.
 
+    Data that is not in --data is fetched from the Hugging Face hub once.
+
     A recipe states its own tasks, in `evaluation`; only --set, --run, --data and --json apply to recipes.
     """
     from tinyllama.cli.progress import TerminalProgress
     from tinyllama.evaluation.record import record_to_json
     from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model
 
+    if fetch is not None:
+        refuse_options(ctx, {"models", *_OF_SINGLE_MODELS, *_OF_RECIPES}, "with --fetch, which measures nothing")
+        _fetch(fetch.split(","), data or Path("data/eval"))
+        return
+    if not models:
+        raise UserError("name a model, e.g. runs/mini/v1.1, or tasks to fetch, e.g. --fetch commonsense")
     families = [name for name in models if is_recipe(name)]
     if not families:
         refuse_options(ctx, _OF_RECIPES, "with single models, only with recipes")
@@ -128,9 +141,19 @@ def evaluate(
         _print(singles, request.texts)
 
 
-def _rows(batch: str) -> int | None:
-    from tinyllama.errors import EvaluationError
+def _fetch(names: list[str], data: Path) -> None:
+    """Fetch the data of some tasks, unless a folder has it, and show where it is."""
+    from tinyllama.evaluation.catalogue import expand_tasks
+    from tinyllama.evaluation.task_fetching import provide, reasons
 
+    found = provide(expand_tasks(names), data, say=typer.echo)
+    for folder in dict.fromkeys(folder for folder in found.values() if isinstance(folder, Path)):
+        typer.echo(folder)
+    if missing := reasons(found):
+        raise EvaluationError("; ".join(f"{listing(tasks)}: {reason}" for reason, tasks in missing.items()))
+
+
+def _rows(batch: str) -> int | None:
     if batch == "auto":
         return None
     if not batch.isdigit() or int(batch) < 1:

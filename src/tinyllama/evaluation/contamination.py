@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from unicodedata import normalize
 
 from tinyllama.evaluation.scores import MissingTask
-from tinyllama.evaluation.task_data import TASK_DATA, no_data
+from tinyllama.evaluation.task_data import TASK_DATA
+from tinyllama.evaluation.task_fetching import provide
 from tinyllama.evaluation.task_files import read_rows
 
 if TYPE_CHECKING:
@@ -69,12 +70,13 @@ def read_questions(tasks: Iterable[str], data: Path) -> tuple[dict[str, list[str
     """
     questions: dict[str, list[str]] = {}
     missing: dict[str, MissingTask] = {}
-    for name in tasks:
-        task = TASK_DATA[name]
-        if files := task.question_files(data):
-            questions[name] = [task.question(row) for file in files.values() for row in read_rows(name, file)]
+    for name, folder in provide(tasks, data).items():
+        if isinstance(folder, MissingTask):
+            missing[name] = folder
         else:
-            missing[name] = MissingTask(no_data(task, [data / task.file]))
+            task = TASK_DATA[name]
+            files = task.question_files(folder).values()
+            questions[name] = [task.question(row) for file in files for row in read_rows(name, file)]
     return questions, missing
 
 

@@ -124,3 +124,5 @@ class EvaluationOptions(NamedTuple):
     """Answers already known, and where new ones go."""
     progress: Callable[[str, int, int], None] = lambda _task, _done, _all: None
     """Called with (task, questions done, questions in all)."""
+    say: Callable[[str], None] = lambda _message: None
+    """Called with a message after data of a task was fetched."""

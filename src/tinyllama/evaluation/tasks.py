@@ -1,7 +1,7 @@
 """Scores on tasks by lm-eval's own code, on local copies of the data.
 
-Prompts, splits and metrics are those of lm-eval's task definitions; only the rows come from
-`<data>/<file>.jsonl` instead of a hub, so nothing here uses the network or a cache.
+Prompts, splits and metrics are those of lm-eval's task definitions; only the rows come from the files of
+`tinyllama.evaluation.task_fetching`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tinyllama.evaluation.catalogue import CODE, expand_tasks
 from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScore, TaskScores
 from tinyllama.evaluation.task_data import TASK_DATA, no_data
+from tinyllama.evaluation.task_fetching import provide
 from tinyllama.evaluation.task_files import read_rows
 from tinyllama.installation import install_hint
 
@@ -34,7 +35,7 @@ def evaluate_tasks(
         model: scored on the device its weights are on.
         tokenizer: the one it was trained with.
         tasks: names of tasks or groups, see `expand_tasks`.
-        data: folder with the local copies.
+        data: folder with the local copies; what is not there is fetched from the hub.
         options: how to ask; None takes the defaults.
 
     Raises:
@@ -47,7 +48,8 @@ def evaluate_tasks(
     from tinyllama.evaluation.humaneval import evaluate_code
 
     # All are read before anything is scored, so that mistakes are reported at once.
-    rows = {name: _rows(name, data) for name in names}
+    folders = provide(names, data, options.say)
+    rows = {name: found if isinstance(found, MissingTask) else _rows(name, found) for name, found in folders.items()}
     results: dict[str, TaskScore | MissingTask] = {}
     answers: dict[str, list[Answer]] = {}
     for name, found in rows.items():

@@ -16,6 +16,7 @@ from tinyllama.evaluation.catalogue import expand_tasks
 from tinyllama.evaluation.record import EXACT, BitsPerByte, Conditions, EvaluationRecord, library_versions
 from tinyllama.evaluation.record_folder import read_current_record, write_record
 from tinyllama.evaluation.scores import EvaluationOptions
+from tinyllama.evaluation.task_fetching import provide
 from tinyllama.evaluation.task_files import data_hashes
 from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.family.trained import identity
@@ -41,6 +42,7 @@ def evaluate_family(
 ) -> dict[str, EvaluationRecord]:
     """Bits per byte on every corpus and task scores for every model: model → record."""
     torch.set_num_threads(available_cores())
+    provide(expand_tasks(work.recipe.evaluation.tasks), data, work.progress.say)
     records = {}
     for model, checkpoint in checkpoints.items():
         folder = work.layout.record(model)

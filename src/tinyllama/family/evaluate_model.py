@@ -93,7 +93,8 @@ def evaluate(  # noqa: PLR0913  # a public function; all but the first are keywo
     Args:
         model: see `open_model`.
         tasks: one or more names of tasks and groups.
-        data: folder with local copies of the tasks' data; a task without its data gets a reason instead of a score.
+        data: folder with local copies of the tasks' data; what is not there is fetched from the hub, and a task
+            whose data is unavailable gets a reason instead of a score.
         limit: maximum number of questions per task or subject; at least 1.
         precision: fp32 or bf16.
         device: what computes: auto, cpu, cuda, xpu, mps, or one of several, such as cuda:1.
@@ -159,6 +160,7 @@ def evaluate_model(
             samples=request.samples,
             journal=journal,
             progress=lambda task, done, of: say(f"{name}: {task}: {done} of {of}"),
+            say=progress.say,
         )
         scores = evaluate_tasks(model, tokenizer, request.tasks, request.data, options)
     bits = _bits_per_byte(model, tokenizer, texts, request.dtype, bos=source.adds_bos)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.catalogue import expand_tasks
+from tinyllama.evaluation.scores import MissingTask
 from tinyllama.evaluation.task_data import TASK_DATA
+from tinyllama.evaluation.task_fetching import provide, reasons
 from tinyllama.evaluation.task_files import read_rows
 from tinyllama.family.preflight.situation import Finding
 from tinyllama.installation import install_hint
@@ -30,7 +32,7 @@ def check_tasks(situation: Situation) -> Iterator[Finding]:
 
 
 def check_task_data(situation: Situation) -> Iterator[Finding]:
-    """The tasks' files are there and can be read; a task without its file has no score."""
+    """The tasks' files are there, or the hub gives them, and can be read; a task without its file has no score."""
     evaluation, data = situation.recipe.evaluation, situation.data
     phase: Phase = "report" if evaluation.tasks_every is None else "train"
     is_default = data == Path(Evaluation.model_fields["data"].default)
@@ -40,21 +42,14 @@ def check_task_data(situation: Situation) -> Iterator[Finding]:
         return
     if not tasks or (is_default and phase not in situation.phases):
         return
-    if not data.is_dir():
-        text = (
-            f"evaluation.data: {data} is no folder, so the tasks get no scores: {listing(evaluation.tasks)}; see "
-            "docs/evaluation.md for the files, or set evaluation.tasks: []"
-        )
-        yield Finding(text, is_fault=False) if is_default else situation.needed_by(phase, text)
+    if not data.is_dir() and not is_default:
+        yield situation.needed_by(phase, f"evaluation.data: {data} is no folder; correct it, or leave it out")
         return
-    if absent := [task for task in tasks if not TASK_DATA[task].question_files(data)]:
-        yield Finding(
-            f"evaluation.data: {data} has no file for {listing(absent)}, which get no score; see "
-            "docs/evaluation.md for the files",
-            is_fault=False,
-        )
-    for task in tasks:
-        for path in TASK_DATA[task].files(data):
+    folders = provide(tasks, data)
+    for reason, names in reasons(folders).items():
+        yield Finding(f"evaluation.tasks: no score for {listing(names)}: {reason}", is_fault=False)
+    for task, folder in folders.items():
+        for path in () if isinstance(folder, MissingTask) else TASK_DATA[task].files(folder):
             try:
                 read_rows(task, path)
             except EvaluationError as error:
@@ -73,7 +68,7 @@ def check_packages(situation: Situation) -> Iterator[Finding]:
         if is_needed and find_spec(package) is None:
             extra = {"torchao": "fp8", "plotly": "report"}.get(package, package)
             yield situation.needed_by(phase, f"{what}: {package} is not installed; {install_hint(extra)}")
-    if recipe.evaluation.tasks and situation.data.is_dir() and find_spec("lm_eval") is None:
+    if recipe.evaluation.tasks and find_spec("lm_eval") is None:
         yield Finding(
             f"evaluation.tasks: lm-eval is not installed, so tasks get no scores; {install_hint('eval')}",
             is_fault=False,
