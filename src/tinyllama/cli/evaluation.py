@@ -25,7 +25,7 @@ from tinyllama.cli.app import (
 from tinyllama.cli.training import print_scores
 from tinyllama.errors import EvaluationError, UserError
 from tinyllama.paths import expand_path, printable_path
-from tinyllama.text import MISSING, listing
+from tinyllama.text import MISSING
 
 if TYPE_CHECKING:
     from tinyllama.corpus.manifest import PreparedCorpus
@@ -144,13 +144,14 @@ def evaluate(
 def _fetch(names: list[str], data: Path) -> None:
     """Fetch the data of some tasks, unless a folder has it, and show where it is."""
     from tinyllama.evaluation.catalogue import expand_tasks
-    from tinyllama.evaluation.task_fetching import provide, reasons
+    from tinyllama.evaluation.scores import gaps
+    from tinyllama.evaluation.task_fetching import provide
 
     found = provide(expand_tasks(names), data, say=typer.echo)
     for folder in dict.fromkeys(folder for folder in found.values() if isinstance(folder, Path)):
         typer.echo(folder)
-    if missing := reasons(found):
-        raise EvaluationError("; ".join(f"{listing(tasks)}: {reason}" for reason, tasks in missing.items()))
+    if missing := gaps(found):
+        raise EvaluationError("; ".join(missing))
 
 
 def _rows(batch: str) -> int | None:
@@ -177,6 +178,7 @@ def _evaluate_family(
 
 def _print(found: dict[str, Evaluated], texts: list[Path]) -> None:
     from tinyllama.cli.tables import output, print_matrix, print_tasks
+    from tinyllama.evaluation.published import PARAMETERS
     from tinyllama.evaluation.record import EXACT
     from tinyllama.evaluation.record_tables import agreement_with_fp32
 
@@ -184,7 +186,8 @@ def _print(found: dict[str, Evaluated], texts: list[Path]) -> None:
     bits = {name: record.bits_per_byte.values for name, record in records.items() if record.bits_per_byte}
     if bits:
         print_matrix(console, bits, [printable_path(path) for path in texts])
-    print_tasks(console, {name: record.scores for name, record in records.items()})
+    flagship = any(record.source.parameters == PARAMETERS for record in records.values())
+    print_tasks(console, {name: record.scores for name, record in records.items()}, published=flagship)
     for name, record in records.items():
         if record.conditions and record.conditions.dtype != EXACT:
             console.print(f"{name}: {agreement_with_fp32(record)}", markup=False, soft_wrap=True)

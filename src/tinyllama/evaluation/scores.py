@@ -10,9 +10,10 @@ from pydantic import BeforeValidator
 from tinyllama.evaluation.answers import Answer  # noqa: TC001  # pydantic reads the annotation
 from tinyllama.evaluation.catalogue import GROUPS
 from tinyllama.evaluation.published import mean
+from tinyllama.text import listing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tinyllama.evaluation.journal import Journal
     from tinyllama.evaluation.task_data import Row
@@ -46,6 +47,15 @@ class MissingTask:
     """A task without a score, and why."""
 
     reason: str
+
+
+def gaps(results: Mapping[str, object]) -> list[str]:
+    """A sentence without its period for each reason why some of these tasks have no score."""
+    tasks: dict[str, list[str]] = {}
+    for name, result in results.items():
+        if isinstance(result, MissingTask):
+            tasks.setdefault(result.reason, []).append(name)
+    return [f"no score for {listing(names)}: {reason}" for reason, names in tasks.items()]
 
 
 def _without_average(tasks: object) -> object:
@@ -84,6 +94,11 @@ class TaskScores:
             for name, score in self.measured.items()
             if score.cut
         ]
+
+    @property
+    def gaps(self) -> list[str]:
+        """A sentence without its period for each reason why tasks have no score."""
+        return gaps(self.tasks)
 
     @property
     def average(self) -> float | None:

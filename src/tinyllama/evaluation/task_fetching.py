@@ -16,7 +16,7 @@ from tinyllama.evaluation.task_data import TASK_DATA
 from tinyllama.files import explain, new_directory, write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from tinyllama.evaluation.task_data import TaskData
@@ -60,15 +60,6 @@ def provide(
         except OSError as error:
             found[name] = MissingTask(f"what the hub gives cannot be written: {explain(error) or error}")
     return found
-
-
-def reasons(found: Mapping[str, object]) -> dict[str, list[str]]:
-    """Reason → the tasks that have no score for it."""
-    tasks: dict[str, list[str]] = {}
-    for name, result in found.items():
-        if isinstance(result, MissingTask):
-            tasks.setdefault(result.reason, []).append(name)
-    return tasks
 
 
 def _is_fetched(task: TaskData) -> bool:

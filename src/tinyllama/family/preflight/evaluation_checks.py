@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.catalogue import expand_tasks
-from tinyllama.evaluation.scores import MissingTask
+from tinyllama.evaluation.scores import MissingTask, gaps
 from tinyllama.evaluation.task_data import TASK_DATA
-from tinyllama.evaluation.task_fetching import provide, reasons
+from tinyllama.evaluation.task_fetching import provide
 from tinyllama.evaluation.task_files import read_rows
 from tinyllama.family.preflight.situation import Finding
 from tinyllama.installation import install_hint
 from tinyllama.recipe import Evaluation
-from tinyllama.text import listing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,8 +45,7 @@ def check_task_data(situation: Situation) -> Iterator[Finding]:
         yield situation.needed_by(phase, f"evaluation.data: {data} is no folder; correct it, or leave it out")
         return
     folders = provide(tasks, data)
-    for reason, names in reasons(folders).items():
-        yield Finding(f"evaluation.tasks: no score for {listing(names)}: {reason}", is_fault=False)
+    yield from (Finding(f"evaluation.tasks: {gap}", is_fault=False) for gap in gaps(folders))
     for task, folder in folders.items():
         for path in () if isinstance(folder, MissingTask) else TASK_DATA[task].files(folder):
             try:
