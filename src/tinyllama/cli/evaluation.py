@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tinyllama.family.evaluate_model import Evaluated
     from tinyllama.files import Json
 
-_OF_SINGLE_MODELS: Final = {"tasks", "limit", "batch", "precision", "text", "run_code", "samples", "out"}
+_OF_SINGLE_MODELS: Final = {"tasks", "limit", "batch", "precision", "text", "run_code", "samples", "out", "num_fewshot", "include_path"}
 _OF_RECIPES: Final = {"overrides", "run"}
 
 
@@ -55,10 +55,18 @@ def evaluate(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Tasks and groups (commonsense, code, math, arithmetic, chinese, all), separated by commas.",
+            help="Tasks and groups (commonsense, code, math, arithmetic, chinese, all, any of lm-eval's), separated by "
+            "commas.",
         ),
     ] = "commonsense",
     data: EvaluationData = None,
+    num_fewshot: Annotated[
+        int | None, whole("Examples before each question, as lm-eval's option (default: as the task states).", least=0)
+    ] = None,
+    include_path: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", parser=expand_path, help="Folder of your own tasks, in lm-eval's YAML format."),
+    ] = None,
     limit: Annotated[int | None, whole("Maximum number of questions per task or subject.")] = None,
     batch: Annotated[str, typer.Option(metavar="N|auto", help="Rows per forward pass.")] = "auto",
     precision: Annotated[
@@ -124,6 +132,8 @@ def evaluate(
         texts=text or [],
         run_code=run_code,
         samples=samples,
+        shots=num_fewshot,
+        include_path=include_path,
         out=out,
     )
     found: dict[str, Json] = {

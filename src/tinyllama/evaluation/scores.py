@@ -14,6 +14,7 @@ from tinyllama.text import listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from tinyllama.evaluation.journal import Journal
     from tinyllama.evaluation.task_data import Row
@@ -40,6 +41,7 @@ class TaskScore:
     cut: int | None = None
     """Questions whose prompts lost their beginning, since they were longer than the model's context; None where a
     record of an earlier version does not say."""
+    higher_is_better: bool = True
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,10 @@ class EvaluationOptions(NamedTuple):
     """Programs for each question of HumanEval; above 1 they are sampled, and from 10 on pass@10 is recorded."""
     journal: Journal | None = None
     """Answers already known, and where new ones go."""
+    shots: int | None = None
+    """Examples before each question; None takes as many as a task's definition states."""
+    include_path: Path | None = None
+    """Folder of a user's own definitions in lm-eval's format."""
     progress: Callable[[str, int, int], None] = lambda _task, _done, _all: None
     """Called with (task, questions done, questions in all)."""
     say: Callable[[str], None] = lambda _message: None

@@ -40,7 +40,7 @@ def provide(
     """Task → folder with its files, fetched if neither the user's folder nor the cache has them; or why not.
 
     Args:
-        tasks: names.
+        tasks: names; those that lm-eval alone defines are left to it.
         data: the user's folder.
         say: called with a message after a download.
 
@@ -48,7 +48,7 @@ def provide(
         EvaluationError: a fetched file differs from the lock file.
     """
     hub, found = HubSets(), dict[str, "Path | MissingTask"]()
-    for name in tasks:
+    for name in (name for name in tasks if name in TASK_DATA):
         task, found[name] = TASK_DATA[name], folder_of(name, data)
         if found[name] == data or _is_fetched(task):
             continue

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def data_hashes(tasks: Iterable[str], data: Path) -> dict[str, str]:
-    """Path below its folder → SHA-256, of every file that the scores of some tasks depend on."""
-    folders = {task: folder_of(task, data) for task in tasks}
+    """Path below its folder → SHA-256, of every file that the scores of some tasks of ours depend on."""
+    folders = {task: folder_of(task, data) for task in tasks if task in TASK_DATA}
     files = {(path, folder) for task, folder in folders.items() for path in TASK_DATA[task].files(folder)}
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path, folder in sorted(files)}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from tinyllama.evaluation.catalogue import CODE, expand_tasks
+from tinyllama.evaluation.catalogue import CATALOGUE, CODE, expand_tasks
 from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScore, TaskScores
 from tinyllama.evaluation.task_data import TASK_DATA, no_data
 from tinyllama.evaluation.task_fetching import provide
@@ -41,14 +41,18 @@ def evaluate_tasks(
     Raises:
         EvaluationError: an unknown task, or a file in another layout than lm-eval's definition reads.
     """
-    options, names = options or EvaluationOptions(), expand_tasks(tasks)
+    options = options or EvaluationOptions()
+    names = expand_tasks(tasks, options.include_path)
     if find_spec("lm_eval") is None:
         return TaskScores({name: MissingTask(f"lm-eval is not installed: {install_hint('eval')}") for name in names})
     from tinyllama.evaluation.harness import run_task  # needs lm-eval
     from tinyllama.evaluation.humaneval import evaluate_code
+    from tinyllama.evaluation.lm_eval_tasks import load_tasks, run_loaded  # needs lm-eval
 
     # All are read before anything is scored, so that mistakes are reported at once.
-    folders = provide(names, data, options.say)
+    ours = [name for name in names if name in CATALOGUE and options.shots is None]
+    others = load_tasks([name for name in names if name not in ours], options.include_path, options.shots)
+    folders = provide(ours, data, options.say)
     rows = {name: found if isinstance(found, MissingTask) else _rows(name, found) for name, found in folders.items()}
     results: dict[str, TaskScore | MissingTask] = {}
     answers: dict[str, list[Answer]] = {}
@@ -59,6 +63,11 @@ def evaluate_tasks(
             results[name], answers[name] = evaluate_code(model, tokenizer, found[""]["test"], options)
         else:
             results[name], answers[name] = run_task(model, tokenizer, name, found, options)
+    for name, task in others.items():
+        if isinstance(task, MissingTask):
+            results[name] = task
+        else:
+            results[name], answers[name] = run_loaded(model, tokenizer, task, options)
     return TaskScores(results, answers)
 
 

@@ -64,6 +64,10 @@ class EvaluateRequest:
     """Prepared corpora and text files to measure bits per byte on."""
     run_code: bool = False
     samples: int = 1
+    shots: int | None = None
+    """Examples before each question; None takes as many as a task's definition states."""
+    include_path: Path | None = None
+    """Folder of definitions of tasks in lm-eval's format."""
     out: Path = Path("evaluations")
 
 
@@ -132,7 +136,7 @@ def evaluate_model(
         UserError: a task or model is unknown, the tokenizer is not the model's, or a data file is damaged.
     """
     began = time.monotonic()
-    expand_tasks(request.tasks)  # a misspelled task is reported before anything is loaded
+    expand_tasks(request.tasks, request.include_path)  # a misspelled task is reported before anything is loaded
     texts = {printable_path(path): _open_text(path) for path in request.texts}  # as is a text that cannot be read
     source = open_model(name)
     torch.set_num_threads(available_cores())
@@ -158,6 +162,8 @@ def evaluate_model(
             rows=request.rows,
             run_code=request.run_code,
             samples=request.samples,
+            shots=request.shots,
+            include_path=request.include_path,
             journal=journal,
             progress=lambda task, done, of: say(f"{name}: {task}: {done} of {of}"),
             say=progress.say,
