@@ -33,7 +33,18 @@ if TYPE_CHECKING:
     from tinyllama.family.evaluate_model import Evaluated
     from tinyllama.files import Json
 
-_OF_SINGLE_MODELS: Final = {"tasks", "limit", "batch", "precision", "text", "run_code", "samples", "out", "num_fewshot", "include_path"}
+_OF_SINGLE_MODELS: Final = {
+    "tasks",
+    "limit",
+    "batch",
+    "precision",
+    "text",
+    "run_code",
+    "samples",
+    "out",
+    "num_fewshot",
+    "include_path",
+}
 _OF_RECIPES: Final = {"overrides", "run"}
 
 
@@ -78,7 +89,7 @@ def evaluate(
         typer.Option(
             metavar="PATH",
             parser=expand_path,
-            help="Measure bits per byte of a text file, or of a corpus's held-out part.",
+            help="Measure bits per byte of text, JSONL or Parquet, a folder, or a corpus's held-out part.",
         ),
     ] = None,
     fetch: Annotated[
@@ -161,7 +172,7 @@ def _fetch(names: list[str], data: Path) -> None:
     for folder in dict.fromkeys(folder for folder in found.values() if isinstance(folder, Path)):
         typer.echo(folder)
     if missing := gaps(found):
-        raise EvaluationError("; ".join(missing))
+        raise EvaluationError(f"the data is not complete: {'; '.join(missing)}")
 
 
 def _rows(batch: str) -> int | None:
@@ -195,7 +206,7 @@ def _print(found: dict[str, Evaluated], texts: list[Path]) -> None:
     console, records = output(), {name: evaluated.record for name, evaluated in found.items()}
     bits = {name: record.bits_per_byte.values for name, record in records.items() if record.bits_per_byte}
     if bits:
-        print_matrix(console, bits, [printable_path(path) for path in texts])
+        print_matrix(console, "bits per byte", bits, [printable_path(path) for path in texts])
     flagship = any(record.source.parameters == PARAMETERS for record in records.values())
     print_tasks(console, {name: record.scores for name, record in records.items()}, published=flagship)
     for name, record in records.items():

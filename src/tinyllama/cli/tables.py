@@ -12,7 +12,7 @@ from rich.text import Text
 from tinyllama.evaluation.published import PUBLISHED, TASKS, published_scores
 from tinyllama.plan import MANY_EPOCHS
 from tinyllama.plan.tables import CORPUS_HEADER, STAGE_HEADER, corpus_rows, stage_rows
-from tinyllama.text import number, percent
+from tinyllama.text import MISSING, number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,10 +60,10 @@ def print_checks(console: Console, results: Sequence[CheckResult]) -> None:
     console.print(table)
 
 
-def print_matrix(console: Console, bits: Mapping[str, Mapping[str, float]], corpora: list[str]) -> None:
-    """Print held-out bits per byte, models by corpora."""
+def print_matrix(console: Console, title: str, bits: Mapping[str, Mapping[str, float]], corpora: list[str]) -> None:
+    """Print bits per byte, models by corpora or texts."""
     rows = [(model, *(number(row.get(name), 3) for name in corpora)) for model, row in bits.items()]
-    _print(console, "held-out bits per byte", ("model", *corpora), rows)
+    _print(console, title, ("model", *corpora), rows)
 
 
 def print_tasks(console: Console, tasks: Mapping[str, TaskScores], *, published: bool) -> None:
@@ -87,7 +87,7 @@ def print_tasks(console: Console, tasks: Mapping[str, TaskScores], *, published:
         rows.append(["average", *ours, *(f"{row['average']:.2f}" for row in others.values())])
     if rows:
         header = ("task", *tasks, *(f"{model} (published)" for model in others))
-        _print(console, "task scores, percent ± standard error", header, [tuple(row) for row in rows])
+        _print(console, "task scores, accuracy in percent ± standard error", header, [tuple(row) for row in rows])
     notes = [f"{item.model}: average {item.note}" for item in PUBLISHED if item.note and others]
     gaps = dict.fromkeys(gap for scores in tasks.values() for gap in scores.gaps)
     cut = [f"{model}: {note}" for model, scores in tasks.items() for note in scores.cut_notes]
@@ -96,9 +96,10 @@ def print_tasks(console: Console, tasks: Mapping[str, TaskScores], *, published:
 
 
 def _score(result: TaskScore | None) -> str:
-    if result is None or result.bootstrap_stderr is None:
-        return percent(result.score if result else None)
-    return f"{percent(result.score)} ± {percent(result.bootstrap_stderr)}"
+    if result is None:
+        return MISSING
+    error = "" if result.bootstrap_stderr is None else f" ± {result.shown(result.bootstrap_stderr)}"
+    return f"{result.shown(result.score)}{error}"
 
 
 def _print(console: Console, title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -108,5 +108,5 @@ def print_scores(family: Family, bits: dict[str, dict[str, float]], tasks: dict[
     from tinyllama.evaluation.published import PARAMETERS
 
     console = output()
-    print_matrix(console, bits, list(family.prepare().corpora))
+    print_matrix(console, "held-out bits per byte", bits, list(family.prepare().corpora))
     print_tasks(console, tasks, published=family.recipe.model.parameters == PARAMETERS)

@@ -154,7 +154,7 @@ class HubSets:
 
 
 def _refused(repository: str, error: ModelError) -> UnavailableError:
-    return UnavailableError(f"{error}. {access_hint(repository)}")
+    return UnavailableError(f"the hub refuses it: {error}. {access_hint(repository)}")
 
 
 def _name(repository: str, config: str | None) -> str:

@@ -13,6 +13,7 @@ from unittest import mock
 import datasets  # type: ignore[import-untyped]  # ships no types; comes with lm-eval
 import pyarrow as pa
 import pyarrow.parquet as pq
+from lm_eval.api.metrics import mean_stderr
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 _PREFERRED = ("acc_norm", "acc", "exact_match", "f1", "bits_per_byte")
 """Metrics that count, the first that a task has; else its own first."""
+_OF_TEXTS = ("word_perplexity", "byte_perplexity", "bits_per_byte")
+"""Metrics that lm-eval computes from the sum of log-likelihoods and weights."""
 _HUB = "hf://datasets/"
 
 
@@ -54,16 +57,16 @@ class NamedTask:
             task.set_fewshot_seed(FEW_SHOT_SEED)
 
     @property
-    def obstacle(self) -> str | None:
+    def obstacle(self) -> MissingTask | None:
         """Why it cannot be asked here."""
         for task in self.members.values():
             settings = task.get_config("generation_kwargs") or {}
             if getattr(task, "UNSAFE_CODE", False):
-                return "it runs programs that the model writes, without a sandbox; humaneval has one"
+                return MissingTask("it runs programs that the model writes, without a sandbox; humaneval has one")
             if getattr(task, "MULTIMODAL", False):
-                return "it shows pictures or sound, which the model cannot read"
+                return MissingTask("it shows pictures or sound, which the model cannot read")
             if settings.get("do_sample") and settings.get("temperature"):
-                return "it samples its answers; this evaluation only decodes greedily"
+                return MissingTask("it samples its answers, and all are greedy here")
         return None
 
 
@@ -99,7 +102,7 @@ def load_tasks(
         )
         for part, tasks in parts.items():
             task = NamedTask(part, tasks, shots)
-            found[part] = task if task.obstacle is None else MissingTask(task.obstacle)
+            found[part] = task.obstacle or task
     return found
 
 
@@ -159,12 +162,11 @@ def run_loaded(
         progress=lambda done, of: options.progress(task.name, done, of),
     )  # fmt: skip
     with quiet():
-        outcome = evaluate(language_model, task.loaded, limit=options.limit, log_samples=True)
+        outcome = evaluate(language_model, task.loaded, limit=options.limit, log_samples=True, bootstrap_iters=0)
     metric, chosen = _what_counts(task, outcome)
     answers, cut = [], 0
     for member, definition in task.members.items():
         samples = [sample for sample in outcome["samples"][member] if sample["filter"] == chosen]
-        of_one = definition.aggregation()[metric]
         for sample in sorted(samples, key=lambda sample: sample["doc_id"]):
             cut += any(language_model.was_cut(*request[:2]) for request in sample["arguments"] if len(request) > 1)
             answers.append(
@@ -172,7 +174,7 @@ def run_loaded(
                     task=task.name,
                     question=sample["doc_id"] if member == task.name else f"{member}/{sample['doc_id']}",
                     responses=[_response(response[0]) for response in sample["resps"]],
-                    scores={metric: float(of_one([sample[metric]]))},
+                    scores={metric: _of_question(definition, metric, sample[metric])},
                     requests=[list(arguments)[:2] for arguments in sample["arguments"]],
                     target=sample["target"],
                     row_sha256=sample["doc_hash"],
@@ -190,6 +192,15 @@ def _what_counts(task: NamedTask, outcome: LmEvalDict) -> tuple[str, str]:
     return metric, keys[names.index(metric)][1]
 
 
+def _of_question(task: Task, metric: str, value: object) -> float:
+    """A metric of one question: of a text by its own weight, of a class (right answer, ours) whether it is right."""
+    match value:
+        case (right, ours):
+            return float(task.aggregation()[metric]([value])) if metric in _OF_TEXTS else float(right == ours)
+        case _:
+            return float(str(value))
+
+
 def _response(answer: object) -> Response:
     """An answer as records hold it; a whole text's log-likelihood has no greedy choice."""
     match answer:
@@ -204,18 +215,16 @@ def _response(answer: object) -> Response:
 def _score(
     task: NamedTask, outcome: LmEvalDict, counts: tuple[str, str], answers: Sequence[Answer], cut: int
 ) -> TaskScore:
-    """lm-eval's score: of a group its own aggregate."""
+    """lm-eval's score: of a group its own aggregate. A score that is no mean over questions has no error."""
     metric, chosen = counts
     first = next(iter(task.members))
-    result = outcome["results"][first if len(task.members) == 1 else task.name]
-    error = result.get(f"{metric}_stderr,{chosen}")
+    score = float(outcome["results"][first if len(task.members) == 1 else task.name][f"{metric},{chosen}"])
     values = [answer.scores[metric] for answer in answers]
-    score = float(result[f"{metric},{chosen}"])
     is_mean = abs(sum(values) / len(values) - score) < 1e-9
     return TaskScore(
         metric=metric,
         score=score,
-        stderr=error if isinstance(error, float) else None,
+        stderr=mean_stderr(values) if is_mean and len(values) > 1 else None,
         questions=len(answers),
         bootstrap_stderr=bootstrap_stderr(values) if is_mean else None,
         version=str(outcome["versions"][first]),

@@ -73,7 +73,7 @@ def agreement_with_fp32(record: EvaluationRecord) -> str:
 
 def _task_row(name: str, result: TaskScore) -> tuple[str, ...]:
     return (
-        name, result.metric, percent(result.score), percent(result.bootstrap_stderr), str(result.questions),
+        name, result.metric, result.shown(result.score), result.shown(result.bootstrap_stderr), str(result.questions),
         str(result.shots), result.version,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator
 from tinyllama.evaluation.answers import Answer  # noqa: TC001  # pydantic reads the annotation
 from tinyllama.evaluation.catalogue import GROUPS
 from tinyllama.evaluation.published import mean
-from tinyllama.text import listing
+from tinyllama.text import listing, number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tinyllama.evaluation.task_data import Row
     from tinyllama.files import Json
 
+_NO_SHARES = {"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "bleu", "chrf", "ter"}
 _COMMONSENSE = GROUPS["commonsense"]
 Splits = dict[str, list["Row"]]
 """Rows by split."""
@@ -42,6 +43,15 @@ class TaskScore:
     """Questions whose prompts lost their beginning, since they were longer than the model's context; None where a
     record of an earlier version does not say."""
     higher_is_better: bool = True
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the score lies between 0 and 1, and is shown in percent."""
+        return self.metric not in _NO_SHARES
+
+    def shown(self, value: float | None) -> str:
+        """The score or an error of it, for people."""
+        return percent(value) if self.is_share else number(value, 3)
 
 
 @dataclass(frozen=True)
@@ -110,9 +120,12 @@ class TaskScores:
 
     @property
     def fractions(self) -> dict[str, float | None]:
-        """Task (and `average`) → its score alone; None if it has none."""
-        scores = {name: self.measured[name].score if name in self.measured else None for name in self.tasks}
-        return scores | {"average": self.average}
+        """Task (and `average`) → its score alone if it is a share; None if it has none."""
+        scores = {name: item.score if isinstance(item, TaskScore) else None for name, item in self.tasks.items()}
+        shares = {
+            name: score for name, score in scores.items() if name not in self.measured or self.measured[name].is_share
+        }
+        return shares | {"average": self.average}
 
     def to_json(self) -> dict[str, Json]:
         """Task → its fields, and `average`."""

@@ -56,7 +56,7 @@ def provide(
             _fetch(task, hub)
             say(f"{name}: fetched from the hub, {' '.join(filter(None, task.hub))}")
         except UnavailableError as error:
-            found[name] = MissingTask(f"no file in {data}, and the hub cannot give it: {error}; {_REMEDY}")
+            found[name] = MissingTask(f"no file in {data}, and none from the hub: {error}; {_REMEDY}")
         except OSError as error:
             found[name] = MissingTask(f"what the hub gives cannot be written: {explain(error) or error}")
     return found

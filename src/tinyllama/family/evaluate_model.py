@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,7 +14,7 @@ import torch
 
 from tinyllama.corpus.manifest import HELD_OUT, is_prepared, open_corpus
 from tinyllama.corpus.reading import read_texts
-from tinyllama.errors import EvaluationError, UserError
+from tinyllama.errors import CorpusError, EvaluationError, UserError
 from tinyllama.evaluation import legacy
 from tinyllama.evaluation.bits import bits_per_byte_of_texts
 from tinyllama.evaluation.catalogue import expand_tasks
@@ -30,7 +31,9 @@ from tinyllama.layout import family_of_corpus
 from tinyllama.model.devices import choose_device, describe_device
 from tinyllama.paths import printable_path
 from tinyllama.processors import available_cores
-from tinyllama.sources.documents import accept_text, utf8_bytes
+from tinyllama.recipe import Corpus, HeldOut, Source
+from tinyllama.sources.documents import accept_text, read_documents, utf8_bytes
+from tinyllama.sources.records import record_suffix
 from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.train.machine import describe_machine
 from tinyllama.train.precision import DTYPES
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
 
 WINDOW = 2048
 """Tokens per window for bits per byte, unless the model's context is shorter."""
-_TEXT = "give a text file in UTF-8 or the folder of a prepared corpus"
+_TEXT = "give text in UTF-8, records with a field `text`, a folder of such files, or that of a prepared corpus"
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class EvaluateRequest:
     device: str = "auto"
     """What computes, see `choose_device`."""
     texts: list[Path] = field(default_factory=list)
-    """Prepared corpora and text files to measure bits per byte on."""
+    """Prepared corpora, text files, records and folders of them to measure bits per byte on."""
     run_code: bool = False
     samples: int = 1
     shots: int | None = None
@@ -211,16 +214,22 @@ def _bits_per_byte(
 
 
 def _open_text(path: Path) -> Iterable[tuple[str, int]]:
-    """The held-out documents of a prepared corpus, or a file as a corpus has it, each with its size in bytes."""
+    """The held-out documents of a prepared corpus, or a file or folder as a corpus has it, each with its bytes."""
     if is_prepared(path):
         corpus = open_corpus(path)
         tokenizer = open_tokenizer(family_of_corpus(path).tokenizer)
         return ((document.text, document.bytes) for document in read_texts(corpus, tokenizer, HELD_OUT))
     name, rejected = printable_path(path), list["Rejected"]()
     try:
-        documents = list(accept_text(path.read_bytes(), name, name, rejected.append))
+        if path.is_dir() or record_suffix(path.name):
+            text = Corpus(size=1, license="", sources=[Source(files=str(path))], held_out=HeldOut(share=Fraction(1, 2)))
+            documents = list(read_documents(text, Path(), rejected.append))
+        else:
+            documents = list(accept_text(path.read_bytes(), name, name, rejected.append))
     except OSError as error:
         raise EvaluationError(f"--text {name}: {error.strerror}; {_TEXT}") from error
+    except CorpusError as error:
+        raise EvaluationError(f"--text {name}: {error}") from error
     if not documents:
-        raise EvaluationError(f"--text {name}: {rejected[0].reason}; {_TEXT}")
+        raise EvaluationError(f"--text {name}: {rejected[0].reason if rejected else 'is empty'}; {_TEXT}")
     return [(document.text, utf8_bytes(document.text)) for document in documents]

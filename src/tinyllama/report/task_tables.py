@@ -136,7 +136,7 @@ def _score_cell(result: TaskScore | MissingTask | None, notes: Footnotes) -> Mar
         return element("td", MISSING, notes.mark(result.reason))
     error = element("small", f"±{percent(result.stderr, 1)}") if result.stderr is not None else None
     cut = f"the prompts of {result.cut} of {result.questions} questions were cut at the model's context"
-    return element("td", percent(result.score), error, notes.mark(cut) if result.cut else None)
+    return element("td", result.shown(result.score), error, notes.mark(cut) if result.cut else None)
 
 
 def _average_cell(average: float | None, notes: Footnotes) -> Markup:
