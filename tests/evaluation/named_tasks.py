@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.evaluation.conftest import sentence
+from tests.evaluation.conftest import any_random, sentence
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
 
 Row = dict[str, object]
@@ -133,6 +133,6 @@ NAMED = {
 
 def rows_of(name: str, questions: int = 4) -> dict[str, list[Row]]:
     """Split → rows."""
-    rng = random.Random(name)  # noqa: S311  # any text will do
     task = NAMED[name]
+    rng = any_random(task.repository + task.config)
     return {split: [task.row(rng, index) for index in range(questions)] for split in task.splits}

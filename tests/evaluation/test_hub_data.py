@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import time
@@ -148,7 +149,7 @@ def test_a_silent_hub_is_given_up_within_seconds_with_one_reason(
         (gap,) = gaps(provide(SEVEN, tmp_path))
         assert time.monotonic() - began < 6
     assert gap.startswith("no score for hellaswag, openbookqa, winogrande, arc_challenge, arc_easy, boolq and piqa: ")
-    assert "did not answer within 4 seconds" in gap
+    assert re.search(r"none from the hub: (it did not answer within 4 seconds|.*timed out)", gap)
     assert "--fetch" in gap
     assert not (tmp_path / "cache").exists()
 

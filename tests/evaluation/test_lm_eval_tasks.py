@@ -12,6 +12,7 @@ from tests.evaluation.named_tasks import NAMED, rows_of
 from tests.evaluation.test_hub_data import use
 from tests.export.hub_stand_in import COMMIT, CONVERTED, Hub, stand_in_hub
 from tinyllama.errors import EvaluationError
+from tinyllama.evaluation.contamination import read_questions
 from tinyllama.evaluation.lm_eval_index import definitions, lm_eval_folder
 from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScore
 from tinyllama.evaluation.tasks import evaluate_tasks
@@ -168,6 +169,16 @@ def test_a_group_of_a_users_own_tasks_has_one_score(
     mean = sum(answer.scores["acc"] for answer in answers) / 4
     assert scores.measured["mine"].score == pytest.approx(mean)
     assert list(evaluate_tasks(model, tokenizer, ["mine_two"], tmp_path, options).measured) == ["mine_two"]
+
+
+@pytest.mark.usefixtures("hub")
+def test_contamination_covers_tasks_that_lm_eval_defines(tmp_path: Path) -> None:
+    questions, missing = read_questions(["sciq", "wsc273"], tmp_path)
+    row = rows_of("sciq")["test"][0]
+    assert missing == {}
+    assert str(row["question"]) in questions["sciq"][0]
+    assert questions["sciq"][0].endswith(f" {row['correct_answer']}")
+    assert [len(found) for found in questions.values()] == [4, 4]
 
 
 def test_a_task_whose_data_the_hub_lacks_has_a_reason(

@@ -69,6 +69,17 @@ class NamedTask:
                 return MissingTask("it samples its answers, and all are greedy here")
         return None
 
+    def texts(self) -> list[str]:
+        """Each question as a text that contained it would spell it, with its right answer."""
+        return [_spelled(task, row) for task in self.members.values() for row in task.eval_docs]
+
+
+def _spelled(task: Task, row: LmEvalDict) -> str:
+    """A prompt and its answer; either may be the number of an option."""
+    options = task.doc_to_choice(row) if task.get_config("doc_to_choice") is not None else []
+    parts = [part[0] if isinstance(part, list) else part for part in (task.doc_to_text(row), task.doc_to_target(row))]
+    return " ".join(str(options[part]) if isinstance(part, int) and options else str(part) for part in parts)
+
 
 def load_tasks(
     names: Sequence[str], include_path: Path | None = None, shots: int | None = None
