@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from tinyllama.evaluation.contamination import read_questions
 from tinyllama.evaluation.lm_eval_index import definitions, lm_eval_folder
 from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScore
 from tinyllama.evaluation.tasks import evaluate_tasks
+from tinyllama.formats.open import open_model
 from tinyllama.hub import HubAnswer
 
 if TYPE_CHECKING:
@@ -48,11 +50,25 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 @pytest.fixture(scope="module")
-def hflm(folder: Path) -> HFLM:
+def long_folder(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model with a context that leaves room for the 256 new tokens that `HFLM` insists on."""
+    copy = shutil.copytree(folder, tmp_path_factory.mktemp("long") / "llama")
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    (copy / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 320}), encoding="utf-8")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def model(long_folder: Path) -> Llama:
+    return open_model(long_folder).load()
+
+
+@pytest.fixture(scope="module")
+def hflm(long_folder: Path) -> HFLM:
     """What `lm_eval --model hf` runs."""
     from lm_eval.models.huggingface import HFLM
 
-    return HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=3)
+    return HFLM(pretrained=str(long_folder), device="cpu", dtype="float32", batch_size=3)
 
 
 def by_lm_eval(hflm: HFLM, name: str, folder: Path, shots: int | None = None) -> dict[str, Any]:
