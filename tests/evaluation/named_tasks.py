@@ -83,7 +83,7 @@ NAMED = {
     ),
     "wikitext": NamedSet(
         "EleutherAI/wikitext_document_level", "wikitext-2-raw-v1",
-        lambda rng, index: {"page": f"= {sentence(rng, 2)} = \n\n {sentence(rng, 8 + 30 * index)} . \n"},
+        lambda rng, index: {"page": f" = {sentence(rng, 2)} = \n\n {sentence(rng, 8 + 30 * index)} . \n"},
     ),
     "triviaqa": NamedSet("mandarjoshi/trivia_qa", "rc.nocontext", _trivia),
     "nq_open": NamedSet(

@@ -146,7 +146,7 @@ def test_a_silent_hub_is_given_up_within_seconds_with_one_reason(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         use(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}")
         began = time.monotonic()
-        (gap,) = gaps(provide(SEVEN, tmp_path))
+        (gap,) = gaps(provide(SEVEN, tmp_path).items())
         assert time.monotonic() - began < 6
     assert gap.startswith("no score for hellaswag, openbookqa, winogrande, arc_challenge, arc_easy, boolq and piqa: ")
     assert re.search(r"none from the hub: (it did not answer within 4 seconds|.*timed out)", gap)

@@ -19,6 +19,7 @@ from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScor
 from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.formats.open import open_model
 from tinyllama.hub import HubAnswer
+from tinyllama.tokenizer.convert import write_transformers_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,10 +52,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.fixture(scope="module")
 def long_folder(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model with a context that leaves room for the 256 new tokens that `HFLM` insists on."""
-    copy = shutil.copytree(folder, tmp_path_factory.mktemp("long") / "llama")
-    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    """The model with a context that leaves room for the 256 new tokens that `HFLM` insists on.
+
+    Its tokenizer is as we export it: transformers would save one that drops a space at the beginning of a text.
+    """
+    copy = tmp_path_factory.mktemp("long")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (copy / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 320}), encoding="utf-8")
+    shutil.copy(folder / "model.safetensors", copy)
+    write_transformers_files(folder / "tokenizer.model", copy, context=320)
     return copy
 
 

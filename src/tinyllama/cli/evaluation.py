@@ -164,14 +164,20 @@ def evaluate(
 
 def _fetch(names: list[str], data: Path) -> None:
     """Fetch the data of some tasks, unless a folder has it, and show where it is."""
-    from tinyllama.evaluation.catalogue import expand_tasks
+    from tinyllama.evaluation.catalogue import CATALOGUE, expand_tasks
     from tinyllama.evaluation.scores import gaps
     from tinyllama.evaluation.task_fetching import provide
 
-    found = provide(expand_tasks(names), data, say=typer.echo)
+    tasks = expand_tasks(names)
+    found = provide(tasks, data, say=typer.echo)
+    missing = gaps(found.items())
+    if others := [name for name in tasks if name not in CATALOGUE]:
+        from tinyllama.evaluation.lm_eval_tasks import load_tasks  # needs lm-eval
+
+        missing += gaps(load_tasks(others).items())
     for folder in dict.fromkeys(folder for folder in found.values() if isinstance(folder, Path)):
         typer.echo(folder)
-    if missing := gaps(found):
+    if missing:
         raise EvaluationError(f"the data is not complete: {'; '.join(missing)}")
 
 

@@ -107,7 +107,7 @@ class HubSets:
         """
         name = _name(repository, config)
         known = _read_lock().sets.get(name) or self._find(repository, config)
-        if absent := [split for split in splits if split not in known.splits]:
+        if absent := [split for split in splits or known.splits or ("any",) if split not in known.splits]:
             raise UnavailableError(f"{name} has no Parquet files of the split {absent[0]}")
         chosen = {split: known.splits[split] for split in splits or known.splits}
         local = {file: self._file(repository, known.revision, file) for files in chosen.values() for file in files}

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-from unittest import mock
+from typing import TYPE_CHECKING, SupportsFloat
 
 import datasets  # type: ignore[import-untyped]  # ships no types; comes with lm-eval
 import pyarrow as pa
@@ -19,6 +18,7 @@ from lm_eval.tasks import TaskManager
 
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.answers import Answer
+from tinyllama.evaluation.catalogue import CATALOGUE
 from tinyllama.evaluation.harness import FEW_SHOT_SEED, LmEvalDict, quiet
 from tinyllama.evaluation.hub_sets import HubSets, UnavailableError
 from tinyllama.evaluation.language_model import LlamaLM
@@ -57,6 +57,11 @@ class NamedTask:
             task.set_fewshot_seed(FEW_SHOT_SEED)
 
     @property
+    def scored(self) -> str:
+        """What lm-eval calls the thing that has the score: the only member, or the group."""
+        return next(iter(self.members)) if len(self.members) == 1 else self.name
+
+    @property
     def obstacle(self) -> MissingTask | None:
         """Why it cannot be asked here."""
         for task in self.members.values():
@@ -87,7 +92,7 @@ def load_tasks(
     """Name → the task with its rows, or why it cannot be asked; a group without a score stands for its members.
 
     Args:
-        names: of tasks, groups and tags.
+        names: of tasks, groups and tags; ours too.
         include_path: folder of a user's own definitions.
         shots: examples before each question; None takes as many as the definition states.
 
@@ -95,7 +100,7 @@ def load_tasks(
         EvaluationError: a definition cannot be loaded.
     """
     hub, found = HubSets(), dict[str, NamedTask | MissingTask]()
-    for name in names:
+    for name in ((CATALOGUE[name].group or name) if name in CATALOGUE else name for name in names):
         try:
             with quiet(), _rows_from(hub):
                 loaded = _load(name, include_path)
@@ -144,8 +149,11 @@ def _rows_from(hub: HubSets) -> Iterator[None]:
             rows = datasets.DatasetDict({split: datasets.Dataset(table) for split, table in tables.items()})
         return rows
 
-    with mock.patch.object(datasets, "load_dataset", load):
+    datasets.load_dataset = load
+    try:
         yield
+    finally:
+        datasets.load_dataset = original
 
 
 def _local(hub: HubSets, files: object) -> object:
@@ -196,8 +204,8 @@ def run_loaded(
 
 def _what_counts(task: NamedTask, outcome: LmEvalDict) -> tuple[str, str]:
     """The metric that counts, and the filter that precedes it: by lm-eval's names."""
-    first = next(iter(task.members))
-    keys = [key.partition(",")[::2] for key in outcome["results"][first] if "," in key and "_stderr" not in key]
+    result = outcome["results"][task.scored]
+    keys = [key.partition(",")[::2] for key in result if "," in key and "_stderr" not in key]
     names = [name for name, _ in keys]
     metric = next((name for name in _PREFERRED if name in names), names[0])
     return metric, keys[names.index(metric)][1]
@@ -206,10 +214,12 @@ def _what_counts(task: NamedTask, outcome: LmEvalDict) -> tuple[str, str]:
 def _of_question(task: Task, metric: str, value: object) -> float:
     """A metric of one question: of a text by its own weight, of a class (right answer, ours) whether it is right."""
     match value:
-        case (right, ours):
-            return float(task.aggregation()[metric]([value])) if metric in _OF_TEXTS else float(right == ours)
+        case SupportsFloat():
+            return float(value)
+        case (right, ours) if metric not in _OF_TEXTS:
+            return float(right == ours)
         case _:
-            return float(str(value))
+            return float(task.aggregation()[metric]([value]))
 
 
 def _response(answer: object) -> Response:
@@ -229,7 +239,7 @@ def _score(
     """lm-eval's score: of a group its own aggregate. A score that is no mean over questions has no error."""
     metric, chosen = counts
     first = next(iter(task.members))
-    score = float(outcome["results"][first if len(task.members) == 1 else task.name][f"{metric},{chosen}"])
+    score = float(outcome["results"][task.scored][f"{metric},{chosen}"])
     values = [answer.scores[metric] for answer in answers]
     is_mean = abs(sum(values) / len(values) - score) < 1e-9
     return TaskScore(

@@ -13,7 +13,7 @@ from tinyllama.evaluation.published import mean
 from tinyllama.text import listing, number, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from tinyllama.evaluation.journal import Journal
@@ -61,10 +61,10 @@ class MissingTask:
     reason: str
 
 
-def gaps(results: Mapping[str, object]) -> list[str]:
+def gaps(results: Iterable[tuple[str, object]]) -> list[str]:
     """A sentence without its period for each reason why some of these tasks have no score."""
     tasks: dict[str, list[str]] = {}
-    for name, result in results.items():
+    for name, result in results:
         if isinstance(result, MissingTask):
             tasks.setdefault(result.reason, []).append(name)
     return [f"no score for {listing(names)}: {reason}" for reason, names in tasks.items()]
@@ -110,7 +110,7 @@ class TaskScores:
     @property
     def gaps(self) -> list[str]:
         """A sentence without its period for each reason why tasks have no score."""
-        return gaps(self.tasks)
+        return gaps(self.tasks.items())
 
     @property
     def average(self) -> float | None:

@@ -68,7 +68,8 @@ def evaluate_tasks(
             results[name] = task
         else:
             results[name], answers[name] = run_loaded(model, tokenizer, task, options)
-    return TaskScores(results, answers)
+    order = [*names, *results]  # a group of lm-eval's without a score stands for its members
+    return TaskScores({name: results[name] for name in order if name in results}, answers)
 
 
 def _rows(name: str, data: Path) -> dict[str, Splits] | MissingTask:

@@ -55,7 +55,9 @@ def tasks_tables(run: RunData, tasks: Mapping[str, TaskScores]) -> Markup:
     if others:
         parts += [element("h3", "Other tasks") if parts else None, _others_table(run, tasks, others, notes)]
     gaps = {name: gap for scores in tasks.values() for name, gap in scores.missing.items() if name not in measured}
-    return join(*parts, notes.render(), *(element("p", f"{gap[0].upper()}{gap[1:]}.") for gap in gap_texts(gaps)))
+    return join(
+        *parts, notes.render(), *(element("p", f"{gap[0].upper()}{gap[1:]}.") for gap in gap_texts(gaps.items()))
+    )
 
 
 def _commonsense_table(

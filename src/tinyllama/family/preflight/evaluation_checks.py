@@ -45,7 +45,7 @@ def check_task_data(situation: Situation) -> Iterator[Finding]:
         yield situation.needed_by(phase, f"evaluation.data: {data} is no folder; correct it, or leave it out")
         return
     folders = provide(tasks, data)
-    yield from (Finding(f"evaluation.tasks: {gap}", is_fault=False) for gap in gaps(folders))
+    yield from (Finding(f"evaluation.tasks: {gap}", is_fault=False) for gap in gaps(folders.items()))
     for task, folder in folders.items():
         for path in () if isinstance(folder, MissingTask) else TASK_DATA[task].files(folder):
             try:
