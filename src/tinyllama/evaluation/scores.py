@@ -133,8 +133,9 @@ class TaskScores:
 
 
 def _to_json(result: TaskScore | MissingTask) -> dict[str, Json]:
-    """A result's fields; a count that an earlier version did not make stays absent."""
-    return {key: value for key, value in asdict(result).items() if key != "cut" or value is not None}
+    """A result's fields; those that earlier versions did not know stay absent while they say nothing."""
+    silent: dict[str, Json] = {"cut": None, "higher_is_better": True}
+    return {key: value for key, value in asdict(result).items() if key not in silent or value != silent[key]}
 
 
 class EvaluationOptions(NamedTuple):
