@@ -48,6 +48,7 @@ FORWARDED = {
     "recipe/loading.py: RecipeError('\\n'.join(lines))",
     "sources/files.py: Rejected(_origin(path, self._root), reason, '', 'skipped')",
     "evaluation/hub_sets.py: UnavailableError(self._silence)",
+    "family/preflight/evaluation_checks.py: Finding(text, is_fault=False)",
     "family/preflight/evaluation_checks.py: Finding(f'evaluation.tasks: {gap}', is_fault=False)",
     "hub.py: _NoAnswerError(done.stderr.strip().rpartition('\\n')[2], is_silent=done.returncode != _REFUSED)",
 }

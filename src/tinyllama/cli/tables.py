@@ -90,7 +90,7 @@ def print_tasks(console: Console, tasks: Mapping[str, TaskScores], *, published:
         _print(console, "task scores, accuracy in percent ± standard error", header, [tuple(row) for row in rows])
     notes = [f"{item.model}: average {item.note}" for item in PUBLISHED if item.note and others]
     gaps = dict.fromkeys(gap for scores in tasks.values() for gap in scores.gaps)
-    cut = [f"{model}: {note}" for model, scores in tasks.items() for note in scores.cut_notes]
+    cut = dict.fromkeys(note for scores in tasks.values() for note in scores.cut_notes)
     for line in [*notes, *gaps, *cut]:
         console.print(line, markup=False, soft_wrap=True)
 

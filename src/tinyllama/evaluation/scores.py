@@ -99,13 +99,12 @@ class TaskScores:
 
     @property
     def cut_notes(self) -> list[str]:
-        """A sentence without its period for each task whose prompts were cut."""
-        return [
-            f"{name}: {score.cut:,} of {score.questions:,} questions are longer than the model's context; the "
-            "beginning of their prompts was cut, which can lower the score"
-            for name, score in self.measured.items()
-            if score.cut
+        """A sentence without its period on the tasks whose prompts were cut, if there are any."""
+        tasks = [
+            f"{name} {item.cut:,} of {item.questions:,} questions" for name, item in self.measured.items() if item.cut
         ]
+        text = "prompts longer than the model's context lost their beginning, which can lower the scores"
+        return [f"{text}: {listing(tasks)}"] if tasks else []
 
     @property
     def gaps(self) -> list[str]:

@@ -14,6 +14,7 @@ from tinyllama.evaluation.hub_sets import HubSets, UnavailableError, hub_cache, 
 from tinyllama.evaluation.scores import MissingTask
 from tinyllama.evaluation.task_data import TASK_DATA
 from tinyllama.files import explain, new_directory, write_atomic
+from tinyllama.text import listing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,23 +43,25 @@ def provide(
     Args:
         tasks: names; those that lm-eval alone defines are left to it.
         data: the user's folder.
-        say: called with a message after a download.
+        say: called with a message if something was fetched.
 
     Raises:
         EvaluationError: a fetched file differs from the lock file.
     """
-    hub, found = HubSets(), dict[str, "Path | MissingTask"]()
+    hub, found, fetched = HubSets(), dict[str, "Path | MissingTask"](), list[str]()
     for name in (name for name in tasks if name in TASK_DATA):
         task, found[name] = TASK_DATA[name], folder_of(name, data)
         if found[name] == data or _is_fetched(task):
             continue
         try:
             _fetch(task, hub)
-            say(f"{name}: fetched from the hub, {' '.join(filter(None, task.hub))}")
+            fetched.append(name)
         except UnavailableError as error:
             found[name] = MissingTask(f"no file in {data}, and none from the hub: {error}; {_REMEDY}")
         except OSError as error:
             found[name] = MissingTask(f"what the hub gives cannot be written: {explain(error) or error}")
+    if fetched:
+        say(f"evaluation data fetched from the hub: {listing(fetched)}")
     return found
 
 

@@ -44,7 +44,9 @@ def check_task_data(situation: Situation) -> Iterator[Finding]:
     if not data.is_dir() and not is_default:
         yield situation.needed_by(phase, f"evaluation.data: {data} is no folder; correct it, or leave it out")
         return
-    folders = provide(tasks, data)
+    said: list[str] = []
+    folders = provide(tasks, data, said.append)
+    yield from (Finding(text, is_fault=False) for text in said)
     yield from (Finding(f"evaluation.tasks: {gap}", is_fault=False) for gap in gaps(folders.items()))
     for task, folder in folders.items():
         for path in () if isinstance(folder, MissingTask) else TASK_DATA[task].files(folder):
