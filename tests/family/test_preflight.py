@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import MakeFamily
 from tinyllama.family import Family
@@ -108,3 +109,16 @@ def test_memory_for_a_micro_batch_is_predicted(make_family: MakeFamily, monkeypa
     assert "make model smaller" in found(family)["device"][0][0]
     assert "device" not in found(family, here=False)
     assert "device" not in found(family, phases=ALL_PHASES - {"train"})
+
+
+def test_on_a_gpu_a_micro_batch_that_is_chosen_from_memory_has_to_fit_with_one_sequence(
+    make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = make_family("family", "evaluation.tasks=[]", "hardware.micro_batch=auto")
+    monkeypatch.setattr(devices, "choose_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(devices, "describe_device", lambda _: "a GPU")
+    monkeypatch.setattr(devices, "memory_of", lambda _: memory_per_gpu(family.recipe, 1, 0, 1).total)
+    assert memory_per_gpu(family.recipe, 1, 0).total > memory_per_gpu(family.recipe, 1, 0, 1).total
+    assert "device" not in found(family)
+    monkeypatch.setattr(devices, "memory_of", lambda _: memory_per_gpu(family.recipe, 1, 0, 1).total - 1)
+    assert "hardware.micro_batch: 1," in found(family)["device"][1][0]

@@ -63,9 +63,10 @@ def plan(
         str | None, typer.Option(metavar="GPU", help="Predict memory, speed, days and cost on this GPU, e.g. a100-40g.")
     ] = None,
     gpus: Annotated[int, whole("Number of GPUs.")] = 1,
+    nodes: Annotated[int | None, whole("Number of nodes (default: by the usual number of GPUs in one).")] = None,
     mfu: Annotated[
         float | None,
-        real("Model FLOPs utilization (default: the published run's, 0.52).", least=0.01, most=1.0),
+        real("Model FLOPs utilization of computation (default: by published speeds of the GPU).", least=0.01, most=1.0),
     ] = None,
     price: Annotated[float | None, real("Price of one GPU-hour, to estimate the cost.")] = None,
     check: Annotated[
@@ -83,10 +84,10 @@ def plan(
     from tinyllama.cli.tables import output, print_plan
     from tinyllama.errors import UserError
     from tinyllama.plan import compile_plan, summarize
-    from tinyllama.plan.hardware import DEFAULT_MFU, predict
+    from tinyllama.plan.hardware import predict
 
     if hardware is None:
-        refuse_options(ctx, {"gpus", "mfu", "price"}, WITHOUT_HARDWARE)
+        refuse_options(ctx, {"gpus", "nodes", "mfu", "price"}, WITHOUT_HARDWARE)
     family = open_family(recipe, overrides, run)
     if check:
         refuse_options(ctx, {"parquet", "hardware"}, "with --check, which plans nothing")
@@ -96,9 +97,7 @@ def plan(
     if parquet is not None and variant is None:
         raise UserError("--parquet writes one variant's table; name it with --variant")
     plans = [compile_plan(loaded, name) for name in ([variant] if variant else loaded.variants)]
-    prediction = (
-        None if hardware is None else predict(loaded, plans, hardware, gpus, mfu=mfu or DEFAULT_MFU, price=price)
-    )
+    prediction = None if hardware is None else predict(loaded, plans, hardware, gpus, nodes=nodes, mfu=mfu, price=price)
     if parquet is not None:
         plans[0].write_parquet(parquet)
     summaries = [summarize(compiled, loaded, sizes) for compiled in plans]

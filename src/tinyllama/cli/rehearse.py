@@ -111,7 +111,7 @@ class _Memory:
     """The measured memory of one rank, and the memory of its GPU."""
 
     def __init__(self, recipe: Recipe, name: str, gpus: int) -> None:
-        from tinyllama.plan.hardware import find_gpu  # only with --hardware
+        from tinyllama.plan.cards import find_gpu  # only with --hardware
         from tinyllama.recipe.schema import AUTO
         from tinyllama.train.memory import measure_memory  # imports torch
 

@@ -28,7 +28,7 @@ _THINGS = (
 _TASKS = ("arc_easy", "commonsense", "all", "nothing", "", ",", "arc_easy,arc_easy", "humaneval", "gsm8k", " arc_easy")
 _OPTIONS: dict[str, tuple[str, str]] = {
     "recipes": ("", "--json"),
-    "plan": ("field.yaml", "--variant --set --run --parquet --hardware --gpus --mfu --price --json"),
+    "plan": ("field.yaml", "--variant --set --run --parquet --hardware --gpus --nodes --mfu --price --json"),
     "rehearse": ("field.yaml", "--variant --set --run --gpus --json"),
     "train": ("field.yaml", "--variant --run"),
     "reproduce": ("field.yaml", "--run --data --json"),

@@ -129,8 +129,12 @@ def check_device(situation: Situation) -> Iterator[Finding]:
     if (memory := memory_of(device)) is None:
         return
     there, where = memory // shared_by, describe_device(device)
+    # Except on CPUs, training chooses from memory what is not stated.
+    chosen = device.type != "cpu" and not isinstance(recipe.hardware.micro_batch, int)
+    sequences = 1 if chosen else recipe.micro_batch
     try:
-        needed = memory_per_gpu(recipe, recipe.hardware.sharded_over(situation.ranks, situation.per_node), there)
+        sharded_over = recipe.hardware.sharded_over(situation.ranks, situation.per_node)
+        needed = memory_per_gpu(recipe, sharded_over, there, sequences)
     except UserError:  # which another check reports
         return
     state = needed.weights + needed.gradients + needed.moments
@@ -142,7 +146,7 @@ def check_device(situation: Situation) -> Iterator[Finding]:
     elif needed.total > there:
         yield Finding(
             f"memory: training is predicted to need {needed.total / 2**30:,.1f} GiB with hardware.micro_batch: "
-            f"{recipe.micro_batch}, and {where} has {there / 2**30:,.1f} GiB; if it ends for lack of memory, lower "
+            f"{sequences}, and {where} has {there / 2**30:,.1f} GiB; if it ends for lack of memory, lower "
             "hardware.micro_batch or set hardware.activation_checkpointing: true",
             is_fault=False,
         )
