@@ -107,6 +107,8 @@ def load_tasks(
         except (UnavailableError, ImportError) as error:
             found[name] = MissingTask(f"lm-eval's data or a package it needs is unavailable: {error}")
             continue
+        except EvaluationError:  # a file that differs from the lock file
+            raise
         except Exception as error:  # a definition is a program, and may be the user's own
             raise EvaluationError(f"{name}: lm-eval cannot load this task ({type(error).__name__}: {error})") from error
         group = loaded.get("groups", {}).get(name)

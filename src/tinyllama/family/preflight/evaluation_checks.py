@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import EvaluationError
-from tinyllama.evaluation.catalogue import expand_tasks
+from tinyllama.evaluation.catalogue import CATALOGUE, expand_tasks
 from tinyllama.evaluation.scores import MissingTask, gaps
 from tinyllama.evaluation.task_data import TASK_DATA
 from tinyllama.evaluation.task_fetching import provide
@@ -17,8 +17,9 @@ from tinyllama.installation import install_hint
 from tinyllama.recipe import Evaluation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from tinyllama.evaluation.lm_eval_tasks import NamedTask
     from tinyllama.family.preflight.situation import Phase, Situation
 
 
@@ -47,13 +48,24 @@ def check_task_data(situation: Situation) -> Iterator[Finding]:
     said: list[str] = []
     folders = provide(tasks, data, said.append)
     yield from (Finding(text, is_fault=False) for text in said)
-    yield from (Finding(f"evaluation.tasks: {gap}", is_fault=False) for gap in gaps(folders.items()))
+    found = [*gaps(folders.items()), *gaps(_load_others(tasks).items())]
+    yield from (Finding(f"evaluation.tasks: {gap}", is_fault=False) for gap in found)
     for task, folder in folders.items():
         for path in () if isinstance(folder, MissingTask) else TASK_DATA[task].files(folder):
             try:
                 read_rows(task, path)
             except EvaluationError as error:
                 yield situation.needed_by(phase, str(error))
+
+
+def _load_others(tasks: Sequence[str]) -> dict[str, NamedTask | MissingTask]:
+    """The tasks that lm-eval alone defines, with their data; none without lm-eval, which another check reports."""
+    others = [task for task in tasks if task not in CATALOGUE]
+    if not others or find_spec("lm_eval") is None:
+        return {}
+    from tinyllama.evaluation.lm_eval_tasks import load_tasks  # needs lm-eval
+
+    return load_tasks(others)
 
 
 def check_packages(situation: Situation) -> Iterator[Finding]:
