@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.evaluation.hub_rows import SPLITS, parquet, seven_sets
 from tests.export.hub_stand_in import COMMIT, CONVERTED, CONVERTED_COMMIT, Hub, stand_in_hub
+from tinyllama.cli.commands import app
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.catalogue import GROUPS
 from tinyllama.evaluation.hub_sets import hub_cache
@@ -135,6 +137,20 @@ def test_files_and_archives_are_fetched_as_they_are(hub: Hub, tmp_path: Path) ->
     assert found == dict.fromkeys(["arithmetic_2da", "ceval"], rows_folder())
     assert (rows_folder() / "arithmetic_2da_validation.jsonl").read_bytes() == sums
     assert list(TASK_DATA["ceval"].question_files(rows_folder())) == ["law"]
+
+
+@pytest.mark.usefixtures("hub")
+def test_the_command_fetches_ahead_and_fails_where_something_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["evaluate", "--fetch", "commonsense"])
+    assert (done.exit_code, done.output.splitlines()[-1]) == (0, str(rows_folder()))
+    refused = CliRunner().invoke(app, ["evaluate", "--fetch", "boolq,gsm8k"]).exception
+    assert isinstance(refused, EvaluationError)
+    assert "the data is not complete: no score for gsm8k: no file in data/eval" in str(refused)
+    missing = CliRunner().invoke(app, ["evaluate"]).exception
+    assert "name a model" in str(missing)
 
 
 def test_a_silent_hub_is_asked_once_and_is_one_reason(

@@ -57,10 +57,10 @@ def evaluate(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL...]",
+            metavar="MODEL...",
             help="A recipe (a whole family), a model's folder or checkpoint, a Hugging Face folder or hub id, or GGUF.",
         ),
-    ],
+    ] = None,
     *,
     tasks: Annotated[
         str,
