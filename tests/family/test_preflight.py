@@ -55,6 +55,15 @@ def test_tasks_with_data_need_lm_eval(make_family: MakeFamily, tmp_path: Path, m
     assert "lm-eval is not installed" in found(make_family(), data=tmp_path)["packages"][1][0]
 
 
+def test_tasks_without_data_are_a_line_for_each_reason(make_family: MakeFamily, tmp_path: Path) -> None:
+    faults, notes = found(make_family("family", "evaluation.tasks=[commonsense, sciq]"), data=tmp_path)["task data"]
+    assert faults == []
+    seven, named = notes
+    assert seven.startswith("evaluation.tasks: no score for hellaswag, openbookqa, winogrande, arc_challenge, ")
+    assert named.startswith("evaluation.tasks: no score for sciq: ")
+    assert all("HF_HUB_OFFLINE is set" in note for note in notes)
+
+
 class _Disk:
     free = 40_000_000
 

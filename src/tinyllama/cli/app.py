@@ -102,7 +102,10 @@ WITHOUT_HARDWARE = "without --hardware; name a GPU, e.g. --hardware a100-40g"
 EvaluationData = Annotated[
     Path | None,
     typer.Option(
-        "--data", metavar="FOLDER", parser=expand_path, help="Local copies of the tasks' data (default: the recipe's)."
+        "--data",
+        metavar="FOLDER",
+        parser=expand_path,
+        help="Local copies of the tasks' data (default: the recipe's; else the hub).",
     ),
 ]
 

@@ -105,7 +105,8 @@ def reproduce(
 def print_scores(family: Family, bits: dict[str, dict[str, float]], tasks: dict[str, TaskScores]) -> None:
     """Print a family's bits per byte and task scores."""
     from tinyllama.cli.tables import output, print_matrix, print_tasks
+    from tinyllama.evaluation.published import PARAMETERS
 
     console = output()
-    print_matrix(console, bits, list(family.prepare().corpora))
-    print_tasks(console, tasks)
+    print_matrix(console, "held-out bits per byte", bits, list(family.prepare().corpora))
+    print_tasks(console, tasks, published=family.recipe.model.parameters == PARAMETERS)
