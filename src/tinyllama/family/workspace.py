@@ -64,8 +64,8 @@ class Workspace:
 
     @property
     def models(self) -> list[str]:
-        """`base` and the variants."""
-        return [BASE, *self.recipe.variants]
+        """`base`, the variants and the branches, each after its parent."""
+        return self.recipe.models
 
     def claim(self) -> None:
         """Check that nothing which other programs or people wrote is lost in the family's folder.

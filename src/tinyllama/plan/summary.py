@@ -78,6 +78,7 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
         recipe: the recipe.
         sizes: training tokens of prepared corpora; the recipe's estimates stand in for the others.
     """
+    recipe = recipe.line(plan.variant)
     stages = []
     for index, (name, first, end) in enumerate(plan.stage_steps()):
         batch = int(plan.batch[first])

@@ -33,6 +33,7 @@ class Check:
 
 def verify_plan(recipe: Recipe, plan: Plan) -> list[Check]:
     """Check batches, learning rate, bookkeeping and quota at every step of a plan."""
+    recipe = recipe.line(plan.variant)
     return [_batches(recipe, plan), _learning_rate(recipe, plan), _bookkeeping(plan), _quota(recipe, plan)]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tinyllama.errors import EvaluationError, ModelError, TrainingError
 from tinyllama.evaluation.record_folder import read_records_by_tokens
-from tinyllama.layout import BASE, FamilyLayout, average_of
+from tinyllama.layout import FamilyLayout, average_of
 from tinyllama.report.samples import read_samples
 from tinyllama.report.summary import FamilySummary, read_summary
 from tinyllama.train.metrics import read_metrics
@@ -130,8 +130,8 @@ class RunData:
 
     @property
     def models(self) -> list[str]:
-        """`base`, then the variants."""
-        return [BASE, *self.recipe.variants]
+        """`base`, then the variants and branches."""
+        return self.recipe.models
 
     @property
     def measured(self) -> list[str]:
@@ -141,8 +141,8 @@ class RunData:
 
     @property
     def reference(self) -> str:
-        """The first variant, which the others are compared with."""
-        return next(iter(self.recipe.variants))
+        """The first variant or branch, which the others are compared with."""
+        return self.models[1]
 
 
 def read_run(run: Path, recipe: Recipe) -> RunData:
@@ -155,7 +155,7 @@ def read_run(run: Path, recipe: Recipe) -> RunData:
         raise ModelError(f"{run} does not exist; start a run with: tinyllama reproduce {recipe.name}")
     missing: dict[str, str] = {}
     histories = {}
-    for model in [BASE, *recipe.variants]:
+    for model in recipe.models:
         if history := _read_history(run, f"{model}/metrics.jsonl", recipe.model.context, missing):
             histories[model] = history
     layout = FamilyLayout(run)
@@ -187,7 +187,7 @@ def _read(path: Path, run: Path, missing: dict[str, str], reader: Callable[[Path
 
 def _read_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[str, list[tuple[int, TaskScores]]]:
     found = {}
-    for model in [BASE, *recipe.variants]:
+    for model in recipe.models:
         folder = FamilyLayout(run).scores_by_tokens(model)
         try:
             records = read_records_by_tokens(folder)
