@@ -110,17 +110,14 @@ def train_model(work: Workspace, prepared: Prepared, model: str) -> Checkpoint:
 
 def _replay_to_fork(work: Workspace, prepared: Prepared, run: TrainingRun) -> None:
     """Make the checkpoint that a branch forks at, if its parent is finished but did not keep it."""
-    parent = replace(training_run(work, prepared, run.parent), replay_to=run.first_step)
-
-    def is_missing() -> bool:
-        kept = parent.store.steps()
-        return not run.store.steps() and run.first_step not in kept and parent.plan.steps in kept
-
     with run.ranks.phase(f"the search for the checkpoint that {run.name} forks at"):
-        missing = run.ranks.run_on_rank0(is_missing)
-    if missing:
-        work.progress.say(f"{run.name}: {run.parent} is replayed to step {run.first_step}, which was not kept")
-        train(parent)
+        replayed = run.ranks.run_on_rank0(lambda: work.replay(run.name))
+    if replayed:
+        first, last = replayed.start + 1, replayed.stop
+        work.progress.say(
+            f"{run.name}: steps {first} to {last} of {run.parent} are replayed, since none was kept there"
+        )
+        train(replace(training_run(work, prepared, run.parent), replay_to=last))
         free_memory(run.ranks.device)
 
 

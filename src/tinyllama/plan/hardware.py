@@ -164,9 +164,7 @@ def predict(  # noqa: PLR0913  # one assumption each
         hours = tokens / speed / 3600
         return Span(name, tokens, hours / gpus / 24, hours, None if price is None else hours * price)
 
-    fork = plans[0].tokens_after(plans[0].fork_step)
-    spans = [span(BASE, fork - plans[0].tokens_after(0))]
-    spans += [span(plan.variant, plan.tokens_after(plan.steps) - fork) for plan in plans if plan.variant is not None]
+    models = dict.fromkeys(name for plan in plans for name in recipe.ancestry(plan.variant or BASE))
     return Prediction(
         card=card_name,
         gpus=gpus,
@@ -182,7 +180,7 @@ def predict(  # noqa: PLR0913  # one assumption each
             + (" x 3/4 (activation checkpointing)" if recomputed != 1 else "")
         ),
         other_formulas={name: speed * value / card.flops for name, value in flops_formulas(recipe.model).items()},
-        spans=spans,
+        spans=[span(name, recipe.own_tokens(name)) for name in models],
     )
 
 

@@ -113,6 +113,11 @@ class Recipe(Section):
         branches = sorted(self.branches, key=lambda name: len(self.ancestry(name)))
         return [BASE, *self.variants, *branches]
 
+    @property
+    def planned(self) -> list[str]:
+        """The models whose plans show every step of the family: without a base that all others contain."""
+        return self.models[1:] if self.variants else self.models
+
     def parent(self, model: str) -> str:
         """The model that a variant or branch forks from."""
         return self.branches[model].parent if model in self.branches else BASE
@@ -134,6 +139,12 @@ class Recipe(Section):
         """Sequences seen where a model forks; for the base, before its first step."""
         line = self.line(model)
         return [self.start_sequences, *line.whole_ends][0 if model == BASE else line.fork_index]
+
+    def own_tokens(self, model: str) -> int:
+        """Tokens that a model is trained on after its fork, in whole steps."""
+        line = self.line(model)
+        end = [self.start_sequences, *line.whole_ends][line.fork_index if model == BASE else -1]
+        return (end - self.fork_sequences(model)) * self.model.context
 
     def line(self, model: str | None) -> Recipe:
         """A recipe without branches whose plan for a model is the same: the recipe itself unless it is a branch.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tinyllama.errors import EvaluationError, ModelError, TrainingError
 from tinyllama.evaluation.record_folder import read_records_by_tokens
-from tinyllama.layout import FamilyLayout, average_of
+from tinyllama.layout import BASE, FamilyLayout, average_of
 from tinyllama.report.samples import read_samples
 from tinyllama.report.summary import FamilySummary, read_summary
 from tinyllama.train.metrics import read_metrics
@@ -138,6 +138,14 @@ class RunData:
         """The models, each followed by the average of its weights if there is one."""
         names = [name for model in self.models for name in (model, average_of(model))]
         return [name for name in names if name in {*self.models, *self.summary.models}]
+
+    def parent_history(self, model: str) -> History:
+        """History of the model that a model forks from; empty for the base, and if there is none."""
+        return self.histories.get(self.recipe.parent(model), History()) if model != BASE else History()
+
+    def fork_tokens(self, model: str) -> int:
+        """Tokens seen where a model forks."""
+        return self.recipe.fork_sequences(model) * self.recipe.model.context
 
     @property
     def reference(self) -> str:
