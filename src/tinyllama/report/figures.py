@@ -120,10 +120,8 @@ def held_out_figures(run: RunData) -> list[tuple[str, Figure]]:
                 continue
             ends.append(f"{model} {points[-1][1]:.2f}")
             parent, fork = run.parent_history(model), run.fork_tokens(model)
-            before = [
-                (tokens, losses[corpus]) for tokens, losses in parent.held_out if tokens <= fork and corpus in losses
-            ]
-            points = before[-1:] + points
+            before = [item for item in parent.held_out if item[0] <= fork][-1:]
+            points = [(tokens, losses[corpus]) for tokens, losses in before if corpus in losses] + points
             lines.append(_line(model, [x for x, _ in points], [y for _, y in points]))
         if lines:
             label = f"Held-out loss on {corpus} by tokens seen; at the end: {listing(ends)}."

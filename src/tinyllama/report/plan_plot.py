@@ -47,7 +47,7 @@ def plan_plot(recipe: Recipe) -> Markup:
     last = max(plan.tokens_after(plan.steps) for plan in plans)
     colors = {plan.variant or BASE: _COLORS[i % len(_COLORS)] for i, plan in enumerate(plans)}
     fills = {corpus: _FILLS[i % len(_FILLS)] for i, corpus in enumerate(recipe.corpora)}
-    parts, top = [_text(_LEFT, 26, f"{recipe.name}: plan by tokens seen", size=18), *_legend(colors, 52)], _TOP
+    parts, top = [_text(_LEFT, 26, f"{recipe.name}: plan by tokens seen", font_size=18), *_legend(colors, 52)], _TOP
     curves = {plan.variant or BASE: _curves(plan) for plan in plans}
     for index, (name, height) in enumerate(_PANELS, 1):
         parts += _panel(name, {model: points[:, [0, index]] for model, points in curves.items()}, colors, top, last)
@@ -120,10 +120,10 @@ def _shares(recipe: Recipe, plan: Plan, fills: Mapping[str, str], top: int, last
             yield element("polygon", points=drawn, fill=fill)
             if _ROW * shares[-1][corpus] >= 9 and xs[2] - xs[1] > 36:
                 y = top + _ROW * (1 - (lower[-1] + upper[-1]) / 2) + 4
-                yield _text((xs[1] + xs[2]) / 2, y, f"{shares[-1][corpus]:.0%}", size=11, text_anchor="middle")
+                yield _text((xs[1] + xs[2]) / 2, y, f"{shares[-1][corpus]:.0%}", font_size=11, text_anchor="middle")
             lower = upper
         yield element("path", d=f"M{xs[0]:.1f} {top - 16}V{top + _ROW}", stroke="#555555")
-        yield _text(xs[0] + 4, top - 5, name, size=12)
+        yield _text(xs[0] + 4, top - 5, name, font_size=12)
 
 
 def _legend(colors: Mapping[str, str], y: int, x: float = _LEFT) -> Iterator[Markup]:
@@ -144,5 +144,5 @@ def _x(tokens: float, last: int) -> float:
     return _LEFT + (_RIGHT - _LEFT) * tokens / last
 
 
-def _text(x: float, y: float, text: str, size: int = 13, **style: str) -> Markup:
-    return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", font_size=size, **{"fill": "#222222", **style})
+def _text(x: float, y: float, text: str, **style: str | float) -> Markup:
+    return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", **{"fill": "#222222", "font_size": 13, **style})
