@@ -215,7 +215,7 @@ def _stage(recipe: Recipe, stage: Stage) -> str:
         f"{sequences * recipe.model.context:,} tokens"
     )
     if stage.fork:
-        text += f"; variants fork, shares ramp over {format_count(stage.ramp)} tokens"
+        text += f"; begins at the fork, shares ramp over {format_count(stage.ramp)} tokens"
     elif stage.shares:
         text += f"; shares change over {format_count(stage.ramp)} tokens"
     if stage.learning_rate_factor != 1:

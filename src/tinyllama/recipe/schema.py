@@ -263,7 +263,7 @@ class Recipe(Section):
             )
         if forks and not self.variants:
             raise WrongKey(
-                "a stage with fork: true needs variants, which fork there", "stages", self.fork_index, "fork"
+                "no variants fork here; write variants, or remove the key", "stages", self.fork_index, "fork"
             )
         return self
 

@@ -11,7 +11,7 @@ from tinyllama.layout import BASE
 from tinyllama.recipe.quantities import Count, Number, format_count, parse_count
 from tinyllama.recipe.section import Section, WrongKey
 from tinyllama.recipe.stages import check_shares, check_stages
-from tinyllama.recipe.training import LearningRate, Shares, Stage
+from tinyllama.recipe.training import Shares, Stage
 from tinyllama.text import did_you_mean, shown
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tinyllama.recipe.shape import ModelShape
     from tinyllama.recipe.text import Corpus
-    from tinyllama.recipe.training import Optimizer
+    from tinyllama.recipe.training import LearningRate, Optimizer
 
 _ORIGIN = re.compile(r"[^@\s]+(@[^@\s]+)?")
 
@@ -46,15 +46,8 @@ class Decay(Section):
 
     def schedule(self, before: LearningRate, fork: int, end: int) -> LearningRate:
         """The schedule of a branch that forks at `fork` tokens from a constant learning rate."""
-        return LearningRate(
-            schedule="wsd",
-            peak=before.peak,
-            minimum=self.minimum,
-            warmup=before.warmup,
-            horizon=end,
-            decay_from=fork,
-            decay=self.shape,
-        )
+        own = {"schedule": "wsd", "minimum": self.minimum, "horizon": end, "decay_from": fork, "decay": self.shape}
+        return before.model_copy(update=own | {"points": [], "between": None})
 
 
 class Branch(Section):
