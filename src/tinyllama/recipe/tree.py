@@ -172,7 +172,7 @@ def check_parents(name: str, branches: Mapping[str, Branch], roots: Sequence[str
         parent, known = branches[path[-1]].parent, [*roots, *branches]
         if parent not in known:
             hint = did_you_mean(parent, known)
-            raise WrongKey(f"no model is named {parent!r}{hint}; the recipe has {', '.join(known)}", *_from(path[-1]))
+            raise WrongKey(f"no model is named {parent!r}{hint}; the models are {', '.join(known)}", *_from(path[-1]))
         if parent in path:
             raise WrongKey(f"does not descend from base: {' from '.join([*path, parent])}", *_from(name))
         path.append(parent)

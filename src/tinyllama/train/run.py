@@ -149,6 +149,9 @@ def find_start(run: TrainingRun) -> Checkpoint | None:
     """
     for found in run.store.newest(run.replay_to):
         if isinstance(found, Checkpoint):
+            watched = found.state.spikes
+            if run.replay_to is not None and watched is not None and watched.planned != found.step:
+                continue  # a spike would need the checkpoint before it, which is gone
             refuse_step_past_end(found, run.plan)
             run.refuse_other(found, str(found.folder))
             return found

@@ -98,6 +98,8 @@ class _Trainer:
         watched = None if recorded is None else recorded.spikes
         self.spikes = SpikeWatch(recipe.spikes, watched) if recipe.spikes.policy != "none" else None
         self.planned = watched.planned if watched is not None else start.step if start is not None else None
+        if start is not None and start.step == run.first_step:
+            self.planned = start.step  # the fork, of whose path no earlier checkpoint need be there
         """Step of the last checkpoint that was planned, not asked for by a signal; None before the first."""
         self.gradients = Gradients(
             self.state.model,
