@@ -56,8 +56,8 @@ def headline(run: RunData) -> Markup:
 def _token_numbers(run: RunData) -> list[tuple[str, str]]:
     tokens = run.summary.tokens
     shared = tokens.get(BASE)
-    forks = {name: run.fork_tokens(name) for name in run.models[1:]}
-    own = {max(0, tokens[name] - fork) for name, fork in forks.items() if name in tokens}
+    forks = {name: run.fork_tokens(name) for name in run.recipe.branches}
+    own = {max(0, count - forks.get(name, shared or 0)) for name, count in tokens.items() if name != BASE}
     numbers = [(format_count(shared, 3), "shared tokens")] if shared is not None else []
     if own:
         spans = [format_count(count, 3) for count in sorted({min(own), max(own)})]
