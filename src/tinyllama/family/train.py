@@ -117,7 +117,8 @@ def _replay_to_fork(work: Workspace, prepared: Prepared, run: TrainingRun) -> No
         work.progress.say(
             f"{run.name}: steps {first} to {last} of {run.parent} are replayed, since none was kept there"
         )
-        train(replace(training_run(work, prepared, run.parent), replay_to=last))
+        parent = training_run(work, prepared, run.parent)
+        train(replace(parent, replay_to=last, watch=parent.watch[:1]))  # the progress, and no evaluation
         free_memory(run.ranks.device)
 
 
