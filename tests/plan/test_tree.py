@@ -87,6 +87,11 @@ def test_quotas_rates_and_rows_hold_on_every_path_of_a_tree(recipe: Recipe) -> N
         assert recipe.own_tokens(name) == plan.tokens_after(plan.steps) - plan.tokens_after(fork)
 
 
+@pytest.mark.parametrize(("tokens", "step"), [("30_719", 30), ("30_720", 30), ("30_721", 31), ("60_416", 59)])
+def test_a_branch_forks_at_the_first_step_whose_end_reaches_its_tokens(tokens: str, step: int) -> None:
+    assert compile_plan(tree(early=branch(f"base@{tokens}", "70K")), "early").fork_step == step
+
+
 def test_branches_change_nothing_for_other_models() -> None:
     plain, grown = tree(), tree(late=branch("math_code@100K", "130K"), early=branch("base@30K", "50K"))
     for name in plain.models:

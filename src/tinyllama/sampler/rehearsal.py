@@ -84,13 +84,13 @@ def rehearse(
         plan = parts.compile(recipe, variant)
         if not plan.steps:
             raise PlanError(f"{recipe.name}: the base has no steps, since variants fork from the start; name a variant")
-        before, first = ({}, 0) if variant in recipe.branches else (start, plan.fork_step)
-        visits = {name: before[name].copy() if name in before else Visits(name, rows[name]) for name in plan.corpora}
-        own, parent, of_parent = parts.sampler(plan, recipe.seed, rows), base, sampler
-        if variant in recipe.branches:
-            parent = parts.compile(recipe, recipe.parent(variant))
-            of_parent = parts.sampler(parent, recipe.seed, rows)
-        fork = parent.steps if variant not in recipe.branches else _stated_fork(recipe.branches[variant], parent)
+        parent, of_parent, fork, walked, first = base, sampler, base.steps, start, plan.fork_step
+        if (branch := recipe.branches.get(variant)) is not None:
+            parent = parts.compile(recipe, branch.parent)
+            of_parent, fork = parts.sampler(parent, recipe.seed, rows), _stated_fork(branch, parent)
+            walked, first = {}, 0
+        visits = {name: walked[name].copy() if name in walked else Visits(name, rows[name]) for name in plan.corpora}
+        own = parts.sampler(plan, recipe.seed, rows)
         checks = [
             *verify_plan(recipe, plan),
             _shares_path(parent, plan, fork, (of_parent, own)),
