@@ -82,7 +82,7 @@ RunFolder = Annotated[
     ),
 ]
 VariantName = Annotated[
-    str | None, typer.Option("--variant", metavar="NAME", help="One variant, or base (default: all).")
+    str | None, typer.Option("--variant", metavar="NAME", help="One variant or branch, or base (default: all).")
 ]
 RefreshCorpora = Annotated[
     bool,
