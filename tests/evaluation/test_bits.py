@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from tests.conftest import MakeFamily
 from tinyllama.corpus.manifest import HELD_OUT
-from tinyllama.evaluation.bits import bits_per_byte, held_out_losses
+from tinyllama.evaluation.bits import bits_of_corpora, held_out_losses
 from tinyllama.model import Llama
 
 
@@ -32,8 +32,8 @@ def test_bits_per_byte_equal_a_plain_computation_over_all_held_out_targets(make_
             losses = functional.cross_entropy(model(window[None, :-1])[0], window[1:], reduction="none")
         nats += float(losses[start - begin :].sum())
     expected = nats / math.log(2) / corpus.text_bytes(HELD_OUT)
-    found = bits_per_byte(model, {"arithmetic": corpus}, document_masking=False)
-    assert found["arithmetic"] == pytest.approx(expected, rel=1e-5)
+    found = bits_of_corpora(model, {"arithmetic": corpus}, document_masking=False)
+    assert found["arithmetic"].per_byte == pytest.approx(expected, rel=1e-5)
 
 
 def test_an_untrained_model_is_near_the_uniform_loss(make_family: MakeFamily) -> None:
