@@ -1,6 +1,7 @@
 """The application with all commands: each module registers its commands on import."""
 
 from tinyllama.cli import (
+    compare,
     corpora,
     evaluation,
     fidelity,
@@ -16,6 +17,7 @@ from tinyllama.cli.app import app
 
 __all__ = [
     "app",
+    "compare",
     "corpora",
     "evaluation",
     "fidelity",

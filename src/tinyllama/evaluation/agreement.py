@@ -6,8 +6,6 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tinyllama.evaluation.catalogue import CATALOGUE
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -53,7 +51,7 @@ def choice(answer: Answer) -> int | bool | list[Response]:
     if len(likelihoods) == 1:
         return likelihoods[0][1]
     scores = [logp for logp, _ in likelihoods]
-    if CATALOGUE[answer.task].metric == "acc_norm":  # lm-eval divides by the characters of the option itself
+    if "acc_norm" in answer.scores:  # lm-eval divides by the characters of the option itself
         lengths = [len(str(option).removeprefix(" ")) for _, option in answer.requests]
         scores = [score / max(1, length) for score, length in zip(scores, lengths, strict=True)]
     return scores.index(max(scores))

@@ -33,8 +33,8 @@ Row = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
 """Inputs and targets [T] of one row."""
 
 _BATCH_TOKENS = 4096
-_PIECE, _MOST_PIECES = 2048, 1000
-"""Bytes of a piece of text, and the most pieces of a text: what a comparison of two models resamples."""
+_PIECE, _MOST_PIECES = 256, 200
+"""Fewest bytes of a piece of text, and most pieces of a text: what a comparison of two models resamples."""
 _LOGITS = {"cpu": 128, "cuda": 4096}
 """Rows of logits held at a time: few enough that memory is reused, and that a CPU's cache holds them."""
 

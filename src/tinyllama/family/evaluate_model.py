@@ -196,8 +196,7 @@ def _bits_per_byte(
         return None
     window = min(WINDOW, model.shape.context)
     measured = {
-        name: bits_of_texts(model, tokenizer, documents, bos=bos, window=window)
-        for name, documents in texts.items()
+        name: bits_of_texts(model, tokenizer, documents, bos=bos, window=window) for name, documents in texts.items()
     }
     return BitsPerByte.of(measured, window, dtype)
 
