@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tinyllama.cli.commands import app
-from tinyllama.comparison.compare import BETTER, BITS, SAME, UNTESTED, WORSE, Comparison, Difference, compare
+from tinyllama.comparison.compare import BETTER, BITS, RIGHT, SAME, UNTESTED, WORSE, Comparison, Difference, compare
 from tinyllama.comparison.documents import comparison_markdown, comparison_page, write_comparison
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.answers import Answer
@@ -56,8 +56,9 @@ def record(
     return folder
 
 
-def verdicts(comparison: Comparison) -> dict[str, str]:
-    return {item.subject: item.verdict for item in comparison.differences}
+def scored(comparison: Comparison) -> dict[str, str]:
+    """Verdicts by subject, without those on the right answers' bits."""
+    return {item.subject: item.verdict for item in comparison.differences if item.measure != RIGHT}
 
 
 def of(comparison: Comparison, subject: str) -> Difference:
@@ -84,13 +85,19 @@ def two(tmp_path: Path) -> list[Path]:
 
 def test_what_differs_is_found_and_the_rest_is_no_difference(two: list[Path]) -> None:
     found = compare(two)
-    assert verdicts(found) == {"easy": BETTER, "hard": SAME, "average": BETTER, "code": BETTER, "prose": WORSE}
+    assert scored(found) == {"easy": BETTER, "hard": SAME, "average": BETTER, "code": BETTER, "prose": WORSE}
     assert found.findings == {str(two[1]): f"40% fewer bits than {two[0]} on code; 3.0% more on prose"}
     backwards = compare(two[::-1])
-    assert verdicts(backwards) == {"easy": WORSE, "hard": SAME, "average": WORSE, "code": WORSE, "prose": BETTER}
+    assert scored(backwards) == {"easy": WORSE, "hard": SAME, "average": WORSE, "code": WORSE, "prose": BETTER}
     assert of(backwards, "easy").after - of(backwards, "easy").before == pytest.approx(
         of(found, "easy").before - of(found, "easy").after
     )
+
+
+def test_the_bits_of_the_right_answer_are_compared_too(two: list[Path]) -> None:
+    found = [item for item in compare(two).differences if item.measure == RIGHT]
+    assert [(item.subject, item.verdict) for item in found] == [("easy", BETTER), ("hard", SAME)]
+    assert found[0].after < found[0].before
 
 
 def test_the_questions_that_changed_are_listed_with_both_choices(two: list[Path]) -> None:
@@ -118,10 +125,10 @@ def test_p_values_are_corrected_for_all_models_and_tasks(tmp_path: Path) -> None
     models = [record(tmp_path / "0", {"t": [False] * 60}, {})]
     models += [record(tmp_path / str(n), {"t": [i < n for i in range(60)]}, {}) for n in (7, 1, 2)]
     alone, among = compare(models[:2]).differences[0], compare(models).differences[0]
-    assert among.test == alone.test
     assert alone.test is not None
-    assert alone.corrected_p == alone.test.p
-    assert among.corrected_p == pytest.approx(3 * alone.test.p)
+    assert among.test == alone.test
+    assert alone.corrected_p == pytest.approx(2 * alone.test.p)  # the score and the right answer's bits
+    assert among.corrected_p == pytest.approx(6 * alone.test.p)
 
 
 def test_only_questions_about_the_same_row_and_scores_of_one_kind_are_compared(tmp_path: Path) -> None:
@@ -148,7 +155,7 @@ def test_a_record_without_pieces_or_answers_is_shown_and_what_to_run_is_named(tw
     path.write_text(json.dumps(fields))
     (two[1] / "questions.jsonl").unlink()
     found = compare(two)
-    assert verdicts(found) == {"code": UNTESTED, "prose": UNTESTED}
+    assert scored(found) == {"code": UNTESTED, "prose": UNTESTED}
     assert of(found, "code").after == pytest.approx(1.2, rel=0.05)
     assert {gap.subject for gap in found.gaps} == {"easy", "hard"}
     assert found.commands == ["tinyllama evaluate b --tasks easy,hard"]
@@ -178,8 +185,8 @@ def test_a_comparison_is_written_as_markdown_json_and_a_page_and_nothing_of_othe
 def test_a_family_stands_for_its_models_and_another_seed_of_it_is_no_difference(make_family: MakeFamily) -> None:
     pieces = "evaluation.tasks=[]"
     families = [make_family(name, pieces, f"seed={seed}") for name, seed in (("one", 1), ("two", 2))]
-    for family in families:
-        family.train("v1.1", "math_code")
+    for family, variants in zip(families, (["v1.1", "math_code"], ["v1.1"]), strict=True):
+        family.train(*variants)
         with pytest.raises(EvaluationError, match=r"no evaluation record .* run `tinyllama evaluate .*/v1.1 "):
             compare([family.folder])
         family.evaluate()
@@ -191,7 +198,7 @@ def test_a_family_stands_for_its_models_and_another_seed_of_it_is_no_difference(
     assert "on arithmetic" in found.findings["math_code"]
     assert set(bits) == set(families[0].recipe.corpora)
     seeds = compare([family.folder / "v1.1" for family in families])
-    assert set(verdicts(seeds).values()) == {SAME}
+    assert set(scored(seeds).values()) == {SAME}
     assert all(item.measure == BITS for item in seeds.differences)
     one, other = (family.folder / "v1.1" for family in families)
     learner = families[0].folder / "math_code"

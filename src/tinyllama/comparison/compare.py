@@ -14,6 +14,7 @@ from tinyllama.comparison.contenders import evaluate_command, find_contenders
 from tinyllama.comparison.statistics import LEVEL, PairedTest, holm, paired_test
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.agreement import choice
+from tinyllama.evaluation.measures import bits_of_right
 from tinyllama.report.findings import findings_against
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from tinyllama.evaluation.answers import Answer
     from tinyllama.files import Json
 
-BITS = "bits per byte"
+BITS, RIGHT = "bits per byte", "bits of the right answer"
 SAME_BITS = 0.01
 """A change of bits per byte that is no larger than this is no difference, however sure it is: another seed gives as
 much. Where the comparison holds two seeds of one recipe, their difference takes its place if it is larger."""
@@ -75,18 +76,18 @@ class Difference:
     """Largest change, as a natural logarithm of the ratio, that is no difference."""
 
     @property
-    def of_text(self) -> bool:
+    def in_bits(self) -> bool:
         """Whether lower values are better."""
-        return self.measure == BITS
+        return self.measure in {BITS, RIGHT}
 
     @property
     def verdict(self) -> str:
         """Whether the second model is better than the first."""
         if self.corrected_p is None:
             return UNTESTED
-        if self.corrected_p > LEVEL or (self.of_text and abs(log(self.after / self.before)) <= self.same):
+        if self.corrected_p > LEVEL or (self.in_bits and abs(log(self.after / self.before)) <= self.same):
             return SAME
-        return BETTER if (self.after < self.before) == self.of_text else WORSE
+        return BETTER if (self.after < self.before) == self.in_bits else WORSE
 
 
 class Gap(NamedTuple):
@@ -146,12 +147,12 @@ def compare(models: Sequence[str | Path], *, out: str | Path = "evaluations") ->
             (differences if isinstance(found, Difference) else gaps).append(found)
     seeds = _seed_noise([first, *others])
     differences = [
-        replace(item, same=seeds.get(item.subject, log1p(SAME_BITS))) if item.of_text else item
+        replace(item, same=seeds.get((item.subject, item.measure), log1p(SAME_BITS))) if item.in_bits else item
         for item in _corrected(differences)
     ]
     sure: dict[str, dict[str, float]] = defaultdict(dict)
     for item in differences:
-        if item.of_text and item.verdict in {BETTER, WORSE}:
+        if item.measure == BITS and item.verdict in {BETTER, WORSE}:
             sure[item.second][item.subject] = item.after / item.before
     findings = {model: findings_against(ratios, first.name) for model, ratios in sure.items()}
     return Comparison(
@@ -173,16 +174,14 @@ def _tasks(first: Contender, second: Contender) -> list[Difference | Gap]:
             found.append(Gap(task, second.name, reason))
             continue
         metric = first.tasks[task].metric
-        before, after = ([answer.scores[metric] for answer in side] for side in zip(*pairs, strict=True))
-        changes = [_change(*pair, metric) for pair in pairs if pair[0].scores[metric] != pair[1].scores[metric]]
-        scaled.append([(y - x) / len(pairs) for x, y in zip(before, after, strict=True)])
-        test = paired_test([y - x for x, y in zip(before, after, strict=True)])
-        found.append(
-            Difference(
-                task, metric, first.name, second.name, len(pairs), fmean(before), fmean(after), test, None, changes
-            )
-        )
-    compared = [item for item in found if isinstance(item, Difference)]
+        values = [(one.scores[metric], other.scores[metric]) for one, other in pairs]
+        changes = [_change(*pair, metric) for pair, (x, y) in zip(pairs, values, strict=True) if x != y]
+        scaled.append([(y - x) / len(pairs) for x, y in values])
+        found.append(_difference(first, second, (task, metric), values, changes))
+        bits = [(bits_of_right(one), bits_of_right(other)) for one, other in pairs]
+        if known := [(x, y) for x, y in bits if x is not None and y is not None]:
+            found.append(_difference(first, second, (task, RIGHT), known))
+    compared = [item for item in found if isinstance(item, Difference) and not item.in_bits]
     if len(compared) > 1:
         questions = sum(map(len, scaled))
         test = paired_test([value * questions / len(scaled) for task in scaled for value in task])
@@ -191,6 +190,16 @@ def _tasks(first: Contender, second: Contender) -> list[Difference | Gap]:
             Difference(_AVERAGE, f"of {len(compared)} tasks", first.name, second.name, questions, *means, test)
         )
     return found
+
+
+def _difference(
+    first: Contender, second: Contender, what: tuple[str, str], values: Sequence[tuple[float, float]],
+    changes: Sequence[Change] = (),
+) -> Difference:  # fmt: skip
+    """Two models' values of a subject and measure, question by question."""
+    test = paired_test([after - before for before, after in values])
+    means = [fmean(side) for side in zip(*values, strict=True)]
+    return Difference(*what, first.name, second.name, len(values), *means, test, None, list(changes))
 
 
 def _pairs(first: Contender, second: Contender, task: str) -> list[tuple[Answer, Answer]]:
@@ -263,15 +272,24 @@ def _texts(first: Contender, second: Contender) -> list[Difference | Gap]:
     return found
 
 
-def _seed_noise(contenders: Sequence[Contender]) -> dict[str, float]:
-    """Text → the largest change of bits per byte between two seeds of one recipe, as a logarithm, or what is small."""
-    found: dict[str, float] = {}
+def _seed_noise(contenders: Sequence[Contender]) -> dict[tuple[str, str], float]:
+    """Subject and measure → largest change of bits between two seeds of one recipe, as a logarithm, or the least."""
+    found: dict[tuple[str, str], float] = {}
     for one, other in combinations(contenders, 2):
         if one.recipe is not None and one.recipe == other.recipe:
-            theirs = {Path(name).name: value for name, value in other.bits.items()}
-            for text, value in one.bits.items():
-                change = abs(log(value / theirs.get(Path(text).name, value)))
-                found[Path(text).name] = max(change, found.get(Path(text).name, log1p(SAME_BITS)))
+            theirs = _bits(other)
+            for key, value in _bits(one).items():
+                change = abs(log(value / theirs.get(key, value)))
+                found[key] = max(change, found.get(key, log1p(SAME_BITS)))
+    return found
+
+
+def _bits(contender: Contender) -> dict[tuple[str, str], float]:
+    """All that is measured in bits, by subject and measure."""
+    found = {(Path(text).name, BITS): value for text, value in contender.bits.items()}
+    for task, answers in contender.answers.items():
+        if bits := [value for answer in answers if (value := bits_of_right(answer)) is not None]:
+            found[task, RIGHT] = fmean(bits)
     return found
 
 

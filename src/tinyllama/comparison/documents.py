@@ -39,9 +39,9 @@ METHOD = (
     f"interval by a paired bootstrap over the questions ({RESAMPLES:,} resamples, fixed seed). p is the chance of a "
     f"difference as large if the models' answers were exchanged at random, after Holm's correction for all tests here; "
     f"a difference counts if p is at most {LEVEL}. Scores are percentages. For a text, the questions are its pieces of "
-    f"equal size, fewer bits are better, and a change of up to {SAME_BITS:.0%} is no difference. The test covers the "
-    "choice of questions, not that of the seed: if two seeds of one recipe are compared, the bits of a text must also "
-    "change by more than between these."
+    f"equal size. Fewer bits are better, and a change of up to {SAME_BITS:.0%} is no difference. The test covers the "
+    "choice of questions, not that of the seed: if two seeds of one recipe are compared, bits must also change by more "
+    "than between these."
 )
 HEADER = ("task or text", "measure", "questions", "first", "second", "difference", "95% interval", "p", "verdict")
 _LISTED = 20
@@ -82,7 +82,7 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 def cells(item: Difference) -> tuple[str, ...]:
     """The row of a table."""
-    digits, scale = (3, 1) if item.of_text else (2, 100)
+    digits, scale = (3, 1) if item.in_bits else (2, 100)
     before, after = (f"{scale * value:.{digits}f}" for value in (item.before, item.after))
     difference = f"{scale * (item.after - item.before):+.{digits}f}"
     interval, p = MISSING, MISSING

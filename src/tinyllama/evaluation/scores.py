@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tinyllama.files import Json
 
 _COMMONSENSE = GROUPS["commonsense"]
+_LATER = {"cut", "chance", "right_bits", "margin"}
 Splits = dict[str, list["Row"]]
 """Rows by split."""
 
@@ -39,6 +40,12 @@ class TaskScore:
     cut: int | None = None
     """Questions whose prompts lost their beginning, since they were longer than the model's context; None where a
     record of an earlier version does not say."""
+    chance: float | None = None
+    """Score of a guess among the options, 0 without options; None where an earlier version does not say, as below."""
+    right_bits: float | None = None
+    """Bits per byte of the right answer, a mean over the questions; None for a task without log-likelihoods."""
+    margin: float | None = None
+    """Bits per byte of the best wrong option less those of the right one, a mean; None for a task without options."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +110,8 @@ class TaskScores:
 
 
 def _to_json(result: TaskScore | MissingTask) -> dict[str, Json]:
-    """A result's fields; a count that an earlier version did not make stays absent."""
-    return {key: value for key, value in asdict(result).items() if key != "cut" or value is not None}
+    """A result's fields; what an earlier version did not measure stays absent."""
+    return {key: value for key, value in asdict(result).items() if key not in _LATER or value is not None}
 
 
 class EvaluationOptions(NamedTuple):

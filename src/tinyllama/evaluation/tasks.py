@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from tinyllama.evaluation.catalogue import CODE, expand_tasks
+from tinyllama.evaluation.measures import with_measures
 from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScore, TaskScores
 from tinyllama.evaluation.task_data import TASK_DATA, no_data
 from tinyllama.evaluation.task_files import read_rows
@@ -57,7 +58,7 @@ def evaluate_tasks(
             results[name], answers[name] = evaluate_code(model, tokenizer, found[""]["test"], options)
         else:
             results[name], answers[name] = run_task(model, tokenizer, name, found, options)
-    return TaskScores(results, answers)
+    return with_measures(TaskScores(results, answers))
 
 
 def _rows(name: str, data: Path) -> dict[str, Splits] | MissingTask:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tinyllama.layout import BASE
 from tinyllama.recipe import dump_recipe
 from tinyllama.recipe.quantities import format_count
-from tinyllama.report.figures import held_out_figures, score_figure, share_figures, training_figure
+from tinyllama.report.figures import held_out_figures, score_figures, share_figures, training_figure
 from tinyllama.report.findings import findings
 from tinyllama.report.markup import Markup, element
 from tinyllama.report.tables import bits_table, quota_table, spikes_table, swatch
@@ -156,12 +156,13 @@ def tasks(run: RunData, figures: list[Figure]) -> Markup:
     results = {name: scores for name, scores in run.summary.tasks.items() if scores.tasks}
     if not results:
         return section("tasks", title, lead, absent(_reason(run, "summary.json", "tasks")))
-    during = score_figure(run)
-    if during is None:
-        return section("tasks", title, lead, tasks_tables(run, results))
-    figures.append(during)
-    note = "The unweighted mean of the tasks measured during training, on copies of checkpoints."
-    return section("tasks", title, lead, tasks_tables(run, results), _figure(during, note))
+    content: list[Markup | None] = [tasks_tables(run, results)]
+    if during := score_figures(run):
+        figures += [figure for _, figure in during]
+        note = "The unweighted mean of the tasks measured during training, on copies of checkpoints."
+        grid = [_small_figure(measure, figure) for measure, figure in during]
+        content += [element("h3", "During training"), element("div", grid, class_="grid"), element("p", note)]
+    return section("tasks", title, lead, *content)
 
 
 def samples(run: RunData) -> Markup:
