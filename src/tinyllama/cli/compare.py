@@ -47,5 +47,6 @@ def compare(
         print_json(comparison.to_json())
         return
     print_comparison(output(), comparison)
-    for name in FILES if out is not None else ():
-        typer.echo(out / name)
+    if out is not None:
+        for name in FILES:
+            typer.echo(out / name)

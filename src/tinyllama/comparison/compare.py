@@ -144,7 +144,10 @@ def compare(models: Sequence[str | Path], *, out: str | Path = "evaluations") ->
     differences, gaps = list[Difference](), list[Gap]()
     for second in others:
         for found in (*_tasks(first, second), *_texts(first, second)):
-            (differences if isinstance(found, Difference) else gaps).append(found)
+            if isinstance(found, Difference):
+                differences.append(found)
+            else:
+                gaps.append(found)
     seeds = _seed_noise([first, *others])
     differences = [
         replace(item, same=seeds.get((item.subject, item.measure), log1p(SAME_BITS))) if item.in_bits else item
@@ -185,9 +188,9 @@ def _tasks(first: Contender, second: Contender) -> list[Difference | Gap]:
     if len(compared) > 1:
         questions = sum(map(len, scaled))
         test = paired_test([value * questions / len(scaled) for task in scaled for value in task])
-        means = [fmean(getattr(item, side) for item in compared) for side in ("before", "after")]
+        before, after = fmean(item.before for item in compared), fmean(item.after for item in compared)
         found.append(
-            Difference(_AVERAGE, f"of {len(compared)} tasks", first.name, second.name, questions, *means, test)
+            Difference(_AVERAGE, f"of {len(compared)} tasks", first.name, second.name, questions, before, after, test)
         )
     return found
 
@@ -198,8 +201,8 @@ def _difference(
 ) -> Difference:  # fmt: skip
     """Two models' values of a subject and measure, question by question."""
     test = paired_test([after - before for before, after in values])
-    means = [fmean(side) for side in zip(*values, strict=True)]
-    return Difference(*what, first.name, second.name, len(values), *means, test, None, list(changes))
+    before, after = (fmean(side) for side in zip(*values, strict=True))
+    return Difference(*what, first.name, second.name, len(values), before, after, test, None, list(changes))
 
 
 def _pairs(first: Contender, second: Contender, task: str) -> list[tuple[Answer, Answer]]:
@@ -260,7 +263,7 @@ def _texts(first: Contender, second: Contender) -> list[Difference | Gap]:
             found.append(Gap(text, second.name, f"{model.name} was not measured on it"))
             continue
         one, other = first.texts.get(ours[text]), second.texts.get(theirs[text])
-        values, test, pieces = (first.bits[ours[text]], second.bits[theirs[text]]), None, 0
+        before, after, test, pieces = first.bits[ours[text]], second.bits[theirs[text]], None, 0
         if one is not None and other is not None:
             pieces = len(one.bits)
             if (one.bytes, pieces) != (other.bytes, len(other.bits)):
@@ -268,7 +271,7 @@ def _texts(first: Contender, second: Contender) -> list[Difference | Gap]:
                 continue
             per_byte = pieces / one.bytes
             test = paired_test([(y - x) * per_byte for x, y in zip(one.bits, other.bits, strict=True)])
-        found.append(Difference(text, BITS, first.name, second.name, pieces, *values, test))
+        found.append(Difference(text, BITS, first.name, second.name, pieces, before, after, test))
     return found
 
 

@@ -52,7 +52,8 @@ def paired_test(differences: Sequence[float], resamples: int = RESAMPLES, seed: 
     for start in range(0, resamples, rows):
         size = (min(rows, resamples - start), n)
         means.append(values[rng.integers(n, size=size, dtype=np.int32)].mean(1))
-        chance.append((rng.integers(2, size=size, dtype=np.int8) * np.float32(2) - 1) @ values)
+        signs = 2 * rng.integers(2, size=size, dtype=np.int8) - 1
+        chance.append(signs.astype(np.float32) @ values)
     low, high = np.percentile(np.concatenate(means), (2.5, 97.5))
     nearly = abs(values.sum()) * (1 - 1e-5)  # equal sums may be rounded differently
     extreme = int((np.abs(np.concatenate(chance)) >= nearly).sum())

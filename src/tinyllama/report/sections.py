@@ -9,7 +9,7 @@ from tinyllama.recipe import dump_recipe
 from tinyllama.recipe.quantities import format_count
 from tinyllama.report.figures import held_out_figures, score_figures, share_figures, training_figure
 from tinyllama.report.findings import findings
-from tinyllama.report.markup import Markup, element
+from tinyllama.report.markup import Markup, element, join
 from tinyllama.report.tables import bits_table, quota_table, spikes_table, swatch
 from tinyllama.report.task_tables import tasks_tables
 from tinyllama.report.text import duration
@@ -169,13 +169,35 @@ def samples(run: RunData) -> Markup:
     """Continuations of every prompt by every model, side by side."""
     title = "Samples"
     lead = "The same prompts, continued by every model of the family."
-    if not run.samples:
+    if not run.samples and not run.samples_by_tokens:
         return section("samples", title, lead, absent(_reason(run, "evaluation/samples.json", "continuations")))
     blocks = [
         element("div", element("h3", element("code", prompt)), element("div", _cards(run, prompt), class_="cards"))
         for prompt in run.samples
     ]
-    return section("samples", title, lead, *blocks)
+    return section("samples", title, lead, *blocks, _samples_by_tokens(run))
+
+
+def _samples_by_tokens(run: RunData) -> Markup | None:
+    """What each model wrote during training, by tokens seen; None if it wrote nothing."""
+    parts = []
+    for model, found in run.samples_by_tokens.items():
+        rows = [
+            element(
+                "article",
+                element("h4", format_count(tokens), " tokens"),
+                [
+                    element("p", element("span", prompt, class_="prompt"), *texts.values())
+                    for prompt, texts in written.items()
+                ],
+                style=f"border-color:var(--model-{run.models.index(model)})",
+            )
+            for tokens, written in found
+        ]
+        parts.append(
+            element("details", element("summary", swatch(run, model), model), element("div", rows, class_="cards"))
+        )
+    return join(element("h3", "During training"), *parts) if parts else None
 
 
 def _cards(run: RunData, prompt: str) -> list[Markup]:

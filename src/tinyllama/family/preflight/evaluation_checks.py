@@ -61,6 +61,13 @@ def check_task_data(situation: Situation) -> Iterator[Finding]:
                 yield situation.needed_by(phase, str(error))
 
 
+def check_samples(situation: Situation) -> Iterator[Finding]:
+    """There is something to continue during training."""
+    evaluation = situation.recipe.evaluation
+    if evaluation.samples_every is not None and not evaluation.prompts:
+        yield Finding("evaluation.samples_every: there is no prompt to continue; state some in evaluation.prompts")
+
+
 def check_packages(situation: Situation) -> Iterator[Finding]:
     """The extras that the recipe's keys and the report need are installed."""
     recipe = situation.recipe
