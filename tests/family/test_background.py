@@ -62,8 +62,7 @@ def test_the_prompts_are_continued_while_a_run_trains(make_family: MakeFamily, t
     evaluate_copies(run, tmp_path, ["boolq"])  # waits for those that train started
     assert sorted(path.name for path in (run / COPIES).iterdir()) == [".lock"]
     written = read_run(family.folder, family.recipe).samples_by_tokens["base"]
-    assert len(written) >= 2
-    assert written[-1][0] == 6144
+    assert written[-1][0] == 6144  # earlier ones depend on how fast checkpoints are written
     for _, samples in written:
         assert list(samples) == ["Once upon", "1 + 1"]
         assert all(texts["base"] for texts in samples.values())

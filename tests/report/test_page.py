@@ -159,6 +159,25 @@ def test_tasks_beyond_the_commonsense_ones_are_shown_too(run: Path, recipe: Reci
     assert "TinyLlama-1.1B v1.1" not in page.text, "no published scores beside tasks that were not published"
 
 
+def test_measures_that_move_early_and_cores_mean_are_shown(run: Path, recipe: Recipe) -> None:
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    early = {"metric": "acc", "stderr": None, "questions": 64, "right_bits": 1.5, "margin": -0.25}
+    tasks = {"piqa": early | {"score": 0.75, "chance": 0.5}, "arc_easy": early | {"score": 0.25, "chance": 0.25}}
+    write(run / "summary.json", json.dumps(summary | {"tasks": {"base": tasks}}))
+    (_, row) = Page(write_report(run, recipe)).tables["tasks measures"]
+    assert [cell.strip() for cell in row] == ["base", "1.500", "-0.250", "0.250 (2 tasks)"]
+
+
+def test_samples_written_during_training_are_shown_by_tokens(run: Path, recipe: Recipe) -> None:
+    for tokens in (9000, 30000):
+        samples = {"Once": {"base": f" at {tokens}, {NASTY}"}}
+        path = run / f"evaluation/base/by_tokens/{tokens}/samples.json"
+        write(path, json.dumps({"inputs": "x", "samples": samples}))
+    page = Page(write_report(run, recipe))
+    first, last = (page.text.index(f"Once at {tokens}, {NASTY}") for tokens in (9000, 30000))
+    assert first < last
+
+
 def test_all_text_is_escaped(page: Page) -> None:
     assert NASTY in page.text
     assert "<script>alert(" not in page.html

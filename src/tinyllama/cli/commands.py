@@ -1,7 +1,6 @@
 """The application with all commands: each module registers its commands on import."""
 
 from tinyllama.cli import (
-    compare,
     corpora,
     evaluation,
     fidelity,
@@ -17,7 +16,6 @@ from tinyllama.cli.app import app
 
 __all__ = [
     "app",
-    "compare",
     "corpora",
     "evaluation",
     "fidelity",

@@ -6,6 +6,7 @@ at once.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -107,20 +108,22 @@ def training_figure(run: RunData) -> Figure:
 
 
 def held_out_figures(run: RunData) -> list[tuple[str, Figure]]:
-    """For each corpus, the held-out loss of every model."""
+    """For each corpus, the held-out loss of every model: in bits per byte if the bytes of its text are known."""
     figures = []
     for corpus in run.recipe.corpora:
         lines, ends = [], []
+        nats = math.log(2) * run.bytes_per_token[corpus] if corpus in run.bytes_per_token else 1.0
         for model, history in run.histories.items():
-            points = [(tokens, losses[corpus]) for tokens, losses in history.held_out if corpus in losses]
+            points = [(tokens, losses[corpus] / nats) for tokens, losses in history.held_out if corpus in losses]
             if not points:
                 continue
             ends.append(f"{model} {points[-1][1]:.2f}")
             before = run.histories[BASE].held_out if model != BASE and BASE in run.histories else []
-            points = [(tokens, losses[corpus]) for tokens, losses in before[-1:] if corpus in losses] + points
+            points = [(tokens, losses[corpus] / nats) for tokens, losses in before[-1:] if corpus in losses] + points
             lines.append(_line(model, [x for x, _ in points], [y for _, y in points]))
         if lines:
-            label = f"Held-out loss on {corpus} by tokens seen; at the end: {listing(ends)}."
+            unit = "bits per byte" if corpus in run.bytes_per_token else "loss"
+            label = f"Held-out {unit} on {corpus} by tokens seen; at the end: {listing(ends)}."
             figures.append(
                 (corpus, Figure(f"held-out-{corpus}", label, lines, _small(run.recipe, _loss_axis(lines)), 220))
             )

@@ -123,11 +123,17 @@ def curves(run: RunData, figures: list[Figure]) -> Markup:
         lead,
         _legend(run),
         _figure(training, note),
-        element("h3", "Held-out loss by corpus"),
+        element("h3", _held_out_title(run)),
         element("div", grid, class_="grid") if grid else absent("the metrics hold no held-out losses"),
         spikes_table(run),
         *[absent(reason) for name, reason in run.missing.items() if name.endswith("metrics.jsonl")],
     )
+
+
+def _held_out_title(run: RunData) -> str:
+    if not run.bytes_per_token:
+        return "Held-out loss by corpus"
+    return "Held-out bits per byte by corpus, on a sample of its rows and with the bytes per token of all of them"
 
 
 def shares(run: RunData, figures: list[Figure]) -> Markup:
