@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from html.parser import HTMLParser
@@ -14,10 +15,13 @@ from tinyllama.errors import ModelError, UserError
 from tinyllama.evaluation.published import PUBLISHED
 from tinyllama.plan import share_at
 from tinyllama.report import write_report
+from tinyllama.report.figures import held_out_figures
+from tinyllama.report.run_data import read_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.conftest import MakeFamily
     from tinyllama.recipe import Recipe
 
 MODELS = ["base", "v1.1", "math_code", "chinese"]
@@ -166,6 +170,23 @@ def test_measures_that_move_early_and_cores_mean_are_shown(run: Path, recipe: Re
     write(run / "summary.json", json.dumps(summary | {"tasks": {"base": tasks}}))
     (_, row) = Page(write_report(run, recipe)).tables["tasks measures"]
     assert [cell.strip() for cell in row] == ["base", "1.500", "-0.250", "0.250 (2 tasks)"]
+
+
+def test_held_out_losses_are_shown_in_bits_per_byte_where_the_corpora_are_there(
+    run: Path, recipe: Recipe, make_family: MakeFamily
+) -> None:
+    family = make_family()
+    before = read_run(run, recipe)
+    losses = before.histories["base"].held_out[-1][1]
+    (run / "corpora").symlink_to(family.layout.corpora)
+    after = dict(held_out_figures(read_run(run, recipe)))
+    for corpus, figure in held_out_figures(before):
+        assert figure.lines[0].y[-1] == losses[corpus]
+        held_out = family.prepare().corpora[corpus].manifest.splits["held_out"]
+        expected = losses[corpus] / math.log(2) * held_out.tokens / held_out.bytes
+        assert after[corpus].lines[0].y[-1] == pytest.approx(expected)
+    page = Page(write_report(run, recipe))
+    assert "Held-out bits per byte by corpus" in page.text
 
 
 def test_samples_written_during_training_are_shown_by_tokens(run: Path, recipe: Recipe) -> None:
