@@ -16,7 +16,7 @@ from tinyllama.corpus.manifest import HELD_OUT, is_prepared, open_corpus
 from tinyllama.corpus.reading import read_texts
 from tinyllama.errors import CorpusError, EvaluationError, UserError
 from tinyllama.evaluation import legacy
-from tinyllama.evaluation.bits import bits_per_byte_of_texts
+from tinyllama.evaluation.bits import bits_of_texts
 from tinyllama.evaluation.catalogue import expand_tasks
 from tinyllama.evaluation.journal import Journal
 from tinyllama.evaluation.record import EXACT, PRECISIONS, BitsPerByte, Conditions, EvaluationRecord, library_versions
@@ -206,11 +206,10 @@ def _bits_per_byte(
     if not texts:
         return None
     window = min(WINDOW, model.shape.context)
-    values = {
-        name: bits_per_byte_of_texts(model, tokenizer, documents, bos=bos, window=window)
-        for name, documents in texts.items()
+    measured = {
+        name: bits_of_texts(model, tokenizer, documents, bos=bos, window=window) for name, documents in texts.items()
     }
-    return BitsPerByte(values, window, window, dtype)
+    return BitsPerByte.of(measured, window, dtype)
 
 
 def _open_text(path: Path) -> Iterable[tuple[str, int]]:
