@@ -46,8 +46,8 @@ def record_markdown(record: EvaluationRecord) -> str:
         if score.right_bits is not None
     ]
     if measures:
-        header = ("task", "bits per byte of the right answer", "margin over the best wrong one", "chance")
-        lines += ["", markdown_table(header, measures)]
+        titles = ("task", "bits per byte of the right answer", "margin over the best wrong one", "chance")
+        lines += ["", markdown_table(titles, measures)]
     lines += [line for note in record.scores.cut_notes for line in ("", f"{note}.")]
     if any(task.name in record.scores.tasks for task in TASKS):
         lines += ["", *_beside_published(record)]
