@@ -11,7 +11,18 @@ import pytest
 from typer.testing import CliRunner
 
 from tinyllama.cli.commands import app
-from tinyllama.comparison.compare import BETTER, BITS, RIGHT, SAME, UNTESTED, WORSE, Comparison, Difference, compare
+from tinyllama.comparison.compare import (
+    BETTER,
+    BITS,
+    RIGHT,
+    SAME,
+    UNTESTED,
+    WORSE,
+    Comparison,
+    Difference,
+    change_of,
+    compare,
+)
 from tinyllama.comparison.contenders import Contender, merged
 from tinyllama.comparison.documents import comparison_markdown, comparison_page, write_comparison
 from tinyllama.errors import EvaluationError
@@ -171,6 +182,11 @@ def test_of_two_records_of_a_text_the_one_with_pieces_counts(tmp_path: Path) -> 
     for records in ((new, old), (old, new)):
         found = merged(Contender("a", "a"), [(it, tmp_path) for it in records])
         assert (found.bits, found.texts) == ({"prose": 3 / 200}, {"prose": TextBits(200, [1.0, 2.0])})
+
+
+def test_a_change_is_exactly_the_same_in_both_directions() -> None:
+    rng = np.random.default_rng(1)
+    assert all(change_of(x, y) == change_of(y, x) for x, y in rng.uniform(1, 9, (300, 2)).tolist())
 
 
 def test_a_comparison_is_written_as_markdown_json_and_a_page_and_nothing_of_others_is_overwritten(

@@ -35,6 +35,11 @@ _NO_ANSWERS = "the two records hold no answers to the same questions"
 BETTER, WORSE, SAME, UNTESTED = "better", "worse", "no difference", "not tested"
 
 
+def change_of(before: float, after: float) -> float:
+    """The change of a value as a natural logarithm: exactly the same in both directions, as log(x / y) is not."""
+    return abs(log(after) - log(before))
+
+
 class Change(NamedTuple):
     """A question that two models answered with different scores."""
 
@@ -85,7 +90,7 @@ class Difference:
         """Whether the second model is better than the first."""
         if self.corrected_p is None:
             return UNTESTED
-        if self.corrected_p > LEVEL or (self.in_bits and abs(log(self.after / self.before)) <= self.same):
+        if self.corrected_p > LEVEL or (self.in_bits and change_of(self.before, self.after) <= self.same):
             return SAME
         return BETTER if (self.after < self.before) == self.in_bits else WORSE
 
@@ -281,7 +286,7 @@ def _seed_noise(contenders: Sequence[Contender]) -> dict[tuple[str, str], float]
         if one.recipe is not None and one.recipe == other.recipe:
             theirs = _bits(other)
             for key, value in _bits(one).items():
-                change = abs(log(value / theirs.get(key, value)))
+                change = change_of(value, theirs.get(key, value))
                 found[key] = max(change, found.get(key, log1p(SAME_BITS)))
     return found
 
