@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,12 +11,24 @@ import pytest
 from typer.testing import CliRunner
 
 from tinyllama.cli.commands import app
-from tinyllama.comparison.compare import BETTER, BITS, RIGHT, SAME, UNTESTED, WORSE, Comparison, Difference, compare
+from tinyllama.comparison.compare import (
+    BETTER,
+    BITS,
+    RIGHT,
+    SAME,
+    UNTESTED,
+    WORSE,
+    Comparison,
+    Difference,
+    change_of,
+    compare,
+)
+from tinyllama.comparison.contenders import Contender, merged
 from tinyllama.comparison.documents import comparison_markdown, comparison_page, write_comparison
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.answers import Answer
 from tinyllama.evaluation.record import BitsPerByte, EvaluationRecord, TextBits
-from tinyllama.evaluation.record_folder import write_record
+from tinyllama.evaluation.record_folder import read_record, write_record
 from tinyllama.evaluation.scores import TaskScore, TaskScores
 from tinyllama.formats.model_source import ModelIdentity
 
@@ -159,6 +172,21 @@ def test_a_record_without_pieces_or_answers_is_shown_and_what_to_run_is_named(tw
     assert of(found, "code").after == pytest.approx(1.2, rel=0.05)
     assert {gap.subject for gap in found.gaps} == {"easy", "hard"}
     assert found.commands == ["tinyllama evaluate b --tasks easy,hard"]
+
+
+def test_of_two_records_of_a_text_the_one_with_pieces_counts(tmp_path: Path) -> None:
+    new = read_record(record(tmp_path / "new", {}, {"runs/x/prose": [1.0, 2.0]}))
+    assert new is not None
+    assert new.bits_per_byte is not None
+    old = replace(new, bits_per_byte=replace(new.bits_per_byte, values={"prose": 9.0}, texts={}))
+    for records in ((new, old), (old, new)):
+        found = merged(Contender("a", "a"), [(it, tmp_path) for it in records])
+        assert (found.bits, found.texts) == ({"prose": 3 / 200}, {"prose": TextBits(200, [1.0, 2.0])})
+
+
+def test_a_change_is_exactly_the_same_in_both_directions() -> None:
+    rng = np.random.default_rng(1)
+    assert all(change_of(x, y) == change_of(y, x) for x, y in rng.uniform(1, 9, (300, 2)).tolist())
 
 
 def test_a_comparison_is_written_as_markdown_json_and_a_page_and_nothing_of_others_is_overwritten(

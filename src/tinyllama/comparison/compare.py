@@ -35,6 +35,11 @@ _NO_ANSWERS = "the two records hold no answers to the same questions"
 BETTER, WORSE, SAME, UNTESTED = "better", "worse", "no difference", "not tested"
 
 
+def change_of(before: float, after: float) -> float:
+    """The change of a value as a natural logarithm: exactly the same in both directions, as log(x / y) is not."""
+    return abs(log(after) - log(before))
+
+
 class Change(NamedTuple):
     """A question that two models answered with different scores."""
 
@@ -85,7 +90,7 @@ class Difference:
         """Whether the second model is better than the first."""
         if self.corrected_p is None:
             return UNTESTED
-        if self.corrected_p > LEVEL or (self.in_bits and abs(log(self.after / self.before)) <= self.same):
+        if self.corrected_p > LEVEL or (self.in_bits and change_of(self.before, self.after) <= self.same):
             return SAME
         return BETTER if (self.after < self.before) == self.in_bits else WORSE
 
@@ -254,16 +259,15 @@ def _shared_prompt(answer: Answer) -> str:
 
 
 def _texts(first: Contender, second: Contender) -> list[Difference | Gap]:
-    """Each text that one of two models was measured on; texts are known by the last part of their path."""
-    ours, theirs = ({Path(name).name: name for name in model.bits} for model in (first, second))
+    """Each text that one of two models was measured on."""
     found: list[Difference | Gap] = []
-    for text in dict.fromkeys((*ours, *theirs)):
-        if text not in ours or text not in theirs:
-            model = first if text not in ours else second
+    for text in dict.fromkeys((*first.bits, *second.bits)):
+        if text not in first.bits or text not in second.bits:
+            model = first if text not in first.bits else second
             found.append(Gap(text, second.name, f"{model.name} was not measured on it"))
             continue
-        one, other = first.texts.get(ours[text]), second.texts.get(theirs[text])
-        before, after, test, pieces = first.bits[ours[text]], second.bits[theirs[text]], None, 0
+        one, other = first.texts.get(text), second.texts.get(text)
+        before, after, test, pieces = first.bits[text], second.bits[text], None, 0
         if one is not None and other is not None:
             pieces = len(one.bits)
             if (one.bytes, pieces) != (other.bytes, len(other.bits)):
@@ -282,14 +286,14 @@ def _seed_noise(contenders: Sequence[Contender]) -> dict[tuple[str, str], float]
         if one.recipe is not None and one.recipe == other.recipe:
             theirs = _bits(other)
             for key, value in _bits(one).items():
-                change = abs(log(value / theirs.get(key, value)))
+                change = change_of(value, theirs.get(key, value))
                 found[key] = max(change, found.get(key, log1p(SAME_BITS)))
     return found
 
 
 def _bits(contender: Contender) -> dict[tuple[str, str], float]:
     """All that is measured in bits, by subject and measure."""
-    found = {(Path(text).name, BITS): value for text, value in contender.bits.items()}
+    found = {(text, BITS): value for text, value in contender.bits.items()}
     for task, answers in contender.answers.items():
         if bits := [value for answer in answers if (value := bits_of_right(answer)) is not None]:
             found[task, RIGHT] = fmean(bits)
@@ -306,11 +310,10 @@ def _corrected(differences: Sequence[Difference]) -> list[Difference]:
 def _commands(contenders: Sequence[Contender]) -> list[str]:
     """What to run so that all models are compared on all tasks and texts of any of them."""
     tasks = list(dict.fromkeys(task for contender in contenders for task in contender.tasks))
-    texts = {Path(text).name for contender in contenders for text in contender.bits}
+    texts = {text for contender in contenders for text in contender.bits}
     lacking = [
         contender.model
         for contender in contenders
-        if any(not contender.answers.get(task) for task in tasks)
-        or texts - {Path(name).name for name in contender.texts}
+        if any(not contender.answers.get(task) for task in tasks) or texts - contender.texts.keys()
     ]
     return [evaluate_command(contenders, lacking, tasks)] if lacking else []

@@ -48,7 +48,7 @@ class Contender:
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     """By task; a task of an early record may have none."""
     bits: dict[str, float] = field(default_factory=dict)
-    """Bits per byte by text."""
+    """Bits per byte by text, which is known by the last part of its path."""
     texts: dict[str, TextBits] = field(default_factory=dict)
     """By text; empty in early records."""
     precision: str = EXACT
@@ -71,7 +71,7 @@ def find_contenders(names: Sequence[str], out: Path) -> list[Contender]:
     for name in names:
         path = _family(name)
         if record := _record(expand_path(name)):
-            found.append(_merged(Contender(name, record.model), [(record, expand_path(name))]))
+            found.append(merged(Contender(name, record.model), [(record, expand_path(name))]))
         elif path is None:
             found.append(_open(name, name, out))
         else:
@@ -129,7 +129,7 @@ def _open(name: str, model: str, out: Path) -> Contender:
         folders += [layout.record(opened.model), *sorted(layout.scores_by_tokens(opened.model).glob("*"))]
     identity = opened.identity()
     records = [(record, folder) for folder in folders if (record := read_record(folder)) and _is_of(record, identity)]
-    return _merged(found, records)
+    return merged(found, records)
 
 
 def _is_of(record: EvaluationRecord, identity: ModelIdentity) -> bool:
@@ -140,7 +140,7 @@ def _is_of(record: EvaluationRecord, identity: ModelIdentity) -> bool:
     return (source.kind, source.sha256) == (identity.kind, identity.sha256)
 
 
-def _merged(model: Contender, records: Sequence[Recorded]) -> Contender:
+def merged(model: Contender, records: Sequence[Recorded]) -> Contender:
     """The model with its records in one precision, fp32 where there is one: of each task the most answers."""
     precisions = {_dtype(record) for record, _ in records} or {EXACT}
     precision = EXACT if EXACT in precisions else min(precisions)
@@ -154,9 +154,12 @@ def _merged(model: Contender, records: Sequence[Recorded]) -> Contender:
         for task, score in record.scores.measured.items():
             if task not in found.tasks or len(answers[task]) > len(found.answers.get(task, [])):
                 found.tasks[task], found.answers[task] = score, answers[task]
-        if record.bits_per_byte:
-            found.bits.update(record.bits_by_text)
-            found.texts.update(record.bits_per_byte.texts)
+        for path, value in record.bits_by_text.items():
+            text, measured = Path(path).name, record.bits_per_byte and record.bits_per_byte.texts.get(path)
+            if measured:
+                found.texts[text] = measured
+            if measured or text not in found.texts:
+                found.bits[text] = value
     return found
 
 
