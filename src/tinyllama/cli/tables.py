@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tinyllama.evaluation.scores import TaskScore, TaskScores
     from tinyllama.family.preflight import CheckResult
     from tinyllama.plan import PlanSummary
+    from tinyllama.recipe import Recipe
 
 _WIDE = 160
 
@@ -32,6 +33,8 @@ def output() -> Console:
 def print_plan(console: Console, summary: PlanSummary) -> None:
     """Print a plan's stages and corpora, with a warning if text is repeated often."""
     title = f"{summary.recipe} · {summary.variant or 'base'} · {summary.steps:,} steps · {summary.tokens:,} tokens"
+    if summary.parent is not None:
+        title += f" · forks from {summary.parent} at {summary.fork_tokens:,}, after step {summary.fork_step:,}"
     _print(console, title, STAGE_HEADER, stage_rows(summary))
     console.print(f"learning rate: {summary.learning_rate}\n", markup=False, soft_wrap=True)
     _print(console, "", CORPUS_HEADER, corpus_rows(summary))
@@ -46,6 +49,17 @@ def print_plan(console: Console, summary: PlanSummary) -> None:
                 markup=False,
                 soft_wrap=True,
             )
+
+
+def print_tree(console: Console, recipe: Recipe, replays: Mapping[str, range | None]) -> None:
+    """Print the tokens that all models are trained on, and the steps that branches repeat."""
+    total = sum(map(recipe.own_tokens, recipe.models))
+    console.print(f"all {len(recipe.models)} models: {total:,} tokens; what they share counts once", soft_wrap=True)
+    for branch, steps in replays.items():
+        if steps is not None:
+            first, last, parent = steps.start + 1, steps.stop, recipe.parent(branch)
+            found = f"{branch}: repeats steps {first:,} to {last:,} of {parent}, whose checkpoint was not kept"
+            console.print(found, markup=False, soft_wrap=True)
 
 
 def print_checks(console: Console, results: Sequence[CheckResult]) -> None:

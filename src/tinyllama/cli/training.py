@@ -39,7 +39,7 @@ def train(
     device: Device = "auto",
     refresh_corpora: RefreshCorpora = False,
 ) -> None:
-    """Train the base once, then each variant from the fork. If interrupted, run the command again to resume.
+    """Train the base once, then each variant and branch from its fork. If interrupted, run the command again to resume.
 
     On several GPUs or nodes: torchrun --nproc-per-node 4 -m -- tinyllama train RECIPE
     """

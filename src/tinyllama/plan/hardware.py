@@ -11,6 +11,7 @@ from tinyllama.errors import PlanError
 from tinyllama.layout import BASE
 from tinyllama.plan.cards import find_gpu
 from tinyllama.plan.step_time import Cluster, flops_formulas, predict_step
+from tinyllama.plan.table import compile_plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -168,17 +169,18 @@ def predict(  # noqa: PLR0913  # one assumption each
     per_node = -(-gpus // nodes)
     training = _Training(recipe, Cluster(card, gpus, per_node, used.value, mfu=mfu))
 
-    def span(name: str, plan: Plan, first: int, end: int) -> Span:
-        batches, steps = np.unique(plan.batch[first:end], return_counts=True)
+    def span(name: str, plan: Plan) -> Span:
+        first = 0 if name == BASE else plan.fork_step
+        batches, steps = np.unique(plan.batch[first:], return_counts=True)
         each = zip(batches.tolist(), steps.tolist(), strict=True)
         hours = sum(number * training.step(batch).seconds for batch, number in each) * gpus / 3600
-        tokens = plan.tokens_after(end) - plan.tokens_after(first)
+        tokens = plan.tokens_after(plan.steps) - plan.tokens_after(first)
         return Span(name, tokens, hours / gpus / 24, hours, None if price is None else hours * price)
 
-    base = plans[0]
-    spans = [span(BASE, base, 0, base.fork_step)]
-    spans += [span(plan.variant, plan, plan.fork_step, plan.steps) for plan in plans if plan.variant is not None]
-    batch = int(np.bincount(base.batch, weights=base.batch).argmax())
+    compiled = {plan.variant or BASE: plan for plan in plans}
+    models = dict.fromkeys(name for plan in plans for name in recipe.ancestry(plan.variant or BASE))
+    spans = [span(name, compiled.get(name) or compile_plan(recipe, name)) for name in models]
+    batch = int(np.bincount(plans[0].batch, weights=plans[0].batch).argmax())
     speed = training.speed(batch)
     by_shard = {shard: training.sharded(shard) for shard in ("node", "all", "none")}
     return Prediction(

@@ -88,7 +88,7 @@ def _corpora(situation: Situation) -> tuple[int, int]:
 
 def _checkpoints(situation: Situation, model: str) -> int:
     """Bytes of the checkpoints that a model still has to write."""
-    recipe = situation.recipe
+    recipe = situation.recipe.line(model)
     try:
         store = checkpoint_store(recipe, situation.layout.root, model)
     except StorageError:  # which another check reports
@@ -102,7 +102,9 @@ def _checkpoints(situation: Situation, model: str) -> int:
     begin = recipe.stages[fork - 1].until if model != BASE and fork else recipe.start_sequences * recipe.model.context
     tokens = stages[-1].until - begin
     averaged = 0 if recipe.average is None else recipe.average.last or 0
-    always = len(stages) + (tokens // permanent if permanent else 0) + averaged
+    always = (
+        len(stages) + len(situation.recipe.branches_of(model)) + (tokens // permanent if permanent else 0) + averaged
+    )
     kept = min(store.on_disk(Retention(recipe.checkpoints.keep, frozenset(range(always)))), always + tokens // every)
     average = 0 if recipe.average is None else 4 * recipe.model.parameters
     return max(0, kept - written) * checkpoint_bytes(recipe) + average
