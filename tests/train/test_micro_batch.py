@@ -1,6 +1,7 @@
 """The number of sequences in a pass: from memory on GPUs, by a fixed rule or the clock on CPUs."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -32,13 +33,13 @@ def _chosen(run: Path) -> int:
     return found
 
 
-def _plant(free: int, most: int) -> None:
+def _plant(free: int, most: int, error: type[RuntimeError] = torch.OutOfMemoryError, text: str = "planted") -> None:
     """Let the device have so much free memory, of which passes of more than `most` sequences need too much."""
     original = Gradients.__call__
 
     def call(self: Gradients, batch: object) -> object:
         if self.micro_batch > most:
-            raise torch.OutOfMemoryError("planted")
+            raise error(text)
         return original(self, batch)  # type: ignore[arg-type]
 
     micro_batch.unused_memory = lambda _device: free  # type: ignore[attr-defined]
@@ -46,7 +47,7 @@ def _plant(free: int, most: int) -> None:
 
 
 @pytest.fixture
-def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.setattr(micro_batch, "unused_memory", None)
     monkeypatch.setattr(Gradients, "__call__", Gradients.__call__)
     return _plant
@@ -63,7 +64,7 @@ def _largest(family: Family) -> int:
 
 
 def test_the_largest_number_whose_measured_memory_is_free_is_chosen(
-    make_family: MakeFamily, plant: Callable[[int, int], None]
+    make_family: MakeFamily, plant: Callable[..., None]
 ) -> None:
     family = make_family("family", AUTO, PLAIN)
     stated = make_family("family", "hardware.micro_batch=8").recipe
@@ -74,7 +75,7 @@ def test_the_largest_number_whose_measured_memory_is_free_is_chosen(
 
 
 def test_a_device_that_runs_out_of_memory_gets_half_and_the_number_is_recorded(
-    make_family: MakeFamily, plant: Callable[[int, int], None], caplog: pytest.LogCaptureFixture
+    make_family: MakeFamily, plant: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     plant(1 << 40, 5)
     family = make_family("family", AUTO, PLAIN, "stages.0.until=2K")
@@ -89,8 +90,29 @@ def test_a_device_that_runs_out_of_memory_gets_half_and_the_number_is_recorded(
     assert_same_run(family.folder / "base", stated.folder / "base")
 
 
+@pytest.mark.parametrize(
+    ("error", "text", "fits"),
+    [
+        (torch.AcceleratorError, "CUDA error: out of memory", 4),
+        (RuntimeError, "Triton Error [CUDA]: out of memory", 4),
+        (RuntimeError, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", 4),
+        (RuntimeError, "CUDA error: device-side assert triggered", None),
+    ],
+)
+def test_memory_that_the_driver_or_a_library_lacks_counts_too(
+    make_family: MakeFamily, plant: Callable[..., None], error: type[RuntimeError], text: str, fits: int | None
+) -> None:
+    plant(1 << 40, 5, error, text)
+    family = make_family("family", AUTO, PLAIN)
+    if fits is None:
+        with pytest.raises(RuntimeError, match=re.escape(text)):
+            _largest(family)
+    else:
+        assert _largest(family) == fits
+
+
 def test_a_number_that_the_recipe_states_is_not_tried_and_out_of_memory_ends_the_run(
-    make_family: MakeFamily, plant: Callable[[int, int], None]
+    make_family: MakeFamily, plant: Callable[..., None]
 ) -> None:
     plant(1 << 40, 5)
     with pytest.raises(torch.OutOfMemoryError):

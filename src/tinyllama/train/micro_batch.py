@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _TIMED = 3
 """Numbers of sequences that are timed, each about half of the one before."""
+_OUT_OF_MEMORY = "out of memory", "ALLOC_FAILED"
+"""How CUDA and Triton, and how its libraries say so, where PyTorch has no error of its own."""
 
 
 def known_micro_batch(run: TrainingRun, recorded: CheckpointState | None) -> int | None:
@@ -87,9 +89,16 @@ def _runs(run: TrainingRun, silent: Ranks, micro_batch: int, build: BuildGradien
         state = TrainingState(run.recipe, silent, initial=False)
         build(state, micro_batch)(blank_batch(2 * micro_batch, run.plan.context))
         state.update(0.0)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
         return False
     return True
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether the device had no memory left, be it for tensors or for the driver, a library or a kernel's code."""
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in _OUT_OF_MEMORY)
 
 
 def fastest_micro_batch(run: TrainingRun, step: int, most: int, gradients: Gradients) -> int:
