@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import distributed
 
+from tinyllama.model.torch_internals import fake_process_group
 from tinyllama.train.ranks import Ranks, join_ranks
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -66,3 +67,13 @@ def test_every_group_waits_as_long_as_the_recipe_says(group: Callable[[Ranks], C
         ends.send(None)
         for process in processes:
             process.join(60)
+
+
+def test_all_models_of_a_family_share_communicators_but_not_with_tries() -> None:
+    with fake_process_group(4):
+        ranks = Ranks(0, 4, 2)
+        silent = ranks.without_communication()
+        assert ranks.mesh(2) is ranks.mesh(2)
+        assert silent.mesh(2) is silent.mesh(2)
+        assert len({id(ranks.mesh(2)), id(ranks.mesh(4)), id(silent.mesh(2))}) == 3
+        assert ranks.mesh(2) != silent.mesh(2)

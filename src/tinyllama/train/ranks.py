@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from uuid import uuid4
@@ -59,6 +59,8 @@ class Ranks:
     """Names lost ranks where collectives run on GPUs; None where they raise errors themselves."""
     backend: str | None = None
     """Of the mesh's collectives; None for that of the default group."""
+    meshes: dict[tuple[int, str, str | None], DeviceMesh] = field(default_factory=dict, compare=False, repr=False)
+    """What `mesh` has made; a mesh's communicators hold memory of the device until the process ends."""
 
     @property
     def first(self) -> bool:
@@ -84,7 +86,14 @@ class Ranks:
         return (memory_of(self.device) or 0) // (self.per_node if self.device.type == "cpu" else 1)
 
     def mesh(self, size: int) -> DeviceMesh:
-        """Replicas x shards of `size` ranks; with torch's own helper collectives would wait half an hour."""
+        """Replicas x shards of `size` ranks, the same for all models; every rank must ask for it at the same time."""
+        key = size, self.device.type, self.backend
+        if key not in self.meshes:
+            self.meshes[key] = self._make_mesh(size)
+        return self.meshes[key]
+
+    def _make_mesh(self, size: int) -> DeviceMesh:
+        """With torch's own helper, collectives would wait half an hour."""
         ids = torch.arange(self.count).view(-1, size)
         groups = [
             distributed.new_subgroups_by_enumeration(  # type: ignore[no-untyped-call]
