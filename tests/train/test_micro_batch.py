@@ -4,9 +4,11 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -88,6 +90,28 @@ def test_a_device_that_runs_out_of_memory_gets_half_and_the_number_is_recorded(
     stated = make_family("stated", "hardware.micro_batch=4", PLAIN, "stages.0.until=2K")
     stated.train("base")
     assert_same_run(family.folder / "base", stated.folder / "base")
+
+
+def test_what_each_rank_does_alone_is_no_phase_in_which_it_could_wait_too_long_for_others(
+    make_family: MakeFamily, plant: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several sizes are measured and tried, each compiled, which may take longer than a collective may."""
+    plant(1 << 40, 5)
+    phases, during = [""], set[str]()
+    watch: Any = SimpleNamespace(enter=phases.append)
+    run = make_family("family", AUTO, PLAIN).training_run("base")
+    run = replace(run, ranks=replace(run.ranks, watch=watch))
+    for name in ("measure_step", "_runs"):
+        original = getattr(micro_batch, name)
+
+        def alone(*words: object, original: Callable[..., object] = original, **keys: object) -> object:
+            during.add(phases[-1])
+            return original(*words, **keys)
+
+        monkeypatch.setattr(micro_batch, name, alone)
+    assert largest_micro_batch(run, 0, partial(_build_gradients, run.recipe, None)) == 4
+    assert during == {""}
+    assert "choosing the micro-batch" in phases
 
 
 @pytest.mark.parametrize(

@@ -66,19 +66,22 @@ def largest_micro_batch(run: TrainingRun, step: int, build: BuildGradients) -> i
     rows, silent = _rows(run, step), ranks.without_communication()
     gathered = ranks.count > 1 and stays_gathered(recipe, ranks)
 
+    def on_any_rank(*, found: bool) -> bool:
+        with ranks.phase("choosing the micro-batch"):  # not what takes long before it, on each rank alone
+            return bool(ranks.largest(found))
+
     def too_large(count: int) -> bool:
         needed = measure_step(recipe, silent, count, gathered=gathered).total + RESERVED
-        return bool(ranks.largest(needed > unused))
+        return on_any_rank(found=needed > unused)
 
-    with ranks.phase("choosing the micro-batch"):
-        counts = even_counts(rows)
-        most = counts[max(0, bisect_left(counts, 1, key=too_large) - 1)]
-        chosen = most_even(rows, most)
-        while ranks.largest(not _runs(run, silent, chosen, build)) and chosen > 1:
-            smaller = most_even(rows, chosen // 2)
-            if ranks.first:
-                _log.warning("out of memory with %d sequences in a pass; trying %d", chosen, smaller)
-            chosen = smaller
+    counts = even_counts(rows)
+    most = counts[max(0, bisect_left(counts, 1, key=too_large) - 1)]
+    chosen = most_even(rows, most)
+    while on_any_rank(found=not _runs(run, silent, chosen, build)) and chosen > 1:
+        smaller = most_even(rows, chosen // 2)
+        if ranks.first:
+            _log.warning("out of memory with %d sequences in a pass; trying %d", chosen, smaller)
+        chosen = smaller
     return chosen
 
 
@@ -113,8 +116,8 @@ def fastest_micro_batch(run: TrainingRun, step: int, most: int, gradients: Gradi
     ranks, rows = run.ranks, _rows(run, step)
     counts = {most_even(rows, max(1, min(rows, most) >> number)) for number in range(_TIMED)}
     times = dict[int, int]()
-    with ranks.phase("timing the micro-batch"):
-        for count in sorted(counts, reverse=True):
+    for count in sorted(counts, reverse=True):
+        with ranks.phase(f"timing {count} sequences in a pass"):
             gradients.micro_batch = count
             batch = blank_batch(2 * count, run.plan.context)
             float(gradients(batch)[0])  # compiles
