@@ -50,7 +50,7 @@ def test_tokens_are_padded_to_the_16_that_gpus_multiply_in_fp8(context: int, *, 
     for one in (model, plain):
         one.initialize(0)
     use_fp8(model, torch.device("cpu"))
-    changed: Any = model.layers[0].mlp.up_proj
+    changed: Any = model.get_submodule("layers.0.mlp.up_proj")
     assert changed.config.pad_inner_dim is padded
     gradients = []
     for one in (model, plain):

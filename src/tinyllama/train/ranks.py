@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -21,7 +21,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from tinyllama.errors import Interrupted, RankLostError, TinyLlamaError
 from tinyllama.model.devices import CPU, choose_device, memory_of, set_current_device
-from tinyllama.model.torch_internals import silent_backend
+from tinyllama.model.torch_internals import silent_backend, unchecked_groups
 from tinyllama.train.watch import RankWatch
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ class Ranks:
         if self.count == 1:
             return self
         backend = silent_backend()
-        return replace(self, group=distributed.new_group(backend=backend), store=None, watch=None, backend=backend)
+        with unchecked_groups():
+            group = distributed.new_group(backend=backend)
+        return replace(self, group=group, store=None, watch=None, backend=backend)
 
     @property
     def memory(self) -> int:
@@ -89,7 +91,8 @@ class Ranks:
         """Replicas x shards of `size` ranks, the same for all models; every rank must ask for it at the same time."""
         key = size, self.device.type, self.backend
         if key not in self.meshes:
-            self.meshes[key] = self._make_mesh(size)
+            with unchecked_groups() if self.backend else nullcontext():
+                self.meshes[key] = self._make_mesh(size)
         return self.meshes[key]
 
     def _make_mesh(self, size: int) -> DeviceMesh:
