@@ -6,11 +6,12 @@ from tinyllama.export.gguf_folder import GGUF_TYPES, convert_to_gguf, export_ggu
 from tinyllama.export.parity import ParityResult, check_parity
 from tinyllama.export.publishing import files_to_send, publish
 from tinyllama.export.quantized import HeldOutText, QuantizationRecord
-from tinyllama.formats.gguf.writer import FILE_TYPES, ModelInfo
+from tinyllama.formats.gguf.quantizer import QUANTIZED
+from tinyllama.formats.gguf.writer import ModelInfo
 
 __all__ = [
-    "FILE_TYPES",
     "GGUF_TYPES",
+    "QUANTIZED",
     "HeldOutText",
     "ModelInfo",
     "ParityResult",

@@ -132,7 +132,7 @@ def evaluate_model(
     """
     began = time.monotonic()
     expand_tasks(request.tasks)  # a misspelled task is reported before anything is loaded
-    texts = {printable_path(path): _open_text(path) for path in request.texts}  # as is a text that cannot be read
+    texts = {printable_path(path): open_text(path) for path in request.texts}  # as is a text that cannot be read
     source = open_model(name)
     torch.set_num_threads(available_cores())
     device = choose_device(request.device)
@@ -202,7 +202,7 @@ def _bits_per_byte(
     return BitsPerByte(values, window, window, dtype)
 
 
-def _open_text(path: Path) -> Iterable[tuple[str, int]]:
+def open_text(path: Path) -> Iterable[tuple[str, int]]:
     """The held-out documents of a prepared corpus, or a file as a corpus has it, each with its size in bytes."""
     if is_prepared(path):
         corpus = open_corpus(path)
