@@ -35,6 +35,7 @@ from tinyllama.processors import available_cores
 from tinyllama.recipe import load_recipe
 from tinyllama.sources.builtin.registry import read_builtin
 from tinyllama.text import listing, markdown_table, percent
+from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 from tinyllama.tokenizer.training import train_model
 
@@ -102,7 +103,8 @@ def _open(name: str, folder: Path) -> tuple[ModelShape, Mapping[str, torch.Tenso
     """Shape, weights and tokenizer, and whether texts begin with BOS."""
     if name != "1.1b":
         source = open_model(name)
-        return source.shape, source.checked_weights(), source.tokenizer(), source.adds_bos
+        source.write_tokenizer(folder / "tokenizer")
+        return source.shape, source.checked_weights(), open_tokenizer(folder / "tokenizer"), source.adds_bos
     texts = [str(raw.data) for raw in islice(read_builtin("docstrings"), 200)]
     (folder / "tokenizer.model").write_bytes(train_model(texts, 2000))
     shape = load_recipe("tinyllama-v1.1").model
