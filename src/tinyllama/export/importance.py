@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from tinyllama.export.divergence import Windows
     from tinyllama.model import Llama
@@ -36,8 +36,8 @@ def importance_matrix(model: Llama, windows: Windows) -> dict[str, NDArray[np.fl
     real = windows.targets >= 0
     found: dict[str, NDArray[np.float32]] = {}
 
-    def observer(name: str) -> Callable[[Any, tuple[Tensor]], None]:
-        def hook(_: Any, inputs: tuple[Tensor]) -> None:  # noqa: ANN401  # a module
+    def observer(name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
+        def hook(_: nn.Module, inputs: tuple[Tensor]) -> None:
             found[name] = inputs[0][real].square().mean(0).numpy()
 
         return hook

@@ -15,6 +15,7 @@ from tinyllama.record_files import FileRecord
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from types import ModuleType
 
     import numpy as np
     from numpy.typing import NDArray
@@ -38,7 +39,7 @@ _KEPT: list[object] = []
 
 
 @cache
-def load_llama_cpp() -> Any:  # noqa: ANN401  # the module, which is an extra
+def load_llama_cpp() -> ModuleType:
     """llama-cpp-python; llama.cpp's messages are kept for errors instead of printed.
 
     Raises:
@@ -78,7 +79,7 @@ def quantize_file(source: Path, target: Path, kind: str, importance: Mapping[str
         raise ExportError(f"{target.name}: llama.cpp could not quantize it: {''.join(_MESSAGES).strip()}")
 
 
-def _importance_array(llama_cpp: Any, importance: Mapping[str, NDArray[np.float32]]) -> ctypes.Array[Any]:  # noqa: ANN401  # the module
+def _importance_array(llama_cpp: ModuleType, importance: Mapping[str, NDArray[np.float32]]) -> ctypes.Array[Any]:
     """The entries of `llama_model_imatrix_data` in llama.h; one without a name ends them."""
     if not hasattr(llama_cpp, "llama_model_imatrix_data"):
         raise ExportError(
