@@ -42,8 +42,8 @@ class KeyValueCache:
 
     @property
     def length(self) -> int:
-        """Positions held."""
-        return self._lengths[0]
+        """Positions held by all layers."""
+        return self._lengths[-1]
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Append one layer's new keys and values; returns all of them, as views that the next call may invalidate."""
@@ -59,6 +59,10 @@ class KeyValueCache:
         buffers[1][:, :, start:end] = value
         self._lengths[layer] = end
         return buffers[0][:, :, :end], buffers[1][:, :, :end]
+
+    def truncate(self, length: int) -> None:
+        """Keep the first positions, at most as many as all layers hold: after a pass that was interrupted, too."""
+        self._lengths = [min(length, self.length)] * len(self._lengths)
 
     def repeat(self, copies: int) -> None:
         """Turn B texts into `copies` x B, all of them in order, then all again, to continue each in several ways."""
@@ -224,23 +228,28 @@ class Llama(nn.Module):
         return logits
 
     @torch.no_grad()
-    def initialize(self, seed: int) -> None:
+    def initialize(self, seed: int, widening: float = 1.0) -> None:
         """Draw all weights from one generator, in the order of `named_parameters`.
 
         ==========================  ==============================================
         norms                       1
         o_proj, down_proj           normal, std 1 / (sqrt(width) * layers)
+        embed_tokens                normal, std sqrt(2 / (5 * width) * widening)
+        lm_head                     normal, std sqrt(2 / (5 * width) / widening)
         everything else             normal, std sqrt(2 / (5 * width))
         ==========================  ==============================================
 
-        The scheme of TinyLlama v1.0.
+        The scheme of TinyLlama v1.0; `widening`, the width as a multiple of muP's base width, is 1 there. With it, the
+        embeddings do not depend on the width, and the head falls with it (Yang et al. 2022, table 3).
         """
         generator = torch.Generator().manual_seed(seed)
         wide = math.sqrt(2 / (5 * self.shape.width))
+        scales = {"embed_tokens.weight": math.sqrt(widening), "lm_head.weight": 1 / math.sqrt(widening)}
         narrow = 1 / (math.sqrt(self.shape.width) * self.shape.layers)
         for name, weight in self.named_parameters():
             if name.endswith(("norm.weight", "layernorm.weight")):
                 weight.fill_(1.0)
             else:
                 std = narrow if "o_proj" in name or "down_proj" in name else wide
+                std *= scales.get(name, 1.0)
                 weight.normal_(0.0, std, generator=generator)

@@ -88,7 +88,7 @@ def _corpora(situation: Situation) -> tuple[int, int]:
 
 def _checkpoints(situation: Situation, model: str) -> int:
     """Bytes of the checkpoints that a model still has to write."""
-    recipe = situation.recipe
+    recipe = situation.recipe.line(model)
     try:
         store = checkpoint_store(recipe, situation.layout.root, model)
     except StorageError:  # which another check reports
@@ -102,7 +102,9 @@ def _checkpoints(situation: Situation, model: str) -> int:
     begin = recipe.stages[fork - 1].until if model != BASE and fork else recipe.start_sequences * recipe.model.context
     tokens = stages[-1].until - begin
     averaged = 0 if recipe.average is None else recipe.average.last or 0
-    always = len(stages) + (tokens // permanent if permanent else 0) + averaged
+    always = (
+        len(stages) + len(situation.recipe.branches_of(model)) + (tokens // permanent if permanent else 0) + averaged
+    )
     kept = min(store.on_disk(Retention(recipe.checkpoints.keep, frozenset(range(always)))), always + tokens // every)
     average = 0 if recipe.average is None else 4 * recipe.model.parameters
     return max(0, kept - written) * checkpoint_bytes(recipe) + average
@@ -125,14 +127,18 @@ def check_device(situation: Situation) -> Iterator[Finding]:
     except UserError as error:
         yield Finding(f"hardware.device: {error}")
         return
-    try:
-        needed = memory_per_gpu(recipe, recipe.hardware.sharded_over(situation.ranks, situation.per_node))
-    except UserError:  # which another check reports
-        return
     shared_by = situation.per_node if device.type == "cpu" else 1
     if (memory := memory_of(device)) is None:
         return
     there, where = memory // shared_by, describe_device(device)
+    # Except on CPUs, training chooses from memory what is not stated.
+    chosen = device.type != "cpu" and not isinstance(recipe.hardware.micro_batch, int)
+    sequences = 1 if chosen else recipe.micro_batch
+    try:
+        sharded_over = recipe.hardware.sharded_over(situation.ranks, situation.per_node)
+        needed = memory_per_gpu(recipe, sharded_over, there, sequences)
+    except UserError:  # which another check reports
+        return
     state = needed.weights + needed.gradients + needed.moments
     if state > there:
         yield Finding(
@@ -142,7 +148,7 @@ def check_device(situation: Situation) -> Iterator[Finding]:
     elif needed.total > there:
         yield Finding(
             f"memory: training is predicted to need {needed.total / 2**30:,.1f} GiB with hardware.micro_batch: "
-            f"{recipe.micro_batch}, and {where} has {there / 2**30:,.1f} GiB; if it ends for lack of memory, lower "
+            f"{sequences}, and {where} has {there / 2**30:,.1f} GiB; if it ends for lack of memory, lower "
             "hardware.micro_batch or set hardware.activation_checkpointing: true",
             is_fault=False,
         )
