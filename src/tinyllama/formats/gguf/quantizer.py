@@ -52,7 +52,8 @@ def load_llama_cpp() -> ModuleType:
     callback = llama_cpp.llama_log_callback(lambda _level, text, _data: _MESSAGES.append(text.decode(errors="replace")))
     llama_cpp.llama_log_set(callback, None)
     _KEPT.append(callback)  # C holds no reference to it
-    return llama_cpp
+    module: ModuleType = llama_cpp
+    return module
 
 
 def quantize_file(source: Path, target: Path, kind: str, importance: Mapping[str, NDArray[np.float32]]) -> None:
