@@ -140,7 +140,7 @@ def evaluate_model(
     """
     began = time.monotonic()
     expand_tasks(request.tasks, request.include_path)  # a misspelled task is reported before anything is loaded
-    texts = {printable_path(path): _open_text(path) for path in request.texts}  # as is a text that cannot be read
+    texts = {printable_path(path): open_text(path) for path in request.texts}  # as is a text that cannot be read
     source = open_model(name)
     torch.set_num_threads(available_cores())
     device = choose_device(request.device)
@@ -212,7 +212,7 @@ def _bits_per_byte(
     return BitsPerByte.of(measured, window, dtype)
 
 
-def _open_text(path: Path) -> Iterable[tuple[str, int]]:
+def open_text(path: Path) -> Iterable[tuple[str, int]]:
     """The held-out documents of a prepared corpus, or a file or folder as a corpus has it, each with its bytes."""
     if is_prepared(path):
         corpus = open_corpus(path)
