@@ -26,7 +26,9 @@ def transformers_logits(folder: str, texts: Sequence[str]) -> dict[str, Any]:
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     ids = _ids(folder, texts)
     with torch.no_grad():
-        return {"ids": ids, "logits": [model(torch.tensor([row])).logits[0].tolist() for row in ids]}
+        rows = [torch.tensor([row]) for row in ids]
+    logits = [model(input_ids=row, attention_mask=torch.ones_like(row)).logits[0].tolist() for row in rows]
+    return {"ids": ids, "logits": logits}
 
 
 def onnx_logits(folder: str, texts: Sequence[str]) -> dict[str, Any]:
@@ -36,7 +38,9 @@ def onnx_logits(folder: str, texts: Sequence[str]) -> dict[str, Any]:
 
     model = ORTModelForCausalLM.from_pretrained(folder, export=True)
     ids = _ids(folder, texts)
-    return {"ids": ids, "logits": [model(torch.tensor([row])).logits[0].tolist() for row in ids]}
+    rows = [torch.tensor([row]) for row in ids]
+    logits = [model(input_ids=row, attention_mask=torch.ones_like(row)).logits[0].tolist() for row in rows]
+    return {"ids": ids, "logits": logits}
 
 
 def ctranslate2_greedy(folder: str, texts: Sequence[str]) -> dict[str, Any]:
