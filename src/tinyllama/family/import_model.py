@@ -76,7 +76,7 @@ def import_model(
 
 def _refuse_mismatches(recipe: Recipe, source: OpenModel, tokenizer: Callable[[], Tokenizer]) -> None:
     """Name all that differs between a model and the recipe, before any tensor is read."""
-    checks = [lambda: refuse_other_model(recipe, source)]
+    checks: list[Callable[[], None]] = [lambda: refuse_other_model(recipe, source)]
     if source.has_tokenizer and not recipe.tokenizer.imported:
         checks.append(lambda: _compare_tokenizers(tokenizer(), source))
     mismatches = []

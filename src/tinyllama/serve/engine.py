@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tinyllama.tokenizer.base import Tokenizer
+
+
+class EngineName(StrEnum):
+    """What computes the answers."""
+
+    auto = "auto"
+    """llama-cpp-python."""
+    llama_cpp_python = "llama-cpp-python"
+    llama_server = "llama-server"
+    vllm = "vllm"
 
 
 class Engine(Protocol):

@@ -170,9 +170,9 @@ def portable_json(model_file: Path) -> bytes:
     if not isinstance(state, dict) or not isinstance(model := state.get("model"), dict):
         return data
     found = {key: None for key in ("truncation", "padding") if state.get(key) is not None}
-    changed = {"dropout": None} if model.get("dropout") is not None else {}
+    changed: dict[str, JsonValue] = {"dropout": None} if model.get("dropout") is not None else {}
     if pairs := _pairs_without_space(model.get("merges")):
-        changed["merges"] = list(map(" ".join, pairs))
+        changed["merges"] = [" ".join(pair) for pair in pairs]
     if not found and not changed:
         return data
     return json.dumps({**state, **found, "model": {**model, **changed}}, ensure_ascii=False, indent=2).encode()
@@ -180,7 +180,8 @@ def portable_json(model_file: Path) -> bytes:
 
 def _pairs_without_space(merges: JsonValue) -> list[list[str]]:
     """Merges that are pairs, if a space can separate each; else none."""
-    pairs = [[str(part) for part in merge] for merge in merges or () if isinstance(merge, list)]
+    stated = merges if isinstance(merges, list) else []
+    pairs = [[str(part) for part in merge] for merge in stated if isinstance(merge, list)]
     return [] if any(" " in part for pair in pairs for part in pair) else pairs
 
 

@@ -96,7 +96,7 @@ def pre_tokenizer(name: str) -> JsonValue:
         )
     last_is_gpt2 = expressions[-1] == _GPT2
     splits = expressions[:-1] if last_is_gpt2 else expressions
-    parts = [*map(_split, splits), _bytes(use_regex=last_is_gpt2)]
+    parts: list[JsonValue] = [*map(_split, splits), _bytes(use_regex=last_is_gpt2)]
     return parts[0] if len(parts) == 1 else {"type": "Sequence", "pretokenizers": parts}
 
 
@@ -124,12 +124,15 @@ def _split(expression: str) -> dict[str, JsonValue]:
 
 def _expressions(state: JsonValue) -> tuple[str, ...] | None:
     """The expressions of a rule that ends in bytes; None if it does more than divide."""
-    parts = state["pretokenizers"] if isinstance(state, dict) and state.get("type") == "Sequence" else [state]
+    parts = [state]
+    if isinstance(state, dict) and state.get("type") == "Sequence":
+        stated = state.get("pretokenizers")
+        parts = stated if isinstance(stated, list) else []
     found: list[str] = []
-    for index, part in enumerate(parts if isinstance(parts, list) else (), 1):
+    for index, part in enumerate(parts, 1):
         match part:
-            case {"type": "ByteLevel", "add_prefix_space": False} if index == len(parts):
-                return (*found, _GPT2) if part.get("use_regex", True) else tuple(found)
+            case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": bool(words)} if index == len(parts):
+                return (*found, _GPT2) if words else tuple(found)
             case {"type": "Digits", "individual_digits": bool(single)}:
                 found.append(_DIGIT if single else _NUMBER)
             case {"type": "Split", "pattern": {"Regex": str(expression)}, "behavior": "Isolated", "invert": False}:
