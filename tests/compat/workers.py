@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 NEW = 24
 """Tokens of a greedy continuation."""
@@ -20,27 +20,16 @@ NEW = 24
 
 def transformers_logits(folder: str, texts: Sequence[str]) -> dict[str, Any]:
     """Ids of the texts, and transformers' logits after each of them."""
-    import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    ids = _ids(folder, texts)
-    with torch.no_grad():
-        rows = [torch.tensor([row]) for row in ids]
-    logits = [model(input_ids=row, attention_mask=torch.ones_like(row)).logits[0].tolist() for row in rows]
-    return {"ids": ids, "logits": logits}
+    return _logits(AutoModelForCausalLM.from_pretrained(folder).eval(), _ids(folder, texts))
 
 
 def onnx_logits(folder: str, texts: Sequence[str]) -> dict[str, Any]:
     """Ids of the texts, and ONNX Runtime's logits after each of them; optimum converts the folder."""
-    import torch
     from optimum.onnxruntime import ORTModelForCausalLM
 
-    model = ORTModelForCausalLM.from_pretrained(folder, export=True)
-    ids = _ids(folder, texts)
-    rows = [torch.tensor([row]) for row in ids]
-    logits = [model(input_ids=row, attention_mask=torch.ones_like(row)).logits[0].tolist() for row in rows]
-    return {"ids": ids, "logits": logits}
+    return _logits(ORTModelForCausalLM.from_pretrained(folder, export=True), _ids(folder, texts))
 
 
 def ctranslate2_greedy(folder: str, texts: Sequence[str]) -> dict[str, Any]:
@@ -56,6 +45,15 @@ def ctranslate2_greedy(folder: str, texts: Sequence[str]) -> dict[str, Any]:
         prompts = [tokenizer.convert_ids_to_tokens(row) for row in ids]
         results = generator.generate_batch(prompts, max_length=NEW, include_prompt_in_result=False, end_token=[])
     return {"ids": ids, "continuations": [result.sequences_ids[0] for result in results]}
+
+
+def _logits(model: Callable[..., Any], ids: list[list[int]]) -> dict[str, Any]:
+    import torch
+
+    rows = [torch.tensor([row]) for row in ids]
+    with torch.no_grad():
+        logits = [model(input_ids=row, attention_mask=torch.ones_like(row)).logits[0].tolist() for row in rows]
+    return {"ids": ids, "logits": logits}
 
 
 def _ids(folder: str, texts: Sequence[str]) -> list[list[int]]:

@@ -14,9 +14,9 @@ from tests.export.hub_models import save_hub_model
 from tests.export.test_shapes import export_f32
 from tinyllama.errors import UserError
 from tinyllama.formats.open import open_model
-from tinyllama.serve.engine import EngineName
+from tinyllama.serve.engine import EngineName, ServeOptions
 from tinyllama.serve.guard import Limits
-from tinyllama.serve.server import ServeOptions, serve
+from tinyllama.serve.server import serve
 from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tinyllama.cli.app import app, refuse_options, whole
-from tinyllama.serve.engine import EngineName
+from tinyllama.serve.engine import EngineName, ServeOptions
 
 
 @app.command(
@@ -49,7 +49,6 @@ def serve(
     one request is processed at a time. `llama-server` and `vllm` serve one model and answer several requests at once.
     """
     from tinyllama.serve.guard import Limits
-    from tinyllama.serve.server import ServeOptions
     from tinyllama.serve.server import serve as run_server
 
     if engine in {EngineName.auto, EngineName.llama_cpp_python}:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
-    from tinyllama.serve.server import ServeOptions
+    from tinyllama.serve.engine import ServeOptions
 
 
 class Served(NamedTuple):

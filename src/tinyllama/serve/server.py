@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,30 +11,13 @@ from typing import TYPE_CHECKING, Any
 from tinyllama.errors import UserError
 from tinyllama.installation import install_hint
 from tinyllama.serve.api import Api
-from tinyllama.serve.engine import EngineName, ServedModel
+from tinyllama.serve.engine import EngineName, ServedModel, ServeOptions
 from tinyllama.serve.external import PROGRAMS, Served, find_program, run_external
 from tinyllama.serve.guard import Guard
 from tinyllama.serve.llama_cpp_engine import LlamaCppEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from tinyllama.serve.guard import Limits
-
-
-@dataclass(frozen=True)
-class ServeOptions:
-    """The address that a server listens on, and its limits."""
-
-    limits: Limits
-    host: str = "127.0.0.1"
-    """Any address other than loopback requires an API key."""
-    port: int = 8000
-    """0 chooses a free port."""
-    engine: EngineName = EngineName.auto
-    """What computes the answers; the others are programs of their own."""
-    parallel: int = 4
-    """Requests that an engine with a program of its own answers at once."""
 
 
 def serve(models: Sequence[str], options: ServeOptions, announce: Callable[[str], None]) -> None:
