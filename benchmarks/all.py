@@ -28,6 +28,8 @@ _HEAD = """# Benchmarks
 `make bench` (`python benchmarks/all.py`) writes this page; each section names its machine and versions. Speeds are
 medians of runs in turns. To run one benchmark: `python benchmarks/train.py`.
 """
+_NO_GPU = """No figure is of a GPU yet. On a machine with one, `python benchmarks/all.py gpu` adds the section.
+"""
 
 
 def main() -> None:
@@ -58,7 +60,7 @@ def _write_page(names: Sequence[str], out: Path, page: Path) -> None:
     sections = [
         f"{(out / f'{name}.md').read_text(encoding='utf-8')}\n{_origin(name, documents[name])}\n" for name in found
     ]
-    write_atomic(page, "\n".join([_HEAD, *sections]))
+    write_atomic(page, "\n".join([_HEAD, *([] if "gpu" in found else [_NO_GPU]), *sections]))
     for name in found:
         if (out / f"{name}.svg").is_file():
             write_atomic(page.parent / page.stem / f"{name}.svg", (out / f"{name}.svg").read_bytes())

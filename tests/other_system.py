@@ -7,6 +7,7 @@ process imports every module, takes locks, and plans, prepares, rehearses and tr
 from __future__ import annotations
 
 import builtins
+import gc
 import importlib
 import json
 import os
@@ -143,6 +144,7 @@ def _can_lock(folder: Path, *, shared: bool = False) -> bool:
 if __name__ == "__main__":
     for library in LIBRARIES:
         importlib.import_module(library)
+    gc.freeze()  # the collector need not look at the libraries again
     for system in ("darwin", "win32"):
         folder = Path(sys.argv[1], system)
         folder.mkdir()

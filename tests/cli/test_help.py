@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import typer
+from torch.distributed.run import get_args_parser
 from typer.testing import CliRunner
 
 from tinyllama.cli.app import GROUPS
@@ -52,3 +53,12 @@ def test_every_option_is_explained(command: tuple[str, ...]) -> None:
     for parameter in node.params:
         help_text = getattr(parameter, "help", None) or ""
         assert re.match(r"[A-Z-].*\.$|bf16|An? ", help_text), f"{parameter.name}: {help_text!r}"
+
+
+def test_the_line_for_several_gpus_leaves_every_option_to_train() -> None:
+    text = CliRunner().invoke(app, ["train", "--help"], terminal_width=200).output
+    line = next(line for line in text.splitlines() if "torchrun" in line).partition("torchrun ")[2].strip()
+    asked = get_args_parser().parse_args([*line.split(), "--run", "folder", "--set", "seed=2"])
+    assert asked.module
+    assert asked.training_script == "tinyllama"
+    assert asked.training_script_args == ["train", "RECIPE", "--run", "folder", "--set", "seed=2"]

@@ -98,7 +98,7 @@ def test_a_disk_without_room_for_checkpoints_is_a_note_while_text_is_prepared(
 
 def test_memory_for_a_micro_batch_is_predicted(make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch) -> None:
     family = make_family("family", "evaluation.tasks=[]")
-    needed = memory_per_gpu(family.recipe, 1)
+    needed = memory_per_gpu(family.recipe, 1, 0)
     state = needed.weights + needed.gradients + needed.moments
     monkeypatch.setattr(devices, "memory_of", lambda _: state)
     faults, notes = found(family)["device"]

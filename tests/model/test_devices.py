@@ -1,5 +1,6 @@
 """Which device a process gets, on machines that this one is not."""
 
+import os
 import types
 
 import pytest
@@ -58,6 +59,18 @@ def test_more_processes_than_cards_are_refused_with_the_remedy(
 
 
 @pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("own", [None, "max_split_size_mb:64"])
+def test_cuda_grows_its_segments_of_memory_unless_the_user_says_otherwise(
+    own: str | None, machine: pytest.MonkeyPatch
+) -> None:
+    _install(machine, "cuda", 1)
+    machine.setenv("PYTORCH_ALLOC_CONF", own or "")
+    if own is None:
+        machine.delenv("PYTORCH_ALLOC_CONF")
+    choose_device("cuda")
+    assert os.environ["PYTORCH_ALLOC_CONF"] == (own or "expandable_segments:True")
+
+
 @pytest.mark.parametrize("asked", ["cuda", "cuda:0", "xpu", "mps"])
 def test_a_device_that_does_not_exist_is_refused(asked: str) -> None:
     with pytest.raises(UserError, match=f"device {asked}: .* choose auto or cpu"):

@@ -20,6 +20,7 @@ from tinyllama.recipe import Recipe, load_recipe
 RECIPE = load_recipe("tinyllama-v1.1")
 PUBLISHED_SPEED = 24_000
 """Tokens/s on each of 16 A100-40G, published by TinyLlama."""
+CARD = GPUS["a100-40g"].usable
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +94,19 @@ def test_checkpointing_pays_for_memory_with_speed(plans: list[Plan]) -> None:
 
 
 def test_state_is_16_bytes_a_weight_over_the_ranks_that_share_it() -> None:
-    memory = memory_per_gpu(RECIPE, 4)
+    memory = memory_per_gpu(RECIPE, 4, CARD)
     assert memory.weights + memory.gradients + memory.moments == 16 * 1_100_048_384 // 4
 
 
+def test_weights_that_are_sharded_stay_gathered_where_they_are_a_tenth_of_the_memory_or_one_rank_has_all() -> None:
+    whole = 2 * RECIPE.model.parameters
+    gathered, in_parts, alone = (memory_per_gpu(RECIPE, *case) for case in ((4, 10 * whole), (4, 9 * whole), (1, 0)))
+    assert gathered.working == alone.working > whole > in_parts.working
+
+
 def test_muon_keeps_one_moment_of_a_matrix_where_adamw_keeps_two() -> None:
-    adamw, muon = (memory_per_gpu(load_recipe("tinyllama-v1.1", [f"optimizer.kind={k}"]), 4) for k in ("adamw", "muon"))
+    kinds = (load_recipe("tinyllama-v1.1", [f"optimizer.kind={kind}"]) for kind in ("adamw", "muon"))
+    adamw, muon = (memory_per_gpu(recipe, 4, CARD) for recipe in kinds)
     saved = 4 * RECIPE.model.block_matrices // 4
     assert adamw.moments - muon.moments == saved
     assert adamw.total - muon.total == saved

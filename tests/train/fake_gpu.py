@@ -66,6 +66,10 @@ class Backend(_DummyBackendModule):  # type: ignore[misc]  # untyped
     """What FSDP and checkpointing ask of a device's module; a missing name aborts the process."""
 
     Stream = Event = Stream
+    total_memory = 40 * 2**30
+
+    def get_device_properties(self, *_arguments: object) -> SimpleNamespace:
+        return SimpleNamespace(total_memory=self.total_memory)
 
     def current_stream(self, *_arguments: object) -> Stream:
         return Stream()
@@ -85,6 +89,10 @@ class Waits(TorchDispatchMode):  # type: ignore[misc]  # untyped
         self.seen: Counter[str] = Counter()
         self.kernels: Counter[str] = Counter()
         """Kernels of attention."""
+        self.orthogonalized = 0
+        """Matrices in Muon's products, of which there are ten for each."""
+        self.gathers = 0
+        """Blocks, or the rest of the model, whose weights are gathered."""
 
     def __torch_dispatch__(
         self,
@@ -98,6 +106,9 @@ class Waits(TorchDispatchMode):  # type: ignore[misc]  # untyped
             return NotImplemented
         if "attn" in func.name() or "attention" in func.name():
             self.kernels[func.name()] += 1
+        self.gathers += "all_gather_copy_in" in func.name()
+        if func is torch.ops.aten.baddbmm.default:
+            self.orthogonalized += len(args[1])
         if func is torch.ops.aten._local_scalar_dense.default:  # noqa: SLF001  # an operator's name
             if args[0].device.type == GPU:
                 self._note("number")
@@ -143,6 +154,10 @@ def _read_each_pass() -> None:
     Gradients.__call__ = call  # type: ignore[method-assign]
 
 
+def _shrink() -> None:
+    Backend.total_memory = 0
+
+
 def _leave_a_tensor_on_the_cpu() -> None:
     original = Gradients.__call__
 
@@ -155,9 +170,10 @@ def _leave_a_tensor_on_the_cpu() -> None:
 
 FAULTS = {"fault: reads the loss": _read_each_pass, "fault: mixes devices": _leave_a_tensor_on_the_cpu}
 """Overrides that plant a fault, to see that the tests find it."""
+SMALL_CARD = "a small card"
 
 
-def run_case(ranks: int, per_node: int, *overrides: str) -> dict[str, dict[str, int]]:
+def run_case(ranks: int, per_node: int, *overrides: str) -> dict[str, Any]:
     """One step of three passes, a measurement, and a pass after it; returns the step's waits and kernels."""
     _setup_privateuseone_for_python_backend(GPU, Backend())
     gpu = torch.device(GPU, 0)
@@ -170,10 +186,10 @@ def run_case(ranks: int, per_node: int, *overrides: str) -> dict[str, dict[str, 
         -(-len(tokens) // rows), 64, dtype=torch.int32
     )
     forward_backward.document_mask = None  # type: ignore[attr-defined]
-    faults = [name for name in overrides if name in FAULTS]
-    for name in faults:
-        FAULTS[name]()
-    overrides = tuple(name for name in overrides if name not in FAULTS)
+    changes = FAULTS | {SMALL_CARD: _shrink}
+    for name in overrides:
+        changes.get(name, lambda: None)()
+    overrides = tuple(name for name in overrides if name not in changes)
     recipe = load_recipe("nano", [*SMALL, *overrides])
     here = Ranks(device=gpu)
     if ranks > 1:
@@ -183,7 +199,7 @@ def run_case(ranks: int, per_node: int, *overrides: str) -> dict[str, dict[str, 
         return _step(recipe, here)
 
 
-def _step(recipe: Recipe, here: Ranks) -> dict[str, dict[str, int]]:
+def _step(recipe: Recipe, here: Ranks) -> dict[str, Any]:
     state = TrainingState(recipe, here, initial=False)
     documents = Documents(Separator(1, ends=False), segments=True) if recipe.document_masking else None
     gradients = Gradients(
@@ -193,6 +209,7 @@ def _step(recipe: Recipe, here: Ranks) -> dict[str, dict[str, int]]:
         compiled=False,
         scaler=state.scaler,
         z_loss=recipe.optimizer.z_loss,
+        gathered=state.gathered,
     )
     tokens = torch.zeros(ROWS, recipe.model.context, dtype=torch.int64)  # on the CPU, where the feeder makes them
     batch = StepBatch(0, None, tokens, tokens, ROWS * recipe.model.context)  # type: ignore[arg-type]
@@ -201,7 +218,8 @@ def _step(recipe: Recipe, here: Ranks) -> dict[str, dict[str, int]]:
         trainer: Any = SimpleNamespace(state=state, gradients=gradients, recipe=recipe, ranks=here)
         _Trainer._accumulate(trainer, batch)  # noqa: SLF001  # the engine's own order of calls
         state.update(1e-3)
-    seen = {"waits": dict(waits.seen), "kernels": dict(waits.kernels)}
+    seen = {"waits": dict(waits.seen), "kernels": dict(waits.kernels), "orthogonalized": waits.orthogonalized // 10}
+    seen["gathers"] = waits.gathers
     with Waits(), torch.no_grad():
         state.model.hidden(torch.zeros(1, recipe.model.context, dtype=torch.int64, device=here.device))
     with Waits():

@@ -13,8 +13,8 @@ from typing import Any
 from tests.conftest import SMALL
 from tinyllama.train.metrics import read_metrics
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.train.processes", "tinyllama.train.trainer", "tinyllama.evaluation.bits"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.train.processes", "tinyllama.train.trainer", "tinyllama.evaluation.bits"])
 EXACT = (*SMALL, "precision=fp32")
 """Compared step by step, to the order of additions."""
 
@@ -45,7 +45,7 @@ def start(  # noqa: PLR0913, PLR0917  # a cluster and what it does
         own = [(of_rank or {})[rank]] if rank in (of_rank or {}) else []
         first = (in_rank or {}).get(rank)
         arguments = (environment, str(folder), model, [*EXACT, *overrides, *own], first)
-        processes.append(_CONTEXT.Process(target=_one_rank, args=arguments))
+        processes.append(CONTEXT.Process(target=_one_rank, args=arguments))
     for process in processes:
         process.start()
     return processes

@@ -116,12 +116,14 @@ def test_a_finished_model_gets_an_average_later_if_its_checkpoints_are_there(mak
         make_family("family", EMA).train("base")
 
 
-def test_averages_are_evaluated_and_exported_beside_the_last_weights(make_family: MakeFamily) -> None:
+def test_averages_are_evaluated_exported_and_reported_beside_the_last_weights(make_family: MakeFamily) -> None:
     family = make_family("family", EMA, "evaluation.tasks=[]")
     family.train("base")
-    records, exports = family.evaluate(), family.export()
-    assert list(records) == list(exports) == ["base", "base@average"]
-    assert records["base"].bits_by_text != records["base@average"].bits_by_text
+    summary = family.report()
+    exports = {model: family.folder / folder for model, folder in summary.exports.items()}
+    assert list(summary.bits_per_byte) == list(exports) == ["base", "base@average"]
+    assert summary.bits_per_byte["base"] != summary.bits_per_byte["base@average"]
+    assert "base@average" in family.layout.report.read_text(encoding="utf-8").partition("Held-out bits per byte by")[2]
     kept = weights(family.folder / "base@average")
     assert all(torch.equal(weight, kept[name]) for name, weight in weights(exports["base@average"]).items())
     card = (exports["base@average"] / "README.md").read_text(encoding="utf-8")
@@ -133,3 +135,16 @@ def test_averages_are_evaluated_and_exported_beside_the_last_weights(make_family
 def test_an_average_is_of_one_kind(average: str) -> None:
     with pytest.raises(RecipeError, match="average: write exactly one of half_life and last"):
         load_recipe("nano", [f"average={average}"])
+
+
+@pytest.mark.parametrize("moments", ["fresh", "kept"])
+def test_the_average_of_an_imported_model_begins_at_its_first_step(make_family: MakeFamily, moments: str) -> None:
+    first = make_family("first")
+    first.train("base")
+    start = f"start={{model: {first.folder}/base/checkpoints/step-6, tokens: 1K, moments: {moments}}}"
+    family = make_family("family", start, EMA, "stages.0.until=2K", "checkpoints.permanent=1")
+    family.train("base")
+    plan = family.training_run("base").plan
+    assert plan.steps == 1
+    kept, last = (weights(family.folder / name) for name in ("base@average", "base"))
+    assert all(torch.equal(weight, last[name]) for name, weight in kept.items())

@@ -16,6 +16,8 @@ CASES: dict[str, list[Any]] = {
     "one GPU, fp8": [1, 1, "precision=fp8"],
     "two nodes of two, Muon": [4, 2, "optimizer.kind=muon", "optimizer.weight_decay_of=matrices"],
     "eight GPUs, one copy": [8, 4, "hardware.shard=all"],
+    "eight small GPUs, one copy": [8, 4, "hardware.shard=all", "a small card"],
+    "four copies, Muon": [4, 4, "hardware.shard=none", "optimizer.kind=muon"],
     "replicas in fp32": [4, 4, "hardware.shard=none", "precision=fp32"],
     "documents": [1, 1, "document_masking=true"],
     "documents, on two nodes": [4, 2, "document_masking=true", "optimizer.z_loss=1e-4"],
@@ -50,6 +52,18 @@ def test_a_step_stays_on_the_gpu_and_the_host_waits_for_it_once(name: str, resul
 def test_documents_are_segments_on_a_gpu_and_no_mask_is_made(name: str, results: dict[str, dict[str, Any]]) -> None:
     """Two blocks in three passes; a mask would be an error of the case."""
     assert results[name]["kernels"] == {"torch_attn::_varlen_attn": 6, "torch_attn::_varlen_attn_backward": 6}
+
+
+def test_ranks_that_share_weights_share_the_work_of_muon(results: dict[str, dict[str, Any]]) -> None:
+    """Two blocks of seven matrices, in sizes of 4, 4 and 6; four ranks with whole copies share it, too."""
+    names = ("one GPU in fp32, Muon", "two nodes of two, Muon", "four copies, Muon")
+    assert [results[name]["orthogonalized"] for name in names] == [14, 7, 4]
+
+
+def test_weights_that_fit_are_gathered_once_in_a_step(results: dict[str, dict[str, Any]]) -> None:
+    """Two blocks, and the rest of the model; else each block is gathered forward and backward, in three passes."""
+    names = ("eight GPUs, one copy", "eight small GPUs, one copy")
+    assert [results[name]["gathers"] for name in names] == [3, 15]
 
 
 def test_a_wait_and_a_mixture_of_devices_that_were_planted_are_found(results: dict[str, dict[str, Any]]) -> None:

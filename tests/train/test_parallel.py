@@ -9,7 +9,10 @@ import torch
 
 from tests.train.processes import train_on
 from tests.train.runs import deterministic_metrics, weights
+from tinyllama.recipe import load_recipe
 from tinyllama.train.machine import exclusive
+from tinyllama.train.ranks import Ranks
+from tinyllama.train.training_state import TrainingState
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +110,11 @@ def test_an_error_of_the_first_rank_ends_all_and_is_told_once(folder: Path) -> N
 def test_groups_that_do_not_divide_the_ranks_are_refused(folder: Path) -> None:
     assert train_on(folder, 2, 2, ["hardware.shard=3"]) == [2, 2]
     assert "groups of 3 ranks, which do not divide 2" in _errors(folder)
+
+
+def test_one_process_shares_nothing_whatever_the_groups() -> None:
+    recipe = load_recipe("nano", ["hardware.shard=3", "hardware.compile=false"])
+    assert not TrainingState(recipe, Ranks()).gathered
 
 
 def _errors(folder: Path) -> str:

@@ -21,7 +21,7 @@ rank, port, phase, timeout, seconds, folder = (convert(word) for convert, word i
                                                zip((int, int, str, float, float, str), sys.argv[1:], strict=True))
 store = TCPStore("127.0.0.1", port, 3, rank == 0, timeout=timedelta(seconds=60), wait_for_workers=False)
 watch = RankWatch(store, rank, 3, timedelta(seconds=timeout), beat=0.1)
-watch.folder = Path(folder)
+watch.record_in(Path(folder))
 watch.enter(phase)
 print("ready", flush=True)
 time.sleep(seconds)  # inside the driver

@@ -119,7 +119,7 @@ class _Memory:
         self._name, self._gpus = name, gpus
         if recipe.precision == AUTO:
             recipe = recipe.in_precision("bf16")  # in which all these GPUs multiply
-        self._measured: RankMemory = measure_memory(recipe, gpus, min(gpus, gpu.per_node))
+        self._measured: RankMemory = measure_memory(recipe, gpus, min(gpus, gpu.per_node), gpu.usable)
         self._limit = gpu.usable
         self.fits = self._measured.total <= self._limit
 

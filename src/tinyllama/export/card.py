@@ -198,7 +198,7 @@ def _training(recipe: Recipe, name: str, tokens: int) -> str:
         **{f"stage {stage.name}": _stage(recipe, stage) for stage in stages},
         "learning rate": rate.describe(),
         "warm-up": f"{format_count(rate.warmup)} tokens",
-        "optimizer": recipe.optimizer.describe(),
+        "optimizer": recipe.describe_optimizer(),
         "precision": f"{recipe.precision} products; fp32 weights, moments and reductions{scaled}",
         "documents": f"with {' and '.join(policy)}" if policy else "without BOS and EOS",
         "attention across documents": "no" if recipe.document_masking else "yes",

@@ -96,7 +96,7 @@ def train_model(work: Workspace, prepared: Prepared, model: str) -> Checkpoint:
     else:
         _say_device(work, run)
         if run.ranks.watch is not None:
-            run.ranks.watch.folder = run.folder
+            run.ranks.watch.record_in(run.folder)
         compiles = "; the first step compiles, which can take a minute" if work.recipe.hardware.compile else ""
         work.progress.say(f"training {model}{compiles}")
     with work.timed(f"train {model}"):

@@ -39,6 +39,8 @@ def choose_device(asked: str = "auto", local_rank: int = 0) -> torch.device:
         kind = next((name for name in _KINDS if _count(name)), "cpu")
     if kind == "cpu":
         return CPU
+    if kind == "cuda":  # the allocator reads it when it is first used; collectives on several streams fragment memory
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     count = _count(kind)
     if not count:
         raise UserError(f"device {asked}: this machine, or the installed PyTorch, has none; choose auto or cpu")
@@ -93,6 +95,14 @@ def memory_of(device: torch.device) -> int | None:
     if device.type in {"cpu", "mps"}:
         return physical_memory()
     return int(torch.get_device_module(device).get_device_properties(device).total_memory)
+
+
+def unused_memory(device: torch.device) -> int | None:
+    """Bytes of an accelerator's own memory that nobody uses; None for the CPU and for what shares its memory."""
+    if device.type in {"cpu", "mps"}:
+        return None
+    free_memory(device)
+    return int(torch.get_device_module(device).mem_get_info(device)[0])
 
 
 def free_memory(device: torch.device) -> None:

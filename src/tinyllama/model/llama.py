@@ -224,23 +224,28 @@ class Llama(nn.Module):
         return logits
 
     @torch.no_grad()
-    def initialize(self, seed: int) -> None:
+    def initialize(self, seed: int, widening: float = 1.0) -> None:
         """Draw all weights from one generator, in the order of `named_parameters`.
 
         ==========================  ==============================================
         norms                       1
         o_proj, down_proj           normal, std 1 / (sqrt(width) * layers)
+        embed_tokens                normal, std sqrt(2 / (5 * width) * widening)
+        lm_head                     normal, std sqrt(2 / (5 * width) / widening)
         everything else             normal, std sqrt(2 / (5 * width))
         ==========================  ==============================================
 
-        The scheme of TinyLlama v1.0.
+        The scheme of TinyLlama v1.0; `widening`, the width as a multiple of muP's base width, is 1 there. With it, the
+        embeddings do not depend on the width, and the head falls with it (Yang et al. 2022, table 3).
         """
         generator = torch.Generator().manual_seed(seed)
         wide = math.sqrt(2 / (5 * self.shape.width))
+        scales = {"embed_tokens.weight": math.sqrt(widening), "lm_head.weight": 1 / math.sqrt(widening)}
         narrow = 1 / (math.sqrt(self.shape.width) * self.shape.layers)
         for name, weight in self.named_parameters():
             if name.endswith(("norm.weight", "layernorm.weight")):
                 weight.fill_(1.0)
             else:
                 std = narrow if "o_proj" in name or "down_proj" in name else wide
+                std *= scales.get(name, 1.0)
                 weight.normal_(0.0, std, generator=generator)

@@ -20,6 +20,7 @@ where they are used.
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,6 +47,7 @@ __all__ = [
     "packed_linear",
     "recorded_collectives",
     "shapes_only",
+    "silent_backend",
     "softmax_backward",
     "tree_leaves",
 ]
@@ -159,6 +161,12 @@ def shapes_only() -> AbstractContextManager[Any]:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def silent_backend() -> str:
+    """The name of a backend whose collectives send nothing, which exists once its module is imported."""
+    import_module("torch.testing._internal.distributed.fake_pg")
+    return "fake"
 
 
 @contextmanager

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 
 DEFAULT_MFU = 0.52
 """By the first formula: that of TinyLlama's published 24,000 tokens/s on an A100-40G."""
-_RESERVED = 1.5 * 2**30
+RESERVED = 1.5 * 2**30
 """Bytes that the driver, the communication library and fragmentation take of a card."""
+_GATHERED = 0.1
+"""Of a device's memory, the most that sharded weights may take to stay gathered for a whole step."""
 _RECOMPUTED = 4 / 3
 """FLOPs with activation checkpointing over those without: the forward pass runs twice."""
 
@@ -49,7 +51,7 @@ class Gpu:
     @property
     def usable(self) -> int:
         """Bytes that training can use."""
-        return int(self.memory_gib * 2**30 - _RESERVED)
+        return int(self.memory_gib * 2**30 - RESERVED)
 
 
 GPUS = {
@@ -74,7 +76,7 @@ class Memory:
     moments: int
     """The optimizer's, and the running average of the weights, fp32, this rank's part."""
     working: int
-    """bf16 weights that are whole at a time: embeddings, head and two blocks; one block's gradients."""
+    """bf16 weights that are whole at a time: all, or embeddings, head and two blocks; one block's gradients."""
     activations: int
     """Of one micro-batch."""
 
@@ -172,7 +174,7 @@ def predict(  # noqa: PLR0913  # one assumption each
         gpus=gpus,
         sharded_over=sharded_over,
         micro_batch=recipe.micro_batch,
-        memory=memory_per_gpu(recipe, sharded_over),
+        memory=memory_per_gpu(recipe, sharded_over, card.usable),
         memory_limit=card.usable,
         mfu=mfu,
         flops_per_token=flops,
@@ -200,8 +202,17 @@ def checkpoint_bytes(recipe: Recipe) -> int:
     return 4 * recipe.model.parameters + recipe.optimizer.state_bytes(recipe.model) + recipe.average_bytes
 
 
-def memory_per_gpu(recipe: Recipe, sharded_over: int) -> Memory:
-    """Bytes on each GPU when the state is sharded over so many ranks.
+def fits_gathered(recipe: Recipe, sharded_over: int, memory: int) -> bool:
+    """Whether weights that are sharded over so many ranks, each with so much memory, are gathered once in a step.
+
+    Otherwise each block is gathered when it is needed, twice in each pass.
+    """
+    gathered = (4 if recipe.precision == "fp32" else 2) * recipe.model.parameters
+    return sharded_over == 1 or gathered <= _GATHERED * memory
+
+
+def memory_per_gpu(recipe: Recipe, sharded_over: int, limit: int) -> Memory:
+    """Bytes on each GPU when the state is sharded over so many ranks, of which each can use `limit`.
 
     Activation checkpointing keeps only the input of each block, and all that one block saves at a time.
     """
@@ -211,7 +222,8 @@ def memory_per_gpu(recipe: Recipe, sharded_over: int) -> Memory:
     tables = (1 if shape.tied_embeddings else 2) * shape.vocab_size * shape.width
     block = (shape.parameters - tables) // shape.layers
     # A gathered weight takes 2 bytes; the gradients of the block being reduced 2 in bf16 and 4 as they are summed.
-    working = 2 * (tables + 2 * block) + 6 * max(block, tables)
+    whole = shape.parameters if fits_gathered(recipe, sharded_over, limit) else tables + 2 * block
+    working = 2 * whole + 6 * max(block, tables)
     tokens = recipe.micro_batch * shape.context
     kept = 2 * shape.saved_per_token
     checkpointing = recipe.hardware.activation_checkpointing

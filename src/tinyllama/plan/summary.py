@@ -113,6 +113,6 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
         learning_rate=recipe.optimizer.learning_rate.describe(),
         stages=stages,
         corpora=corpora,
-        optimizer=recipe.optimizer.describe(),
+        optimizer=recipe.describe_optimizer(),
         average=None if recipe.average is None else recipe.average.describe(),
     )

@@ -17,7 +17,7 @@ from tinyllama.recipe.classification import DECIDES_NOTHING, Absent, Represented
 from tinyllama.recipe.folders import refuse_same_folder, refuse_taken
 from tinyllama.recipe.quantities import LARGEST_BATCH, Flag, Seed, format_share
 from tinyllama.recipe.running import Checkpoints, Evaluation, Hardware, Logging
-from tinyllama.recipe.section import Name, Section, WrongKey
+from tinyllama.recipe.section import Dimension, Name, Section, WrongKey
 from tinyllama.recipe.shape import ModelShape
 from tinyllama.recipe.text import Corpus, TokenizerSettings
 from tinyllama.recipe.training import Average, Optimizer, Shares, Spikes, Stage, Start
@@ -58,6 +58,11 @@ class Recipe(Section):
     CUDA, else `fp32`. Weights, moments and reductions are always fp32. A GPU without fp8 hardware emulates it."""
     optimizer: Optimizer
     """Optimizer and learning rate."""
+    parametrization: Annotated[Literal["standard", "mup"], Absent("standard")] = "standard"
+    """Whether learning rate and initialization change with the width, so that those of a narrow model suit a wide one.
+    `mup` is that of Yang et al. 2022 ("Tensor Programs V", table 3), see `Optimizer.group` and `Llama.initialize`."""
+    base_width: Annotated[Dimension, Absent(256)] = 256
+    """Dimension of the hidden states of the narrow model, at which `mup` changes nothing; only with `mup`."""
     average: Annotated[Average | None, Absent(None)] = None
     """Average of the weights that each model has beside its last ones."""
     start: Annotated[Start | None, Absent(None)] = None
@@ -97,6 +102,16 @@ class Recipe(Section):
     def start_sequences(self) -> int:
         """Sequences seen before the first step: `start.tokens` in whole sequences, rounded up."""
         return 0 if self.start is None else -(-self.start.tokens // self.model.context)
+
+    @property
+    def widening(self) -> float:
+        """Width of the model as a multiple of the base width; 1 in the standard parametrization."""
+        return self.model.width / self.base_width if self.parametrization == "mup" else 1.0
+
+    def describe_optimizer(self) -> str:
+        """One-line description of the optimizer, its constants, and the parametrization if it is not the standard."""
+        mup = f", muP from width {self.base_width} (x{self.widening:g})" if self.parametrization == "mup" else ""
+        return self.optimizer.describe() + mup
 
     @property
     def average_bytes(self) -> int:
@@ -182,6 +197,21 @@ class Recipe(Section):
                 _check_batch(index, stage, model.context)
             _check_steps(stages, model.context, len(info.data.get("corpora", {})), 0 if start is None else start.tokens)
         return stages
+
+    @field_validator("parametrization")
+    @classmethod
+    def _head_has_its_own_scale(cls, kind: str, info: ValidationInfo) -> str:
+        model = info.data.get("model")
+        if kind == "mup" and model is not None and model.tied_embeddings:
+            raise ValueError("mup scales head and embeddings differently; set model.tied_embeddings to false")
+        return kind
+
+    @field_validator("base_width")
+    @classmethod
+    def _base_width_has_an_effect(cls, width: int, info: ValidationInfo) -> int:
+        if width != 256 and info.data.get("parametrization") == "standard":
+            raise ValueError("has an effect only with parametrization: mup; add that, or remove this key")
+        return width
 
     @field_validator("optimizer")
     @classmethod

@@ -198,17 +198,29 @@ class Optimizer(Section):
         by_muon = self.kind == "muon" and weight.startswith("layers.") and "norm" not in weight
         return MUON_STATE if by_muon else ADAMW_STATE
 
-    def group(self, weight: str) -> tuple[float, float]:
-        """The factor of a weight's learning rate, and its weight decay; a tied head belongs to the embeddings."""
+    def group(self, weight: str, widening: float = 1.0) -> tuple[float, float]:
+        """The factor of a weight's learning rate, and its weight decay; a tied head belongs to the embeddings.
+
+        In muP (Yang et al. 2022), AdamW's learning rate of matrices and head falls with the width. Muon's updates of
+        matrices have singular values that grow with the root of the width alone, so that their learning rate falls
+        with it (Yang, Simon & Bernstein 2023, "A Spectral Condition for Feature Learning"). Learning rate times decay
+        stays that of the base width (Wang & Aitchison 2024).
+
+        Args:
+            weight: its name.
+            widening: width of the model as a multiple of muP's base width; 1 in the standard parametrization.
+        """
         factors = self.learning_rate_factors
+        narrowing = 1.0
         if "norm" in weight:
             factor = 1.0
-        elif weight.startswith("layers."):
-            factor = factors.matrices
+        elif weight.startswith("embed_tokens."):
+            factor = factors.embeddings
         else:
-            factor = factors.head if weight.startswith("lm_head.") else factors.embeddings
+            factor = factors.head if weight.startswith("lm_head.") else factors.matrices
+            narrowing = widening ** (0.5 if self.state_names(weight) == MUON_STATE else 1.0)
         decayed = self.weight_decay_of == "all" or not ("norm" in weight or weight.startswith("embed_tokens."))
-        return factor, self.weight_decay if decayed else 0.0
+        return factor / narrowing, self.weight_decay * narrowing if decayed else 0.0
 
     def state_bytes(self, shape: ModelShape) -> int:
         """Bytes of the moments for all weights of a model."""

@@ -11,7 +11,7 @@ import torch
 from tinyllama.corpus.digest import row_digest
 from tinyllama.corpus.rows import IGNORED
 from tinyllama.model.devices import set_current_device
-from tinyllama.sampler import rank_part
+from tinyllama.sampler import StepRows, rank_part
 from tinyllama.train.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tinyllama.corpus.rows import Rows
     from tinyllama.plan import Plan
-    from tinyllama.sampler import Sampler, StepRows
+    from tinyllama.sampler import Sampler
 
 
 class StepBatch(NamedTuple):
@@ -44,6 +44,12 @@ class StepBatch(NamedTuple):
         """Each row of all ranks as `corpus:row`."""
         names = [plan.corpora[index] for index in self.rows.corpus.tolist()]
         return [f"{name}:{row}" for name, row in zip(names, self.rows.row.tolist(), strict=True)]
+
+
+def blank_batch(rows: int, context: int) -> StepBatch:
+    """Rows of zeros, to try what a step takes."""
+    none, tokens = np.zeros(0, np.int64), torch.zeros(rows, context, dtype=torch.int64)
+    return StepBatch(0, StepRows(none, none), tokens, tokens, rows * context)
 
 
 _ALONE = Ranks()

@@ -10,7 +10,7 @@ import torch
 from tinyllama.model import HeadLoss, document_mask, shifted_exponentials
 from tinyllama.model.documents import document_bounds
 from tinyllama.model.torch_internals import compiler_errors
-from tinyllama.train.parallel import reduce_over_replicas
+from tinyllama.train.parallel import begin_pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +72,7 @@ class Gradients:
         compiled: bool,
         z_loss: float = 0.0,
         scaler: LossScaler | None = None,
+        gathered: bool = False,
     ) -> None:
         """Bind a model.
 
@@ -82,9 +83,12 @@ class Gradients:
             compiled: compile the loss's kernel; for the model see `compile_blocks`.
             z_loss: coefficient of the z-loss, which the gradients then include.
             scaler: whose scale the gradients are multiplied by.
+            gathered: whether a sharded model was told to keep its weights gathered, see `stays_gathered`.
         """
-        self._scaler = scaler
-        self._model, self._micro_batch, self._documents = model, micro_batch, documents
+        self._scaler, self._gathered = scaler, gathered
+        self._model, self._documents = model, documents
+        self.micro_batch = micro_batch
+        """Sequences in a pass."""
         self._loss = HeadLoss(Compilation()(shifted_exponentials) if compiled else shifted_exponentials, z_loss)
 
     def __call__(self, batch: StepBatch) -> tuple[Tensor, Tensor]:
@@ -98,10 +102,11 @@ class Gradients:
         # From pinned memory, which the batch holds until the step is done.
         all_inputs, all_targets = (part.to(device, non_blocking=True) for part in (batch.inputs, batch.targets))
         bounds = self._bounds(batch.inputs, device)
-        for number, start in enumerate(range(0, len(batch.inputs), self._micro_batch)):
-            inputs = all_inputs[start : start + self._micro_batch]
-            targets = all_targets[start : start + self._micro_batch]
-            reduce_over_replicas(self._model, last=start + self._micro_batch >= len(batch.inputs))
+        for number, start in enumerate(range(0, len(batch.inputs), self.micro_batch)):
+            inputs = all_inputs[start : start + self.micro_batch]
+            targets = all_targets[start : start + self.micro_batch]
+            last = start + self.micro_batch >= len(batch.inputs)
+            begin_pass(self._model, last=last, gathered=self._gathered)
             if bounds is not None:
                 mask: Tensor | None = bounds[number]
             else:
@@ -118,7 +123,7 @@ class Gradients:
         """Segments of every pass on the device, found on the host so that it need not wait for their number."""
         if self._documents is None or not self._documents.segments:
             return None
-        bounds = document_bounds(inputs, self._documents.separator, self._micro_batch)
+        bounds = document_bounds(inputs, self._documents.separator, self.micro_batch)
         if device.type == "cuda":
             bounds = bounds.pin_memory()  # its memory is not used again before it has been copied
         return bounds.to(device, non_blocking=True)

@@ -20,7 +20,8 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from tinyllama.errors import Interrupted, RankLostError, TinyLlamaError
-from tinyllama.model.devices import CPU, choose_device, set_current_device
+from tinyllama.model.devices import CPU, choose_device, memory_of, set_current_device
+from tinyllama.model.torch_internals import silent_backend
 from tinyllama.train.watch import RankWatch
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Ranks:
     """What this rank computes on."""
     watch: RankWatch | None = None
     """Names lost ranks where collectives run on GPUs; None where they raise errors themselves."""
+    backend: str | None = None
+    """Of the mesh's collectives; None for that of the default group."""
 
     @property
     def first(self) -> bool:
@@ -68,14 +71,30 @@ class Ranks:
             return self
         return replace(self, group=distributed.new_group(backend="gloo", timeout=self.timeout))
 
+    def without_communication(self) -> Ranks:
+        """The same ranks with collectives that send nothing and leave their results undefined, to try a step."""
+        if self.count == 1:
+            return self
+        backend = silent_backend()
+        return replace(self, group=distributed.new_group(backend=backend), store=None, watch=None, backend=backend)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that this rank's device has for it: a card has one rank, a machine those of a node; 0 if unknown."""
+        return (memory_of(self.device) or 0) // (self.per_node if self.device.type == "cpu" else 1)
+
     def mesh(self, size: int) -> DeviceMesh:
         """Replicas x shards of `size` ranks; with torch's own helper collectives would wait half an hour."""
         ids = torch.arange(self.count).view(-1, size)
         groups = [
-            distributed.new_subgroups_by_enumeration(members, timeout=self.timeout)[0]  # type: ignore[no-untyped-call]
+            distributed.new_subgroups_by_enumeration(  # type: ignore[no-untyped-call]
+                members, timeout=self.timeout, backend=self.backend
+            )[0]
             for members in (ids.T.tolist(), ids.tolist())
         ]
-        return DeviceMesh.from_group(groups, self.device.type, ids, mesh_dim_names=("replicate", "shard"))
+        # DTensor caches by meshes that are equal; one that sends nothing must not be found for one that does.
+        names = tuple(f"{self.backend or ''}{name}" for name in ("replicate", "shard"))
+        return DeviceMesh.from_group(groups, self.device.type, ids, mesh_dim_names=names)
 
     def sums(self, values: Sequence[float]) -> list[float]:
         """Sum of each value over ranks, in fp64, by one collective."""
@@ -219,6 +238,7 @@ def _join(count: int, timeout: timedelta, device: torch.device) -> Ranks:
     shared, rank, _ = next(iter(rendezvous("env://", timeout=_JOINING)))
     shared.set_timeout(_JOINING)
     store = _fresh_part(shared, rank, count)
+    os.environ.setdefault("TORCH_NCCL_DUMP_ON_TIMEOUT", "1")  # into the file that `RankWatch.record_in` names
     per_node = int(os.environ.get("LOCAL_WORLD_SIZE", count))
     backend = f"cpu:gloo,{device.type}:{_BACKENDS[device.type]}" if device.type in _BACKENDS else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)

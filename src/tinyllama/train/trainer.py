@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,8 +18,10 @@ from tinyllama.checkpoint.state import CheckpointState
 from tinyllama.corpus.digest import from_limbs, limbs
 from tinyllama.corpus.local_copies import local_copies
 from tinyllama.errors import Interrupted, TrainingError
+from tinyllama.model.devices import free_memory
 from tinyllama.model.documents import Documents, without_segments
 from tinyllama.processors import available_cores
+from tinyllama.recipe.running import MEASURED
 from tinyllama.sampler import Sampler
 from tinyllama.train.average import averaged_steps, write_average
 from tinyllama.train.feeder import StepBatch, feed
@@ -34,6 +38,7 @@ from tinyllama.train.metrics import (
     TensorBoardLogger,
     WandbLogger,
 )
+from tinyllama.train.micro_batch import fastest_micro_batch, known_micro_batch, largest_micro_batch
 from tinyllama.train.optimizer import clip, gradient_norm
 from tinyllama.train.precision import DTYPES
 from tinyllama.train.run import TrainingRun, find_start, keep_recipe
@@ -44,6 +49,7 @@ from tinyllama.train.training_state import TrainingState
 
 if TYPE_CHECKING:
     from tinyllama.checkpoint.format import Checkpoint
+    from tinyllama.recipe import Recipe
     from tinyllama.train.precision import LossScaler
 
 _log = logging.getLogger(__name__)
@@ -88,9 +94,16 @@ class _Trainer:
     def __init__(self, run: TrainingRun, start: Checkpoint | None, stop: StopRequest) -> None:
         recipe, recorded = run.recipe, start.state if start is not None else None
         self.run, self.recipe, self.plan, self.stop, self.ranks = run, recipe, run.plan, stop, run.ranks
-        self.threads, self.micro_batch = _threads(run, recorded), _micro_batch(run, recorded)
+        self.threads, first = _threads(run, recorded), run.first_step if start is None else start.step
         torch.set_num_threads(self.threads)
+        if self.ranks.per_node > 1:  # each rank has workers of its own
+            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(self.threads))
         reuse_memory()
+        known = known_micro_batch(run, recorded)
+        documents = _documents(run) if recipe.document_masking else None
+        build = partial(_build_gradients, recipe, documents)
+        micro_batch = largest_micro_batch(run, first, build) if known is None else known
+        free_memory(self.ranks.device)
         self.state = TrainingState(recipe, self.ranks, initial=start is None)
         if start is not None:
             self.state.restore(start)
@@ -99,14 +112,10 @@ class _Trainer:
         self.spikes = SpikeWatch(recipe.spikes, watched) if recipe.spikes.policy != "none" else None
         self.planned = watched.planned if watched is not None else start.step if start is not None else None
         """Step of the last checkpoint that was planned, not asked for by a signal; None before the first."""
-        self.gradients = Gradients(
-            self.state.model,
-            micro_batch=self.micro_batch,
-            documents=_documents(run) if recipe.document_masking else None,
-            compiled=recipe.hardware.compile,
-            scaler=self.state.scaler,
-            z_loss=recipe.optimizer.z_loss,
-        )
+        self.gradients = build(self.state, micro_batch)
+        if known is None and recipe.hardware.micro_batch == MEASURED:
+            self.gradients.micro_batch = fastest_micro_batch(run, first, micro_batch, self.gradients)
+            self.state.weights.sync_working_copy()  # drops their gradients
         self.peak_flops = measure_peak_flops(recipe.precision, self.ranks.device) * self.ranks.count
         self.stage_ends = {end for _, _, end in run.plan.stage_steps()}
         permanent = recipe.checkpoints.permanent
@@ -308,7 +317,7 @@ class _Trainer:
             torch_version=torch.__version__,
             ranks=self.ranks.count,
             threads=self.threads,
-            micro_batch=self.micro_batch,
+            micro_batch=self.gradients.micro_batch,
             moment_steps=self.state.moment_steps,
             skipped=self.state.skipped,
             loss_scale=None if self.state.scaler is None else self.state.scaler.state,
@@ -352,6 +361,19 @@ class _Trainer:
         )
 
 
+def _build_gradients(recipe: Recipe, documents: Documents | None, state: TrainingState, micro_batch: int) -> Gradients:
+    """What computes the gradients of a state, with some sequences in a pass."""
+    return Gradients(
+        state.model,
+        micro_batch=micro_batch,
+        documents=documents,
+        compiled=recipe.hardware.compile,
+        scaler=state.scaler,
+        z_loss=recipe.optimizer.z_loss,
+        gathered=state.gathered,
+    )
+
+
 def _documents(run: TrainingRun) -> Documents:
     """How attention stays inside documents; where an accelerator needs masks for it, a warning says why."""
     recipe, device = run.recipe, run.ranks.device
@@ -368,11 +390,3 @@ def _threads(run: TrainingRun, recorded: CheckpointState | None) -> int:
         return asked
     same_ranks = recorded is not None and recorded.ranks == run.ranks.count
     return (recorded.threads if recorded and same_ranks else None) or max(1, available_cores() // run.ranks.per_node)
-
-
-def _micro_batch(run: TrainingRun, recorded: CheckpointState | None) -> int:
-    """Sequences in a pass: as the recipe says, else as recorded, else about 8,192 tokens."""
-    asked = run.recipe.hardware.micro_batch
-    if isinstance(asked, int):
-        return asked
-    return (recorded.micro_batch if recorded else None) or run.recipe.micro_batch

@@ -11,7 +11,7 @@ from tinyllama.train.average import RunningAverage
 from tinyllama.train.compiler import prepare_compiler
 from tinyllama.train.forward_backward import compile_blocks
 from tinyllama.train.fp8 import use_fp8
-from tinyllama.train.parallel import checkpoint_activations, shard
+from tinyllama.train.parallel import checkpoint_activations, shard, stays_gathered
 from tinyllama.train.precision import LossScaler, MasterWeights
 from tinyllama.train.spikes import add_span
 
@@ -35,8 +35,11 @@ class TrainingState:
         """
         self._ranks = ranks
         with ranks.phase("sharding the model"):
-            self.model, self.weights = _build_model(recipe, ranks, initial=initial)
-        self.optimizer = optimizer.build_optimizer(recipe.optimizer, self.weights.masters)
+            # Nodes may differ in memory, but all ranks must gather at the same times.
+            self.gathered = ranks.count > 1 and not ranks.largest(not stays_gathered(recipe, ranks))
+            """Whether sharded weights stay gathered during a step."""
+            self.model, self.weights = _build_model(recipe, ranks, initial=initial, gathered=self.gathered)
+        self.optimizer = optimizer.build_optimizer(recipe.optimizer, self.weights.masters, recipe.widening)
         self._average = RunningAverage(recipe, self.weights.masters)
         self.tensors = tensors_of(self.weights.masters, self.optimizer) | self._average.tensors
         """Weights, moments and average by the names that they have in a checkpoint."""
@@ -90,11 +93,11 @@ class TrainingState:
         return span
 
 
-def _build_model(recipe: Recipe, ranks: Ranks, *, initial: bool) -> tuple[Llama, MasterWeights]:
+def _build_model(recipe: Recipe, ranks: Ranks, *, initial: bool, gathered: bool) -> tuple[Llama, MasterWeights]:
     """The model and its fp32 weights: whole in one process, this rank's parts on several."""
     model = Llama(recipe.model)
     if initial:
-        model.initialize(recipe.seed)
+        model.initialize(recipe.seed, recipe.widening)
     if recipe.precision == "fp8":
         use_fp8(model, ranks.device)
     if recipe.hardware.compile:
@@ -105,5 +108,5 @@ def _build_model(recipe: Recipe, ranks: Ranks, *, initial: bool) -> tuple[Llama,
         checkpoint_activations(model)
     if ranks.count == 1:
         return model, MasterWeights(model.to(ranks.device), recipe.precision)
-    shard(model, recipe, ranks)
+    shard(model, recipe, ranks, gathered=gathered)
     return model, MasterWeights(model, "fp32")  # FSDP2 rounds them where it gathers them

@@ -62,11 +62,15 @@ class RankWatch:
         self._rank, self._count, self._beat = rank, count, beat
         self._limit = max(timeout.total_seconds() - _MARGIN, timeout.total_seconds() / 2)
         self._phase, self._ended = _Phase(), Event()
-        self.folder: Path | None = None
-        """Where the collectives that this rank began last are written if it has to end; None for nowhere."""
+        self._folder: Path | None = None
         self._seen: dict[int, tuple[str, int]] = {}
         self._thread = Thread(target=self._watch, name="rank watch", daemon=True)
         self._thread.start()
+
+    def record_in(self, folder: Path) -> None:
+        """Have the collectives that this rank began last written to a folder if it has to end, by NCCL's watch too."""
+        self._folder = folder
+        os.environ.setdefault("TORCH_FR_DUMP_TEMP_FILE", str(folder / "nccl-rank-"))
 
     def enter(self, phase: str) -> None:
         """This rank begins a phase in which it waits for others; "" for none."""
@@ -143,9 +147,9 @@ class RankWatch:
 
     def _record(self) -> None:
         """Write PyTorch's flight record, which says which collective each rank is in."""
-        if self.folder is None:
+        if self._folder is None:
             return
-        path = self.folder / f"collectives-rank-{self._rank}.json"
+        path = self._folder / f"collectives-rank-{self._rank}.json"
         try:
             path.write_bytes(recorded_collectives())
         except OSError as error:

@@ -125,14 +125,14 @@ def check_device(situation: Situation) -> Iterator[Finding]:
     except UserError as error:
         yield Finding(f"hardware.device: {error}")
         return
-    try:
-        needed = memory_per_gpu(recipe, recipe.hardware.sharded_over(situation.ranks, situation.per_node))
-    except UserError:  # which another check reports
-        return
     shared_by = situation.per_node if device.type == "cpu" else 1
     if (memory := memory_of(device)) is None:
         return
     there, where = memory // shared_by, describe_device(device)
+    try:
+        needed = memory_per_gpu(recipe, recipe.hardware.sharded_over(situation.ranks, situation.per_node), there)
+    except UserError:  # which another check reports
+        return
     state = needed.weights + needed.gradients + needed.moments
     if state > there:
         yield Finding(

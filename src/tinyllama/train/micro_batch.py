@@ -1,0 +1,134 @@
+"""How many sequences a pass has: as stated, as recorded, from the device's free memory, or by the clock.
+
+On CPUs, `auto` is a fixed rule, since another number changes the order of additions and so the weights' last bits.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from tinyllama.model.devices import free_memory, unused_memory
+from tinyllama.plan.hardware import RESERVED
+from tinyllama.train.feeder import blank_batch
+from tinyllama.train.memory import measure_step
+from tinyllama.train.parallel import stays_gathered
+from tinyllama.train.training_state import TrainingState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tinyllama.checkpoint.state import CheckpointState
+    from tinyllama.train.forward_backward import Gradients
+    from tinyllama.train.ranks import Ranks
+    from tinyllama.train.run import TrainingRun
+
+    BuildGradients = Callable[[TrainingState, int], Gradients]
+
+_log = logging.getLogger(__name__)
+_TIMED = 3
+"""Numbers of sequences that are timed, each about half of the one before."""
+
+
+def known_micro_batch(run: TrainingRun, recorded: CheckpointState | None) -> int | None:
+    """Sequences in a pass as the recipe says, else as recorded, on GPUs for the same number of ranks; else None."""
+    asked, ranks = run.recipe.hardware.micro_batch, run.ranks
+    if isinstance(asked, int):
+        return asked
+    if recorded is None or (ranks.device.type != "cpu" and recorded.ranks != ranks.count):
+        return None
+    return recorded.micro_batch
+
+
+def largest_micro_batch(run: TrainingRun, step: int, build: BuildGradients) -> int:
+    """As many sequences in a pass as fit on every rank's device; where memory is the host's, about 8,192 tokens.
+
+    The memory of a step is measured without data; then a step on zeros is tried on the device, by each rank alone,
+    since a rank that is out of memory in a collective would leave the others waiting.
+
+    Args:
+        run: what is trained.
+        step: the first of the plan that is trained.
+        build: what computes a state's gradients with some sequences in a pass.
+    """
+    recipe, ranks = run.recipe, run.ranks
+    unused = unused_memory(ranks.device)
+    if unused is None:
+        return recipe.micro_batch
+    rows, silent = _rows(run, step), ranks.without_communication()
+    gathered = ranks.count > 1 and stays_gathered(recipe, ranks)
+
+    def too_large(count: int) -> bool:
+        needed = measure_step(recipe, silent, count, gathered=gathered).total + RESERVED
+        return bool(ranks.largest(needed > unused))
+
+    with ranks.phase("choosing the micro-batch"):
+        counts = even_counts(rows)
+        most = counts[max(0, bisect_left(counts, 1, key=too_large) - 1)]
+        chosen = most_even(rows, most)
+        while ranks.largest(not _runs(run, silent, chosen, build)) and chosen > 1:
+            smaller = most_even(rows, chosen // 2)
+            if ranks.first:
+                _log.warning("out of memory with %d sequences in a pass; trying %d", chosen, smaller)
+            chosen = smaller
+    return chosen
+
+
+def _runs(run: TrainingRun, silent: Ranks, micro_batch: int, build: BuildGradients) -> bool:
+    """Whether a step of two passes fits on this rank's device."""
+    free_memory(silent.device)  # that of the try before
+    try:
+        state = TrainingState(run.recipe, silent, initial=False)
+        build(state, micro_batch)(blank_batch(2 * micro_batch, run.plan.context))
+        state.update(0.0)
+    except torch.OutOfMemoryError:
+        return False
+    return True
+
+
+def fastest_micro_batch(run: TrainingRun, step: int, most: int, gradients: Gradients) -> int:
+    """The number of sequences in a pass whose steps take the least time, of some up to `most`; timed on zeros.
+
+    Args:
+        run: what is trained.
+        step: the first of the plan that is trained.
+        most: the largest number that is timed.
+        gradients: of the model that is trained; what they add must be dropped.
+    """
+    ranks, rows = run.ranks, _rows(run, step)
+    counts = {most_even(rows, max(1, min(rows, most) >> number)) for number in range(_TIMED)}
+    times = dict[int, int]()
+    with ranks.phase("timing the micro-batch"):
+        for count in sorted(counts, reverse=True):
+            gradients.micro_batch = count
+            batch = blank_batch(2 * count, run.plan.context)
+            float(gradients(batch)[0])  # compiles
+            began = time.perf_counter_ns()
+            float(gradients(batch)[0])
+            times[count] = ranks.largest(time.perf_counter_ns() - began) * -(-rows // count)
+    return min(times, key=lambda count: times[count])
+
+
+def even_counts(rows: int) -> list[int]:
+    """Sequences in a pass that divide a rank's rows as evenly as some number of passes can, ascending."""
+    return sorted({-(-rows // passes) for passes in range(1, rows + 1)})
+
+
+def most_even(rows: int, most: int) -> int:
+    """Sequences in a pass, at most `most`, by which each pass has as many: one program is compiled for all.
+
+    Where only less than half of `most` divides the rows, the last pass has fewer.
+    """
+    counts = [count for count in even_counts(rows) if count <= most]
+    even = max(count for count in counts if rows % count == 0)
+    return even if 2 * even >= counts[-1] else counts[-1]
+
+
+def _rows(run: TrainingRun, step: int) -> int:
+    """Rows of a rank in most steps of the plan from `step` on."""
+    return -(-int(np.bincount(run.plan.batch[step:]).argmax()) // run.ranks.count)
