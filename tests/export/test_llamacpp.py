@@ -11,9 +11,12 @@ import torch
 from tests.export.hub_models import save_hub_model
 from tests.export.strings import strings
 from tests.export.test_shapes import IN_GGUF, export_f32
+from tests.tokenizer.test_json_file import trained, write
 from tinyllama.errors import ExportError
 from tinyllama.export import QUANTIZED, HeldOutText, ModelInfo, QuantizationRecord, convert_to_gguf, export_gguf
+from tinyllama.formats.gguf.file import GgufFile
 from tinyllama.formats.gguf.quantizer import quantize_file
+from tinyllama.formats.gguf.tokenizer import write_gguf_tokenizer
 from tinyllama.formats.gguf.writer import write_gguf
 from tinyllama.formats.open import open_model
 from tinyllama.inference import Sampling, decode_batch
@@ -21,6 +24,8 @@ from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape
 from tinyllama.serve.llama_cpp_engine import LlamaCppEngine
 from tinyllama.sources.builtin.registry import read_builtin
+from tinyllama.tokenizer.opening import open_tokenizer
+from tinyllama.tokenizer.pretokenizers import RULES as PRETOKENIZERS
 from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 from tinyllama.tokenizer.training import train_model
 
@@ -167,3 +172,26 @@ def test_an_importance_matrix_lessens_the_error_that_it_weights(tmp_path: Path, 
 def test_what_llamacpp_cannot_quantize_has_its_reason(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="failed to load model from"):
         quantize_file(tmp_path / "nothing.gguf", tmp_path / "a.gguf", "Q4_0", {})
+
+
+@pytest.mark.parametrize("rule", ["smaug-bpe", "deepseek-r1-qwen", *PRETOKENIZERS])
+def test_llamacpp_gives_our_ids_by_every_rule_for_words(tmp_path: Path, rule: str) -> None:
+    tokenizer = open_tokenizer(write(tmp_path / "tokenizer", trained(rule)))
+    shape = SHAPE.model_copy(update={"vocab_size": tokenizer.vocab_size, "layers": 1})
+    model, about = Llama(shape), ModelInfo("tiny", "mit")
+    model.initialize(0)
+    folder = tmp_path / "gguf"
+    export_gguf(model.state_dict(), shape=shape, tokenizer=tokenizer, folder=folder, kind="F32", about=about)
+    (path,) = folder.glob("*.gguf")
+    assert GgufFile(path).require("tokenizer.ggml.pre", str) in {rule, "dbrx", "qwen2"}
+    engine = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
+    (tmp_path / "back").mkdir()
+    write_gguf_tokenizer(GgufFile(path), tmp_path / "back")
+    imported = open_tokenizer(tmp_path / "back")
+    texts = strings(600, line=20_000)
+    theirs = [engine.tokenize(text.encode(), add_bos=False, special=False) for text in texts]
+    assert imported.encode(texts) == tokenizer.encode(texts)
+    differing = [
+        text[:80] for text, ours, ids in zip(texts, tokenizer.encode(texts), theirs, strict=True) if ours != ids
+    ]
+    assert differing == []

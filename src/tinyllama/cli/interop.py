@@ -19,7 +19,7 @@ from tinyllama.cli.app import (
     print_json,
     refuse_options,
 )
-from tinyllama.errors import UserError
+from tinyllama.errors import RecipeError, UserError
 from tinyllama.paths import expand_path, printable_path
 
 
@@ -70,9 +70,12 @@ def import_model(
     from tinyllama.recipe import load_recipe  # imports pydantic
     from tinyllama.train.import_start import stated_start
 
-    stated_start(load_recipe(recipe, overrides or ()))
     named = [] if model is None else [f"start.model={model}"]
-    family = open_family(recipe, [*(overrides or []), *named], run)
+    try:
+        family = open_family(recipe, [*(overrides or []), *named], run)
+    except RecipeError:
+        stated_start(load_recipe(recipe, overrides or ()))
+        raise
     checkpoint, result = family.import_start()
     if as_json:
         print_json(
