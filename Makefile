@@ -11,7 +11,7 @@ demo: $(VENV)/.demo
 	$(BIN)/tinyllama reproduce mini
 
 test: $(VENV)/.test
-	$(BIN)/pytest -m "not slow and not field and not slurm and not cluster"
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow and not field and not slurm and not cluster"
 
 # Run the tests of model, training, inference and evaluation on this machine's GPU; `make test` uses the CPU.
 test-gpu: $(VENV)/.test
