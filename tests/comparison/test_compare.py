@@ -62,7 +62,7 @@ def record(
     tasks = {
         task: TaskScore("acc", float(np.mean(given)), None, len(given), shots=shots) for task, given in right.items()
     }
-    texts = {name: TextBits(scale * len(values), values) for name, values in bits.items()}
+    texts = {name: TextBits(scale * len(values), sum(values), values) for name, values in bits.items()}
     source = ModelIdentity("folder", folder.name, adds_bos=True)
     written = EvaluationRecord(folder.name, source, TaskScores(tasks, answers), BitsPerByte.of(texts, 64, "fp32"))
     write_record(folder, written)
@@ -181,7 +181,7 @@ def test_of_two_records_of_a_text_the_one_with_pieces_counts(tmp_path: Path) -> 
     old = replace(new, bits_per_byte=replace(new.bits_per_byte, values={"prose": 9.0}, texts={}))
     for records in ((new, old), (old, new)):
         found = merged(Contender("a", "a"), [(it, tmp_path) for it in records])
-        assert (found.bits, found.texts) == ({"prose": 3 / 200}, {"prose": TextBits(200, [1.0, 2.0])})
+        assert (found.bits, found.texts) == ({"prose": 3 / 200}, {"prose": TextBits(200, 3.0, [1.0, 2.0])})
 
 
 def test_a_change_is_exactly_the_same_in_both_directions() -> None:

@@ -58,6 +58,15 @@ def test_more_processes_than_cards_are_refused_with_the_remedy(
         choose_device(asked, rank)
 
 
+def test_one_card_for_several_processes_is_refused_on_each_of_them(machine: pytest.MonkeyPatch) -> None:
+    _install(machine, "cuda", 2)
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    machine.setenv("LOCAL_WORLD_SIZE", "2")
+    for rank in (0, 1):
+        with pytest.raises(UserError, match="cuda:1: 2 processes of this node would share it; write cuda"):
+            choose_device("cuda:1", rank)
+
+
 @pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize("own", [None, "max_split_size_mb:64"])
 def test_cuda_grows_its_segments_of_memory_unless_the_user_says_otherwise(

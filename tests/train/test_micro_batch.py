@@ -16,10 +16,13 @@ import torch
 from tests.conftest import MakeFamily
 from tests.train.processes import train_on
 from tests.train.runs import assert_same_run, step_records, weights
+from tinyllama.corpus.manifest import Separator
 from tinyllama.family import Family
+from tinyllama.model.documents import document_bounds
 from tinyllama.plan.cards import RESERVED
 from tinyllama.plan.hardware import even_counts, most_even
 from tinyllama.train import micro_batch
+from tinyllama.train.feeder import trial_batch
 from tinyllama.train.forward_backward import Gradients
 from tinyllama.train.memory import measure_memory
 from tinyllama.train.micro_batch import largest_micro_batch
@@ -180,3 +183,10 @@ def test_what_is_measured_is_the_fastest_and_stays_so(make_family: MakeFamily, m
     stated.train("base")
     left, right = (weights(trained.folder / "base") for trained in (family, stated))
     assert all(torch.equal(left[name], right[name]) for name in right)
+
+
+@pytest.mark.parametrize("separator", [0, 1, 2])
+def test_a_trial_has_few_documents_whatever_the_separator(separator: int) -> None:
+    batch = trial_batch(32, 2048, 32_000)
+    bounds = document_bounds(batch.inputs, Separator(separator, ends=False), 32)
+    assert len(bounds.unique()) < 64

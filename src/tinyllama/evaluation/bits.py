@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -55,8 +55,8 @@ def held_out_losses(
         held_out = corpus.rows(HELD_OUT, model.shape.context)
         chosen = Permutation(len(held_out), f"held-out/{name}")(np.arange(min(rows, len(held_out))))
         separator = corpus.separator if document_masking else None
-        sums, predicted = _losses(model, map(held_out.row, sorted(chosen.tolist())), separator, "sum")
-        losses[name] = sum(sums.tolist()) / int(predicted.sum())
+        total, each = _losses(model, map(held_out.row, sorted(chosen.tolist())), separator)
+        losses[name] = total / len(each)
     return losses
 
 
@@ -71,8 +71,8 @@ def bits_of_corpora(
     for name, corpus in corpora.items():
         held_out = corpus.rows(HELD_OUT, model.shape.context)
         separator = corpus.separator if document_masking else None
-        losses, predicted = _losses(model, map(held_out.row, range(len(held_out))), separator, "none")
-        result[name] = _by_piece(losses[predicted], *DocumentIndex(corpus, HELD_OUT).sizes())
+        losses = _losses(model, map(held_out.row, range(len(held_out))), separator)
+        result[name] = _by_piece(*losses, *DocumentIndex(corpus, HELD_OUT).sizes())
     return result
 
 
@@ -105,8 +105,7 @@ def bits_of_texts(
     window = min(window, model.shape.context, len(stream) - 1)
     ids = np.asarray(stream)
     rows = (_window(ids, start, window) for start in range(0, len(ids) - 1, window))
-    losses, predicted = _losses(model, rows, None, "none")
-    return _by_piece(losses[predicted], np.asarray(starts), np.asarray(sizes))
+    return _by_piece(*_losses(model, rows, None), np.asarray(starts), np.asarray(sizes))
 
 
 def _window(ids: NDArray[np.int64], start: int, window: int) -> Row:
@@ -117,13 +116,14 @@ def _window(ids: NDArray[np.int64], start: int, window: int) -> Row:
     return ids[begin : begin + window], targets
 
 
-def _by_piece(losses: Tensor, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> TextBits:
+def _by_piece(nats: float, losses: Tensor, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> TextBits:
     """Sum losses over pieces of a text that are of equal size in bytes.
 
     Where a token ends in its document is estimated by its share of the document's tokens, so that the pieces of models
-    with different tokenizers are nearly the same text; the sum over all pieces is exact.
+    with different tokenizers are nearly the same text.
 
     Args:
+        nats: of the whole text.
         losses: in nats, of the tokens 1, 2, … of the stream.
         starts: first token of each document.
         sizes: bytes of each document.
@@ -133,18 +133,15 @@ def _by_piece(losses: Tensor, starts: NDArray[np.int64], sizes: NDArray[np.int64
     bounds = np.append(starts, len(losses) + 1), np.append(0, np.cumsum(sizes))
     middles = np.interp(np.arange(1, len(losses) + 1) + 0.5, *bounds)  # bytes before the middle of each token
     piece = np.minimum((middles * pieces / total).astype(np.int64), pieces - 1)
-    return TextBits(total, (np.bincount(piece, losses.double().numpy(), pieces) / math.log(2)).tolist())
+    bits = np.bincount(piece, losses.double().numpy(), pieces) / math.log(2)
+    return TextBits(total, nats / math.log(2), bits.tolist())
 
 
 @torch.no_grad()
-def _losses(
-    model: Llama, rows: Iterable[Row], separator: Separator | None, reduction: Literal["sum", "none"]
-) -> tuple[Tensor, Tensor]:
-    """Losses in nats of rows of one length, and which of their positions are targets [positions].
-
-    The losses are a sum for each chunk of the head, or each position's own, 0 where it is no target.
-    """
-    parts, predicted, device, rows = list[Tensor](), list[Tensor](), model.embed_tokens.weight.device, iter(rows)
+def _losses(model: Llama, rows: Iterable[Row], separator: Separator | None) -> tuple[float, Tensor]:
+    """Losses in nats of rows of one length: summed over all targets, and of each target in order [targets]."""
+    sums, each, predicted = list[Tensor](), list[Tensor](), list[Tensor]()
+    device, rows = model.embed_tokens.weight.device, iter(rows)
     rows_held = _LOGITS.get(device.type, _LOGITS["cuda"])
     size = max(1, _BATCH_TOKENS // model.shape.context)
     while batch := list(islice(rows, size)):
@@ -154,8 +151,10 @@ def _losses(
         hidden = model.hidden(inputs, None if separator is None else document_mask(inputs, separator)).flatten(0, 1)
         head = products_with(model.lm_head.weight, rows_held)  # ranks that shard the model have it whole only here
         for at in range(0, len(hidden), rows_held):
-            logits, part = head(hidden[at : at + rows_held]).float(), targets[at : at + rows_held]
-            loss = functional.cross_entropy(logits, part, ignore_index=IGNORED, reduction=reduction)
-            parts.append(loss.reshape(-1))
+            likelihoods = head(hidden[at : at + rows_held]).float().log_softmax(-1)
+            part = targets[at : at + rows_held]
+            sums.append(functional.nll_loss(likelihoods, part, ignore_index=IGNORED, reduction="sum"))
+            each.append(functional.nll_loss(likelihoods, part, ignore_index=IGNORED, reduction="none"))
         predicted.append(wanted != IGNORED)
-    return torch.cat(parts).cpu(), torch.cat(predicted)  # read at the end, so that the host does not wait for each
+    # Read at the end, so that the host does not wait for each.
+    return sum(torch.stack(sums).tolist()), torch.cat(each).cpu()[torch.cat(predicted)]

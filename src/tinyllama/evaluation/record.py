@@ -28,13 +28,15 @@ class TextBits:
 
     bytes: int
     """UTF-8 bytes of the text."""
+    total: float
+    """Bits for the whole text."""
     bits: list[float]
-    """For each of its pieces, which have equal sizes in bytes."""
+    """For each of its pieces, which have equal sizes in bytes; in the order of rounding alone, their sum differs."""
 
     @property
     def per_byte(self) -> float:
         """Bits per byte of the whole text."""
-        return sum(self.bits) / self.bytes
+        return self.total / self.bytes
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def choose_device(asked: str = "auto", local_rank: int = 0) -> torch.device:
         local_rank: which of the node's processes this is; it takes the accelerator of that number.
 
     Raises:
-        UserError: the device does not exist, or there are fewer than processes.
+        UserError: the device does not exist, there are fewer than processes, or all processes would share one.
     """
     kind, _, number = asked.partition(":")
     if kind == "auto":
@@ -44,6 +44,10 @@ def choose_device(asked: str = "auto", local_rank: int = 0) -> torch.device:
     count = _count(kind)
     if not count:
         raise UserError(f"device {asked}: this machine, or the installed PyTorch, has none; choose auto or cpu")
+    if number and count > 1 and (processes := int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) > 1:
+        raise UserError(
+            f"device {asked}: {processes} processes of this node would share it; write {kind}, of which each takes one"
+        )
     index = int(number) if number else local_rank
     if not number and count == 1 and any(os.environ.get(name) for name in _VISIBLE):
         index = 0  # a launcher shows each process its own card

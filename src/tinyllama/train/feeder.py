@@ -46,9 +46,9 @@ class StepBatch(NamedTuple):
         return [f"{name}:{row}" for name, row in zip(names, self.rows.row.tolist(), strict=True)]
 
 
-def blank_batch(rows: int, context: int) -> StepBatch:
-    """Rows of zeros, to try what a step takes."""
-    none, tokens = np.zeros(0, np.int64), torch.zeros(rows, context, dtype=torch.int64)
+def trial_batch(rows: int, context: int, vocab_size: int) -> StepBatch:
+    """Rows to try what a step takes: each id in turn, since rows of one separator would be a document per token."""
+    none, tokens = np.zeros(0, np.int64), (torch.arange(rows * context) % vocab_size).view(rows, context)
     return StepBatch(0, StepRows(none, none), tokens, tokens, rows * context)
 
 

@@ -16,7 +16,7 @@ import torch
 from tinyllama.model.devices import free_memory, unused_memory
 from tinyllama.plan.cards import RESERVED
 from tinyllama.plan.hardware import even_counts, most_even
-from tinyllama.train.feeder import blank_batch
+from tinyllama.train.feeder import trial_batch
 from tinyllama.train.memory import measure_step
 from tinyllama.train.parallel import stays_gathered
 from tinyllama.train.training_state import TrainingState
@@ -51,8 +51,8 @@ def known_micro_batch(run: TrainingRun, recorded: CheckpointState | None) -> int
 def largest_micro_batch(run: TrainingRun, step: int, build: BuildGradients) -> int:
     """As many sequences in a pass as fit on every rank's device; where memory is the host's, about 8,192 tokens.
 
-    The memory of a step is measured without data; then a step on zeros is tried on the device, by each rank alone,
-    since a rank that is out of memory in a collective would leave the others waiting.
+    The memory of a step is measured without data; then a step on made-up rows is tried on the device, by each rank
+    alone, since a rank that is out of memory in a collective would leave the others waiting.
 
     Args:
         run: what is trained.
@@ -90,7 +90,7 @@ def _runs(run: TrainingRun, silent: Ranks, micro_batch: int, build: BuildGradien
     free_memory(silent.device)  # that of the try before
     try:
         state = TrainingState(run.recipe, silent, initial=False)
-        build(state, micro_batch)(blank_batch(2 * micro_batch, run.plan.context))
+        build(state, micro_batch)(trial_batch(2 * micro_batch, run.plan.context, run.recipe.model.vocab_size))
         state.update(0.0)
     except RuntimeError as error:
         if not _is_out_of_memory(error):
@@ -105,7 +105,7 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def fastest_micro_batch(run: TrainingRun, step: int, most: int, gradients: Gradients) -> int:
-    """The number of sequences in a pass whose steps take the least time, of some up to `most`; timed on zeros.
+    """The number of sequences in a pass whose steps take the least time, of some up to `most`; timed on made-up rows.
 
     Args:
         run: what is trained.
@@ -119,7 +119,7 @@ def fastest_micro_batch(run: TrainingRun, step: int, most: int, gradients: Gradi
     for count in sorted(counts, reverse=True):
         with ranks.phase(f"timing {count} sequences in a pass"):
             gradients.micro_batch = count
-            batch = blank_batch(2 * count, run.plan.context)
+            batch = trial_batch(2 * count, run.plan.context, run.recipe.model.vocab_size)
             float(gradients(batch)[0])  # compiles
             began = time.perf_counter_ns()
             float(gradients(batch)[0])
