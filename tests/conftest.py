@@ -12,6 +12,7 @@ from tinyllama.recipe import load_recipe
 
 if "TEST_DEVICE" not in os.environ:  # set by `make test-gpu`
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # results on CPUs are equal bit for bit; PyTorch has not looked yet
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait take the cores of other tests
 
 SMALL = (
     "stages.0.until=6K",
