@@ -36,7 +36,8 @@ from runner.inputs import RECIPE
 from runner.machine import WORKERS, measured_peak
 from runner.shapes import TINY, Shape
 
-from tinyllama.plan.hardware import GPUS, flops_formulas
+from tinyllama.plan.cards import GPUS
+from tinyllama.plan.step_time import flops_formulas
 from tinyllama.recipe import load_recipe
 
 if TYPE_CHECKING:

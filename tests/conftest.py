@@ -14,6 +14,8 @@ if "TEST_DEVICE" not in os.environ:  # set by `make test-gpu`
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # results on CPUs are equal bit for bit; PyTorch has not looked yet
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait take the cores of other tests
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests that ask a hub have a stand-in
+
 SMALL = (
     "stages.0.until=6K",
     "stages.1.until=12K",

@@ -47,7 +47,10 @@ FORWARDED = {
     "recipe/faults.py: Fault(key, f\"{_dotted(key)}: {'; '.join(dict.fromkeys(found))}\")",
     "recipe/loading.py: RecipeError('\\n'.join(lines))",
     "sources/files.py: Rejected(_origin(path, self._root), reason, '', 'skipped')",
-    "hub.py: _NoAnswerError(done.stderr.strip().rpartition('\\n')[2])",
+    "evaluation/hub_sets.py: UnavailableError(self._silence)",
+    "family/preflight/evaluation_checks.py: Finding(text, is_fault=False)",
+    "family/preflight/evaluation_checks.py: Finding(f'evaluation.tasks: {gap}', is_fault=False)",
+    "hub.py: _NoAnswerError(done.stderr.strip().rpartition('\\n')[2], is_silent=done.returncode != _REFUSED)",
 }
 """Calls that pass on a text which is collected where it is made, or which another program wrote.
 

@@ -52,9 +52,9 @@ def keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[Key]:
     for name, field in section.model_fields.items():
         inner, place = _inside(field.annotation)
         meaning = first_sentence(documented.get(name, ""))
-        yield Key(f"{prefix}{name}", meaning, _value(field.annotation), _default(field))
+        yield Key(f"{prefix}{field.alias or name}", meaning, _value(field.annotation), _default(field))
         if inner is not None:
-            yield from keys(inner, f"{prefix}{name}{place}.")
+            yield from keys(inner, f"{prefix}{field.alias or name}{place}.")
 
 
 def docstrings(section: type[BaseModel]) -> dict[str, str]:

@@ -43,14 +43,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.mark.usefixtures("hub")
 def test_a_repository_that_may_be_read_has_a_revision() -> None:
-    assert probe("me/model") == (COMMIT, "")
+    assert probe("me/model") == (COMMIT, "", False)
 
 
 @pytest.mark.usefixtures("hub")
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_one_that_may_not_be_read_has_a_reason_of_one_line(name: str) -> None:
-    revision, reason = probe(name)
+    revision, reason, is_silent = probe(name)
     assert revision is None
+    assert not is_silent
     assert UNREADABLE[name] in reason
     assert "\n" not in reason
 
@@ -62,7 +63,7 @@ def test_a_token_opens_a_private_repository(hub: Hub, monkeypatch: pytest.Monkey
 
 def test_offline_nobody_is_asked(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert probe("me/model") == (None, "HF_HUB_OFFLINE is set")
+    assert probe("me/model") == (None, "HF_HUB_OFFLINE is set", True)
     assert hub.requests == 0
 
 
@@ -73,7 +74,8 @@ def test_a_hub_that_does_not_answer_is_given_up_within_five_seconds(kind: str, m
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setattr("tinyllama.hub._DEADLINE", _DEADLINE)
         began = time.monotonic()
-        assert probe("me/model", kind).revision is None
+        answer = probe("me/model", kind)
+        assert (answer.revision, answer.is_silent) == (None, True)
         assert time.monotonic() - began < 5
 
 

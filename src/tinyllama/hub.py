@@ -29,6 +29,10 @@ _LEGACY_PATTERNS = ["pytorch_model*.bin"]
 """Weights of models without safetensors."""
 _DEADLINE = 4
 """Seconds within which the hub has to answer, the start of the process that asks included."""
+_REFUSED = 3
+"""Exit code of a process that asked and was refused."""
+_PATIENCE = 10
+"""Seconds for one request after the hub has answered."""
 _ASK = """
 api = HfApi()
 info = api.repo_info(name, repo_type=kind, timeout=2)
@@ -48,6 +52,8 @@ class HubAnswer(NamedTuple):
     """Hash of its newest commit; None where the repository cannot be read."""
     reason: str = ""
     """Why it cannot be read."""
+    is_silent: bool = False
+    """Whether the hub did not answer at all, so that it will not for other repositories."""
 
 
 def probe(name: str, kind: RepositoryKind = "model") -> HubAnswer:
@@ -60,11 +66,11 @@ def probe(name: str, kind: RepositoryKind = "model") -> HubAnswer:
         kind: what it holds.
     """
     if os.environ.get("HF_HUB_OFFLINE", "0") not in {"", "0"}:
-        return HubAnswer(None, "HF_HUB_OFFLINE is set")
+        return HubAnswer(None, "HF_HUB_OFFLINE is set", is_silent=True)
     try:
         return HubAnswer(_run(_ASK, kind=kind, name=name))
     except _NoAnswerError as error:
-        return HubAnswer(None, str(error))
+        return HubAnswer(None, str(error), error.is_silent)
 
 
 def fetch_model(name: str) -> Path:
@@ -87,7 +93,7 @@ def fetch_model(name: str) -> Path:
             if not any(path.glob("*.safetensors")):
                 snapshot_download(name, allow_patterns=_LEGACY_PATTERNS)
         except Exception as error:  # the client's errors have no common root
-            raise ModelError(f"{name}: the download failed ({error}); run the same command again") from error
+            raise ModelError(_failed(name, error)) from error
         return path
     try:
         return Path(snapshot_download(name, allow_patterns=_PATTERNS, local_files_only=True))
@@ -124,6 +130,62 @@ def fetch_small_file(name: str, file: str) -> Path | None:
             return Path(_run(_DOWNLOAD, kind="model", name=name, file=file))
     cached = try_to_load_from_cache(name, file)
     return Path(cached) if isinstance(cached, str) else None
+
+
+def dataset_files(name: str, revision: str) -> tuple[str, list[str]]:
+    """The files of a data set of the hub.
+
+    Args:
+        name: `OWNER/NAME`.
+        revision: a branch or the hash of a commit.
+
+    Returns:
+        The hash of the commit, and the paths in the repository; no paths if there is no such revision.
+
+    Raises:
+        ModelError: the hub cannot be reached or refuses.
+    """
+    from huggingface_hub import HfApi  # takes half a second
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    try:
+        info = HfApi().dataset_info(name, revision=revision, timeout=_PATIENCE)
+    except RevisionNotFoundError:
+        return revision, []
+    except Exception as error:  # the client's errors have no common root
+        raise ModelError(_failed(name, error)) from error
+    return info.sha or revision, [file.rfilename for file in info.siblings or []]
+
+
+def cached_dataset_file(name: str, file: str, revision: str, cache: Path) -> Path | None:
+    """A file that `fetch_dataset_file` downloaded before; the hub is not asked."""
+    from huggingface_hub import try_to_load_from_cache  # takes half a second
+
+    found = try_to_load_from_cache(name, file, cache, revision, "dataset")
+    return Path(found) if isinstance(found, str) else None
+
+
+def fetch_dataset_file(name: str, file: str, revision: str, cache: Path) -> Path:
+    """A file of a data set of the hub, downloaded.
+
+    Args:
+        name: `OWNER/NAME`.
+        file: its path in the repository.
+        revision: the hash of a commit.
+        cache: folder in the layout of the hub's client.
+
+    Returns:
+        The file's path in the cache.
+
+    Raises:
+        ModelError: the hub cannot give the file.
+    """
+    from huggingface_hub import hf_hub_download  # takes half a second
+
+    try:
+        return Path(hf_hub_download(name, file, repo_type="dataset", revision=revision, cache_dir=cache))
+    except Exception as error:  # the client's errors have no common root
+        raise ModelError(_failed(f"{name}/{file}", error)) from error
 
 
 def access_hint(name: str) -> str:
@@ -164,6 +226,12 @@ def upload(files: Mapping[str, Path], repository: str, *, private: bool, message
     return str(address)
 
 
+def _failed(what: str, error: Exception) -> str:
+    """Message for a download that failed: what, and why."""
+    reason = " ".join(str(error).split()).partition(". Please make sure")[0]
+    return f"{what}: the download failed ({reason}); run the same command again"
+
+
 def _run(task: str, **names: str) -> str:
     """What a small program prints that asks the hub, in a process that is given up at the deadline.
 
@@ -182,7 +250,8 @@ def _run(task: str, **names: str) -> str:
             "try:",
             *(f"    {line}" for line in task.strip().split("\n")),
             "except Exception as error:",
-            "    sys.exit(' '.join(str(error).split())[:400] or type(error).__name__)",
+            "    print(' '.join(str(error).split())[:400] or type(error).__name__, file=sys.stderr)",
+            f"    sys.exit({_REFUSED} if getattr(error, 'response', None) is not None else 1)",
         ]
     )
     try:
@@ -192,11 +261,15 @@ def _run(task: str, **names: str) -> str:
             capture_output=True, text=True, timeout=_DEADLINE, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise _NoAnswerError(f"it did not answer within {_DEADLINE} seconds") from None
+        raise _NoAnswerError(f"it did not answer within {_DEADLINE} seconds", is_silent=True) from None
     if done.returncode:
-        raise _NoAnswerError(done.stderr.strip().rpartition("\n")[2])
+        raise _NoAnswerError(done.stderr.strip().rpartition("\n")[2], is_silent=done.returncode != _REFUSED)
     return done.stdout.strip().rpartition("\n")[2]
 
 
 class _NoAnswerError(Exception):
     """The hub did not answer, or refused."""
+
+    def __init__(self, reason: str, *, is_silent: bool) -> None:
+        super().__init__(reason)
+        self.is_silent = is_silent

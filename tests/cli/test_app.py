@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SMALL
+from tests.evaluation.conftest import write_rows
+from tests.evaluation.hub_rows import seven_sets
+from tests.export.hub_stand_in import stand_in_hub
+from tinyllama.evaluation.catalogue import GROUPS
 from tinyllama.recipe import load_recipe, shipped_recipes
 
 
@@ -29,10 +33,16 @@ SET = [word for override in SMALL for word in ("--set", override)]
 
 @pytest.fixture(scope="module")
 def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small family, reproduced by the command."""
+    """A small family, reproduced by the command where a hub gives the tasks' data."""
     root = tmp_path_factory.mktemp("cli")
     subprocess.run(["cp", "-r", str(prepared), str(root / "family")], check=True)  # noqa: S607
-    done = run("reproduce", "nano", "--run", "family", "--json", *SET, cwd=root)
+    with stand_in_hub() as hub:
+        hub.repositories = seven_sets(write_rows(tmp_path_factory.mktemp("rows")))
+        done = run(
+            "reproduce", "nano", "--run", "family", "--json", *SET,
+            cwd=root, HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="0", HF_HUB_DISABLE_XET="1",
+            TINYLLAMA_CACHE=str(root / "cache"),
+        )  # fmt: skip
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary == json.loads((root / "family/summary.json").read_text())
@@ -59,18 +69,21 @@ def test_reproduce_again_does_nothing(trained: Path) -> None:
         trained / "seconds.json",
     ]
     before = [path.stat().st_mtime_ns for path in kept]
-    again = run("reproduce", "nano", "--run", "family", *SET, cwd=trained.parent)
+    again = run(
+        "reproduce", "nano", "--run", "family", *SET, cwd=trained.parent, TINYLLAMA_CACHE=str(trained.parent / "cache")
+    )
     assert again.returncode == 0
     assert [path.stat().st_mtime_ns for path in kept] == before
     assert "held-out bits per byte" in again.stdout
-    assert "TinyLlama-1.1B v1.1" in again.stdout
+    assert "HellaSwag" in again.stdout
+    assert "TinyLlama-1.1B v1.1" not in again.stdout, "published scores stand beside models of their size"
     assert "evaluating" not in again.stderr
 
 
-def test_missing_task_data_is_a_dash_and_its_reason(trained: Path) -> None:
-    tasks = json.loads((trained / "summary.json").read_text())["tasks"]["base"]
-    assert tasks["average"] is None
-    assert "hellaswag_validation.jsonl" in tasks["hellaswag"]["reason"]
+def test_every_model_has_the_seven_scores_where_a_hub_gives_the_data(trained: Path) -> None:
+    for tasks in json.loads((trained / "summary.json").read_text())["tasks"].values():
+        assert tasks.pop("average") is not None
+        assert [tasks[name]["questions"] for name in GROUPS["commonsense"]] == [4] * 7
 
 
 def test_generate_continues_a_prompt_repeatably_and_the_export_equals_the_run(trained: Path) -> None:
@@ -206,3 +219,5 @@ def test_a_corpus_that_cannot_be_had_is_said_and_the_rest_goes_on(prepared: Path
     assert summary["models"] == ["base", "v1.1", "math_code"]
     assert "apt-get" in done.stderr
     assert "by-hand" in done.stderr
+    assert "HF_HUB_OFFLINE is set" in summary["tasks"]["base"]["hellaswag"]["reason"]
+    assert summary["tasks"]["base"]["average"] is None

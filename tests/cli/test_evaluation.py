@@ -14,11 +14,14 @@ from typer.testing import CliRunner
 
 from tests.cli.test_app import run
 from tests.evaluation.conftest import CONTEXT, SHAPE, sentence, write_rows
+from tests.evaluation.hub_rows import parquet
 from tinyllama.cli.commands import app
 from tinyllama.errors import EvaluationError, UserError
 from tinyllama.evaluation.agreement import choice
 from tinyllama.evaluation.answers import read_answers
+from tinyllama.evaluation.published import PARAMETERS
 from tinyllama.evaluation.record_folder import read_record
+from tinyllama.evaluation.record_tables import record_markdown
 from tinyllama.evaluation.scores import TaskScores
 from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model
 
@@ -108,8 +111,10 @@ def test_the_record_says_what_the_figures_depend_on(folder: Path, data: Path, tm
     assert score.bootstrap_stderr is not None
     assert json.loads((written / "record.json").read_text())["tasks"] == record.scores.to_json()
     assert read_record(written) == replace(record, scores=TaskScores(record.scores.tasks))
-    assert "| difference |" in (written / "scores.md").read_text()
-    assert "published as 52.99; the row's own scores average 52.97" in (written / "scores.md").read_text()
+    assert "| difference |" not in (written / "scores.md").read_text()
+    large = record_markdown(replace(record, source=replace(record.source, parameters=PARAMETERS)))
+    assert "| difference |" in large
+    assert "published as 52.99; the row's own scores average 52.97" in large
     assert (written / "scores.csv").read_text().startswith("model,task,metric,score,stderr")
 
 
@@ -162,15 +167,23 @@ def test_a_tokenizer_that_is_not_the_models_is_refused(folder: Path, data: Path,
         evaluate_model(str(other), asked(data, tmp_path))
 
 
-def test_bits_per_byte_of_a_text_do_not_depend_on_the_window_beyond_what_it_shows(
+def test_bits_per_byte_of_a_text_are_the_same_in_a_file_in_records_and_in_a_folder(
     folder: Path, data: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "text.txt").write_text("the cat sat on a mat, and 猫 ran. " * 20, encoding="utf-8")
-    wanted = EvaluateRequest(tasks=["boolq"], data=data, out=tmp_path, limit=1, texts=[tmp_path / "text.txt"])
+    text = "the cat sat on a mat, and 猫 ran. " * 20
+    texts = [tmp_path / name for name in ("text.txt", "records.jsonl", "table.parquet", "folder")]
+    texts[0].write_text(text, encoding="utf-8")
+    texts[1].write_text(json.dumps({"text": text}), encoding="utf-8")
+    texts[2].write_bytes(parquet([{"text": text}]))
+    texts[3].mkdir()
+    (texts[3] / "readme.md").write_text(text, encoding="utf-8")
+    wanted = EvaluateRequest(tasks=["boolq"], data=data, out=tmp_path, limit=1, texts=texts)
     bits = evaluate_model(folder, wanted).record.bits_per_byte
     assert bits is not None
     assert bits.window == bits.stride == 4 * CONTEXT
-    assert 0 < bits.values[str(tmp_path / "text.txt")] < 40
+    assert list(bits.values) == list(map(str, texts))
+    (value,) = set(bits.values.values())
+    assert 0 < value < 40
 
 
 def test_the_command_prints_the_table_and_goes_on_past_a_task_without_data(
@@ -178,7 +191,7 @@ def test_the_command_prints_the_table_and_goes_on_past_a_task_without_data(
 ) -> None:
     done = run("evaluate", folder, "--tasks", "boolq,gsm8k", "--data", data, "--limit", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "gsm8k_test.jsonl is not there" in done.stdout.replace("\n", "")
+    assert "none from the hub: HF_HUB_OFFLINE is set" in done.stdout.replace("\n", "")
     assert list((tmp_path / "evaluations").iterdir())
 
 
@@ -188,6 +201,7 @@ def test_a_hub_that_does_not_answer_is_said_within_five_seconds(
     from tinyllama.errors import ModelError
     from tinyllama.hub import fetch_model
 
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("HF_HOME", str(tmp_path))
@@ -251,4 +265,4 @@ def test_contaminated_names_the_documents(prepared: Path, tmp_path: Path) -> Non
     tasks = json.loads(done.stdout)["tasks"]
     assert tasks["boolq"]["contaminated"] == 1
     assert document.origin in tasks["boolq"]["documents"]["1"]["prose"]
-    assert "piqa_validation.jsonl is not there" in tasks["piqa"]["reason"]
+    assert "HF_HUB_OFFLINE is set" in tasks["piqa"]["reason"]

@@ -63,8 +63,8 @@ def test_a_record_reads_back_as_it_was_written(tmp_path: Path) -> None:
     write_record(tmp_path, replace(RECORD, scores=TaskScores(RECORD.scores.tasks, {"boolq": [ANSWER]})))
     assert read_record(tmp_path) == RECORD
     assert {path.name for path in tmp_path.iterdir()} == {"record.json", "questions.jsonl", "scores.csv", "scores.md"}
-    assert "| boolq | acc | 50.00 | 20.00 | 4 | 0 | 2.0 |  |" in (tmp_path / "scores.md").read_text()
-    assert "boolq: 3 of 4 questions are longer than the model's context" in (tmp_path / "scores.md").read_text()
+    assert "| boolq | acc | 50.00 | 20.00 | 4 | 0 | 2.0 |" in (tmp_path / "scores.md").read_text()
+    assert "which can lower the scores: boolq 3 of 4 questions" in (tmp_path / "scores.md").read_text()
 
 
 def test_a_folder_without_a_record_has_none(tmp_path: Path) -> None:

@@ -218,8 +218,7 @@ def test_a_missing_file_is_a_missing_task_with_its_reason(scores_of: Callable[..
     scores = scores_of(["piqa", "boolq"], tmp_path)
     assert isinstance(scores.tasks["piqa"], TaskScore)
     reason = scores.to_json()["boolq"]["reason"]
-    assert str(tmp_path / "boolq_validation.jsonl") in reason
-    assert "aps/super_glue (boolq)" in reason
+    assert reason.startswith(f"no file in {tmp_path}, and none from the hub: HF_HUB_OFFLINE is set; save its files")
     assert scores.average is None
 
 

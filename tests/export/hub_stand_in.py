@@ -1,6 +1,6 @@
-"""A stand-in for the Hugging Face hub: the part of its HTTP interface that its client calls for small models.
+"""A stand-in for the Hugging Face hub: what its client calls of its HTTP interface, for small models and data sets.
 
-It is no hub: nobody is checked beyond one token, nothing is kept on disk, and there is one branch.
+It is no hub: nobody is checked beyond one token, nothing is kept on disk, and a revision is a branch.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LARGE = (".safetensors", ".gguf", ".model")
 """Files that go through large file storage."""
-COMMIT = "0" * 40
+COMMIT, CONVERTED_COMMIT = "0" * 40, "1" * 40
+CONVERTED = "refs/convert/parquet"
+"""The one branch beside the main one: a data set that the hub converted to Parquet."""
 
 
 @dataclass
@@ -29,6 +32,7 @@ class Hub:
     url: str = ""
     token: str = "hf_standin"  # noqa: S105  # of the stand-in alone
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    """By name; a data set's begins with `datasets/`, and that of its converted branch ends with `@` and the branch."""
     private: set[str] = field(default_factory=set)
     gated: set[str] = field(default_factory=set)
     """Repositories whose existence is public, and whose files are nobody's."""
@@ -66,24 +70,32 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:  # the name that the base class looks for
         self.held.requests += 1
-        path = self.path.split("?")[0].strip("/")
-        owner, name, *parts = path.removeprefix("api/models/").split("/")
-        name, rest = f"{owner}/{name}", "/".join(parts[2:]) if parts[:1] == ["resolve"] else ""
+        path = unquote(self.path.split("?")[0]).strip("/")
+        kind = "datasets/" if path.startswith(("datasets/", "api/datasets/")) else ""
+        owner, name, *parts = [*path.removeprefix("api/").removeprefix(kind or "models/").split("/"), ""]
+        name = f"{kind}{owner}/{name}"
+        inside = "/".join(parts[:-1]).replace(CONVERTED, CONVERTED_COMMIT)
+        if CONVERTED_COMMIT in inside:
+            name = f"{name}@{CONVERTED}"
+        rest = "/".join(inside.split("/")[2:]) if inside.startswith("resolve/") else ""
         private = name in self.held.private and self.headers.get("Authorization") != f"Bearer {self.held.token}"
         if name not in self.held.repositories or private:
-            self._answer(401, {"error": "Repository not found"}, code="RepoNotFound")
+            known = name.partition("@")[0] in self.held.repositories and not private
+            code = "RevisionNotFound" if known else "RepoNotFound"
+            self._answer(404 if known else 401, {"error": "Repository not found"}, code=code)
         elif name in self.held.gated and (rest or path.endswith("auth-check")):
             self._answer(403, {"error": "Access is restricted"}, code="GatedRepo")
         elif rest:
             self._give(self.held.repositories[name].get(rest))
-        elif parts[:1] == ["tree"]:
+        elif inside.startswith("tree/"):
             held = self.held.repositories[name].items()
             tree = [{"type": "file", "path": file, "size": len(data), "oid": COMMIT} for file, data in held]
             self._answer(200, tree)
         else:
             files = [{"rfilename": file} for file in self.held.repositories[name]]
             gated = "auto" if name in self.held.gated else False
-            about = {"id": name, "sha": COMMIT, "siblings": files, "gated": gated}
+            commit = CONVERTED_COMMIT if CONVERTED in name else COMMIT
+            about = {"id": name, "sha": commit, "siblings": files, "gated": gated}
             self._answer(200, about | {"private": name in self.held.private})
 
     def do_HEAD(self) -> None:  # the name that the base class looks for
@@ -151,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(404, {"error": "Entry not found"}, code="EntryNotFound")
             return
         self.send_response(200)
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", CONVERTED_COMMIT if CONVERTED_COMMIT in self.path else COMMIT)
         self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

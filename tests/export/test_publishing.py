@@ -44,7 +44,7 @@ def publish(hub: Hub, folder: Path, *options: str, token: str | None = None) -> 
     return run(
         "publish", folder, "--repo", NAME, *options,
         cwd=folder.parent, HF_ENDPOINT=hub.url, HF_TOKEN=token or hub.token, HF_HUB_DISABLE_XET="1",
-        HF_HOME=str(folder.parent / "home"), HF_HUB_DISABLE_TELEMETRY="1",
+        HF_HOME=str(folder.parent / "home"), HF_HUB_OFFLINE="0", HF_HUB_DISABLE_TELEMETRY="1",
     )  # fmt: skip
 
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from tinyllama.checkpoint.weights import CheckpointWeights
 from tinyllama.export import export_model
 from tinyllama.formats.gguf.file import GgufFile
 from tinyllama.formats.gguf.tensors import shape_of_gguf
 from tinyllama.formats.open import open_model
-from tinyllama.inference import Sampling, decode_batch, pack
+from tinyllama.inference import Conversation, Sampling, decode_batch, pack
+from tinyllama.tokenizer.chat_template import render_conversation
 
 if TYPE_CHECKING:
     from tests.conftest import MakeFamily
@@ -37,6 +39,14 @@ def continuation(model: Path, prompt: str) -> str:
     return tokenizer.decode([new for (new,) in steps if new is not None])
 
 
+def answers(model: Path, *messages: str) -> list[str]:
+    source = open_model(model)
+    weights = source.load()
+    pack(weights)
+    conversation = Conversation(weights, source.tokenizer(), GREEDY, max_new_tokens=24, seed=0)
+    return ["".join(conversation.answer(message)) for message in messages]
+
+
 @pytest.fixture
 def family(make_family: MakeFamily) -> Family:
     shape = shape_of_gguf(GgufFile(FILE)).model_dump_json()
@@ -55,7 +65,16 @@ def test_smollm2_goes_in_knows_paris_and_comes_out_in_both_forms(family: Family,
     assert "Paris" in text
 
     (gguf,) = family.export("gguf").values()
-    assert continuation(next(gguf.glob("*.gguf")), prompt) == text
+    (file,) = gguf.glob("*.gguf")
+    assert continuation(file, prompt) == text
+    theirs, ours = GgufFile(FILE), GgufFile(file)
+    for key, kind in (("ggml.tokens", list[str]), ("ggml.token_type", list[int]), ("chat_template", str)):
+        assert ours.require(f"tokenizer.{key}", kind) == theirs.require(f"tokenizer.{key}", kind)
+    questions = ["What is the capital of France?", "And of Italy?"]
+    told = answers(FILE, *questions)
+    assert "Paris" in told[0]
+    assert "Rome" in told[1]
+    assert answers(file, *questions) == told
 
     exported = export_model(
         CheckpointWeights(checkpoint),
@@ -68,3 +87,26 @@ def test_smollm2_goes_in_knows_paris_and_comes_out_in_both_forms(family: Family,
     )
     assert exported.passed
     assert continuation(tmp_path / "export", prompt) == text
+    assert answers(tmp_path / "export", *questions) == told
+
+
+def test_llama_cpp_and_transformers_have_our_ids_of_a_conversation(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp", reason="the extra serve")
+    from tinyllama.serve.llama_cpp_engine import LlamaCppEngine
+
+    source = open_model(FILE)
+    tokenizer = source.tokenizer()
+    messages = [
+        {"role": "user", "content": "What is 2 + 3?  <|im_end|>"},
+        {"role": "assistant", "content": "It's 5, 人工 🦙"},
+        {"role": "user", "content": "\n\nAnd <3?"},
+    ]
+    text = render_conversation(tokenizer.chat_template or "", messages, tokenizer.special_tokens)
+    ids = tokenizer.encode_marked(text)
+    engine = LlamaCppEngine(FILE, 512, exact=False)
+    assert engine.encode_special(text) == ids
+    assert engine.ends >= set(tokenizer.encode_marked("<|im_end|>"))
+    engine.close()
+    source.write_tokenizer(tmp_path / "tokenizer")
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
+    assert theirs.apply_chat_template(messages, add_generation_prompt=True)["input_ids"] == ids

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import MakeFamily
 from tinyllama.family import Family
@@ -52,6 +53,15 @@ def test_a_missing_extra_for_fp8_is_a_fault_of_training(
 def test_tasks_with_data_need_lm_eval(make_family: MakeFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation_checks, "find_spec", without("lm_eval"))
     assert "lm-eval is not installed" in found(make_family(), data=tmp_path)["packages"][1][0]
+
+
+def test_tasks_without_data_are_a_line_for_each_reason(make_family: MakeFamily, tmp_path: Path) -> None:
+    faults, notes = found(make_family("family", "evaluation.tasks=[commonsense, sciq]"), data=tmp_path)["task data"]
+    assert faults == []
+    seven, named = notes
+    assert seven.startswith("evaluation.tasks: no score for hellaswag, openbookqa, winogrande, arc_challenge, ")
+    assert named.startswith("evaluation.tasks: no score for sciq: ")
+    assert all("HF_HUB_OFFLINE is set" in note for note in notes)
 
 
 class _Disk:
@@ -117,3 +127,16 @@ def test_memory_for_a_micro_batch_is_predicted(make_family: MakeFamily, monkeypa
     assert "make model smaller" in found(family)["device"][0][0]
     assert "device" not in found(family, here=False)
     assert "device" not in found(family, phases=ALL_PHASES - {"train"})
+
+
+def test_on_a_gpu_a_micro_batch_that_is_chosen_from_memory_has_to_fit_with_one_sequence(
+    make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = make_family("family", "evaluation.tasks=[]", "hardware.micro_batch=auto")
+    monkeypatch.setattr(devices, "choose_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(devices, "describe_device", lambda _: "a GPU")
+    monkeypatch.setattr(devices, "memory_of", lambda _: memory_per_gpu(family.recipe, 1, 0, 1).total)
+    assert memory_per_gpu(family.recipe, 1, 0).total > memory_per_gpu(family.recipe, 1, 0, 1).total
+    assert "device" not in found(family)
+    monkeypatch.setattr(devices, "memory_of", lambda _: memory_per_gpu(family.recipe, 1, 0, 1).total - 1)
+    assert "hardware.micro_batch: 1," in found(family)["device"][1][0]

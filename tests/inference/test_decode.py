@@ -153,6 +153,16 @@ def test_greedy_texts_side_by_side_are_those_of_each_prompt_alone(penalty: float
         assert [new for new in row if new is not None] == continued(model, prompt, settings)
 
 
+def test_bans_side_by_side_are_those_of_each_prompt_alone() -> None:
+    prompts = [[5, 5, 9, 5, 5], [5], [9, 5, 5]]
+    free = continued(random_model(0), prompts[1], GREEDY)
+    word = (5, 5, free[0])  # two tokens of padding before the second prompt would spell its beginning
+    banned = Sampling(temperature=0, repetition_penalty=1.5, no_repeat_ngram_size=2, bad_words_ids=(word,))
+    rows = side_by_side(random_model(0), prompts, banned)
+    assert rows == [continued(random_model(0), prompt, banned) for prompt in prompts]
+    assert rows[1][0] == free[0]
+
+
 def test_samples_side_by_side_equal_those_of_transformers_with_the_same_seed(tmp_path: Path) -> None:
     model, prompts, settings = random_model(0), [prompt_of(9, seed) for seed in range(3)], Sampling(0.9, 20, 0.95, 1.5)
     twin = in_transformers(model, tmp_path)

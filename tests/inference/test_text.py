@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +13,7 @@ from tests.train.test_import_start import foreign_folder, with_tokenizer
 from tinyllama import generate
 from tinyllama.errors import UserError
 from tinyllama.formats.open import open_model
+from tinyllama.inference import Sampling, default_sampling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,9 +25,37 @@ def folder(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_text_is_the_one_that_the_command_writes(folder: Path) -> None:
-    text = generate(folder, "the", max_new_tokens=12, seed=5)
-    done = run("generate", folder, "the", "--max-new-tokens", "12", "--seed", "5")
+    options = {"min_p": 0.01, "typical_p": 0.9, "no_repeat_ngram_size": 1, "bad_words": ["a", "e"]}
+    text = generate(folder, "the", max_new_tokens=12, seed=5, **options)
+    given = [
+        "--min-p",
+        "0.01",
+        "--typical-p",
+        "0.9",
+        "--no-repeat-ngram-size",
+        "1",
+        "--bad-word",
+        "a",
+        "--bad-word",
+        "e",
+    ]
+    done = run("generate", folder, "the", "--max-new-tokens", "12", "--seed", "5", *given)
     assert done.stdout == f"the{text}\n"
+    assert text != generate(folder, "the", max_new_tokens=12, seed=5)
+
+
+def test_every_setting_that_a_model_states_is_its_default(folder: Path, tmp_path: Path) -> None:
+    stated = {
+        "min_p": 0.1,
+        "typical_p": 0.9,
+        "no_repeat_ngram_size": 3,
+        "bad_words_ids": [[5], [6, 7]],
+        "max_length": 9,
+    }
+    shutil.copytree(folder, tmp_path / "model")
+    (tmp_path / "model/generation_config.json").write_text(json.dumps({"do_sample": True} | stated))
+    expected = Sampling(min_p=0.1, typical_p=0.9, no_repeat_ngram_size=3, bad_words_ids=((5,), (6, 7)))
+    assert default_sampling(open_model(tmp_path / "model")) == expected
 
 
 def test_an_opened_model_is_loaded_once_and_its_texts_repeat(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,9 @@ import pytest
 
 from tinyllama.errors import PlanError, RecipeError
 from tinyllama.plan import Plan, compile_plan
-from tinyllama.plan.hardware import (
-    DEFAULT_MFU,
-    GPUS,
-    Prediction,
-    find_gpu,
-    flops_formulas,
-    memory_per_gpu,
-    predict,
-)
+from tinyllama.plan.cards import GPUS, find_gpu
+from tinyllama.plan.hardware import Prediction, memory_per_gpu, predict
+from tinyllama.plan.step_time import flops_formulas
 from tinyllama.recipe import Recipe, load_recipe
 
 RECIPE = load_recipe("tinyllama-v1.1")
@@ -52,12 +46,12 @@ def test_every_card_of_the_table_is_tested() -> None:
     assert set(GPUS) == {"a100-40g", "a100-80g", "h100-80g", "h200-141g", "l40s-48g", "rtx4090-24g"}
 
 
-def test_three_trillion_tokens_take_90_days_on_16_a100_at_24k_tokens_a_second(plans: list[Plan]) -> None:
+def test_three_trillion_tokens_take_90_days_on_16_a100(plans: list[Plan]) -> None:
     prediction = _predict(plans)
-    assert prediction.tokens_per_second_per_gpu == pytest.approx(PUBLISHED_SPEED, rel=1e-3)
+    assert prediction.tokens_per_second_per_gpu == pytest.approx(PUBLISHED_SPEED, rel=0.01)
     family = sum(span.tokens for span in prediction.spans)
     assert family == pytest.approx(3e12, rel=1e-4)  # 1.5T once, and 0.5T for each of three variants
-    assert sum(span.days for span in prediction.spans) == pytest.approx(90, abs=0.5)
+    assert sum(span.days for span in prediction.spans) == pytest.approx(90, abs=1)
 
 
 def test_three_hundred_billion_tokens_take_3456_gpu_hours(plans: list[Plan]) -> None:
@@ -68,8 +62,8 @@ def test_three_hundred_billion_tokens_take_3456_gpu_hours(plans: list[Plan]) -> 
 def test_56_percent_is_the_formula_of_attention_as_if_not_causal(plans: list[Plan]) -> None:
     mfu = {name: PUBLISHED_SPEED * flops / 312e12 for name, flops in flops_formulas(RECIPE.model).items()}
     assert mfu == pytest.approx({"6(N - E) + 6LDT (causal)": 0.520, "6(N - E) + 12LDT": 0.563, "6N": 0.508}, abs=1e-3)
-    assert _predict(plans).other_formulas == pytest.approx(mfu, rel=1e-3)
-    assert pytest.approx(mfu["6(N - E) + 6LDT (causal)"], rel=1e-3) == DEFAULT_MFU
+    speed = _predict(plans).tokens_per_second_per_gpu
+    assert _predict(plans).mfu_by_formula == pytest.approx({name: mfu[name] * speed / PUBLISHED_SPEED for name in mfu})
 
 
 def test_the_base_alone_is_one_span(plans: list[Plan]) -> None:
@@ -87,10 +81,16 @@ def test_the_flagship_fits_its_published_cards_sharded_in_a_node_and_not_unshard
     assert _predict(plans, recipe=light).fits
 
 
-def test_checkpointing_pays_for_memory_with_speed(plans: list[Plan]) -> None:
-    checkpointed = _predict(plans, recipe=load_recipe("tinyllama-v1.1", ["hardware.activation_checkpointing=true"]))
-    assert checkpointed.tokens_per_second_per_gpu == pytest.approx(0.75 * PUBLISHED_SPEED, rel=1e-3)
-    assert checkpointed.memory.activations < _predict(plans).memory.activations / 5
+def test_checkpointing_pays_for_memory_with_the_blocks_forward_pass(plans: list[Plan]) -> None:
+    overrides = ["hardware.micro_batch=4", "hardware.activation_checkpointing=true"]
+    plain, checkpointed = (_predict(plans, recipe=load_recipe("tinyllama-v1.1", overrides[:n])) for n in (1, 2))
+    assert 4 / 3 - 0.03 < checkpointed.step.products / plain.step.products < 4 / 3  # the head runs once
+    assert checkpointed.memory.activations < plain.memory.activations / 5
+
+
+def test_an_mfu_takes_the_place_of_the_cards_utilization(plans: list[Plan]) -> None:
+    prediction = predict(RECIPE, plans, "a100-40g", 1, mfu=0.3, price=None)
+    assert 0.29 < prediction.mfu < 0.3  # the update is beside it
 
 
 def test_state_is_16_bytes_a_weight_over_the_ranks_that_share_it() -> None:
@@ -123,6 +123,11 @@ def test_an_unknown_card_is_refused_with_the_nearest(plans: list[Plan]) -> None:
         predict(RECIPE, plans, "a100-40gb", 16, price=None)
 
 
+def test_nodes_that_do_not_divide_the_gpus_are_refused(plans: list[Plan]) -> None:
+    with pytest.raises(PlanError, match="16 GPUs are not the same number on each of 3 nodes; give a divisor of 16"):
+        predict(RECIPE, plans, "a100-40g", 16, nodes=3, price=None)
+
+
 def test_groups_that_do_not_divide_the_ranks_are_refused() -> None:
     hardware = load_recipe("nano", ["hardware.shard=3"]).hardware
     with pytest.raises(RecipeError, match=r"groups of 3 ranks, which do not divide 4"):
@@ -138,7 +143,11 @@ def test_the_command_prints_formula_and_days() -> None:
     words = [sys.executable, "-m", "tinyllama", "plan", "nano", "--hardware", "a100-40g", "--gpus", "2"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "52.0% x 312e12 FLOP/s" in done.stdout
+    assert "bound by launches" in done.stdout
+    assert (
+        "at 9.7% of the peak at this width (published speeds: 8% to 11%; fitted to llm-foundry's 1B model on 8 A100-40G"
+        in done.stdout
+    )
     assert "needs --price" in done.stdout
     done = subprocess.run([*words, "--json", "--price", "1"], capture_output=True, text=True, check=False)
     result = json.loads(done.stdout)

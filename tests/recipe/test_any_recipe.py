@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 NANO: dict[str, Any] = yaml.load(shipped_recipes()["nano"].read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506  # it makes text of every scalar
 NANO["optimizer"]["betas"] = ["0.9", "0.95"]
-NAMES = {"corpora": "prose", "variants": "v1.1", "base": "prose"}
+NANO["branches"] = {"late": {"from": "base@40K", "stages": [{"name": "own", "until": "70K", "batch": "16 sequences"}]}}
+NAMES = {"corpora": "prose", "variants": "v1.1", "branches": "late", "base": "prose"}
 """A name in nano, for each section by name."""
 
 RIGHT: dict[type, list[object]] = {
@@ -45,7 +46,11 @@ WRONG: list[object] = [
 """What is wrong for most keys, as YAML or as a section of YAML."""
 
 
-MISSING: dict[str, object] = {"start": {"model": "somewhere", "tokens": "64"}, "points": [{}]}
+MISSING: dict[str, object] = {
+    "start": {"model": "somewhere", "tokens": "64"},
+    "points": [{}],
+    "decay": {"shape": "linear"},
+}
 """What stands for a section that nano does not have, before one of its keys is written."""
 
 
@@ -60,7 +65,7 @@ class Place(NamedTuple):
 def places(section: type[BaseModel] = Recipe, path: tuple[str | int, ...] = ()) -> Iterator[Place]:
     """Every key of a section and of the sections inside it, as a place in nano."""
     for name, field in section.model_fields.items():
-        yield from _inside(field.annotation, (*path, name))
+        yield from _inside(field.annotation, (*path, field.alias or name))
 
 
 def _inside(annotation: Any, path: tuple[str | int, ...]) -> Iterator[Place]:  # noqa: ANN401  # a type of any kind
@@ -139,8 +144,8 @@ def outcome(recipe: dict[str, Any], folder: Path) -> str:
     path.write_text(dump_recipe(loaded), encoding="utf-8")
     assert load_recipe(str(path)) == loaded
     try:
-        for variant in loaded.variants:
-            compile_plan(loaded, variant)
+        for model in loaded.models:
+            compile_plan(loaded, model)
     except PlanError as error:
         refuse_unless_lines(f"{path}:1: {error}", str(path))
         return str(error)

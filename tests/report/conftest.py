@@ -36,7 +36,7 @@ def run(tmp_path: Path, recipe: Recipe) -> Path:
 
 
 def write_family(folder: Path, recipe: Recipe, bits: dict[str, dict[str, float]]) -> Path:
-    models = ["base", *recipe.variants]
+    models = recipe.models
     for model in models:
         lines = [json.dumps(record) for record in metrics(recipe, model)]
         write(folder / model / "metrics.jsonl", "\n".join(lines) + "\n")
@@ -80,7 +80,7 @@ def metrics(recipe: Recipe, model: str) -> Iterator[dict[str, Any]]:
             "mfu": 0.6,
         }
         if step % 6 == 5:
-            share = recipe.base if model == "base" else recipe.variants[model]
+            share = recipe.own_shares(model)[0][1]
             losses = {
                 name: 3.5 + index + (6 - index) * math.exp(-6 * tokens / horizon)
                 - taught * (2.5 if share.get(name) else -0.15 * len(plan.corpora))
@@ -90,8 +90,10 @@ def metrics(recipe: Recipe, model: str) -> Iterator[dict[str, Any]]:
 
 
 def summary(recipe: Recipe, bits: dict[str, dict[str, float]]) -> dict[str, Any]:
-    models = ["base", *recipe.variants]
-    total, fork = recipe.stages[-1].until, recipe.stages[recipe.fork_index - 1].until
+    models = recipe.models
+    ends = dict.fromkeys(recipe.variants, recipe.stages[-1].until)
+    ends |= {name: branch.stages[-1].until for name, branch in recipe.branches.items()}
+    ends["base"] = recipe.stages[recipe.fork_index - 1].until
     tasks: dict[str, dict[str, Any]] = {}
     for index, model in enumerate(models):
         tasks[model] = {
@@ -109,7 +111,7 @@ def summary(recipe: Recipe, bits: dict[str, dict[str, float]]) -> dict[str, Any]
         "corpora": list(recipe.corpora),
         "bits_per_byte": bits,
         "tasks": tasks,
-        "tokens": {model: fork if model == "base" else total for model in models},
+        "tokens": {model: ends[model] for model in models},
         "seconds": {"tokenizer": 4.2, "corpora": 31.0, "train base": 252.0, "train variants": 410.5, "evaluate": 61.0},
         "exports": {model: f"exports/{model}" for model in models},
         "parameters": recipe.model.parameters,

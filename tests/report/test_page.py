@@ -13,6 +13,7 @@ from tests.report.conftest import BITS, NASTY, write
 from tinyllama.errors import ModelError, UserError
 from tinyllama.evaluation.published import PUBLISHED
 from tinyllama.plan import share_at
+from tinyllama.recipe import load_recipe
 from tinyllama.report import write_report
 
 if TYPE_CHECKING:
@@ -113,7 +114,19 @@ def test_the_matrix_shows_the_numbers_of_the_summary_and_the_differences_to_the_
                 assert float(difference.replace("\N{MINUS SIGN}", "-").rstrip("%")) == pytest.approx(expected, abs=0.51)
 
 
-def test_our_scores_stand_above_the_published_ones_in_percent(page: Page) -> None:
+@pytest.fixture
+def flagship(run: Path, recipe: Recipe) -> Page:
+    """The page of a family of the published models' shape."""
+    return Page(write_report(run, recipe.model_copy(update={"model": load_recipe("tinyllama-v1.1").model})))
+
+
+def test_published_scores_stand_only_beside_models_of_their_shape(page: Page, flagship: Page) -> None:
+    assert "Pythia-1.0B" in flagship.text
+    assert "Pythia-1.0B" not in page.text
+
+
+def test_our_scores_stand_above_the_published_ones_in_percent(flagship: Page) -> None:
+    page = flagship
     rows = {row[0].strip(): [cell.split() for cell in row[1:]] for row in page.tables["tasks"]}
     assert rows["math_code"][0] == ["120K"]
     assert rows["math_code"][1] == ["28.12", "±5.5"]
@@ -129,7 +142,19 @@ def test_a_missing_score_is_a_dash_with_its_reason_as_footnote(page: Page) -> No
     assert rows["chinese"][8] == ["—", "2"]
     assert f'id="task-note-1">data/eval/boolq_validation.jsonl is not there {NASTY}' not in page.html
     assert f"data/eval/boolq_validation.jsonl is not there {NASTY}" in page.text
-    assert "published as 52.99; the row's own scores average 52.97" in page.text
+
+
+def test_tasks_that_no_model_has_a_score_for_are_one_line(run: Path, recipe: Recipe) -> None:
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    summary["tasks"] = {
+        model: {name: {"reason": "no hub answers"} for name in tasks} | {"average": None}
+        for model, tasks in summary["tasks"].items()
+    }
+    write(run / "summary.json", json.dumps(summary))
+    page = Page(write_report(run, recipe))
+    assert "tasks" not in page.tables
+    assert "No score for hellaswag, openbookqa, winogrande, arc_challenge, arc_easy, boolq and piqa: " in page.text
+    assert page.text.count("no hub answers") == 1
 
 
 def test_a_score_of_cut_prompts_has_a_footnote(run: Path, recipe: Recipe) -> None:

@@ -41,6 +41,7 @@ class ByteTokenizer:
 
     def __init__(self, chat_template: str | None = None) -> None:
         self.chat_template = chat_template
+        self.special_tokens = {"bos_token": f"<{BOS}>", "eos_token": f"<{EOS}>"}
 
     def limit_threads(self, count: int) -> None:
         pass

@@ -42,6 +42,13 @@ SMALL = ("model.layers=3", "model.context=128", "hardware.compile=false")
 ROWS, MICRO_BATCH = 5, 2
 GPU = "gpu"
 _COPY = torch.ops.aten._to_copy.default  # noqa: SLF001  # an operator's name
+_COLLECTIVES: dict[str, tuple[str, Callable[..., int]]] = {
+    "c10d::_allgather_base_": ("all_gather", lambda args: args[0].nbytes),
+    "c10d::_reduce_scatter_base_": ("reduce_scatter", lambda args: args[1].nbytes),
+    "c10d::allreduce_": ("all_reduce", lambda args: sum(one.nbytes for one in args[0] if one.device.type == GPU)),
+    "_c10d_functional::all_gather_into_tensor": ("all_gather", lambda args: args[0].nbytes * args[1]),
+}
+"""Kind of each collective that sends tensors, not only numbers, and the bytes of its whole tensor."""
 
 
 class Stream:
@@ -93,6 +100,8 @@ class Waits(TorchDispatchMode):  # type: ignore[misc]  # untyped
         """Matrices in Muon's products, of which there are ten for each."""
         self.gathers = 0
         """Blocks, or the rest of the model, whose weights are gathered."""
+        self.sent: Counter[str] = Counter()
+        """Bytes of whole weights, gradients and updates on the device, by collective."""
 
     def __torch_dispatch__(
         self,
@@ -107,6 +116,9 @@ class Waits(TorchDispatchMode):  # type: ignore[misc]  # untyped
         if "attn" in func.name() or "attention" in func.name():
             self.kernels[func.name()] += 1
         self.gathers += "all_gather_copy_in" in func.name()
+        if func.name() in _COLLECTIVES:
+            kind, size = _COLLECTIVES[func.name()]
+            self.sent[kind] += size(args)
         if func is torch.ops.aten.baddbmm.default:
             self.orthogonalized += len(args[1])
         if func is torch.ops.aten._local_scalar_dense.default:  # noqa: SLF001  # an operator's name
@@ -218,8 +230,9 @@ def _step(recipe: Recipe, here: Ranks) -> dict[str, Any]:
         trainer: Any = SimpleNamespace(state=state, gradients=gradients, recipe=recipe, ranks=here)
         _Trainer._accumulate(trainer, batch)  # noqa: SLF001  # the engine's own order of calls
         state.update(1e-3)
-    seen = {"waits": dict(waits.seen), "kernels": dict(waits.kernels), "orthogonalized": waits.orthogonalized // 10}
-    seen["gathers"] = waits.gathers
+    seen: dict[str, Any] = {"waits": dict(waits.seen), "kernels": dict(waits.kernels)}
+    seen["orthogonalized"] = waits.orthogonalized // 10
+    seen |= {"gathers": waits.gathers, "sent": dict(waits.sent)}
     with Waits(), torch.no_grad():
         state.model.hidden(torch.zeros(1, recipe.model.context, dtype=torch.int64, device=here.device))
     with Waits():

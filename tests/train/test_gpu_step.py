@@ -3,9 +3,13 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from typing import Any
 
 import pytest
+
+from tinyllama.plan.step_time import collectives
+from tinyllama.recipe import load_recipe
 
 SMALL = ("model.layers=2", "model.context=32")
 CASES: dict[str, list[Any]] = {
@@ -64,6 +68,25 @@ def test_weights_that_fit_are_gathered_once_in_a_step(results: dict[str, dict[st
     """Two blocks, and the rest of the model; else each block is gathered forward and backward, in three passes."""
     names = ("eight GPUs, one copy", "eight small GPUs, one copy")
     assert [results[name]["gathers"] for name in names] == [3, 15]
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[0] > 1 and name != "four copies, Muon"])
+def test_the_step_sends_what_the_prediction_of_its_time_counts(name: str, results: dict[str, dict[str, Any]]) -> None:
+    """In bytes of whole tensors; three passes. On a small card, weights do not stay gathered.
+
+    FSDP pads what eight ranks do not divide. Four ranks that share six matrices of Muon send eight.
+    """
+    ranks, per_node, *overrides = CASES[name]
+    gathered = "a small card" not in overrides
+    recipe = load_recipe("nano", [*SMALL, *(text for text in overrides if "=" in text)])
+    sharded_over = recipe.hardware.sharded_over(ranks, per_node)
+    sent = Counter[str]()
+    for part in collectives(recipe, ranks, sharded_over, 3, gathered=gathered):
+        sent[part.kind] += part.bytes * part.times
+    recorded = results[name]["sent"]
+    if sharded_over == ranks:
+        del recorded["all_reduce"]  # over one replica, which sends nothing
+    assert recorded == pytest.approx(sent, rel=0.01)
 
 
 def test_a_wait_and_a_mixture_of_devices_that_were_planted_are_found(results: dict[str, dict[str, Any]]) -> None:

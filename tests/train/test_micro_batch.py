@@ -14,11 +14,12 @@ from tests.conftest import MakeFamily
 from tests.train.processes import train_on
 from tests.train.runs import assert_same_run, step_records, weights
 from tinyllama.family import Family
-from tinyllama.plan.hardware import RESERVED
+from tinyllama.plan.cards import RESERVED
+from tinyllama.plan.hardware import even_counts, most_even
 from tinyllama.train import micro_batch
 from tinyllama.train.forward_backward import Gradients
 from tinyllama.train.memory import measure_memory
-from tinyllama.train.micro_batch import even_counts, largest_micro_batch, most_even
+from tinyllama.train.micro_batch import largest_micro_batch
 from tinyllama.train.trainer import _build_gradients
 
 PLAIN = "hardware.compile=false"

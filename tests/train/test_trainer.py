@@ -134,7 +134,7 @@ def test_a_variants_shares_are_refused_once_it_has_begun(make_family: MakeFamily
 
 def test_a_variant_without_a_finished_base_is_refused(make_family: MakeFamily) -> None:
     family = make_family()
-    with pytest.raises(CheckpointError, match="the shared base is not finished"):
+    with pytest.raises(CheckpointError, match="base is not trained up to the fork"):
         train_model(family.work, family.prepare(), "v1.1")
 
 

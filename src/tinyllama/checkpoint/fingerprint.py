@@ -81,7 +81,7 @@ def fingerprint_inputs(  # noqa: PLR0913, PLR0917  # a state is decided by that 
     """Everything that decides the weights after `step` steps of a plan.
 
     Only what was in force so far counts: a stage's keys once it has begun, its end once it was passed, a variant's
-    shares from the fork on. Later stages and other variants do not.
+    shares from the fork on. Later stages and other variants do not. Up to a branch's fork, all is its parent's.
     Before the first step of a recipe with a start, that is the imported model alone.
 
     Args:
@@ -92,6 +92,11 @@ def fingerprint_inputs(  # noqa: PLR0913, PLR0917  # a state is decided by that 
         tokenizer: SHA-256 of the tokenizer's model.
         start: SHA-256 of the imported weights that the plan starts from, if it does.
     """
+    stage = int(plan.stage[max(step - 1, 0)]) if plan.steps else 0
+    model = plan.variant or BASE
+    while model in recipe.branches and stage < recipe.line(model).fork_index:
+        model = recipe.parent(model)  # whose state it is up to the fork
+    recipe = recipe.line(model)
     rate = recipe.optimizer.learning_rate.in_force(plan.tokens_after(step))
     optimizer = recipe.optimizer.model_copy(update={"learning_rate": rate})
     values = _flat(without_absent(recipe.model_copy(update={"optimizer": optimizer}))) | {"tokenizer": tokenizer}
@@ -102,21 +107,20 @@ def fingerprint_inputs(  # noqa: PLR0913, PLR0917  # a state is decided by that 
         values[_WEIGHTS] = start
     if start is not None and step == 0:
         return FingerprintInputs({key: value for key, value in values.items() if _of_the_import(key)})
-    stage = int(plan.stage[max(step - 1, 0)])
     for index, item in enumerate(recipe.stages[: stage + 1]):
         keys = without_absent(item) | {"batch": recipe.batch_sequences(item)}
         if index == stage:
             del keys["until"]
         values |= _flat(keys, f"stages.{index}.")
     shares, models = {"base": _shares(recipe.base)}, [BASE]
-    if plan.variant is not None and step > plan.fork_step:
-        shares[f"variants.{plan.variant}"] = _shares(recipe.variants[plan.variant])
-        models.append(plan.variant)
-    for model in models:
-        begun = [(index, own) for index, own in recipe.own_shares(model)[1:] if index <= stage]
+    if model != BASE and step and stage >= recipe.fork_index:
+        shares[f"variants.{model}"] = _shares(recipe.variants[model])
+        models.append(model)
+    for name in models:
+        begun = [(index, own) for index, own in recipe.own_shares(name)[1:] if index <= stage]
         shares |= {f"stages.{index}.shares": _shares(own) for index, own in begun}
-    used = {name for group in shares.values() for name in group}
-    return FingerprintInputs(values | shares | {f"corpora.{name}": corpora[name] for name in used})
+    used = {corpus for group in shares.values() for corpus in group}
+    return FingerprintInputs(values | shares | {f"corpora.{corpus}": corpora[corpus] for corpus in used})
 
 
 def difference(by_rank: Sequence[Mapping[str, JsonValue]]) -> str | None:

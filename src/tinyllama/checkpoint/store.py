@@ -80,13 +80,13 @@ class CheckpointStore:
         """
         return verify(self.folder / f"step-{step}")
 
-    def newest(self) -> Iterator[Checkpoint | CheckpointError]:
-        """Checkpoints, newest first; in place of a damaged one, the error that names it.
+    def newest(self, last: int | None = None) -> Iterator[Checkpoint | CheckpointError]:
+        """Checkpoints up to the step `last`, newest first; in place of a damaged one, the error that names it.
 
         One that training beside this process deletes before it is opened is skipped, for a newer one if there is one.
         """
         tried = set[int]()
-        while left := set(self.steps()) - tried:
+        while left := {step for step in self.steps() if last is None or step <= last} - tried:
             step = max(left)
             tried.add(step)
             try:

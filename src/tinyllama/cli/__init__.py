@@ -84,13 +84,13 @@ def _write(line: str) -> None:
 
 
 def _open_streams() -> None:
-    """Make stdout and stderr accept every character, and open those that the caller has closed."""
+    """Make stdout and stderr accept every character, and open those, and stdin, that the caller has closed."""
     codecs.register_error(_REPLACED, _replaced)
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # stays open until the process ends
-        elif isinstance(stream, io.TextIOWrapper):
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # stays open until the process ends
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_REPLACED)
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 GROUPS = {
     "Training": ("recipes", "plan", "rehearse", "train", "reproduce", "audit", "inspect"),
-    "Models": ("generate", "serve", "import", "export", "publish"),
+    "Models": ("generate", "chat", "serve", "import", "export", "publish"),
     "Data": ("prepare", "corpus", "tokenizer"),
     "Evaluation": ("evaluate", "report", "contaminated"),
     "Cluster": ("launch",),
@@ -82,7 +82,7 @@ RunFolder = Annotated[
     ),
 ]
 VariantName = Annotated[
-    str | None, typer.Option("--variant", metavar="NAME", help="One variant, or base (default: all).")
+    str | None, typer.Option("--variant", metavar="NAME", help="One variant or branch, or base (default: all).")
 ]
 RefreshCorpora = Annotated[
     bool,
@@ -102,7 +102,10 @@ WITHOUT_HARDWARE = "without --hardware; name a GPU, e.g. --hardware a100-40g"
 EvaluationData = Annotated[
     Path | None,
     typer.Option(
-        "--data", metavar="FOLDER", parser=expand_path, help="Local copies of the tasks' data (default: the recipe's)."
+        "--data",
+        metavar="FOLDER",
+        parser=expand_path,
+        help="Local copies of the tasks' data (default: the recipe's; else the hub).",
     ),
 ]
 

@@ -23,6 +23,7 @@ from tinyllama.cli.app import (
     whole,
 )
 from tinyllama.cli.training import print_scores
+from tinyllama.errors import EvaluationError, UserError
 from tinyllama.paths import expand_path, printable_path
 from tinyllama.text import MISSING
 
@@ -32,7 +33,18 @@ if TYPE_CHECKING:
     from tinyllama.family.evaluate_model import Evaluated
     from tinyllama.files import Json
 
-_OF_SINGLE_MODELS: Final = {"tasks", "limit", "batch", "precision", "text", "run_code", "samples", "out"}
+_OF_SINGLE_MODELS: Final = {
+    "tasks",
+    "limit",
+    "batch",
+    "precision",
+    "text",
+    "run_code",
+    "samples",
+    "out",
+    "num_fewshot",
+    "include_path",
+}
 _OF_RECIPES: Final = {"overrides", "run"}
 
 
@@ -43,21 +55,29 @@ _OF_RECIPES: Final = {"overrides", "run"}
 def evaluate(
     ctx: typer.Context,
     models: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="MODEL...",
             help="A recipe (a whole family), a model's folder or checkpoint, a Hugging Face folder or hub id, or GGUF.",
         ),
-    ],
+    ] = None,
     *,
     tasks: Annotated[
         str,
         typer.Option(
             metavar="NAMES",
-            help="Tasks and groups (commonsense, code, math, arithmetic, chinese, all), separated by commas.",
+            help="Tasks and groups (commonsense, code, math, arithmetic, chinese, all, any of lm-eval's), separated by "
+            "commas.",
         ),
     ] = "commonsense",
     data: EvaluationData = None,
+    num_fewshot: Annotated[
+        int | None, whole("Examples before each question, as lm-eval's option (default: as the task states).", least=0)
+    ] = None,
+    include_path: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", parser=expand_path, help="Folder of your own tasks, in lm-eval's YAML format."),
+    ] = None,
     limit: Annotated[int | None, whole("Maximum number of questions per task or subject.")] = None,
     batch: Annotated[str, typer.Option(metavar="N|auto", help="Rows per forward pass.")] = "auto",
     precision: Annotated[
@@ -69,8 +89,12 @@ def evaluate(
         typer.Option(
             metavar="PATH",
             parser=expand_path,
-            help="Measure bits per byte of a text file, or of a corpus's held-out part.",
+            help="Measure bits per byte of text, JSONL or Parquet, a folder, or a corpus's held-out part.",
         ),
+    ] = None,
+    fetch: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Only fetch the data of these tasks, for a machine without a connection."),
     ] = None,
     run_code: Annotated[
         bool, typer.Option("--run-code", help="Run programs that the model generates, in a sandbox (humaneval).")
@@ -85,12 +109,20 @@ def evaluate(
 ) -> None:
     """Score models on tasks and text. Answers are saved; if interrupted, run the command again to resume.
 
+    Data that is not in --data is fetched from the Hugging Face hub once.
+
     A recipe states its own tasks, in `evaluation`; only --set, --run, --data and --json apply to recipes.
     """
     from tinyllama.cli.progress import TerminalProgress
     from tinyllama.evaluation.record import record_to_json
     from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model
 
+    if fetch is not None:
+        refuse_options(ctx, {"models", *_OF_SINGLE_MODELS, *_OF_RECIPES}, "with --fetch, which measures nothing")
+        _fetch(fetch.split(","), data or Path("data/eval"))
+        return
+    if not models:
+        raise UserError("name a model, e.g. runs/mini/v1.1, or tasks to fetch, e.g. --fetch commonsense")
     families = [name for name in models if is_recipe(name)]
     if not families:
         refuse_options(ctx, _OF_RECIPES, "with single models, only with recipes")
@@ -111,6 +143,8 @@ def evaluate(
         texts=text or [],
         run_code=run_code,
         samples=samples,
+        shots=num_fewshot,
+        include_path=include_path,
         out=out,
     )
     found: dict[str, Json] = {
@@ -128,9 +162,26 @@ def evaluate(
         _print(singles, request.texts)
 
 
-def _rows(batch: str) -> int | None:
-    from tinyllama.errors import EvaluationError
+def _fetch(names: list[str], data: Path) -> None:
+    """Fetch the data of some tasks, unless a folder has it, and show where it is."""
+    from tinyllama.evaluation.catalogue import CATALOGUE, expand_tasks
+    from tinyllama.evaluation.scores import gaps
+    from tinyllama.evaluation.task_fetching import provide
 
+    tasks = expand_tasks(names)
+    found = provide(tasks, data, say=typer.echo)
+    missing = gaps(found.items())
+    if others := [name for name in tasks if name not in CATALOGUE]:
+        from tinyllama.evaluation.lm_eval_tasks import load_tasks  # needs lm-eval
+
+        missing += gaps(load_tasks(others).items())
+    for folder in dict.fromkeys(folder for folder in found.values() if isinstance(folder, Path)):
+        typer.echo(folder)
+    if missing:
+        raise EvaluationError(f"the data is not complete: {'; '.join(missing)}")
+
+
+def _rows(batch: str) -> int | None:
     if batch == "auto":
         return None
     if not batch.isdigit() or int(batch) < 1:
@@ -154,14 +205,16 @@ def _evaluate_family(
 
 def _print(found: dict[str, Evaluated], texts: list[Path]) -> None:
     from tinyllama.cli.tables import output, print_matrix, print_tasks
+    from tinyllama.evaluation.published import PARAMETERS
     from tinyllama.evaluation.record import EXACT
     from tinyllama.evaluation.record_tables import agreement_with_fp32
 
     console, records = output(), {name: evaluated.record for name, evaluated in found.items()}
     bits = {name: record.bits_per_byte.values for name, record in records.items() if record.bits_per_byte}
     if bits:
-        print_matrix(console, bits, [printable_path(path) for path in texts])
-    print_tasks(console, {name: record.scores for name, record in records.items()})
+        print_matrix(console, "bits per byte", bits, [printable_path(path) for path in texts])
+    flagship = any(record.source.parameters == PARAMETERS for record in records.values())
+    print_tasks(console, {name: record.scores for name, record in records.items()}, published=flagship)
     for name, record in records.items():
         if record.conditions and record.conditions.dtype != EXACT:
             console.print(f"{name}: {agreement_with_fp32(record)}", markup=False, soft_wrap=True)

@@ -59,13 +59,18 @@ def plan(
             help="Write one variant's table, with one row per step (needs --variant).",
         ),
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.svg", parser=expand_path, help="Draw LR, batch, context and shares by tokens."),
+    ] = None,
     hardware: Annotated[
         str | None, typer.Option(metavar="GPU", help="Predict memory, speed, days and cost on this GPU, e.g. a100-40g.")
     ] = None,
     gpus: Annotated[int, whole("Number of GPUs.")] = 1,
+    nodes: Annotated[int | None, whole("Number of nodes (default: by the usual number of GPUs in one).")] = None,
     mfu: Annotated[
         float | None,
-        real("Model FLOPs utilization (default: the published run's, 0.52).", least=0.01, most=1.0),
+        real("Model FLOPs utilization of computation (default: by published speeds of the GPU).", least=0.01, most=1.0),
     ] = None,
     price: Annotated[float | None, real("Price of one GPU-hour, to estimate the cost.")] = None,
     check: Annotated[
@@ -80,25 +85,27 @@ def plan(
     and memory, as `prepare`, `train` and `reproduce` do before they begin.
     """
     from tinyllama.cli.hardware import print_prediction
-    from tinyllama.cli.tables import output, print_plan
+    from tinyllama.cli.tables import output, print_plan, print_tree
     from tinyllama.errors import UserError
     from tinyllama.plan import compile_plan, summarize
-    from tinyllama.plan.hardware import DEFAULT_MFU, predict
+    from tinyllama.plan.hardware import predict
 
     if hardware is None:
-        refuse_options(ctx, {"gpus", "mfu", "price"}, WITHOUT_HARDWARE)
+        refuse_options(ctx, {"gpus", "nodes", "mfu", "price"}, WITHOUT_HARDWARE)
     family = open_family(recipe, overrides, run)
     if check:
-        refuse_options(ctx, {"parquet", "hardware"}, "with --check, which plans nothing")
+        refuse_options(ctx, {"parquet", "plot", "hardware"}, "with --check, which plans nothing")
         _check(family, variant, as_json=as_json)
         return
     loaded, sizes = family.recipe, family.prepared_sizes()
     if parquet is not None and variant is None:
         raise UserError("--parquet writes one variant's table; name it with --variant")
-    plans = [compile_plan(loaded, name) for name in ([variant] if variant else loaded.variants)]
-    prediction = (
-        None if hardware is None else predict(loaded, plans, hardware, gpus, mfu=mfu or DEFAULT_MFU, price=price)
-    )
+    plans = [compile_plan(loaded, name) for name in ([variant] if variant else loaded.planned)]
+    prediction = None if hardware is None else predict(loaded, plans, hardware, gpus, nodes=nodes, mfu=mfu, price=price)
+    if plot is not None:
+        from tinyllama.report.plan_plot import write_plan_plot
+
+        write_plan_plot(loaded, plot)
     if parquet is not None:
         plans[0].write_parquet(parquet)
     summaries = [summarize(compiled, loaded, sizes) for compiled in plans]
@@ -109,6 +116,8 @@ def plan(
     console = output()
     for summary in summaries:
         print_plan(console, summary)
+    if loaded.branches:
+        print_tree(console, loaded, {name: family.work.replay(name) for name in loaded.branches})
     if prediction is not None:
         print_prediction(console, prediction)
 

@@ -73,7 +73,7 @@ def rehearse(
     def show(name: str, done: int, total: int) -> None:
         say(f"{name}: {done / total:.0%} of {total:,} sequences")
 
-    for result in rehearse(loaded, rows, [variant] if variant else list(loaded.variants), show):
+    for result in rehearse(loaded, rows, [variant] if variant else loaded.models[1:], show):
         results.append(result)
         if not as_json:
             _print(result)
@@ -111,7 +111,7 @@ class _Memory:
     """The measured memory of one rank, and the memory of its GPU."""
 
     def __init__(self, recipe: Recipe, name: str, gpus: int) -> None:
-        from tinyllama.plan.hardware import find_gpu  # only with --hardware
+        from tinyllama.plan.cards import find_gpu  # only with --hardware
         from tinyllama.recipe.schema import AUTO
         from tinyllama.train.memory import measure_memory  # imports torch
 

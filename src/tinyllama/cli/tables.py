@@ -17,9 +17,10 @@ from tinyllama.text import MISSING, number, percent
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tinyllama.evaluation.scores import TaskScores
+    from tinyllama.evaluation.scores import TaskScore, TaskScores
     from tinyllama.family.preflight import CheckResult
     from tinyllama.plan import PlanSummary
+    from tinyllama.recipe import Recipe
 
 _WIDE = 160
 
@@ -32,6 +33,8 @@ def output() -> Console:
 def print_plan(console: Console, summary: PlanSummary) -> None:
     """Print a plan's stages and corpora, with a warning if text is repeated often."""
     title = f"{summary.recipe} · {summary.variant or 'base'} · {summary.steps:,} steps · {summary.tokens:,} tokens"
+    if summary.parent is not None:
+        title += f" · forks from {summary.parent} at {summary.fork_tokens:,}, after step {summary.fork_step:,}"
     _print(console, title, STAGE_HEADER, stage_rows(summary))
     console.print(f"learning rate: {summary.learning_rate}\n", markup=False, soft_wrap=True)
     _print(console, "", CORPUS_HEADER, corpus_rows(summary))
@@ -48,6 +51,17 @@ def print_plan(console: Console, summary: PlanSummary) -> None:
             )
 
 
+def print_tree(console: Console, recipe: Recipe, replays: Mapping[str, range | None]) -> None:
+    """Print the tokens that all models are trained on, and the steps that branches repeat."""
+    total = sum(map(recipe.own_tokens, recipe.models))
+    console.print(f"all {len(recipe.models)} models: {total:,} tokens; what they share counts once", soft_wrap=True)
+    for branch, steps in replays.items():
+        if steps is not None:
+            first, last, parent = steps.start + 1, steps.stop, recipe.parent(branch)
+            found = f"{branch}: repeats steps {first:,} to {last:,} of {parent}, whose checkpoint was not kept"
+            console.print(found, markup=False, soft_wrap=True)
+
+
 def print_checks(console: Console, results: Sequence[CheckResult]) -> None:
     """Print a line for each check that found nothing, and for each fault and note."""
     table = Table(box=None)
@@ -60,44 +74,46 @@ def print_checks(console: Console, results: Sequence[CheckResult]) -> None:
     console.print(table)
 
 
-def print_matrix(console: Console, bits: Mapping[str, Mapping[str, float]], corpora: list[str]) -> None:
-    """Print held-out bits per byte, models by corpora."""
+def print_matrix(console: Console, title: str, bits: Mapping[str, Mapping[str, float]], corpora: list[str]) -> None:
+    """Print bits per byte, models by corpora or texts."""
     rows = [(model, *(number(row.get(name), 3) for name in corpora)) for model, row in bits.items()]
-    _print(console, "held-out bits per byte", ("model", *corpora), rows)
+    _print(console, title, ("model", *corpora), rows)
 
 
-def print_tasks(console: Console, tasks: Mapping[str, TaskScores]) -> None:
-    """Print task scores with standard errors, published rows if they have these tasks, and a reason for each gap."""
-    names = list(dict.fromkeys(name for scores in tasks.values() for name in scores.tasks))
+def print_tasks(console: Console, tasks: Mapping[str, TaskScores], *, published: bool) -> None:
+    """Print the scores in percent with standard errors, a task a row, and a line for each reason why some lack.
+
+    Args:
+        console: receives them.
+        tasks: model → its scores.
+        published: show the published scores of TinyLlama beside them.
+    """
+    names = list(dict.fromkeys(name for scores in tasks.values() for name in scores.measured))
     titles = {task.name: task.title for task in TASKS}
-    comparable = any(name in titles for name in names)
-    rows = [cells for model, scores in tasks.items() for cells in _score_rows(model, scores, names)]
-    header = ["model", *(titles.get(name, name) for name in names), "average"]
-    notes: list[str] = []
-    if comparable:
-        for model, published in published_scores().items():
-            rows.append([f"{model} (published)", *(number(published.get(name), 2) for name in [*names, "average"])])
-        notes = [f"{item.model}: average {item.note}" for item in PUBLISHED if item.note]
-    width = len(header) if comparable else len(header) - 1  # the average covers only the published tasks
-    _print(console, "task scores, percent", tuple(header[:width]), [tuple(cells[:width]) for cells in rows])
-    reasons = dict.fromkeys(
-        f"{MISSING} {name}: {gap.reason}" for scores in tasks.values() for name, gap in scores.missing.items()
-    )
-    cut = [f"{model}: {note}" for model, scores in tasks.items() for note in scores.cut_notes]
-    for line in [*notes, *reasons, *cut]:
+    others = published_scores() if published and titles.keys() & names else {}
+    rows = [
+        [titles.get(name, name), *(_score(scores.measured.get(name)) for scores in tasks.values()),
+         *(number(row.get(name), 2) for row in others.values())]
+        for name in names
+    ]  # fmt: skip
+    if any(scores.average is not None for scores in tasks.values()):
+        ours = [percent(scores.average) for scores in tasks.values()]
+        rows.append(["average", *ours, *(f"{row['average']:.2f}" for row in others.values())])
+    if rows:
+        header = ("task", *tasks, *(f"{model} (published)" for model in others))
+        _print(console, "task scores, accuracy in percent ± standard error", header, [tuple(row) for row in rows])
+    notes = [f"{item.model}: average {item.note}" for item in PUBLISHED if item.note and others]
+    gaps = dict.fromkeys(gap for scores in tasks.values() for gap in scores.gaps)
+    cut = dict.fromkeys(note for scores in tasks.values() for note in scores.cut_notes)
+    for line in [*notes, *gaps, *cut]:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def _score_rows(model: str, scores: TaskScores, names: list[str]) -> list[list[str]]:
-    """Print one model's scores; below them, if available, the standard errors and the numbers of questions."""
-    found = [scores.measured.get(name) for name in names]
-    rows = [[model, *(percent(score.score if score else None) for score in found), percent(scores.average)]]
-    if any(found):
-        rows.append(
-            ["  ± standard error", *(percent(score.bootstrap_stderr if score else None) for score in found), ""]
-        )
-        rows.append(["  questions", *(f"{score.questions:,}" if score else MISSING for score in found), ""])
-    return rows
+def _score(result: TaskScore | None) -> str:
+    if result is None:
+        return MISSING
+    error = "" if result.bootstrap_stderr is None else f" ± {result.shown(result.bootstrap_stderr)}"
+    return f"{result.shown(result.score)}{error}"
 
 
 def _print(console: Console, title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

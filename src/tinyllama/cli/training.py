@@ -39,7 +39,7 @@ def train(
     device: Device = "auto",
     refresh_corpora: RefreshCorpora = False,
 ) -> None:
-    """Train the base once, then each variant from the fork. If interrupted, run the command again to resume.
+    """Train the base once, then each variant and branch from its fork. If interrupted, run the command again to resume.
 
     On several GPUs or nodes: torchrun --nproc-per-node 4 -m -- tinyllama train RECIPE
     """
@@ -105,7 +105,8 @@ def reproduce(
 def print_scores(family: Family, bits: dict[str, dict[str, float]], tasks: dict[str, TaskScores]) -> None:
     """Print a family's bits per byte and task scores."""
     from tinyllama.cli.tables import output, print_matrix, print_tasks
+    from tinyllama.evaluation.published import PARAMETERS
 
     console = output()
-    print_matrix(console, bits, list(family.prepare().corpora))
-    print_tasks(console, tasks)
+    print_matrix(console, "held-out bits per byte", bits, list(family.prepare().corpora))
+    print_tasks(console, tasks, published=family.recipe.model.parameters == PARAMETERS)

@@ -53,7 +53,8 @@ def choice(answer: Answer) -> int | bool | list[Response]:
     if len(likelihoods) == 1:
         return likelihoods[0][1]
     scores = [logp for logp, _ in likelihoods]
-    if CATALOGUE[answer.task].metric == "acc_norm":  # lm-eval divides by the characters of the option itself
+    metric = CATALOGUE[answer.task].metric if answer.task in CATALOGUE else next(iter(answer.scores))
+    if metric == "acc_norm":  # lm-eval divides by the characters of the option itself
         lengths = [len(str(option).removeprefix(" ")) for _, option in answer.requests]
         scores = [score / max(1, length) for score, length in zip(scores, lengths, strict=True)]
     return scores.index(max(scores))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyllama.errors import EvaluationError
+from tinyllama.evaluation.lm_eval_index import definitions, lm_eval_folder
 from tinyllama.evaluation.published import TASKS
 from tinyllama.text import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 
 class TaskDefinition(NamedTuple):
@@ -53,8 +56,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 
-def expand_tasks(names: Sequence[str]) -> list[str]:
-    """Names of tasks, each once, with a group standing for its members.
+def expand_tasks(names: Sequence[str], include_path: Path | None = None) -> list[str]:
+    """Names of tasks, each once, with a group of ours standing for its members.
+
+    Args:
+        names: of tasks and groups, ours or lm-eval's.
+        include_path: folder of a user's own definitions.
 
     Raises:
         EvaluationError: a name is neither.
@@ -62,9 +69,17 @@ def expand_tasks(names: Sequence[str]) -> list[str]:
     expanded: dict[str, None] = {}
     for name in map(str.strip, names):
         if name not in GROUPS and name not in CATALOGUE:
-            raise EvaluationError(
-                f"evaluation.tasks: no task is named {name!r}{did_you_mean(name, [*GROUPS, *CATALOGUE])}; there are "
-                f"the groups {', '.join(GROUPS)} and the tasks {', '.join(CATALOGUE)}"
-            )
+            _require_defined(name, include_path)
         expanded |= dict.fromkeys(GROUPS.get(name, (name,)))
     return list(expanded)
+
+
+def _require_defined(name: str, include_path: Path | None) -> None:
+    """Refuse a name that neither lm-eval nor a user's folder defines."""
+    folders = [folder for folder in (include_path, lm_eval_folder()) if folder is not None]
+    known = dict.fromkeys(chain(GROUPS, CATALOGUE, *map(definitions, folders)))
+    if name not in known:
+        raise EvaluationError(
+            f"evaluation.tasks: no task is named {name!r}{did_you_mean(name, known)}; there are the groups "
+            f"{', '.join(GROUPS)}, the tasks {', '.join(CATALOGUE)}, and those of lm-eval, if it is installed"
+        )

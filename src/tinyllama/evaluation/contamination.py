@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from unicodedata import normalize
 
 from tinyllama.evaluation.scores import MissingTask
-from tinyllama.evaluation.task_data import TASK_DATA, no_data
+from tinyllama.evaluation.task_data import TASK_DATA
+from tinyllama.evaluation.task_fetching import provide
 from tinyllama.evaluation.task_files import read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tinyllama.corpus.reading import PreparedText
@@ -57,7 +58,7 @@ class Overlap:
         return self.contaminated / checked if checked else None
 
 
-def read_questions(tasks: Iterable[str], data: Path) -> tuple[dict[str, list[str]], dict[str, MissingTask]]:
+def read_questions(tasks: Sequence[str], data: Path) -> tuple[dict[str, list[str]], dict[str, MissingTask]]:
     """Task → texts of its questions with their right answers, and the tasks whose data is not there.
 
     Args:
@@ -69,12 +70,21 @@ def read_questions(tasks: Iterable[str], data: Path) -> tuple[dict[str, list[str
     """
     questions: dict[str, list[str]] = {}
     missing: dict[str, MissingTask] = {}
-    for name in tasks:
-        task = TASK_DATA[name]
-        if files := task.question_files(data):
-            questions[name] = [task.question(row) for file in files.values() for row in read_rows(name, file)]
+    ours = [name for name in tasks if name in TASK_DATA]
+    if others := [name for name in tasks if name not in ours]:
+        from tinyllama.evaluation.lm_eval_tasks import load_tasks  # needs lm-eval
+
+        for name, task in load_tasks(others).items():
+            if isinstance(task, MissingTask):
+                missing[name] = task
+            else:
+                questions[name] = task.texts()
+    for name, folder in provide(ours, data).items():
+        if isinstance(folder, MissingTask):
+            missing[name] = folder
         else:
-            missing[name] = MissingTask(no_data(task, [data / task.file]))
+            files = TASK_DATA[name].question_files(folder).values()
+            questions[name] = [TASK_DATA[name].question(row) for file in files for row in read_rows(name, file)]
     return questions, missing
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tinyllama.model import Llama
     from tinyllama.tokenizer.base import Tokenizer
 
-_FEW_SHOT_SEED = 1234
+FEW_SHOT_SEED = 1234
 """The seed of lm-eval's own command."""
 LmEvalDict = dict[str, Any]  # lm-eval has no types for its definitions, outcomes and samples
 _ROOT = Path(definitions.__file__).parent
@@ -66,11 +66,11 @@ def run_task(
         progress=lambda done, of: options.progress(name, done, of),
     )  # fmt: skip
     members = {_member(name, subject): splits for subject, splits in rows.items()}
-    with _quiet():
+    with quiet():
         manager = definitions.TaskManager(include_path=[_ROOT / CATALOGUE[name].folder], include_defaults=False)
         loaded = manager.load(_definition(name, members))
         for task in loaded["tasks"].values():
-            task.set_fewshot_seed(_FEW_SHOT_SEED)
+            task.set_fewshot_seed(FEW_SHOT_SEED)
         outcome = evaluate(language_model, {"tasks": loaded["tasks"]}, limit=options.limit, log_samples=True)
     samples = [(member, sample) for member in members for sample in _samples(name, outcome["samples"][member])]
     cut = sum(any(language_model.was_cut(*request[:2]) for request in sample["arguments"]) for _, sample in samples)
@@ -102,7 +102,7 @@ def _definition(name: str, members: Mapping[str, Splits]) -> LmEvalDict:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence lm-eval's progress bars, and its advice on task definitions that are its own."""
     logger = logging.getLogger("lm_eval")
     level = logger.level

@@ -68,6 +68,8 @@ PUBLISHED = (
     PublishedRow("TinyLlama-1.1B v1.1 chinese", 2 * 10**12, (58.23, 35.20, 59.27, 31.40, 55.35, 61.41, 73.01), 53.41),
 )
 """From the model card of TinyLlama v1.1."""
+PARAMETERS = 1_100_048_384
+"""Weights of TinyLlama; the published scores are shown beside models of this size alone."""
 
 
 def published_scores() -> dict[str, dict[str, float]]:

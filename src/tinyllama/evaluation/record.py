@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from tinyllama.evaluation.noise import RESAMPLES, Difference, differences
+from tinyllama.evaluation.published import PARAMETERS
 
 if TYPE_CHECKING:
     from tinyllama.evaluation.agreement import Agreement
@@ -81,8 +82,8 @@ class EvaluationRecord:
 
     @property
     def published(self) -> dict[str, dict[str, Difference]]:
-        """Published model → task (and `average`) → the difference of the scores to it."""
-        return differences(self.scores.measured)
+        """Published model → task (and `average`) → the difference of the scores to it; empty for other sizes."""
+        return differences(self.scores.measured) if self.source.parameters == PARAMETERS else {}
 
 
 def library_versions() -> dict[str, str]:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from tinyllama.evaluation.noise import Z95
 from tinyllama.evaluation.published import PUBLISHED, TASKS
 from tinyllama.evaluation.record import EXACT
-from tinyllama.evaluation.scores import TaskScore
 from tinyllama.text import MISSING, markdown_table, percent
 
 if TYPE_CHECKING:
     from tinyllama.evaluation.noise import Difference
     from tinyllama.evaluation.record import EvaluationRecord
-    from tinyllama.evaluation.scores import MissingTask
+    from tinyllama.evaluation.scores import TaskScore
 
 _FIELDS = ("metric", "score", "stderr", "bootstrap_stderr", "questions", "shots", "version", "cut", "reason")
 _NO_FP32 = "no fp32 record of the same weights is there; evaluate without --dtype first"
@@ -26,10 +25,12 @@ _NO_FP32 = "no fp32 record of the same weights is there; evaluate without --dtyp
 def record_markdown(record: EvaluationRecord) -> str:
     """The scores, the published scores with the differences to them, and what the figures depend on."""
     lines = [f"# {record.model}", ""]
-    header = ("task", "metric", "score", "± bootstrap", "questions", "shots", "version", "why not")
-    lines.append(markdown_table(header, [_task_row(name, result) for name, result in record.scores.tasks.items()]))
-    lines += [line for note in record.scores.cut_notes for line in ("", f"{note}.")]
-    if any(task.name in record.scores.tasks for task in TASKS):
+    header = ("task", "metric", "score", "± bootstrap", "questions", "shots", "version")
+    if rows := [_task_row(name, result) for name, result in record.scores.measured.items()]:
+        lines.append(markdown_table(header, rows))
+    notes = [*record.scores.gaps, *record.scores.cut_notes]
+    lines += [line for note in notes for line in ("", f"{note}.")]
+    if record.published and any(task.name in record.scores.measured for task in TASKS):
         lines += ["", *_beside_published(record)]
     if record.bits_per_byte:
         values = [(name, f"{value:.4f}") for name, value in record.bits_per_byte.values.items()]
@@ -70,12 +71,10 @@ def agreement_with_fp32(record: EvaluationRecord) -> str:
     )
 
 
-def _task_row(name: str, result: TaskScore | MissingTask) -> tuple[str, ...]:
-    if not isinstance(result, TaskScore):
-        return (name, *[MISSING] * 6, result.reason)
+def _task_row(name: str, result: TaskScore) -> tuple[str, ...]:
     return (
-        name, result.metric, percent(result.score), percent(result.bootstrap_stderr), str(result.questions),
-        str(result.shots), result.version, "",
+        name, result.metric, result.shown(result.score), result.shown(result.bootstrap_stderr), str(result.questions),
+        str(result.shots), result.version,
     )  # fmt: skip
 
 

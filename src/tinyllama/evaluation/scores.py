@@ -10,14 +10,17 @@ from pydantic import BeforeValidator
 from tinyllama.evaluation.answers import Answer  # noqa: TC001  # pydantic reads the annotation
 from tinyllama.evaluation.catalogue import GROUPS
 from tinyllama.evaluation.published import mean
+from tinyllama.text import listing, number, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from tinyllama.evaluation.journal import Journal
     from tinyllama.evaluation.task_data import Row
     from tinyllama.files import Json
 
+_NO_SHARES = {"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "bleu", "chrf", "ter"}
 _COMMONSENSE = GROUPS["commonsense"]
 Splits = dict[str, list["Row"]]
 """Rows by split."""
@@ -39,6 +42,16 @@ class TaskScore:
     cut: int | None = None
     """Questions whose prompts lost their beginning, since they were longer than the model's context; None where a
     record of an earlier version does not say."""
+    higher_is_better: bool = True
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the score lies between 0 and 1, and is shown in percent."""
+        return self.metric not in _NO_SHARES
+
+    def shown(self, value: float | None) -> str:
+        """The score or an error of it, for people."""
+        return percent(value) if self.is_share else number(value, 3)
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,15 @@ class MissingTask:
     """A task without a score, and why."""
 
     reason: str
+
+
+def gaps(results: Iterable[tuple[str, object]]) -> list[str]:
+    """A sentence without its period for each reason why some of these tasks have no score."""
+    tasks: dict[str, list[str]] = {}
+    for name, result in results:
+        if isinstance(result, MissingTask):
+            tasks.setdefault(result.reason, []).append(name)
+    return [f"no score for {listing(names)}: {reason}" for reason, names in tasks.items()]
 
 
 def _without_average(tasks: object) -> object:
@@ -77,13 +99,17 @@ class TaskScores:
 
     @property
     def cut_notes(self) -> list[str]:
-        """A sentence without its period for each task whose prompts were cut."""
-        return [
-            f"{name}: {score.cut:,} of {score.questions:,} questions are longer than the model's context; the "
-            "beginning of their prompts was cut, which can lower the score"
-            for name, score in self.measured.items()
-            if score.cut
+        """A sentence without its period on the tasks whose prompts were cut, if there are any."""
+        tasks = [
+            f"{name} {item.cut:,} of {item.questions:,} questions" for name, item in self.measured.items() if item.cut
         ]
+        text = "prompts longer than the model's context lost their beginning, which can lower the scores"
+        return [f"{text}: {listing(tasks)}"] if tasks else []
+
+    @property
+    def gaps(self) -> list[str]:
+        """A sentence without its period for each reason why tasks have no score."""
+        return gaps(self.tasks.items())
 
     @property
     def average(self) -> float | None:
@@ -93,9 +119,12 @@ class TaskScores:
 
     @property
     def fractions(self) -> dict[str, float | None]:
-        """Task (and `average`) → its score alone; None if it has none."""
-        scores = {name: self.measured[name].score if name in self.measured else None for name in self.tasks}
-        return scores | {"average": self.average}
+        """Task (and `average`) → its score alone if it is a share; None if it has none."""
+        scores = {name: item.score if isinstance(item, TaskScore) else None for name, item in self.tasks.items()}
+        shares = {
+            name: score for name, score in scores.items() if name not in self.measured or self.measured[name].is_share
+        }
+        return shares | {"average": self.average}
 
     def to_json(self) -> dict[str, Json]:
         """Task → its fields, and `average`."""
@@ -103,8 +132,9 @@ class TaskScores:
 
 
 def _to_json(result: TaskScore | MissingTask) -> dict[str, Json]:
-    """A result's fields; a count that an earlier version did not make stays absent."""
-    return {key: value for key, value in asdict(result).items() if key != "cut" or value is not None}
+    """A result's fields; those that earlier versions did not know stay absent while they say nothing."""
+    silent: dict[str, Json] = {"cut": None, "higher_is_better": True}
+    return {key: value for key, value in asdict(result).items() if key not in silent or value != silent[key]}
 
 
 class EvaluationOptions(NamedTuple):
@@ -122,5 +152,11 @@ class EvaluationOptions(NamedTuple):
     """Programs for each question of HumanEval; above 1 they are sampled, and from 10 on pass@10 is recorded."""
     journal: Journal | None = None
     """Answers already known, and where new ones go."""
+    shots: int | None = None
+    """Examples before each question; None takes as many as a task's definition states."""
+    include_path: Path | None = None
+    """Folder of a user's own definitions in lm-eval's format."""
     progress: Callable[[str, int, int], None] = lambda _task, _done, _all: None
     """Called with (task, questions done, questions in all)."""
+    say: Callable[[str], None] = lambda _message: None
+    """Called with a message after data of a task was fetched."""

@@ -27,7 +27,7 @@ class TaskData(NamedTuple):
     """Path below the folder of all data; with a `*` for the subject, if the task has a file for each."""
     split: str
     original: str
-    """Name on the Hugging Face hub."""
+    """Name on the Hugging Face hub; in parentheses its configuration, or the file with its rows."""
     fields: tuple[Field, ...]
     question: Callable[[Row], str]
     """A row as a text that contained the question would spell it, with the right answer."""
@@ -49,6 +49,12 @@ class TaskData(NamedTuple):
         """All files in the folder `data` that its score depends on."""
         examples = [data / self.examples] if self.examples and (data / self.examples).is_file() else []
         return [*self.question_files(data).values(), *examples]
+
+    @property
+    def hub(self) -> tuple[str, str | None]:
+        """Its repository on the hub, and what to take there: an archive, a file or a configuration."""
+        repository, _, inside = self.original.partition(" ")
+        return repository, self.archive or inside.strip("()") or None
 
     @property
     def remedy(self) -> str:

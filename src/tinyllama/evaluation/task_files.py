@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.task_data import TASK_DATA
+from tinyllama.evaluation.task_fetching import folder_of
 from tinyllama.files import sha256_file
 from tinyllama.record_files import parse_json
 
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
 
 
 def data_hashes(tasks: Iterable[str], data: Path) -> dict[str, str]:
-    """Path below `data` → SHA-256, of every file that the scores of some tasks depend on."""
-    files = {path for task in tasks for path in TASK_DATA[task].files(data)}
-    return {path.relative_to(data).as_posix(): sha256_file(path) for path in sorted(files)}
+    """Path below its folder → SHA-256, of every file that the scores of some tasks of ours depend on."""
+    folders = {task: folder_of(task, data) for task in tasks if task in TASK_DATA}
+    files = {(path, folder) for task, folder in folders.items() for path in TASK_DATA[task].files(folder)}
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path, folder in sorted(files)}
 
 
 def read_rows(task: str, path: Path) -> list[Row]:

@@ -1,7 +1,7 @@
 """Scores on tasks by lm-eval's own code, on local copies of the data.
 
-Prompts, splits and metrics are those of lm-eval's task definitions; only the rows come from
-`<data>/<file>.jsonl` instead of a hub, so nothing here uses the network or a cache.
+Prompts, splits and metrics are those of lm-eval's task definitions; only the rows come from the files of
+`tinyllama.evaluation.task_fetching`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from tinyllama.evaluation.catalogue import CODE, expand_tasks
+from tinyllama.evaluation.catalogue import CATALOGUE, CODE, expand_tasks
 from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScore, TaskScores
 from tinyllama.evaluation.task_data import TASK_DATA, no_data
+from tinyllama.evaluation.task_fetching import provide
 from tinyllama.evaluation.task_files import read_rows
 from tinyllama.installation import install_hint
 
@@ -34,20 +35,25 @@ def evaluate_tasks(
         model: scored on the device its weights are on.
         tokenizer: the one it was trained with.
         tasks: names of tasks or groups, see `expand_tasks`.
-        data: folder with the local copies.
+        data: folder with the local copies; what is not there is fetched from the hub.
         options: how to ask; None takes the defaults.
 
     Raises:
         EvaluationError: an unknown task, or a file in another layout than lm-eval's definition reads.
     """
-    options, names = options or EvaluationOptions(), expand_tasks(tasks)
+    options = options or EvaluationOptions()
+    names = expand_tasks(tasks, options.include_path)
     if find_spec("lm_eval") is None:
         return TaskScores({name: MissingTask(f"lm-eval is not installed: {install_hint('eval')}") for name in names})
     from tinyllama.evaluation.harness import run_task  # needs lm-eval
     from tinyllama.evaluation.humaneval import evaluate_code
+    from tinyllama.evaluation.lm_eval_tasks import load_tasks, run_loaded  # needs lm-eval
 
     # All are read before anything is scored, so that mistakes are reported at once.
-    rows = {name: _rows(name, data) for name in names}
+    ours = [name for name in names if name in CATALOGUE and options.shots is None]
+    others = load_tasks([name for name in names if name not in ours], options.include_path, options.shots)
+    folders = provide(ours, data, options.say)
+    rows = {name: found if isinstance(found, MissingTask) else _rows(name, found) for name, found in folders.items()}
     results: dict[str, TaskScore | MissingTask] = {}
     answers: dict[str, list[Answer]] = {}
     for name, found in rows.items():
@@ -57,7 +63,13 @@ def evaluate_tasks(
             results[name], answers[name] = evaluate_code(model, tokenizer, found[""]["test"], options)
         else:
             results[name], answers[name] = run_task(model, tokenizer, name, found, options)
-    return TaskScores(results, answers)
+    for name, task in others.items():
+        if isinstance(task, MissingTask):
+            results[name] = task
+        else:
+            results[name], answers[name] = run_loaded(model, tokenizer, task, options)
+    order = [*names, *results]  # a group of lm-eval's without a score stands for its members
+    return TaskScores({name: results[name] for name in order if name in results}, answers)
 
 
 def _rows(name: str, data: Path) -> dict[str, Splits] | MissingTask:

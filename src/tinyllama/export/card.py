@@ -80,7 +80,7 @@ def model_card(  # noqa: PLR0913  # the parts of a card
 
     Args:
         recipe: the family's.
-        name: the model's: `base` or a variant, or the average of its weights.
+        name: the model's: `base`, a variant or branch, or the average of its weights.
         plan_summary: Markdown below the heading "Plan".
         bits_per_byte: model → corpus → held-out bits per byte, of the whole family.
         tasks: model → task (and `average`) → the score as a fraction, None if it was not measured.
@@ -118,8 +118,10 @@ def _introduction(recipe: Recipe, name: str) -> str:
         base = imported if recipe.fork_index == 0 else f"{imported}, and {base}"
     trained = averaged(name)
     origin = (
-        f"It is the family's base, which the variants fork from, {base}."
-        if trained == "base"
+        f"It is the family's base, which the {'variants' if recipe.variants else 'branches'} fork from, {base}."
+        if trained == BASE
+        else _branch(recipe, trained)
+        if trained in recipe.branches
         else f"It forked from the family's base ({base}) and continued with {_mixture(recipe, trained)}."
     )
     if recipe.average is not None and trained != name:
@@ -130,6 +132,15 @@ def _introduction(recipe: Recipe, name: str) -> str:
         f"{model.width}, {model.heads} heads, {model.kv_heads} key-value heads, FFN {model.ffn}, vocabulary "
         f"{model.vocab_size:,}, context {model.context:,} tokens{_positions(model)}. {origin} It continues text; it "
         "was not tuned to follow instructions."
+    )
+
+
+def _branch(recipe: Recipe, name: str) -> str:
+    """Where a branch forked, and what it continued with."""
+    fork = format_count(recipe.fork_sequences(name) * recipe.model.context)
+    return (
+        f"It forked from the family's model {recipe.parent(name)} after {fork} tokens, and continued with "
+        f"{_mixture(recipe, name)}."
     )
 
 
@@ -167,9 +178,9 @@ def _mixture(recipe: Recipe, model: str) -> str:
 def _family(recipe: Recipe, name: str) -> str:
     """The shares of every model after each ramp, and the licenses of the corpora."""
     rows = []
-    for model in (BASE, *recipe.variants):
+    for model in recipe.models:
         for count, (stage, shares) in enumerate(recipe.own_shares(model)):
-            title = f"{model}, from stage {recipe.stages[stage].name}" if count else model
+            title = f"{model}, from stage {recipe.line(model).stages[stage].name}" if count else model
             rows.append(
                 [_model(title, name), *(format_share(shares[c]) if c in shares else "" for c in recipe.corpora)]
             )
@@ -178,7 +189,8 @@ def _family(recipe: Recipe, name: str) -> str:
 
 
 def _training(recipe: Recipe, name: str, tokens: int) -> str:
-    stages = recipe.stages[: recipe.fork_index] if averaged(name) == "base" else recipe.stages
+    recipe = recipe.line(averaged(name))
+    stages = recipe.stages[: recipe.fork_index] if averaged(name) == BASE else recipe.stages
     rate = recipe.optimizer.learning_rate
     scaled = "; dynamic loss scaling" if recipe.precision == "fp16" else ""
     policy = [word for word, used in (("BOS", recipe.tokenizer.bos), ("EOS", recipe.tokenizer.eos)) if used]
@@ -203,7 +215,7 @@ def _stage(recipe: Recipe, stage: Stage) -> str:
         f"{sequences * recipe.model.context:,} tokens"
     )
     if stage.fork:
-        text += f"; variants fork, shares ramp over {format_count(stage.ramp)} tokens"
+        text += f"; begins at the fork, shares ramp over {format_count(stage.ramp)} tokens"
     elif stage.shares:
         text += f"; shares change over {format_count(stage.ramp)} tokens"
     if stage.learning_rate_factor != 1:

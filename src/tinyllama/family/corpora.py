@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from tinyllama.checkpoint.store import checkpoint_store
 from tinyllama.corpus.manifest import open_corpus
 from tinyllama.errors import CheckpointError, CorpusError
-from tinyllama.layout import BASE
 from tinyllama.prepare.changes import source_changes
 from tinyllama.prepare.job import present_corpus
 from tinyllama.prepare.prepare import corpus_request, prepare_corpus
@@ -54,8 +53,9 @@ class Trained:
         return [model for model, corpora in self._by_model.items() if corpora.get(corpus.name) == corpus.sha256]
 
     def corpora_of(self, model: str) -> Mapping[str, str]:
-        """Corpus → identity that a model resumes with: its own checkpoints', else those of the base that it forks."""
-        return self._by_model.get(model) or self._by_model.get(BASE) or {}
+        """Corpus → identity that a model resumes with: its own checkpoints', else those of the model that it forks."""
+        path = reversed(self._work.recipe.ancestry(model))
+        return next((self._by_model[name] for name in path if name in self._by_model), {})
 
 
 def prepare_versions(  # noqa: PLR0913  # what to prepare (3), how, and two rules

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,7 +14,7 @@ import torch
 
 from tinyllama.corpus.manifest import HELD_OUT, is_prepared, open_corpus
 from tinyllama.corpus.reading import read_texts
-from tinyllama.errors import EvaluationError, UserError
+from tinyllama.errors import CorpusError, EvaluationError, UserError
 from tinyllama.evaluation import legacy
 from tinyllama.evaluation.bits import bits_per_byte_of_texts
 from tinyllama.evaluation.catalogue import expand_tasks
@@ -30,7 +31,9 @@ from tinyllama.layout import family_of_corpus
 from tinyllama.model.devices import choose_device, describe_device
 from tinyllama.paths import printable_path
 from tinyllama.processors import available_cores
-from tinyllama.sources.documents import accept_text, utf8_bytes
+from tinyllama.recipe import Corpus, HeldOut, Source
+from tinyllama.sources.documents import accept_text, read_documents, utf8_bytes
+from tinyllama.sources.records import record_suffix
 from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.train.machine import describe_machine
 from tinyllama.train.precision import DTYPES
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
 
 WINDOW = 2048
 """Tokens per window for bits per byte, unless the model's context is shorter."""
-_TEXT = "give a text file in UTF-8 or the folder of a prepared corpus"
+_TEXT = "give text in UTF-8, records with a field `text`, a folder of such files, or that of a prepared corpus"
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,13 @@ class EvaluateRequest:
     device: str = "auto"
     """What computes, see `choose_device`."""
     texts: list[Path] = field(default_factory=list)
-    """Prepared corpora and text files to measure bits per byte on."""
+    """Prepared corpora, text files, records and folders of them to measure bits per byte on."""
     run_code: bool = False
     samples: int = 1
+    shots: int | None = None
+    """Examples before each question; None takes as many as a task's definition states."""
+    include_path: Path | None = None
+    """Folder of definitions of tasks in lm-eval's format."""
     out: Path = Path("evaluations")
 
 
@@ -93,7 +100,8 @@ def evaluate(  # noqa: PLR0913  # a public function; all but the first are keywo
     Args:
         model: see `open_model`.
         tasks: one or more names of tasks and groups.
-        data: folder with local copies of the tasks' data; a task without its data gets a reason instead of a score.
+        data: folder with local copies of the tasks' data; what is not there is fetched from the hub, and a task
+            whose data is unavailable gets a reason instead of a score.
         limit: maximum number of questions per task or subject; at least 1.
         precision: fp32 or bf16.
         device: what computes: auto, cpu, cuda, xpu, mps, or one of several, such as cuda:1.
@@ -131,7 +139,7 @@ def evaluate_model(
         UserError: a task or model is unknown, the tokenizer is not the model's, or a data file is damaged.
     """
     began = time.monotonic()
-    expand_tasks(request.tasks)  # a misspelled task is reported before anything is loaded
+    expand_tasks(request.tasks, request.include_path)  # a misspelled task is reported before anything is loaded
     texts = {printable_path(path): _open_text(path) for path in request.texts}  # as is a text that cannot be read
     source = open_model(name)
     torch.set_num_threads(available_cores())
@@ -157,8 +165,11 @@ def evaluate_model(
             rows=request.rows,
             run_code=request.run_code,
             samples=request.samples,
+            shots=request.shots,
+            include_path=request.include_path,
             journal=journal,
             progress=lambda task, done, of: say(f"{name}: {task}: {done} of {of}"),
+            say=progress.say,
         )
         scores = evaluate_tasks(model, tokenizer, request.tasks, request.data, options)
     bits = _bits_per_byte(model, tokenizer, texts, request.dtype, bos=source.adds_bos)
@@ -203,16 +214,22 @@ def _bits_per_byte(
 
 
 def _open_text(path: Path) -> Iterable[tuple[str, int]]:
-    """The held-out documents of a prepared corpus, or a file as a corpus has it, each with its size in bytes."""
+    """The held-out documents of a prepared corpus, or a file or folder as a corpus has it, each with its bytes."""
     if is_prepared(path):
         corpus = open_corpus(path)
         tokenizer = open_tokenizer(family_of_corpus(path).tokenizer)
         return ((document.text, document.bytes) for document in read_texts(corpus, tokenizer, HELD_OUT))
     name, rejected = printable_path(path), list["Rejected"]()
     try:
-        documents = list(accept_text(path.read_bytes(), name, name, rejected.append))
+        if path.is_dir() or record_suffix(path.name):
+            text = Corpus(size=1, license="", sources=[Source(files=str(path))], held_out=HeldOut(share=Fraction(1, 2)))
+            documents = list(read_documents(text, Path(), rejected.append))
+        else:
+            documents = list(accept_text(path.read_bytes(), name, name, rejected.append))
     except OSError as error:
         raise EvaluationError(f"--text {name}: {error.strerror}; {_TEXT}") from error
+    except CorpusError as error:
+        raise EvaluationError(f"--text {name}: {error}") from error
     if not documents:
-        raise EvaluationError(f"--text {name}: {rejected[0].reason}; {_TEXT}")
+        raise EvaluationError(f"--text {name}: {rejected[0].reason if rejected else 'is empty'}; {_TEXT}")
     return [(document.text, utf8_bytes(document.text)) for document in documents]

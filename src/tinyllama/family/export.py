@@ -134,7 +134,7 @@ def _card(
     records: dict[str, EvaluationRecord],
 ) -> str:
     trained = averaged(model)
-    plan = compile_plan(work.recipe, trained if trained in work.recipe.variants else None)
+    plan = compile_plan(work.recipe, trained if trained in work.recipe.models else None)
     sizes = {name: corpus.tokens(TRAIN) for name, corpus in prepared.corpora.items()}
     return model_card(
         work.recipe,

@@ -90,7 +90,7 @@ class Family:
 
     @property
     def models(self) -> list[str]:
-        """`base` and the variants."""
+        """`base`, the variants and the branches, each after its parent."""
         return self.work.models
 
     def prepare(self, options: PrepareOptions | None = None) -> Prepared:
@@ -225,10 +225,10 @@ class Family:
         return training_run(self.work, self.prepare(), model)
 
     def train(self, *models: str, refresh_corpora: bool = False) -> dict[str, Checkpoint]:
-        """Train models to the end, resuming from their last checkpoints; the base is first, since all others need it.
+        """Train models to the end, resuming from their last checkpoints, each after those that it forks from.
 
         Args:
-            models: `base` or names of variants; all by default.
+            models: `base` or names of variants and branches; all by default.
             refresh_corpora: prepare corpora anew whose sources changed after models were trained on them.
 
         Returns:
@@ -243,7 +243,8 @@ class Family:
 
         if unknown := [model for model in models if model not in self.models]:
             raise UserError(f"{self.recipe.name} has no model {unknown[0]!r}; it has {', '.join(self.models)}")
-        wanted = list(dict.fromkeys([BASE, *(models or self.models)]))
+        asked = [BASE, *(models or self.models)]
+        wanted = list(dict.fromkeys(name for model in asked for name in self.recipe.ancestry(model)))
         self._refuse_faults({"prepare", "train"}, wanted)
         prepared = self._prepare(PrepareOptions(refresh=refresh_corpora))
         self._on_rank0(lambda: refuse_faults(self._check_prepared({"train"}, wanted)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tinyllama.checkpoint.store import checkpoint_store
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def training_run(work: Workspace, prepared: Prepared, model: str) -> TrainingRun:
-    """The run that trains a model: the base, or a variant starting at the fork.
+    """The run that trains a model: the base, or a variant or branch starting at its fork.
 
     Raises:
         SourceError: a corpus it needs is unavailable.
@@ -91,6 +92,8 @@ def train_model(work: Workspace, prepared: Prepared, model: str) -> Checkpoint:
         with ranks.phase("the import of the model to start from; run `tinyllama import` before training"):
             ranks.run_on_rank0(lambda: _import_missing(work, prepared))
     run = training_run(work, prepared, model)
+    if model in work.recipe.branches:
+        _replay_to_fork(work, prepared, run)
     if is_finished(run):
         work.progress.say(f"{model}: already trained")
     else:
@@ -103,6 +106,20 @@ def train_model(work: Workspace, prepared: Prepared, model: str) -> Checkpoint:
         trained = train(run)
     free_memory(run.ranks.device)
     return trained
+
+
+def _replay_to_fork(work: Workspace, prepared: Prepared, run: TrainingRun) -> None:
+    """Make the checkpoint that a branch forks at, if its parent is finished but did not keep it."""
+    with run.ranks.phase(f"the search for the checkpoint that {run.name} forks at"):
+        replayed = run.ranks.run_on_rank0(lambda: work.replay(run.name))
+    if replayed:
+        first, last = replayed.start + 1, replayed.stop
+        work.progress.say(
+            f"{run.name}: steps {first} to {last} of {run.parent} are replayed, since none was kept there"
+        )
+        parent = training_run(work, prepared, run.parent)
+        train(replace(parent, replay_to=last, watch=parent.watch[:1]))  # the progress, and no evaluation
+        free_memory(run.ranks.device)
 
 
 def _say_device(work: Workspace, run: TrainingRun) -> None:

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tinyllama.checkpoint.store import checkpoint_store
 from tinyllama.corpus.manifest import CORPUS_FOLDER
 from tinyllama.errors import UserError
 from tinyllama.family.progress import SILENT
 from tinyllama.files import write_json
 from tinyllama.folders import FolderKind, claim, claim_file, holds_only
 from tinyllama.layout import BASE, REPORT_TITLE, FamilyLayout, average_of, is_batch_script
+from tinyllama.plan import compile_plan
 from tinyllama.prepare.tokenizer import is_tokenizer
 from tinyllama.recipe import is_dumped_recipe
 from tinyllama.record_files import holds_record, read_record
@@ -64,8 +66,21 @@ class Workspace:
 
     @property
     def models(self) -> list[str]:
-        """`base` and the variants."""
-        return [BASE, *self.recipe.variants]
+        """`base`, the variants and the branches, each after its parent."""
+        return self.recipe.models
+
+    def replay(self, branch: str) -> range | None:
+        """The steps of its parent that training a branch repeats first; None if it repeats none.
+
+        These are the steps from the nearest checkpoint before the fork, if the parent is finished and kept none there.
+        """
+        name = self.recipe.parent(branch)
+        parent, fork = compile_plan(self.recipe, name), compile_plan(self.recipe, branch).fork_step
+        own, kept = (checkpoint_store(self.recipe, self.layout.root, model).steps() for model in (branch, name))
+        if own or fork in kept or parent.steps not in kept:
+            return None
+        first = parent.fork_step if parent.variant else 0
+        return range(max((step for step in kept if step <= fork), default=first), fork)
 
     def claim(self) -> None:
         """Check that nothing which other programs or people wrote is lost in the family's folder.

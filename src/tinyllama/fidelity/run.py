@@ -13,7 +13,7 @@ from tinyllama.corpus.manifest import TRAIN, open_corpus, prepared_versions
 from tinyllama.errors import CorpusError, ModelError
 from tinyllama.family.corpora import Trained
 from tinyllama.family.workspace import Workspace
-from tinyllama.layout import BASE, FamilyLayout
+from tinyllama.layout import FamilyLayout
 from tinyllama.plan import Plan, compile_plan
 from tinyllama.recipe import Recipe, load_recipe
 from tinyllama.sampler import Sampler
@@ -119,7 +119,7 @@ def open_runs(folder: Path) -> list[OpenRun]:
     for layout, models in ((FamilyLayout(folder), None), (FamilyLayout(folder.absolute().parent), [folder.name])):
         if layout.recipe.is_file():
             recipe = load_recipe(str(layout.recipe))
-            known = [BASE, *recipe.variants]
+            known = recipe.models
             if set(models or known) <= set(known):
                 return [OpenRun(recipe, layout, model) for model in models or known]
     raise ModelError(

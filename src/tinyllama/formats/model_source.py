@@ -62,6 +62,8 @@ class ModelIdentity:
     tokens: int | None = None
     """Tokens that it was trained on."""
     fingerprint: str | None = None
+    parameters: int | None = None
+    """Number of weights; None where a record of an earlier version does not state it."""
 
 
 class OpenModel(ABC):
@@ -196,6 +198,7 @@ class HuggingFaceModel(OpenModel):
             sha256=sha256_json({path.name: sha256_file(path) for path in files}),
             adds_bos=self.adds_bos,
             stored_dtype=stored_dtype(self._config),
+            parameters=self.shape.parameters,
         )
 
     def tokenizer(self) -> Tokenizer:
@@ -255,7 +258,8 @@ class GgufModel(OpenModel):
 
     def identity(self) -> ModelIdentity:
         """Its hash covers the file."""
-        return ModelIdentity("gguf", self.weights_sha256, self.adds_bos, "+".join(self.stored_dtypes))
+        types = "+".join(self.stored_dtypes)
+        return ModelIdentity("gguf", self.weights_sha256, self.adds_bos, types, parameters=self.shape.parameters)
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer inside the file."""
@@ -328,6 +332,7 @@ class CheckpointModel(OpenModel):
             step=self.checkpoint.step,
             tokens=state.tokens,
             fingerprint=state.fingerprint,
+            parameters=self.shape.parameters,
         )
 
     def tokenizer(self) -> Tokenizer:

@@ -65,7 +65,7 @@ def _is_trained(path: Path) -> bool:
     family, model = family_of_run(path.absolute()), path.name
     if not family.recipe.is_file():
         return False
-    return family.checkpoints(model).is_dir() or model in [BASE, *load_recipe(str(family.recipe)).variants]
+    return family.checkpoints(model).is_dir() or model in load_recipe(str(family.recipe)).models
 
 
 def _open_checkpoint(folder: Path | None, trained: Path, origin: str) -> CheckpointModel:
@@ -98,7 +98,7 @@ def _refuse_families(path: Path, named: str) -> None:
         family = FamilyLayout(Path("runs") / recipe.name)
     else:
         return
-    models = [BASE, *recipe.variants]
+    models = recipe.models
     if trained := [str(family.model(model)) for model in models if family.checkpoints(model).is_dir()]:
         remedy = f"name one: {', '.join(trained)}"
     else:

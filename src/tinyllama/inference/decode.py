@@ -16,7 +16,7 @@ from tinyllama.model import KeyValueCache
 from tinyllama.model.attention import kernels_for_any_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from torch import Tensor
 
@@ -32,6 +32,8 @@ def decode_batch(  # noqa: PLR0913  # each by name
     max_new_tokens: int,
     seed: int,
     samples: int = 1,
+    cache: KeyValueCache | None = None,
+    on_logits: Callable[[Tensor], None] = lambda _logits: None,
 ) -> Iterator[list[int | None]]:
     """Continue several prompts side by side, reading the weights once for all of them.
 
@@ -52,6 +54,8 @@ def decode_batch(  # noqa: PLR0913  # each by name
             generator, so a text depends on the others in the batch.
         samples: texts for each prompt, which is read once for all of them. The rows are all prompts in order, then
             all prompts again, and so on.
+        cache: of the first positions of a single prompt, fewer than all, whose samples are 1; it is extended.
+        on_logits: called at each step with the model's own logits [B, V], before the tokens are yielded.
 
     Raises:
         UserError: a prompt is empty or leaves no room in the context.
@@ -64,18 +68,24 @@ def decode_batch(  # noqa: PLR0913  # each by name
                 f"(its context is {context}): shorten the prompt"
             )
     rooms = [min(max_new_tokens, context - len(prompt)) for prompt in prompts]
-    batch = _Batch(model, prompts, max(rooms, default=0), samples)
-    return _continue(batch, rooms * samples, settings, end_ids=end_ids, seed=seed)
+    batch = _Batch(model, prompts, max(rooms, default=0), samples, cache)
+    generator = torch.Generator(batch.device).manual_seed(seed)
+
+    def step() -> list[int]:
+        logits, chosen = batch.step(settings, generator)
+        on_logits(logits)
+        return chosen
+
+    return _continue(step, rooms * samples, end_ids)
 
 
 def _continue(
-    batch: _Batch, rooms: list[int], settings: Sampling, *, end_ids: Collection[int], seed: int
+    choose_next: Callable[[], list[int]], rooms: list[int], end_ids: Collection[int]
 ) -> Iterator[list[int | None]]:
-    generator = torch.Generator(batch.device).manual_seed(seed)
     ended = [room == 0 for room in rooms]
     step = 0
     while not all(ended):
-        chosen = batch.step(settings, generator)
+        chosen = choose_next()
         step += 1
         ended = [end or new in end_ids for end, new in zip(ended, chosen, strict=True)]
         if all(ended):
@@ -87,28 +97,36 @@ def _continue(
 class _Batch:
     """Rows of prompt and text so far, padded on the left to one length, and the cache of the positions read."""
 
-    def __init__(self, model: Llama, prompts: Sequence[Sequence[int]], room: int, samples: int) -> None:
+    def __init__(
+        self, model: Llama, prompts: Sequence[Sequence[int]], room: int, samples: int, cache: KeyValueCache | None
+    ) -> None:
         self.model, self.samples, self.device = model, samples, model.embed_tokens.weight.device
         self.length = max(map(len, prompts), default=0)
         padding = [self.length - len(prompt) for prompt in prompts]
-        # The padding is the prompt's own first id, so that it adds no token to those the penalty has seen.
         rows = [[prompt[0]] * pad + list(prompt) for prompt, pad in zip(prompts, padding, strict=True)]
         self.ids = torch.zeros(len(prompts) * samples, self.length + room, dtype=torch.long, device=self.device)
         self.ids[:, : self.length] = torch.tensor(rows * samples, device=self.device)
-        self.cache = KeyValueCache(model.shape.layers, capacity=self.length + room)
+        self.cache = KeyValueCache(model.shape.layers, self.length + room) if cache is None else cache
         self.pads = torch.tensor(padding, device=self.device) if any(padding) else None  # [P], later [B]
 
     @torch.inference_mode()
-    def step(self, settings: Sampling, generator: torch.Generator) -> list[int]:
-        """Read the unread positions, and choose the next token of each row."""
+    def step(self, settings: Sampling, generator: torch.Generator) -> tuple[Tensor, list[int]]:
+        """Read the unread positions; returns the logits [B, V] after the last, and the next token of each row."""
         with kernels_for_any_shape(self.device):
             state = self._read() if self.cache.length else self._read_prompts()
         logits = self.model.lm_head(state).float()
-        chosen = choose(process(logits, self.ids[:, : self.length], settings), settings, generator)
+        chosen = choose(process(logits, self._seen(), settings), settings, generator)
         self.ids[:, self.length] = chosen
         self.length += 1
         new: list[int] = chosen.tolist()
-        return new
+        return logits, new
+
+    def _seen(self) -> Tensor:
+        """Ids of prompt and text so far [B, T]; -1 for padding."""
+        seen = self.ids[:, : self.length]
+        if self.pads is None:
+            return seen
+        return seen.masked_fill(torch.arange(self.length, device=self.device) < self.pads[:, None], -1)
 
     def _read_prompts(self) -> Tensor:
         """Read each prompt once, then repeat its state for `samples` rows: [B, D]."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tinyllama.tokenizer.base import Tokenizer
 
@@ -76,6 +76,7 @@ def stream_batch(
     prompts: Sequence[Sequence[int]],
     steps: Iterable[Sequence[int | None]],
     stops: Sequence[str] = (),
+    on_token: Callable[[int, int], None] = lambda _row, _new: None,
 ) -> Iterator[list[str]]:
     """Yield what each step of `decode_batch` adds to each text, until every text has ended; see `TextStream`.
 
@@ -84,9 +85,13 @@ def stream_batch(
         prompts: what each row continues.
         steps: one new id per row, None for rows that have ended; none is read once all texts have ended.
         stops: strings that end a text and are no part of it.
+        on_token: called with the number of the text and each of its tokens.
     """
     streams = [TextStream(tokenizer, prompt, stops) for prompt in prompts]
     for step in steps:
+        for row, (new, stream) in enumerate(zip(step, streams, strict=True)):
+            if new is not None and not stream.stopped:
+                on_token(row, new)
         yield ["" if new is None else stream.push(new) for new, stream in zip(step, streams, strict=True)]
         if all(stream.stopped or new is None for new, stream in zip(step, streams, strict=True)):
             break

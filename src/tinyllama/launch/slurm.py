@@ -8,7 +8,6 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import UserError
-from tinyllama.layout import BASE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,8 +54,8 @@ def check_job(  # noqa: PLR0913  # each describes the job
         UserError: the recipe has no such variant, or the time limit is too short for the notice.
         RecipeError: the recipe's sharding does not divide the ranks.
     """
-    if variant is not None and variant not in {BASE, *recipe.variants}:
-        raise UserError(f"{recipe.name} has no variant {variant!r}; it has {BASE}, {', '.join(recipe.variants)}")
+    if variant is not None and variant not in recipe.models:
+        raise UserError(f"{recipe.name} has no variant {variant!r}; it has {', '.join(recipe.models)}")
     recipe.hardware.sharded_over(ranks, per_node)
     if time is not None and seconds_of(time) <= notice + _EARLY:
         raise UserError(

@@ -42,8 +42,8 @@ class KeyValueCache:
 
     @property
     def length(self) -> int:
-        """Positions held."""
-        return self._lengths[0]
+        """Positions held by all layers."""
+        return self._lengths[-1]
 
     def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Append one layer's new keys and values; returns all of them, as views that the next call may invalidate."""
@@ -59,6 +59,10 @@ class KeyValueCache:
         buffers[1][:, :, start:end] = value
         self._lengths[layer] = end
         return buffers[0][:, :, :end], buffers[1][:, :, :end]
+
+    def truncate(self, length: int) -> None:
+        """Keep the first positions, at most as many as all layers hold: after a pass that was interrupted, too."""
+        self._lengths = [min(length, self.length)] * len(self._lengths)
 
     def repeat(self, copies: int) -> None:
         """Turn B texts into `copies` x B, all of them in order, then all again, to continue each in several ways."""

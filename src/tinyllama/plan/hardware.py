@@ -1,68 +1,29 @@
-"""What a plan costs on a cluster: memory, speed, days, GPU-hours and money, from a few stated assumptions.
-
-FLOPs a token of training (forward once, backward twice) under the three formulas in use, N weights, E of them in
-the input embedding, L layers, width D, context T:
-
-    6(N - E) + 6·L·D·T     what we count: each matrix product, attention only where it is causal
-    6(N - E) + 12·L·D·T    attention as if it were not causal
-    6N                     weights alone (Kaplan et al. 2020)
-
-Model FLOPs utilization (MFU) is tokens/s times one of these over the peak of the card, so it means nothing without its
-formula: TinyLlama's 24,000 tokens/s on an A100 are 52% by the first, 56% (the published figure) by the second, and
-51% by the third.
-"""
+"""What a plan costs on a cluster: memory, speed, days, GPU-hours and money, from a few stated assumptions."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tinyllama.errors import PlanError
 from tinyllama.layout import BASE
-from tinyllama.text import did_you_mean
+from tinyllama.plan.cards import find_gpu
+from tinyllama.plan.step_time import Cluster, flops_formulas, predict_step
+from tinyllama.plan.table import compile_plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tinyllama.files import Json
+    from tinyllama.plan.cards import Utilization
+    from tinyllama.plan.step_time import StepTime
     from tinyllama.plan.table import Plan
-    from tinyllama.recipe import ModelShape, Recipe
+    from tinyllama.recipe import Recipe
 
-DEFAULT_MFU = 0.52
-"""By the first formula: that of TinyLlama's published 24,000 tokens/s on an A100-40G."""
-RESERVED = 1.5 * 2**30
-"""Bytes that the driver, the communication library and fragmentation take of a card."""
 _GATHERED = 0.1
 """Of a device's memory, the most that sharded weights may take to stay gathered for a whole step."""
-_RECOMPUTED = 4 / 3
-"""FLOPs with activation checkpointing over those without: the forward pass runs twice."""
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU by its data sheet."""
-
-    flops: float
-    """Dense bf16 FLOP/s with fp32 accumulation."""
-    memory_gib: float
-    per_node: int
-    """Cards in a usual node."""
-
-    @property
-    def usable(self) -> int:
-        """Bytes that training can use."""
-        return int(self.memory_gib * 2**30 - RESERVED)
-
-
-GPUS = {
-    "a100-40g": Gpu(312e12, 40, 4),
-    "a100-80g": Gpu(312e12, 80, 8),
-    "h100-80g": Gpu(989.4e12, 80, 8),
-    "h200-141g": Gpu(989.4e12, 141, 8),
-    "l40s-48g": Gpu(362.05e12, 48, 8),
-    "rtx4090-24g": Gpu(165.2e12, 24, 4),
-}
-"""NVIDIA's data sheets: SXM versions, without sparsity."""
 
 
 @dataclass(frozen=True)
@@ -104,18 +65,27 @@ class Prediction:
 
     card: str
     gpus: int
+    nodes: int
     sharded_over: int
     micro_batch: int
     memory: Memory
     memory_limit: int
     """Bytes of the card that training can use."""
-    mfu: float
-    flops_per_token: int
+    step: StepTime
+    """Of the batch that sees most tokens of the base."""
+    assumed_mfu: float | None
+    """Of computation, in place of the card's utilization; None for that."""
+    utilization: Utilization
     tokens_per_second_per_gpu: float
-    formula: str
-    """How the speed was computed, with its numbers."""
-    other_formulas: dict[str, float]
-    """MFU of the same speed by the other formulas."""
+    """In that step."""
+    speed_range: tuple[float, float]
+    """The same at the least and at the most utilization."""
+    flops_per_token: int
+    mfu: float
+    """Of that speed, by the first of the formulas."""
+    mfu_by_formula: dict[str, float]
+    seconds_by_shard: dict[str, float | None]
+    """Of the same step by `hardware.shard`; None where it does not fit."""
     spans: list[Span]
     """The base, then each variant from the fork on."""
 
@@ -129,19 +99,52 @@ class Prediction:
         return asdict(self) | {"fits": self.fits, "memory_total": self.memory.total}
 
 
-def find_gpu(name: str) -> Gpu:
-    """A card by name.
+class _Training:
+    """A recipe on a cluster."""
 
-    Raises:
-        PlanError: it is not in the table.
-    """
-    if name not in GPUS:
-        raise PlanError(f"no GPU is named {name!r}{did_you_mean(name, GPUS)}; known: {', '.join(GPUS)}")
-    return GPUS[name]
+    def __init__(self, recipe: Recipe, cluster: Cluster) -> None:
+        self.recipe, self.sharded_over = recipe, recipe.hardware.sharded_over(cluster.gpus, cluster.per_node)
+        self.cluster = replace(cluster, gathered=fits_gathered(recipe, self.sharded_over, cluster.card.usable))
+
+    def sharded(self, shard: str) -> _Training:
+        """The same with another `hardware.shard`."""
+        hardware = self.recipe.hardware.model_copy(update={"shard": shard})
+        return _Training(self.recipe.model_copy(update={"hardware": hardware}), self.cluster)
+
+    def fits(self, sequences: int) -> bool:
+        """Whether a step of so many sequences fits."""
+        return self.memory(self.micro_batch(sequences)).total <= self.cluster.card.usable
+
+    def memory(self, micro_batch: int) -> Memory:
+        return memory_per_gpu(self.recipe, self.sharded_over, self.cluster.card.usable, micro_batch)
+
+    def micro_batch(self, sequences: int) -> int:
+        """The recipe's, or as training chooses it from memory."""
+        stated = self.recipe.hardware.micro_batch
+        if isinstance(stated, int):
+            return stated
+        rows, limit = -(-sequences // self.cluster.gpus), self.cluster.card.usable
+        return most_even(rows, max(size for size in even_counts(rows) if size == 1 or self.memory(size).total <= limit))
+
+    def step(self, sequences: int) -> StepTime:
+        return predict_step(self.recipe, self.cluster, sequences, self.micro_batch(sequences))
+
+    def speed(self, sequences: int, utilization: float | None = None) -> float:
+        """Tokens per second and GPU."""
+        cluster = replace(self.cluster, utilization=utilization or self.cluster.utilization)
+        step = predict_step(self.recipe, cluster, sequences, self.micro_batch(sequences))
+        return sequences * self.recipe.model.context / step.seconds / cluster.gpus
 
 
 def predict(  # noqa: PLR0913  # one assumption each
-    recipe: Recipe, plans: Sequence[Plan], card_name: str, gpus: int, *, mfu: float = DEFAULT_MFU, price: float | None
+    recipe: Recipe,
+    plans: Sequence[Plan],
+    card_name: str,
+    gpus: int,
+    *,
+    nodes: int | None = None,
+    mfu: float | None = None,
+    price: float | None,
 ) -> Prediction:
     """Predict what the family needs; every plan holds the shared base, which is trained once.
 
@@ -150,51 +153,72 @@ def predict(  # noqa: PLR0913  # one assumption each
         plans: of the variants or of the base alone, compiled from it.
         card_name: of GPUS.
         gpus: how many.
-        mfu: assumed MFU, by the first formula of this module.
+        nodes: that hold them; None for nodes as large as the card's usually are.
+        mfu: of computation, by the first of the formulas, in place of the card's utilization.
         price: of a GPU-hour, in whatever currency.
 
     Raises:
-        PlanError: no such card.
+        PlanError: no such card, or the nodes do not divide the GPUs.
+        RecipeError: `hardware.shard` does not divide the GPUs.
     """
     card = find_gpu(card_name)
-    sharded_over = recipe.hardware.sharded_over(gpus, min(gpus, card.per_node))
-    flops = recipe.model.flops_per_token
-    recomputed = _RECOMPUTED if recipe.hardware.activation_checkpointing else 1.0
-    speed = mfu * card.flops / (flops * recomputed)
+    used = card.utilization.at(recipe.model.width)
+    if nodes is not None and gpus % nodes:
+        raise PlanError(f"{gpus} GPUs are not the same number on each of {nodes} nodes; give a divisor of {gpus}")
+    nodes = nodes or -(-gpus // card.per_node)
+    per_node = -(-gpus // nodes)
+    training = _Training(recipe, Cluster(card, gpus, per_node, used.value, mfu=mfu))
 
-    def span(name: str, tokens: int) -> Span:
-        hours = tokens / speed / 3600
+    def span(name: str, plan: Plan) -> Span:
+        first = 0 if name == BASE else plan.fork_step
+        batches, steps = np.unique(plan.batch[first:], return_counts=True)
+        each = zip(batches.tolist(), steps.tolist(), strict=True)
+        hours = sum(number * training.step(batch).seconds for batch, number in each) * gpus / 3600
+        tokens = plan.tokens_after(plan.steps) - plan.tokens_after(first)
         return Span(name, tokens, hours / gpus / 24, hours, None if price is None else hours * price)
 
-    fork = plans[0].tokens_after(plans[0].fork_step)
-    spans = [span(BASE, fork - plans[0].tokens_after(0))]
-    spans += [span(plan.variant, plan.tokens_after(plan.steps) - fork) for plan in plans if plan.variant is not None]
+    compiled = {plan.variant or BASE: plan for plan in plans}
+    models = dict.fromkeys(name for plan in plans for name in recipe.ancestry(plan.variant or BASE))
+    spans = [span(name, compiled.get(name) or compile_plan(recipe, name)) for name in models]
+    batch = int(np.bincount(plans[0].batch, weights=plans[0].batch).argmax())
+    speed = training.speed(batch)
+    by_shard = {shard: training.sharded(shard) for shard in ("node", "all", "none")}
     return Prediction(
         card=card_name,
         gpus=gpus,
-        sharded_over=sharded_over,
-        micro_batch=recipe.micro_batch,
-        memory=memory_per_gpu(recipe, sharded_over, card.usable),
+        nodes=nodes,
+        sharded_over=training.sharded_over,
+        micro_batch=training.micro_batch(batch),
+        memory=training.memory(training.micro_batch(batch)),
         memory_limit=card.usable,
-        mfu=mfu,
-        flops_per_token=flops,
+        step=training.step(batch),
+        assumed_mfu=mfu,
+        utilization=used,
         tokens_per_second_per_gpu=speed,
-        formula=(
-            f"{speed:,.0f} tokens/s = {mfu:.1%} x {card.flops / 1e12:g}e12 FLOP/s / {flops / 1e9:.3f}e9 FLOPs a token"
-            + (" x 3/4 (activation checkpointing)" if recomputed != 1 else "")
-        ),
-        other_formulas={name: speed * value / card.flops for name, value in flops_formulas(recipe.model).items()},
+        speed_range=(training.speed(batch, used.low), training.speed(batch, used.high)),
+        flops_per_token=recipe.model.flops_per_token,
+        mfu=speed * recipe.model.flops_per_token / card.flops,
+        mfu_by_formula={name: speed * value / card.flops for name, value in flops_formulas(recipe.model).items()},
+        seconds_by_shard={
+            shard: other.step(batch).seconds if other.fits(batch) else None for shard, other in by_shard.items()
+        },
         spans=spans,
     )
 
 
-def flops_formulas(shape: ModelShape) -> dict[str, int]:
-    """Training FLOPs a token by each formula in use."""
-    return {
-        "6(N - E) + 6LDT (causal)": shape.flops_per_token,
-        "6(N - E) + 12LDT": shape.flops_per_token + 6 * shape.layers * shape.width * shape.context,
-        "6N": 6 * shape.parameters,
-    }
+def even_counts(rows: int) -> list[int]:
+    """Sequences in a pass that divide a rank's rows as evenly as some number of passes can, ascending."""
+    return sorted({-(-rows // passes) for passes in range(1, rows + 1)})
+
+
+def most_even(rows: int, most: int) -> int:
+    """Sequences in a pass, at most `most`, by which each pass has as many: one program is compiled for all.
+
+    Where only less than half of `most` divides the rows, the last pass has fewer.
+    """
+    counts = [count for count in even_counts(rows) if count <= most]
+    even = max(count for count in counts if rows % count == 0)
+    return even if 2 * even >= counts[-1] else counts[-1]
 
 
 def checkpoint_bytes(recipe: Recipe) -> int:
@@ -211,8 +235,10 @@ def fits_gathered(recipe: Recipe, sharded_over: int, memory: int) -> bool:
     return sharded_over == 1 or gathered <= _GATHERED * memory
 
 
-def memory_per_gpu(recipe: Recipe, sharded_over: int, limit: int) -> Memory:
+def memory_per_gpu(recipe: Recipe, sharded_over: int, limit: int, micro_batch: int | None = None) -> Memory:
     """Bytes on each GPU when the state is sharded over so many ranks, of which each can use `limit`.
+
+    A pass has `micro_batch` sequences, or those of the recipe.
 
     Activation checkpointing keeps only the input of each block, and all that one block saves at a time.
     """
@@ -224,7 +250,7 @@ def memory_per_gpu(recipe: Recipe, sharded_over: int, limit: int) -> Memory:
     # A gathered weight takes 2 bytes; the gradients of the block being reduced 2 in bf16 and 4 as they are summed.
     whole = shape.parameters if fits_gathered(recipe, sharded_over, limit) else tables + 2 * block
     working = 2 * whole + 6 * max(block, tables)
-    tokens = recipe.micro_batch * shape.context
+    tokens = (micro_batch or recipe.micro_batch) * shape.context
     kept = 2 * shape.saved_per_token
     checkpointing = recipe.hardware.activation_checkpointing
     per_token = shape.layers * 2 * shape.width + kept if checkpointing else shape.layers * kept

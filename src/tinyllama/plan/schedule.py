@@ -43,19 +43,15 @@ def stage_ends(recipe: Recipe) -> list[int]:
     Raises:
         PlanError: a stage would have no step, because the one before it already passes its boundary.
     """
-    context, seen = recipe.model.context, recipe.start_sequences
-    ends: list[int] = []
-    for index, stage in enumerate(recipe.stages):
-        batch = recipe.batch_sequences(stage)
-        steps = -(-(stage.until - seen * context) // (batch * context))
-        if steps <= 0:
+    ends, seen = recipe.whole_ends, recipe.start_sequences
+    for index, (stage, end) in enumerate(zip(recipe.stages, ends, strict=True)):
+        if end == seen:
             raise PlanError(
                 f"{recipe.name}: stages.{index}.until: stage {stage.name} has no step, since the last step of the "
                 f"stage before it already reaches {stage.until} tokens; let it end later, or make the batch before it "
                 "smaller"
             )
-        seen += steps * batch
-        ends.append(seen)
+        seen = end
     return ends
 
 
@@ -74,6 +70,7 @@ def share_changes(recipe: Recipe, variant: str | None) -> list[Change]:
     Raises:
         PlanError: a ramp has not ended where the next change begins.
     """
+    recipe = recipe.line(variant)
     starts = [0, *(end - recipe.start_sequences for end in stage_ends(recipe))]
     before: Mapping[str, Fraction] = recipe.base
     changes: list[Change] = []

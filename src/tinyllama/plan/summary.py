@@ -64,6 +64,12 @@ class PlanSummary:
     """Its kind and constants, in words."""
     average: str | None
     """Of the weights, in words; None without one."""
+    parent: str | None
+    """The model that it forks from; None for the base."""
+    fork_step: int
+    """Steps of its parent's path that it begins with; 0 for the base."""
+    fork_tokens: int
+    """Tokens seen at the fork."""
 
     def as_dict(self) -> dict[str, Json]:
         """Plain data for JSON."""
@@ -78,6 +84,9 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
         recipe: the recipe.
         sizes: training tokens of prepared corpora; the recipe's estimates stand in for the others.
     """
+    parent = None if plan.variant is None else recipe.parent(plan.variant)
+    fork = 0 if parent is None else plan.fork_step
+    recipe = recipe.line(plan.variant)
     stages = []
     for index, (name, first, end) in enumerate(plan.stage_steps()):
         batch = int(plan.batch[first])
@@ -115,4 +124,7 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
         corpora=corpora,
         optimizer=recipe.describe_optimizer(),
         average=None if recipe.average is None else recipe.average.describe(),
+        parent=parent,
+        fork_step=fork,
+        fork_tokens=plan.tokens_after(fork),
     )

@@ -37,7 +37,7 @@ class Plan:
     start: int
     """Sequences seen before the first step: 0, or the recipe's start."""
     fork_step: int
-    """First step that belongs to the variant."""
+    """First step that belongs to the variant or branch."""
     before: NDArray[np.int64]
     """Sequences seen before the step."""
     stage: NDArray[np.int16]
@@ -106,15 +106,16 @@ def _is_table(path: Path) -> bool:
 
 
 def compile_plan(recipe: Recipe, variant: str | None = None) -> Plan:
-    """Compile the base (variant None or "base") or the whole path of one variant, base included.
+    """Compile the base (variant None or "base"), or the whole path of a variant or branch from the first step on.
 
     Raises:
         PlanError: no such variant, or a share change at the fork that whole sequences cannot follow.
     """
     if variant == BASE:
         variant = None
-    if variant is not None and variant not in recipe.variants:
-        raise PlanError(f"{recipe.name} has no variant {variant!r}; it has {BASE}, {', '.join(recipe.variants)}")
+    if variant is not None and variant not in recipe.models:
+        raise PlanError(f"{recipe.name} has no variant {variant!r}; it has {', '.join(recipe.models)}")
+    recipe = recipe.line(variant)
     stages = recipe.stages[: recipe.fork_index] if variant is None else recipe.stages
     batch, stage = _steps(recipe, len(stages))
     after = recipe.start_sequences + np.cumsum(batch, dtype=np.int64)

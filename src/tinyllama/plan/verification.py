@@ -33,6 +33,11 @@ class Check:
 
 def verify_plan(recipe: Recipe, plan: Plan) -> list[Check]:
     """Check batches, learning rate, bookkeeping and quota at every step of a plan."""
+    recipe = recipe.line(plan.variant)
+    stated = [stage.name for stage in recipe.stages[: recipe.fork_index if plan.variant is None else None]]
+    if list(plan.stages) != stated:
+        found = f"its stages are {', '.join(plan.stages)}, those of the recipe {', '.join(stated)}"
+        return [Check("stages", found, passed=False)]
     return [_batches(recipe, plan), _learning_rate(recipe, plan), _bookkeeping(plan), _quota(recipe, plan)]
 
 

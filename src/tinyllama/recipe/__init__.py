@@ -7,10 +7,13 @@ from tinyllama.recipe.schema import Recipe
 from tinyllama.recipe.shape import ModelShape, RopeScaling
 from tinyllama.recipe.text import Corpus, HeldOut, Source, TokenizerSettings, TokenizerTraining
 from tinyllama.recipe.training import Average, LearningRate, Optimizer, Point, Spikes, Stage, Start
+from tinyllama.recipe.tree import Branch, Decay
 
 __all__ = [
     "Average",
+    "Branch",
     "Corpus",
+    "Decay",
     "Evaluation",
     "Filter",
     "HeldOut",

@@ -96,7 +96,7 @@ def _keys_beside(key: Key) -> list[str]:
     for part in key[:-1]:
         if section is not None and part in section.model_fields:
             section = section_of(section.model_fields[str(part)].annotation)
-    return list(section.model_fields) if section is not None else []
+    return [field.alias or name for name, field in section.model_fields.items()] if section is not None else []
 
 
 def _kind(value: object) -> str:

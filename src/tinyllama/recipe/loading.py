@@ -81,7 +81,7 @@ def find_recipe(name_or_path: str) -> Path:
 
 def dump_recipe(recipe: Recipe) -> str:
     """The whole recipe as YAML, including all defaults."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
 
 
 def is_dumped_recipe(data: bytes) -> bool:
@@ -159,7 +159,7 @@ def _beside(path: Path, parent: str) -> Path | None:
 
 
 # Sections that do not merge: a recipe's own section replaces the parent's.
-_WHOLE = {"corpora", "base", "variants", "tokenizer"}
+_WHOLE = {"corpora", "base", "variants", "branches", "tokenizer"}
 # A section that may be absent: `start: null` removes the parent's.
 _OPTIONAL = "start"
 

@@ -102,7 +102,7 @@ class Evaluation(Section):
     tasks_every: PositiveCount | None = None
     """Tokens between background task evaluations during training; if unset, tasks run only after training."""
     data: PathText = "data/eval"
-    """Folder with local copies of the tasks' data."""
+    """Folder with local copies of the tasks' data; what is not there is fetched from the Hugging Face hub."""
     prompts: list[str] = Field(default=[])
     """Prompts that every model continues in the report."""
 

@@ -6,8 +6,6 @@ fractions.
 
 from __future__ import annotations
 
-from fractions import Fraction
-from itertools import pairwise
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -15,17 +13,14 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from tinyllama.layout import BASE
 from tinyllama.recipe.classification import DECIDES_NOTHING, Absent, RepresentedBy
 from tinyllama.recipe.folders import refuse_same_folder, refuse_taken
-from tinyllama.recipe.quantities import LARGEST_BATCH, Flag, Seed, format_share
+from tinyllama.recipe.quantities import Flag, Seed
 from tinyllama.recipe.running import Checkpoints, Evaluation, Hardware, Logging
 from tinyllama.recipe.section import Dimension, Name, Section, WrongKey
 from tinyllama.recipe.shape import ModelShape
+from tinyllama.recipe.stages import batch_sequences, check_shares, check_stages, no_corpus, whole_ends
 from tinyllama.recipe.text import Corpus, TokenizerSettings
 from tinyllama.recipe.training import Average, Optimizer, Shares, Spikes, Stage, Start
-from tinyllama.text import did_you_mean
-
-_MOST_ENTRIES = 2**25
-"""Steps times corpora of a plan; about 2 GB of memory. TinyLlama v1.1 has 4 million."""
-
+from tinyllama.recipe.tree import Branch, check_branch, check_fork, check_parents, path_to_fork
 
 AUTO: Final = "auto"
 """The precision that the device decides."""
@@ -71,8 +66,12 @@ class Recipe(Section):
     """Share of each corpus before the fork; the shares add up to 100%."""
     stages: Annotated[list[Stage], Field(min_length=1, max_length=1000)]
     """Stages of training, in order."""
-    variants: Annotated[dict[Name, Shares], Field(min_length=1), RepresentedBy("the shares that were in force")]
+    variants: Annotated[dict[Name, Shares], RepresentedBy("the shares that were in force")] = Field(default={})
     """Share of each corpus after the fork, for each variant by name; each variant's shares add up to 100%."""
+    branches: Annotated[dict[Name, Branch], RepresentedBy("the shares, stages and schedule that were in force")] = (
+        Field(default={})
+    )
+    """Models that fork from any other one, at any step, and have stages of their own, by name."""
     evaluation: Annotated[Evaluation, DECIDES_NOTHING]
     """What to measure, and when."""
     hardware: Annotated[Hardware, DECIDES_NOTHING] = Hardware()
@@ -86,7 +85,7 @@ class Recipe(Section):
 
     def batch_sequences(self, stage: Stage) -> int:
         """Sequences per step of a stage."""
-        return stage.batch.amount if stage.batch.unit == "sequences" else stage.batch.amount // self.model.context
+        return batch_sequences(stage, self.model.context)
 
     def in_precision(self, precision: object) -> Recipe:
         """The recipe with the precision that `auto` is, or was where a model was trained."""
@@ -120,25 +119,89 @@ class Recipe(Section):
 
     @property
     def fork_index(self) -> int:
-        """Index of the first stage that belongs to the variants."""
-        return next(i for i, stage in enumerate(self.stages) if stage.fork)
+        """Index of the first stage that belongs to the variants; the number of stages if none does."""
+        return next((i for i, stage in enumerate(self.stages) if stage.fork), len(self.stages))
+
+    @property
+    def models(self) -> list[str]:
+        """`base`, the variants and the branches, each after its parent."""
+        branches = sorted(self.branches, key=lambda name: len(self.ancestry(name)))
+        return [BASE, *self.variants, *branches]
+
+    @property
+    def planned(self) -> list[str]:
+        """The models whose plans show every step of the family: without a base that all others contain."""
+        return self.models[1:] if self.variants else self.models
+
+    def parent(self, model: str) -> str:
+        """The model that a variant or branch forks from."""
+        return self.branches[model].parent if model in self.branches else BASE
+
+    def branches_of(self, model: str) -> list[str]:
+        """The branches that fork from a model."""
+        return [name for name, branch in self.branches.items() if branch.parent == model]
+
+    def ancestry(self, model: str) -> list[str]:
+        """The models from the base to a model, each the parent of the next."""
+        return [BASE] if model == BASE else [*self.ancestry(self.parent(model)), model]
+
+    @property
+    def whole_ends(self) -> list[int]:
+        """Sequences seen at the end of each stage, in whole steps."""
+        return whole_ends(self.stages, self.model.context, self.start_sequences)
+
+    def fork_sequences(self, model: str) -> int:
+        """Sequences seen where a model forks; for the base, before its first step."""
+        line = self.line(model)
+        return [self.start_sequences, *line.whole_ends][0 if model == BASE else line.fork_index]
+
+    def own_tokens(self, model: str) -> int:
+        """Tokens that a model is trained on after its fork, in whole steps."""
+        line = self.line(model)
+        end = [self.start_sequences, *line.whole_ends][line.fork_index if model == BASE else -1]
+        return (end - self.fork_sequences(model)) * self.model.context
+
+    def line(self, model: str | None) -> Recipe:
+        """A recipe without branches whose plan for a model is the same: the recipe itself unless it is a branch.
+
+        The path to a branch's fork becomes the base of that recipe, and the branch its only variant.
+        """
+        branch = self.branches.get(model or BASE)
+        if branch is None:
+            return self
+        parent, context = self.line(branch.parent), self.model.context
+        stages = parent.stages[: parent.fork_index] if branch.parent == BASE else parent.stages
+        shares = parent.path_shares(branch.parent)
+        path = path_to_fork(branch, stages, [end * context for end in parent.whole_ends], dict(shares[1:]))
+        first, *rest = branch.stages
+        rate = parent.optimizer.learning_rate
+        if branch.decay is not None:
+            fork = whole_ends(path, context, self.start_sequences)[-1] * context
+            rate = branch.decay.schedule(rate, fork, branch.stages[-1].until)
+        return self.model_copy(
+            update={
+                "optimizer": self.optimizer.model_copy(update={"learning_rate": rate}),
+                "stages": [*path, first.model_copy(update={"fork": True, "ramp": branch.ramp}), *rest],
+                "variants": {model: branch.shares or [own for index, own in shares if index < len(path)][-1]},
+                "branches": {},
+            }
+        )
 
     def own_shares(self, model: str) -> list[tuple[int, Shares]]:
-        """Stage → the shares of a model from there on, without the base's stages for a variant."""
-        fork = self.fork_index
-        first, end = (0, fork) if model == BASE else (fork, len(self.stages))
-        later = self.stages[first + 1 : end]
-        changes = [
-            (index, stage.shares[model]) for index, stage in enumerate(later, first + 1) if model in stage.shares
-        ]
-        return [(first, self.base if model == BASE else self.variants[model]), *changes]
+        """Stage of its line → the shares of a model from there on, without its parent's stages."""
+        line = self.line(model)
+        first, end = (0, line.fork_index) if model == BASE else (line.fork_index, len(line.stages))
+        stages = enumerate(line.stages[first:end], first)
+        changes = [(index, stage.shares[model]) for index, stage in stages if model in stage.shares]
+        return [(first, line.base if model == BASE else line.variants[model]), *changes]
 
     def path_shares(self, model: str) -> list[tuple[int, Shares]]:
-        """Stage → shares from there on, from the base's first stage to a model's last."""
-        return self.own_shares(BASE) + (self.own_shares(model) if model != BASE else [])
+        """Stage of its line → shares from there on, from the base's first stage to a model's last."""
+        line = self.line(model)
+        return line.own_shares(BASE) + (line.own_shares(model) if model != BASE else [])
 
     def corpora_of(self, model: str) -> tuple[str, ...]:
-        """The corpora that a model is trained on, its base's included."""
+        """The corpora that a model is trained on, those of the path to its fork included."""
         mixtures = self.path_shares(model)
         return tuple(name for name in self.corpora if any(shares.get(name, 0) > 0 for _, shares in mixtures))
 
@@ -161,41 +224,35 @@ class Recipe(Section):
 
     @field_validator("base")
     @classmethod
-    def _base_is_whole(cls, shares: dict[str, Fraction], info: ValidationInfo) -> dict[str, Fraction]:
-        _check_shares(shares, info.data.get("corpora"))
+    def _base_is_whole(cls, shares: Shares, info: ValidationInfo) -> Shares:
+        check_shares(shares, info.data.get("corpora"))
         return shares
 
     @field_validator("variants")
     @classmethod
-    def _variants_are_whole(
-        cls, variants: dict[str, dict[str, Fraction]], info: ValidationInfo
-    ) -> dict[str, dict[str, Fraction]]:
+    def _variants_are_whole(cls, variants: dict[str, Shares], info: ValidationInfo) -> dict[str, Shares]:
         refuse_taken(variants)
         for name, shares in variants.items():
-            _check_shares(shares, info.data.get("corpora"), name)
+            check_shares(shares, info.data.get("corpora"), name)
         return variants
+
+    @field_validator("branches")
+    @classmethod
+    def _branches_are_whole(cls, branches: dict[str, Branch], info: ValidationInfo) -> dict[str, Branch]:
+        refuse_taken([*info.data.get("variants", {}), *branches])
+        for name, branch in branches.items():
+            if branch.shares:
+                check_shares(branch.shares, info.data.get("corpora"), name, "shares")
+        return branches
 
     @field_validator("stages")
     @classmethod
     def _stages_follow(cls, stages: list[Stage], info: ValidationInfo) -> list[Stage]:
-        start = info.data.get("start")
-        if sum(stage.fork for stage in stages) != 1 or (stages[0].fork and start is None):
-            raise ValueError(
-                "exactly one stage must have fork: true; it may be the first stage only in a recipe with a start"
-            )
+        start, model = info.data.get("start"), info.data.get("model")
         if start is not None and start.tokens >= stages[0].until:
             raise WrongKey(f"stage {stages[0].name} must end after start.tokens ({start.tokens})", 0, "until")
-        for index, (before, after) in enumerate(pairwise(stages), 1):
-            if after.name in {stage.name for stage in stages[:index]}:
-                raise WrongKey(f"stage names must differ, but two are {after.name}", index, "name")
-            if after.until <= before.until:
-                raise WrongKey(f"stage {after.name} must end after stage {before.name}", index, "until")
-            if after.ramp > after.until - before.until:
-                raise WrongKey(f"the ramp of stage {after.name} is longer than the stage", index, "ramp")
-        if model := info.data.get("model"):
-            for index, stage in enumerate(stages):
-                _check_batch(index, stage, model.context)
-            _check_steps(stages, model.context, len(info.data.get("corpora", {})), 0 if start is None else start.tokens)
+        seen, corpora = 0 if start is None else start.tokens, len(info.data.get("corpora", {}))
+        check_stages(stages, model and model.context, corpora, seen)
         return stages
 
     @field_validator("parametrization")
@@ -225,6 +282,22 @@ class Recipe(Section):
         return optimizer
 
     @model_validator(mode="after")
+    def _variants_have_a_fork(self) -> Recipe:
+        if not (self.variants or self.branches):
+            raise WrongKey("names no model but the base; write variants, branches or both", "variants")
+        forks = sum(stage.fork for stage in self.stages)
+        if self.variants and (forks != 1 or (self.stages[0].fork and self.start is None)):
+            raise WrongKey(
+                "exactly one stage must have fork: true; it may be the first stage only in a recipe with a start",
+                "stages",
+            )
+        if forks and not self.variants:
+            raise WrongKey(
+                "no variants fork here; write variants, or remove the key", "stages", self.fork_index, "fork"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _stages_have_shares_of_their_models(self) -> Recipe:
         fork = self.fork_index
         for index, stage in enumerate(self.stages):
@@ -234,7 +307,17 @@ class Recipe(Section):
                     raise WrongKey("this stage begins with the shares of base or variants; write them there", *key)
                 if model not in (models := [BASE] if index < fork else list(self.variants)):
                     raise WrongKey(f"stage {stage.name} trains {', '.join(models)}, not {model!r}", *key)
-                _check_shares(shares, self.corpora, *key)
+                check_shares(shares, self.corpora, *key)
+        return self
+
+    @model_validator(mode="after")
+    def _branches_follow(self) -> Recipe:
+        for name in self.branches:
+            check_parents(name, self.branches, [BASE, *self.variants])
+        for name in self.models:
+            if name in self.branches:
+                check_fork(name, self)
+                check_branch(name, self)
         return self
 
     @model_validator(mode="after")
@@ -251,47 +334,5 @@ class Recipe(Section):
             )
         for index, name in enumerate(training.corpora if training else []):
             if name not in self.corpora:
-                raise WrongKey(_no_corpus(name, self.corpora), "tokenizer", "train", "corpora", index)
+                raise WrongKey(no_corpus(name, self.corpora), "tokenizer", "train", "corpora", index)
         return self
-
-
-def _check_shares(shares: Shares, corpora: dict[str, Corpus] | None, *key: str | int) -> None:
-    """Refuse shares that are not whole, or of a corpus that the recipe lacks; `corpora` is None if they are wrong."""
-    of = f"variant {key[0]}: " if len(key) == 1 else ""
-    for name in shares:
-        if corpora is not None and name not in corpora:
-            raise WrongKey(_no_corpus(name, corpora), *key, name)
-    if (total := sum(shares.values(), Fraction(0))) != 1:
-        raise WrongKey(f"{of}shares add up to {format_share(total)}, not 100%", *key)
-
-
-def _no_corpus(name: str, corpora: dict[str, Corpus]) -> str:
-    return f"no corpus is named {name!r}{did_you_mean(name, corpora)}; the recipe has {', '.join(corpora)}"
-
-
-def _check_batch(index: int, stage: Stage, context: int) -> None:
-    amount, unit = stage.batch
-    if not 0 < amount <= LARGEST_BATCH * (1 if unit == "sequences" else context):
-        raise WrongKey(f"the batch of stage {stage.name} must be from 1 to {LARGEST_BATCH} sequences", index, "batch")
-    if unit == "tokens" and amount % context:
-        nearest = max(1, round(amount / context))
-        raise WrongKey(
-            f"the batch of stage {stage.name}, {amount} tokens, is {amount / context:.2f} sequences of {context}; "
-            f"write '{nearest} sequences' or {nearest * context}",
-            *(index, "batch"),
-        )
-
-
-def _check_steps(stages: list[Stage], context: int, corpora: int, seen: int) -> None:
-    """Refuse a plan whose table, a number for each step and corpus, would not fit into memory."""
-    steps = 0
-    for index, stage in enumerate(stages):
-        tokens = stage.batch.amount * (context if stage.batch.unit == "sequences" else 1)
-        steps += max(0, stage.until - seen) // tokens
-        seen = stage.until
-        if steps * max(corpora, 1) > _MOST_ENTRIES:
-            raise WrongKey(
-                f"the plan would have {steps:,} steps by the end of stage {stage.name}; end it earlier, or make its "
-                f"batch larger (the limit for this number of corpora is {_MOST_ENTRIES // max(corpora, 1):,} steps)",
-                *(index, "until"),
-            )

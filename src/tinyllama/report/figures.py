@@ -16,11 +16,11 @@ from tinyllama.report.run_data import coarsen
 from tinyllama.text import listing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tinyllama.files import Json
     from tinyllama.recipe import Recipe, Stage
-    from tinyllama.report.run_data import Bin, History, RunData
+    from tinyllama.report.run_data import Bin, History, RunData, StageHistory
 
 
 SHARE_POINTS = 16
@@ -74,6 +74,11 @@ def stage_spans(recipe: Recipe) -> list[tuple[Stage, int, int]]:
     return list(zip(recipe.stages, [start, *ends[:-1]], ends, strict=True))
 
 
+def last_tokens(recipe: Recipe) -> int:
+    """Tokens at the end of the longest model."""
+    return max(stage_spans(recipe.line(model))[-1][2] for model in recipe.models)
+
+
 def training_figure(run: RunData) -> Figure:
     """Training loss of every model, above learning rate and batch size, on one token axis."""
     losses = []
@@ -114,8 +119,9 @@ def held_out_figures(run: RunData) -> list[tuple[str, Figure]]:
             if not points:
                 continue
             ends.append(f"{model} {points[-1][1]:.2f}")
-            before = run.histories[BASE].held_out if model != BASE and BASE in run.histories else []
-            points = [(tokens, losses[corpus]) for tokens, losses in before[-1:] if corpus in losses] + points
+            parent, fork = run.parent_history(model), run.fork_tokens(model)
+            before = [item for item in parent.held_out if item[0] <= fork][-1:]
+            points = [(tokens, losses[corpus]) for tokens, losses in before if corpus in losses] + points
             lines.append(_line(model, [x for x, _ in points], [y for _, y in points]))
         if lines:
             label = f"Held-out loss on {corpus} by tokens seen; at the end: {listing(ends)}."
@@ -165,16 +171,24 @@ def _line(model: str, x: Sequence[float], y: Sequence[float], **style: Json) -> 
 
 
 def _continued(run: RunData, model: str, bins: list[Bin]) -> list[Bin]:
-    """A variant's bins after the base's last one, so that its curve begins at the fork."""
-    before = run.histories[BASE].bins if model != BASE and BASE in run.histories else []
-    return before[-1:] + bins
+    """A model's bins after its parent's last one before the fork, so that its curve begins there."""
+    fork = run.fork_tokens(model)
+    return [item for item in run.parent_history(model).bins if item.end <= fork][-1:] + bins
 
 
 def _schedule(run: RunData) -> list[Line]:
-    """Learning rate and batch size of the base and the first variant that ran; all variants share them."""
-    stages = {name: stage for history in list(run.histories.values())[:2] for name, stage in history.stages.items()}
+    """Learning rate and batch size of the base and the first variant that ran, which all share, and of each branch."""
+    shared = [model for model in run.histories if model not in run.recipe.branches][:2]
+    lines = _schedule_of({n: stage for model in shared for n, stage in run.histories[model].stages.items()}, run, None)
+    for model in run.histories:
+        if model in run.recipe.branches:
+            lines += _schedule_of(run.histories[model].stages, run, model)
+    return lines
+
+
+def _schedule_of(stages: Mapping[str, StageHistory], run: RunData, branch: str | None) -> list[Line]:
     bins = [item for stage in stages.values() for item in stage.bins]
-    context = run.recipe.model.context
+    context, of = run.recipe.model.context, "" if branch is None else f" of {branch}"
     edges = [
         (tokens, stage.batch * context)
         for stage in stages.values()
@@ -182,14 +196,14 @@ def _schedule(run: RunData) -> list[Line]:
         for tokens in (stage.bins[0].start, stage.bins[-1].end)
     ]
     return [
-        Line("learning rate", [item.end for item in bins], [item.lr for item in bins], None, {"yaxis": "y2"}),
-        Line("batch, tokens", [x for x, _ in edges], [y for _, y in edges], None, {"yaxis": "y3"}),
+        Line(f"learning rate{of}", [item.end for item in bins], [item.lr for item in bins], branch, {"yaxis": "y2"}),
+        Line(f"batch{of}, tokens", [x for x, _ in edges], [y for _, y in edges], branch, {"yaxis": "y3"}),
     ]
 
 
 def _planned(recipe: Recipe, model: str, corpus: str) -> Line:
     """The plan's share: linear between its breakpoints."""
-    variant = None if model == BASE else model
+    variant, recipe = None if model == BASE else model, recipe.line(model)
     spans = stage_spans(recipe)
     changes = [spans[index] for index, _ in recipe.own_shares(model)]
     bends = [edge for stage, start, _ in changes for edge in (start, start + max(stage.ramp, 1))]
@@ -232,7 +246,7 @@ def _loss_axis(lines: Sequence[Line]) -> dict[str, Json]:
 
 
 def _token_axis(recipe: Recipe, title: str = "", **extra: Json) -> dict[str, Json]:
-    axis: dict[str, Json] = {"range": [0, stage_spans(recipe)[-1][2]], "exponentformat": "B", "showgrid": False}
+    axis: dict[str, Json] = {"range": [0, last_tokens(recipe)], "exponentformat": "B", "showgrid": False}
     return axis | ({"title": {"text": title}} if title else {}) | extra
 
 
@@ -246,7 +260,7 @@ def _bands(recipe: Recipe) -> list[Json]:
 
 def _stage_names(recipe: Recipe) -> list[Json]:
     """Each stage's name above its band, and the fraction of the axis that it may occupy."""
-    spans = stage_spans(recipe)
+    last = last_tokens(recipe)
     return [
         {
             "x": (start + end) / 2,
@@ -256,7 +270,7 @@ def _stage_names(recipe: Recipe) -> list[Json]:
             "yanchor": "bottom",
             "text": stage.name,
             "showarrow": False,
-            "share": (end - start) / spans[-1][2],
+            "share": (end - start) / last,
         }
-        for stage, start, end in spans
+        for stage, start, end in stage_spans(recipe)
     ]

@@ -130,8 +130,8 @@ class RunData:
 
     @property
     def models(self) -> list[str]:
-        """`base`, then the variants."""
-        return [BASE, *self.recipe.variants]
+        """`base`, then the variants and branches."""
+        return self.recipe.models
 
     @property
     def measured(self) -> list[str]:
@@ -139,10 +139,18 @@ class RunData:
         names = [name for model in self.models for name in (model, average_of(model))]
         return [name for name in names if name in {*self.models, *self.summary.models}]
 
+    def parent_history(self, model: str) -> History:
+        """History of the model that a model forks from; empty for the base, and if there is none."""
+        return self.histories.get(self.recipe.parent(model), History()) if model != BASE else History()
+
+    def fork_tokens(self, model: str) -> int:
+        """Tokens seen where a model forks."""
+        return self.recipe.fork_sequences(model) * self.recipe.model.context
+
     @property
     def reference(self) -> str:
-        """The first variant, which the others are compared with."""
-        return next(iter(self.recipe.variants))
+        """The first variant or branch, which the others are compared with."""
+        return self.models[1]
 
 
 def read_run(run: Path, recipe: Recipe) -> RunData:
@@ -155,7 +163,7 @@ def read_run(run: Path, recipe: Recipe) -> RunData:
         raise ModelError(f"{run} does not exist; start a run with: tinyllama reproduce {recipe.name}")
     missing: dict[str, str] = {}
     histories = {}
-    for model in [BASE, *recipe.variants]:
+    for model in recipe.models:
         if history := _read_history(run, f"{model}/metrics.jsonl", recipe.model.context, missing):
             histories[model] = history
     layout = FamilyLayout(run)
@@ -187,7 +195,7 @@ def _read(path: Path, run: Path, missing: dict[str, str], reader: Callable[[Path
 
 def _read_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[str, list[tuple[int, TaskScores]]]:
     found = {}
-    for model in [BASE, *recipe.variants]:
+    for model in recipe.models:
         folder = FamilyLayout(run).scores_by_tokens(model)
         try:
             records = read_records_by_tokens(folder)

@@ -56,7 +56,8 @@ def headline(run: RunData) -> Markup:
 def _token_numbers(run: RunData) -> list[tuple[str, str]]:
     tokens = run.summary.tokens
     shared = tokens.get(BASE)
-    own = {max(0, count - (shared or 0)) for name, count in tokens.items() if name != BASE}
+    forks = {name: run.fork_tokens(name) for name in run.recipe.branches}
+    own = {max(0, count - forks.get(name, shared or 0)) for name, count in tokens.items() if name != BASE}
     numbers = [(format_count(shared, 3), "shared tokens")] if shared is not None else []
     if own:
         spans = [format_count(count, 3) for count in sorted({min(own), max(own)})]
@@ -75,10 +76,13 @@ def _time_numbers(run: RunData) -> list[tuple[str, str]]:
 def family(run: RunData) -> Markup:
     """The family tree."""
     shape = run.recipe.model
+    forked = "Every variant starts from the same base checkpoint"
+    if run.recipe.branches:
+        forked = "Every model starts from the checkpoint of its parent where it forks"
     lead = (
         f"A Llama 2 decoder with {shape.layers} layers, width {shape.width:,}, {shape.heads} query heads, "
         f"{shape.kv_heads} key-value heads, context {shape.context:,} and vocabulary {shape.vocab_size:,}. "
-        "Every variant starts from the same base checkpoint, with its weights and optimizer moments."
+        f"{forked}, with its weights and optimizer moments."
     )
     return section("family", "The family", lead, family_tree(run))
 
@@ -109,10 +113,11 @@ def curves(run: RunData, figures: list[Figure]) -> Markup:
     held_out = held_out_figures(run)
     figures += [training, *[figure for _, figure in held_out]]
     steps = max(history.steps_per_point for history in run.histories.values())
+    of_whom = "each branch's own" if run.recipe.branches else "the same for every variant"
     sampled = f"Each point is the mean of up to {steps} steps." if steps > 1 else "Each point is one step."
     note = (
         f"{sampled} Training losses on different mixtures are not comparable; the held-out losses below are. The "
-        "learning rate and the batch size (in tokens) are the same for every variant."
+        f"learning rate and the batch size (in tokens) are {of_whom}."
     )
     if overflows := sum(history.overflows for history in run.histories.values()):
         note += f" {overflows} steps were skipped, since their gradients overflowed in fp16."

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from tinyllama.layout import BASE, averaged
-from tinyllama.plan import quota_at
+from tinyllama.plan import compile_plan, quota_at
 from tinyllama.report.markup import Markup, element, join
 from tinyllama.report.text import percent_change, spike_text
 from tinyllama.text import MISSING
@@ -130,9 +130,12 @@ def _against_plan(run: RunData, model: str, corpus: str) -> tuple[float, float]:
         return float(quota_at(run.recipe, variant, corpus, tokens // context))
 
     bins = run.histories[model].bins
-    before = run.histories[BASE].bins if variant and BASE in run.histories else []
+    before = [item for item in run.parent_history(model).bins if model not in run.recipe.branches]
     start = quota(bins[0].start)
     taken = sum(item.counts.get(corpus, 0) for item in before) if before else start
+    if model in run.recipe.branches:  # the bins of its parent may end elsewhere than at the fork
+        plan = compile_plan(run.recipe, model)
+        taken = int(plan.taken[plan.fork_step, plan.corpora.index(corpus)]) if corpus in plan.corpora else 0
     gaps = []
     for item in bins:
         taken += item.counts.get(corpus, 0)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tinyllama.evaluation.published import PUBLISHED, TASKS
+from tinyllama.evaluation.published import PARAMETERS, PUBLISHED, TASKS
 from tinyllama.evaluation.scores import MissingTask
+from tinyllama.evaluation.scores import gaps as gap_texts
 from tinyllama.recipe.quantities import format_count
 from tinyllama.report.markup import Markup, element, join
 from tinyllama.report.tables import model_head, scrollable, swatch
 from tinyllama.text import MISSING, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from tinyllama.evaluation.published import CommonsenseTask
     from tinyllama.evaluation.scores import TaskScore, TaskScores
     from tinyllama.report.run_data import RunData
 
@@ -42,32 +44,38 @@ class Footnotes:
 
 
 def tasks_tables(run: RunData, tasks: Mapping[str, TaskScores]) -> Markup:
-    """Every requested task, in percent: first the commonsense tasks, if any."""
-    names = list(dict.fromkeys(name for scores in tasks.values() for name in scores.tasks))
-    others = [name for name in names if name not in _COMMONSENSE]
+    """Every task that has a score, in percent: first the commonsense tasks, if any; and why others have none."""
+    measured = dict.fromkeys(name for scores in tasks.values() for name in scores.measured)
+    seven = [task for task in TASKS if task.name in measured]
+    others = [name for name in measured if name not in _COMMONSENSE]
     notes = Footnotes("task-note")
     parts: list[Markup | None] = []
-    if len(others) < len(names):
-        parts.append(_commonsense_table(run, tasks, notes))
+    if seven:
+        parts.append(_commonsense_table(run, tasks, seven, notes))
     if others:
         parts += [element("h3", "Other tasks") if parts else None, _others_table(run, tasks, others, notes)]
-    return join(*parts, notes.render())
-
-
-def _commonsense_table(run: RunData, tasks: Mapping[str, TaskScores], notes: Footnotes) -> Markup:
-    """The family's models, above the published rows."""
-    heads = [element("th", task.title, element("small", task.metric), scope="col") for task in TASKS]
-    head = element(
-        "tr", element("td"), element("th", "tokens", scope="col"), heads, element("th", "average", scope="col")
+    gaps = {name: gap for scores in tasks.values() for name, gap in scores.missing.items() if name not in measured}
+    return join(
+        *parts, notes.render(), *(element("p", f"{gap[0].upper()}{gap[1:]}.") for gap in gap_texts(gaps.items()))
     )
+
+
+def _commonsense_table(
+    run: RunData, tasks: Mapping[str, TaskScores], seven: Sequence[CommonsenseTask], notes: Footnotes
+) -> Markup:
+    """The family's models; above the published rows, if they have the size of the published models."""
+    averaged = any(scores.average is not None for scores in tasks.values())
+    heads = [element("th", task.title, element("small", task.metric), scope="col") for task in seven]
+    average = element("th", "average", scope="col") if averaged else None
+    head = element("tr", element("td"), element("th", "tokens", scope="col"), heads, average)
     tokens = run.summary.tokens
     ours = [
         element(
             "tr",
             model_head(run, model),
             element("td", format_count(tokens[model]) if model in tokens else MISSING),
-            [_score_cell(tasks[model].tasks.get(name), notes) for name in _COMMONSENSE],
-            _average_cell(tasks[model].average, notes),
+            [_score_cell(tasks[model].tasks.get(task.name), notes) for task in seven],
+            _average_cell(tasks[model].average, notes) if averaged else None,
         )
         for model in run.measured
         if model in tasks
@@ -77,18 +85,18 @@ def _commonsense_table(run: RunData, tasks: Mapping[str, TaskScores], notes: Foo
             "tr",
             element("th", row.model, scope="row"),
             element("td", format_count(row.tokens)),
-            [element("td", f"{score:.2f}") for score in row.scores],
-            element("td", f"{row.average:.2f}", notes.mark(row.note) if row.note else None),
+            [element("td", f"{row.scores[TASKS.index(task)]:.2f}") for task in seven],
+            element("td", f"{row.average:.2f}", notes.mark(row.note) if row.note else None) if averaged else None,
         )
-        for row in PUBLISHED
+        for row in (PUBLISHED if run.recipe.model.parameters == PARAMETERS else ())
     ]
-    label = "Zero-shot accuracy in percent"
+    label, width = "Zero-shot accuracy in percent", 2 + len(seven) + averaged
     table = element(
         "table",
         element("caption", label, class_="unseen"),
         element("thead", head),
-        element("tbody", _divider("this family"), ours),
-        element("tbody", _divider("published"), theirs),
+        element("tbody", _divider("this family", width) if theirs else None, ours),
+        element("tbody", _divider("published", width), theirs) if theirs else None,
         class_="tasks",
     )
     return scrollable(table, label)
@@ -119,8 +127,8 @@ def _examples(score: TaskScore) -> str:
     return f"{score.shots} examples" if score.shots else "zero-shot"
 
 
-def _divider(text: str) -> Markup:
-    return element("tr", element("th", text, colspan=3 + len(TASKS), scope="rowgroup"), class_="divider")
+def _divider(text: str, width: int) -> Markup:
+    return element("tr", element("th", text, colspan=width, scope="rowgroup"), class_="divider")
 
 
 def _score_cell(result: TaskScore | MissingTask | None, notes: Footnotes) -> Markup:
@@ -130,7 +138,7 @@ def _score_cell(result: TaskScore | MissingTask | None, notes: Footnotes) -> Mar
         return element("td", MISSING, notes.mark(result.reason))
     error = element("small", f"±{percent(result.stderr, 1)}") if result.stderr is not None else None
     cut = f"the prompts of {result.cut} of {result.questions} questions were cut at the model's context"
-    return element("td", percent(result.score), error, notes.mark(cut) if result.cut else None)
+    return element("td", result.shown(result.score), error, notes.mark(cut) if result.cut else None)
 
 
 def _average_cell(average: float | None, notes: Footnotes) -> Markup:

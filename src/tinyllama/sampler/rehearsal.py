@@ -1,7 +1,7 @@
 """A rehearsal: walk the whole plan of every variant, row by row, without data, and verify it.
 
 The rows come from the sampler that training uses. The shared base is walked once; each variant continues from a copy
-of its state.
+of its state. A branch is walked from the first step on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tinyllama.layout import BASE
 from tinyllama.plan import compile_plan
 from tinyllama.plan.verification import Check, verify_plan
 from tinyllama.processors import available_cores
+from tinyllama.recipe.quantities import parse_count
 from tinyllama.sampler.sampler import Sampler, rank_part
 from tinyllama.sampler.visits import Visits
 
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tinyllama.plan import Plan
-    from tinyllama.recipe import Recipe
+    from tinyllama.recipe import Branch, Recipe
 
 RANKS = (1, 2, 3, 4, 7, 16, 64, 256)
 """Rank counts whose orders are compared."""
 _SPAN = 1 << 18
 """Sequences per chunk of a thread: enough to hide interpreter overhead, few enough to fit the cache."""
 _SAMPLES = 64
-"""Number of base steps at which a variant's sampler is compared with the base's."""
+"""Number of steps up to a fork at which a model's sampler is compared with its parent's."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,12 @@ def rehearse(
     progress: Callable[[str, int, int], None],
     parts: Parts = Parts(),  # frozen
 ) -> Iterator[Rehearsal]:
-    """Walk and check the whole plan of each variant.
+    """Walk and check the whole plan of each variant or branch.
 
     Args:
         recipe: the family.
         rows: rows of each corpus.
-        variants: the variants to walk; "base" walks the base alone.
+        variants: the variants and branches to walk; "base" walks the base alone.
         progress: called with the name of the walk, the sequences walked so far, and their total.
         parts: planner, sampler and division among ranks.
     """
@@ -83,30 +84,51 @@ def rehearse(
         plan = parts.compile(recipe, variant)
         if not plan.steps:
             raise PlanError(f"{recipe.name}: the base has no steps, since variants fork from the start; name a variant")
-        visits = {name: start[name].copy() if name in start else Visits(name, rows[name]) for name in plan.corpora}
+        parent, of_parent, fork, walked, first = base, sampler, base.steps, start, plan.fork_step
+        if (branch := recipe.branches.get(variant)) is not None:
+            parent = parts.compile(recipe, branch.parent)
+            of_parent, fork = parts.sampler(parent, recipe.seed, rows), _stated_fork(branch, parent)
+            walked, first = {}, 0
+        visits = {name: walked[name].copy() if name in walked else Visits(name, rows[name]) for name in plan.corpora}
         own = parts.sampler(plan, recipe.seed, rows)
-        checks = [*verify_plan(recipe, plan), _shares_base(base, plan, sampler, own), _ranks(plan, parts.rank_part)]
+        checks = [
+            *verify_plan(recipe, plan),
+            _shares_path(parent, plan, fork, (of_parent, own)),
+            _ranks(plan, parts.rank_part),
+        ]
         if all(check.passed for check in checks):
-            _walk(plan, own, plan.fork_step, visits, partial(progress, variant))
+            _walk(plan, own, first, visits, partial(progress, variant))
             checks += [_visited(item, plan) for item in visits.values()]
         yield Rehearsal(variant, plan.steps, int(plan.batch.sum(dtype=np.int64)), checks)
 
 
-def _shares_base(base: Plan, plan: Plan, sampler: Sampler, own: Sampler) -> Check:
-    """Check that the variant's plan begins with the base's, and that its sampler returns the base's rows there."""
-    same = plan.fork_step == base.steps
+def _stated_fork(branch: Branch, parent: Plan) -> int:
+    """The number of steps of its parent's plan that a branch shares: those up to the stated tokens or stage."""
+    ends = {name: end for name, _, end in parent.stage_steps()} | {"": parent.steps}
+    if branch.point in ends:
+        return ends[branch.point]
+    after = (parent.before + parent.batch) * parent.context
+    return int(np.argmax(after >= parse_count(branch.point))) + 1
+
+
+def _shares_path(parent: Plan, plan: Plan, fork: int, samplers: tuple[Sampler, Sampler]) -> Check:
+    """Check that a plan begins with its parent's steps up to the fork, and that both samplers return the same rows."""
+    whose = f"{parent.variant or BASE}'s"
+    if plan.fork_step != fork:
+        found = f"it forks after step {plan.fork_step:,}, and the recipe says after step {fork:,} of {whose}"
+        return Check("shared path", found, passed=False)
+    same = bool((plan.lr[:fork] == parent.lr[:fork]).all())
     for index, name in enumerate(plan.corpora):
-        counts = base.counts[:, base.corpora.index(name)] if name in base.corpora else 0
-        same = same and bool((plan.counts[: base.steps, index] == counts).all())
-    same = same and bool((plan.lr[: base.steps] == base.lr).all())
-    samples = np.linspace(0, base.steps - 1, _SAMPLES if base.steps else 0, dtype=np.int64)
+        counts = parent.counts[:fork, parent.corpora.index(name)] if name in parent.corpora else 0
+        same = same and bool((plan.counts[:fork, index] == counts).all())
+    samples = np.linspace(0, fork - 1, _SAMPLES if fork else 0, dtype=np.int64)
     for step in samples.tolist() if same else ():
-        one, other = sampler.step(step), own.step(step)
-        names = [[p.corpora[c] for c in chosen.corpus] for p, chosen in ((base, one), (plan, other))]
+        one, other = (sampler.step(step) for sampler in samplers)
+        names = [[p.corpora[c] for c in chosen.corpus] for p, chosen in ((parent, one), (plan, other))]
         same = same and names[0] == names[1] and bool((one.row == other.row).all())
     if not same:
-        return Check("shared base", "it does not begin with the base's steps", passed=False)
-    return Check("shared base", f"its first {base.steps:,} steps are the base's", passed=True)
+        return Check("shared path", f"it does not begin with {whose} steps", passed=False)
+    return Check("shared path", f"its first {fork:,} steps are {whose}", passed=True)
 
 
 def _ranks(plan: Plan, part: Callable[[int, int, int], slice]) -> Check:

@@ -20,9 +20,9 @@ from tinyllama.serve.schemas.responses import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from tinyllama.inference.logprobs import ScoredToken
     from tinyllama.serve.engine import Engine
     from tinyllama.serve.generation import Job, Piece
-    from tinyllama.serve.scoring import ScoredToken
 
 
 def _logprobs(engine: Engine, scored: Sequence[ScoredToken]) -> ChatLogprobs:

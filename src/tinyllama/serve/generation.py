@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from tinyllama.inference.logprobs import ScoredToken, score_token
 from tinyllama.inference.text_stream import TextStream
 from tinyllama.serve.engine import PromptScorer
 from tinyllama.serve.refusal import Code, Refusal
 from tinyllama.serve.sampling import Sampler
-from tinyllama.serve.scoring import ScoredToken, score_prompt, score_token
+from tinyllama.serve.scoring import score_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

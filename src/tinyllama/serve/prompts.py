@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tinyllama.errors import UserError
 from tinyllama.serve.refusal import Code, Refusal, invalid
+from tinyllama.tokenizer.chat_template import render_conversation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,20 +61,13 @@ def encode_conversation(messages: Sequence[ChatMessage], model: ServedModel, eng
     Raises:
         Refusal: the template refuses the conversation, or it is longer than the context.
     """
-    from transformers.utils.chat_template_utils import render_jinja_template
-
     tokenizer = model.tokenizer
     given = [{"role": message.role, "content": message.text} | _named(message) for message in messages]
-    bos, eos = (
-        engine.piece(token, special=True).decode(errors="replace") for token in (tokenizer.bos_id, tokenizer.eos_id)
-    )
     try:
-        rendered: Any = render_jinja_template(
-            [given], chat_template=tokenizer.chat_template, add_generation_prompt=True, bos_token=bos, eos_token=eos
-        )
-    except Exception as error:  # a template is a program, which may raise anything
-        raise invalid("messages", f"the model's chat template refuses them: {error}") from error
-    ids = engine.encode_special(rendered[0][0]) or [tokenizer.bos_id]
+        text = render_conversation(tokenizer.chat_template or "", given, tokenizer.special_tokens)
+    except UserError as error:
+        raise invalid("messages", str(error)) from error
+    ids = engine.encode_special(text) or [tokenizer.bos_id]
     check_length(ids, model)
     return ids
 

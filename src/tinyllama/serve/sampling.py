@@ -31,7 +31,6 @@ class ApiSampling:
     """The sampling settings of a request."""
 
     base: Sampling
-    min_p: float = 0.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
@@ -39,8 +38,9 @@ class ApiSampling:
 
 def sampling_of(request: GenerationRequest, bias: Mapping[int, float]) -> ApiSampling:
     """The settings of a request whose `logit_bias` has these ids."""
-    base = Sampling(request.temperature, request.top_k, max(request.top_p, _LEAST_TOP_P), request.repeat_penalty)
-    return ApiSampling(base, request.min_p, request.presence_penalty, request.frequency_penalty, bias)
+    top_p = max(request.top_p, _LEAST_TOP_P)
+    base = Sampling(request.temperature, request.top_k, top_p, request.repeat_penalty, request.min_p)
+    return ApiSampling(base, request.presence_penalty, request.frequency_penalty, bias)
 
 
 class Sampler:
@@ -66,7 +66,4 @@ class Sampler:
             for token, count in Counter(ids[prompt:]).items():
                 adjusted[token] -= own.presence_penalty + own.frequency_penalty * count
         processed = process(adjusted[None], torch.tensor([ids]), own.base)
-        if own.min_p and not own.base.greedy:
-            probabilities = processed.softmax(-1)
-            processed = processed.masked_fill(probabilities < own.min_p * probabilities.amax(-1), -torch.inf)
         return int(choose(processed, own.base, self._generator))

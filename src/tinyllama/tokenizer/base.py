@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 Library = Literal["sentencepiece", "tokenizers"]
@@ -18,6 +18,8 @@ class Tokenizer(Protocol):
     """The file that defines it: a SentencePiece model, or a tokenizer.json."""
     chat_template: str | None
     """The Jinja template beside it; None for a base model."""
+    special_tokens: Mapping[str, str]
+    """Spellings of special tokens by the names that templates know, such as `bos_token`."""
     library: Library
     """The library whose ids are the reference for every other reader of the tokenizer."""
 
@@ -29,6 +31,12 @@ class Tokenizer(Protocol):
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without BOS and EOS; the spelling of a special token is encoded as text."""
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Ids of a conversation's text, in which the spelling of a special token is that token; without BOS and EOS."""
+
+    def piece(self, token: int) -> str:
+        """How the vocabulary spells a token."""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; special tokens are skipped."""

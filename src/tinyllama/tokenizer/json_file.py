@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from tinyllama.errors import CorpusError
 from tinyllama.files import sha256_file, sha256_json
 from tinyllama.record_files import parse_json, read_object
-from tinyllama.tokenizer.chat_template import read_chat_template
+from tinyllama.tokenizer.chat_template import read_chat_template, read_special_tokens
 from tinyllama.tokenizer.end_ids import read_end_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import tokenizers
@@ -44,6 +44,7 @@ class JsonTokenizer:
             CorpusError: no tokenizer can be read, EOS is not named, or BOS or EOS is not in the vocabulary.
         """
         self.model_file, self.chat_template = model_file, read_chat_template(model_file.parent)
+        self.special_tokens: Mapping[str, str] = read_special_tokens(model_file.parent)
         self._tokenizer = _load(model_file)
         self._tokenizer.encode_special_tokens = True  # the spelling of a special token is text
         self._switched_off = _switch_off(self._tokenizer)
@@ -77,6 +78,19 @@ class JsonTokenizer:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, without BOS and EOS; the spelling of a special token is encoded as text."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Ids of a conversation's text, in which the spelling of a special token is that token; without BOS and EOS."""
+        self._tokenizer.encode_special_tokens = False
+        try:
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        finally:
+            self._tokenizer.encode_special_tokens = True
+        return ids
+
+    def piece(self, token: int) -> str:
+        """How the vocabulary spells a token."""
+        return self._tokenizer.id_to_token(token) or ""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; special tokens are skipped."""

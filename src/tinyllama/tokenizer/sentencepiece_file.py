@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -10,11 +11,11 @@ from tinyllama.errors import CorpusError
 from tinyllama.files import sha256_file, sha256_json
 from tinyllama.processors import available_cores
 from tinyllama.tokenizer.added_tokens import read_added_tokens
-from tinyllama.tokenizer.chat_template import read_chat_template
+from tinyllama.tokenizer.chat_template import read_chat_template, read_special_tokens
 from tinyllama.tokenizer.end_ids import read_end_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from tinyllama.tokenizer.base import Library
@@ -50,6 +51,9 @@ class SentencePieceTokenizer:
             )
         self.end_ids = read_end_ids(model_file.parent, self.eos_id, self.vocab_size)
         """Ids at which a text that a model writes ends."""
+        own = {"bos_token": self.bos_id, "eos_token": self.eos_id, "unk_token": self._processor.unk_id()}
+        spelled = {name: self.piece(token) for name, token in own.items()}
+        self.special_tokens: Mapping[str, str] = spelled | read_special_tokens(model_file.parent)
 
     def __reduce__(self) -> tuple[type[SentencePieceTokenizer], tuple[Path]]:
         """Another process opens the file again, whatever its working directory."""
@@ -61,6 +65,35 @@ class SentencePieceTokenizer:
             return [self._processor.encode(texts[0], out_type=int)]
         ids: list[list[int]] = self._processor.encode(list(texts), out_type=int, num_threads=self._threads)
         return ids
+
+    def encode_marked(self, text: str) -> list[int]:
+        """Ids of a conversation's text, in which the spelling of a special token is that token; without BOS and EOS.
+
+        The text between two such tokens is encoded as one that stands alone, as by the rule "legacy" of transformers.
+        """
+        parts = self._marks.split(text)
+        encoded = (
+            [self._marked[part]] if part in self._marked else self._processor.encode(part) for part in parts if part
+        )
+        return [token for ids in encoded for token in ids]
+
+    @cached_property
+    def _marked(self) -> dict[str, int]:
+        """Ids of the control pieces and added tokens by their spellings."""
+        own, count = self._processor, self._processor.piece_size()
+        control = {own.id_to_piece(i): i for i in range(count) if own.is_control(i) or own.is_unknown(i)}
+        return control | {token.text: count + i for i, token in enumerate(self.added_tokens)}
+
+    @cached_property
+    def _marks(self) -> re.Pattern[str]:
+        """Matches any of them, the longest where one begins with another."""
+        return re.compile(f"({'|'.join(map(re.escape, sorted(self._marked, key=len, reverse=True)))})")
+
+    def piece(self, token: int) -> str:
+        """How the vocabulary spells a token."""
+        count: int = self._processor.piece_size()
+        spelled: str = self.added_tokens[token - count].text if token >= count else self._processor.id_to_piece(token)
+        return spelled
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; BOS, EOS and special added tokens are skipped."""

@@ -71,7 +71,7 @@ def write_average(run: TrainingRun) -> None:
         StorageError: the URL for checkpoints cannot be reached.
     """
     steps, end = averaged_steps(run.recipe, run.plan), run.plan.steps
-    if not steps:
+    if not steps or run.replay_to is not None:
         return
     store = checkpoint_store(run.recipe, run.family, average_of(run.name))
     state = run.store.state(end)

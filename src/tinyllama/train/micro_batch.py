@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from tinyllama.model.devices import free_memory, unused_memory
-from tinyllama.plan.hardware import RESERVED
+from tinyllama.plan.cards import RESERVED
+from tinyllama.plan.hardware import even_counts, most_even
 from tinyllama.train.feeder import blank_batch
 from tinyllama.train.memory import measure_step
 from tinyllama.train.parallel import stays_gathered
@@ -112,21 +113,6 @@ def fastest_micro_batch(run: TrainingRun, step: int, most: int, gradients: Gradi
             float(gradients(batch)[0])
             times[count] = ranks.largest(time.perf_counter_ns() - began) * -(-rows // count)
     return min(times, key=lambda count: times[count])
-
-
-def even_counts(rows: int) -> list[int]:
-    """Sequences in a pass that divide a rank's rows as evenly as some number of passes can, ascending."""
-    return sorted({-(-rows // passes) for passes in range(1, rows + 1)})
-
-
-def most_even(rows: int, most: int) -> int:
-    """Sequences in a pass, at most `most`, by which each pass has as many: one program is compiled for all.
-
-    Where only less than half of `most` divides the rows, the last pass has fewer.
-    """
-    counts = [count for count in even_counts(rows) if count <= most]
-    even = max(count for count in counts if rows % count == 0)
-    return even if 2 * even >= counts[-1] else counts[-1]
 
 
 def _rows(run: TrainingRun, step: int) -> int:

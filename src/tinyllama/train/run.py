@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tinyllama.checkpoint.fingerprint import FingerprintInputs, fingerprint_inputs
 from tinyllama.checkpoint.format import Checkpoint
 from tinyllama.checkpoint.store import CheckpointStore, checkpoint_store
@@ -31,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """The training of one model: the shared base, or one variant from the fork on."""
+    """The training of one model: the base, or a variant or branch from its fork on."""
 
     recipe: Recipe
     plan: Plan
@@ -49,11 +51,30 @@ class TrainingRun:
     """Of the imported weights, if the recipe starts from some."""
     auto_precision: bool = False
     """Whether the recipe left the precision to the device."""
+    replay_to: int | None = None
+    """The step that training ends at to make a checkpoint that was not kept; it records no metrics then."""
 
     @property
     def name(self) -> str:
-        """`base` or the variant's name."""
+        """`base`, or the name of the variant or branch."""
         return self.plan.variant or BASE
+
+    @property
+    def parent(self) -> str:
+        """The model that it forks from."""
+        return self.recipe.parent(self.name)
+
+    @property
+    def last_step(self) -> int:
+        """The step that training ends at."""
+        return self.plan.steps if self.replay_to is None else self.replay_to
+
+    @property
+    def fork_steps(self) -> frozenset[int]:
+        """The steps that branches fork at from this model, whose checkpoints stay."""
+        after = self.plan.before + self.plan.batch
+        forks = [self.recipe.fork_sequences(name) for name in self.recipe.branches_of(self.name)]
+        return frozenset((np.searchsorted(after, forks) + 1).tolist())
 
     @property
     def layout(self) -> FamilyLayout:
@@ -76,13 +97,14 @@ class TrainingRun:
         return checkpoint_store(self.recipe, self.family, self.name)
 
     def checkpoint(self, step: int) -> Checkpoint:
-        """The checkpoint of a step, verified: up to the fork, the base's.
+        """The checkpoint of a step, verified: at the fork, the parent's.
 
         Raises:
             CheckpointError: it is damaged or not there.
             StorageError: the URL it is under cannot be reached.
         """
-        return checkpoint_store(self.recipe, self.family, BASE if step <= self.first_step else self.name).open(step)
+        name = self.parent if step <= self.first_step else self.name
+        return checkpoint_store(self.recipe, self.family, name).open(step)
 
     def fingerprint_inputs(self, step: int) -> FingerprintInputs:
         """What decides the state after `step` steps."""
@@ -119,14 +141,17 @@ def keep_recipe(family: Path, recipe: Recipe, store: CheckpointStore) -> None:
 
 
 def find_start(run: TrainingRun) -> Checkpoint | None:
-    """The checkpoint that training resumes from: the newest good one, else the fork of the base, else None.
+    """The checkpoint that training resumes from: the newest good one, else the parent's at the fork, else None.
 
     Raises:
-        CheckpointError: it belongs to another recipe, the base of a variant is not finished, or the model that
-            the recipe starts from is not imported.
+        CheckpointError: it belongs to another recipe, the parent is not finished, or the model that the recipe starts
+            from is not imported.
     """
-    for found in run.store.newest():
+    for found in run.store.newest(run.replay_to):
         if isinstance(found, Checkpoint):
+            watched = found.state.spikes
+            if run.replay_to is not None and watched is not None and watched.planned != found.step:
+                continue  # a spike would need the checkpoint before it, which is gone
             refuse_step_past_end(found, run.plan)
             run.refuse_other(found, str(found.folder))
             return found
@@ -154,16 +179,16 @@ def refuse_step_past_end(checkpoint: Checkpoint, plan: Plan) -> None:
 
 
 def _fork(run: TrainingRun) -> Checkpoint:
-    """The base's checkpoint at which a variant forks."""
-    base = checkpoint_store(run.recipe, run.family, BASE)
-    name = base.name(run.first_step)
-    if run.first_step not in base.steps():
-        raise CheckpointError(f"{name}: the shared base is not finished; train it first, or copy it here")
-    checkpoint = base.open(run.first_step)
+    """The parent's checkpoint at which a variant or branch forks."""
+    parent = checkpoint_store(run.recipe, run.family, run.parent)
+    name = parent.name(run.first_step)
+    if run.first_step not in parent.steps():
+        raise CheckpointError(f"{name}: {run.parent} is not trained up to the fork; train it first, or copy it here")
+    checkpoint = parent.open(run.first_step)
     run.refuse_other(checkpoint, name)
     return checkpoint
 
 
 def is_finished(run: TrainingRun) -> bool:
     """Whether the last checkpoint exists (its recipe is compared when it is opened)."""
-    return run.plan.steps in run.store.steps()
+    return run.last_step in run.store.steps()

@@ -80,7 +80,7 @@ def train(run: TrainingRun) -> Checkpoint:
         if differing is not None:
             ranks.raise_on_rank0(TrainingError(differing))
         ranks.run_on_rank0(lambda: keep_recipe(run.family, run.recipe, run.store))
-        if start is not None and start.step == run.plan.steps:
+        if start is not None and start.step == run.last_step:
             with ranks.phase("the average of the weights"):
                 ranks.run_on_rank0(lambda: write_average(run))
             return start
@@ -111,6 +111,8 @@ class _Trainer:
         watched = None if recorded is None else recorded.spikes
         self.spikes = SpikeWatch(recipe.spikes, watched) if recipe.spikes.policy != "none" else None
         self.planned = watched.planned if watched is not None else start.step if start is not None else None
+        if start is not None and start.step == run.first_step:
+            self.planned = start.step  # the fork, of whose path no earlier checkpoint need be there
         """Step of the last checkpoint that was planned, not asked for by a signal; None before the first."""
         self.gradients = build(self.state, micro_batch)
         if known is None and recipe.hardware.micro_batch == MEASURED:
@@ -122,7 +124,9 @@ class _Trainer:
         # An imported model is the step-0 checkpoint; variants may fork from it at any later time.
         imported = {0} if recipe.start is not None else set()
         kept = self.stage_ends | imported | (run.plan.steps_crossing(permanent) if permanent else set())
-        self.permanent = frozenset(kept)
+        self.always = frozenset(kept)
+        """Steps whose checkpoints are planned, whatever the recipe's `checkpoints.every` is."""
+        self.permanent = self.always | run.fork_steps
         """Steps whose checkpoints stay when the model is finished and its average is written."""
         self.retention = Retention(recipe.checkpoints.keep, self.permanent | set(averaged_steps(recipe, run.plan)))
         self.store = run.store
@@ -144,7 +148,7 @@ class _Trainer:
         try:
             streams = [(run.corpora[name], part.stream) for name, part in rows.items()]
             with local_copies(recipe.hardware.local_copies, streams):
-                for batch in feed(plan, sampler, rows, self.state.step, plan.steps, self.ranks):
+                for batch in feed(plan, sampler, rows, self.state.step, run.last_step, self.ranks):
                     self._step(batch)
         finally:
             self.writer.close()  # first, so that receivers find the last checkpoint complete
@@ -154,7 +158,7 @@ class _Trainer:
             self.writer.wait()
             self.ranks.run_on_rank0(lambda: write_average(run))
             self.ranks.run_on_rank0(lambda: self.store.prune(Retention(0, self.permanent)))
-            last = self.ranks.run_on_rank0(lambda: self.store.open(plan.steps))
+            last = self.ranks.run_on_rank0(lambda: self.store.open(run.last_step))
             signal_number = self.ranks.largest(self.stop.signal_number)
         if signal_number:
             self._interrupt(signal_number, f"stopped: {run.name} is complete; the same command continues with the rest")
@@ -185,8 +189,8 @@ class _Trainer:
             self._log(HeldOutRecord(step=step, tokens=self.plan.tokens_after(step), losses=losses))
         with self.ranks.phase(f"the agreement on signals after step {step}"):
             signal_number = self.ranks.largest(self.stop.signal_number)
-        planned = self._due(self.recipe.checkpoints.every) or step in self.retention.permanent
-        if planned or signal_number:
+        planned = self._due(self.recipe.checkpoints.every) or step in self.always
+        if planned or signal_number or step in self.permanent:
             self._save(planned=planned, wait=signal_number > 0)
         if signal_number:
             text = f"stopped and saved at step {step} of {self.plan.steps}; the same command resumes from there"
@@ -329,6 +333,8 @@ class _Trainer:
         run, logging_keys = self.run, self.recipe.logging
         if not self.ranks.first:
             return []
+        if run.replay_to is not None:  # the records of these steps are there
+            return [*run.watch]
         self.journal = JsonlLogger(run.layout.metrics(run.name), self.state.step)
         loggers: list[Logger] = [self.journal]
         if logging_keys.tensorboard:

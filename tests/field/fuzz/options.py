@@ -28,13 +28,18 @@ _THINGS = (
 _TASKS = ("arc_easy", "commonsense", "all", "nothing", "", ",", "arc_easy,arc_easy", "humaneval", "gsm8k", " arc_easy")
 _OPTIONS: dict[str, tuple[str, str]] = {
     "recipes": ("", "--json"),
-    "plan": ("field.yaml", "--variant --set --run --parquet --hardware --gpus --mfu --price --json"),
+    "plan": ("field.yaml", "--variant --set --run --parquet --hardware --gpus --nodes --mfu --price --json"),
     "rehearse": ("field.yaml", "--variant --set --run --gpus --json"),
     "train": ("field.yaml", "--variant --run"),
     "reproduce": ("field.yaml", "--run --data --json"),
     "generate": (
-        "hf", "--max-new-tokens --temperature --top-k --top-p --repetition-penalty --stop --seed --precision --json",
+        "hf",
+        (
+            "--max-new-tokens --temperature --top-k --top-p --min-p --typical-p --repetition-penalty --bad-word "
+            "--no-repeat-ngram-size --n --logprobs --file --stop --seed --precision --json"
+        ),
     ),
+    "chat": ("hf", "--system --max-new-tokens --temperature --min-p --seed --precision"),
     "serve": (GGUF, "--host --port --api-key --max-tokens --max-requests --max-bytes"),
     "import": ("hf", "--recipe --run --json"),
     "export": ("field.yaml", "--format --precision --run --data"),
@@ -82,6 +87,8 @@ _CHOICES = {
     "--port": ("0", "0", "0", "65536", "-1", "x"),
     "--batch": ("auto", "1", "0", "-1", "x", "7"),
     "--set": ("seed=2", "seed", "=", "seed=", "a.b.c=1", "stages.0.until=128", "stages.9.until=1", "model=[", "seed={"),
+    "--n": ("1", "2", "0", "x"),
+    "--file": ("text/00.txt", "text", "nowhere", "keep.me", "\udcff"),
     "--max-new-tokens": ("1", "3", "0", "x"),
     "--samples": ("1", "2", "0"),
     "--workers": ("1", "2", "0", "x"),

@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import EvaluationError
-from tinyllama.evaluation.catalogue import expand_tasks
+from tinyllama.evaluation.catalogue import CATALOGUE, expand_tasks
+from tinyllama.evaluation.scores import MissingTask, gaps
 from tinyllama.evaluation.task_data import TASK_DATA
+from tinyllama.evaluation.task_fetching import provide
 from tinyllama.evaluation.task_files import read_rows
 from tinyllama.family.preflight.situation import Finding
 from tinyllama.installation import install_hint
 from tinyllama.recipe import Evaluation
-from tinyllama.text import listing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from tinyllama.evaluation.lm_eval_tasks import NamedTask
     from tinyllama.family.preflight.situation import Phase, Situation
 
 
@@ -30,7 +32,7 @@ def check_tasks(situation: Situation) -> Iterator[Finding]:
 
 
 def check_task_data(situation: Situation) -> Iterator[Finding]:
-    """The tasks' files are there and can be read; a task without its file has no score."""
+    """The tasks' files are there, or the hub gives them, and can be read; a task without its file has no score."""
     evaluation, data = situation.recipe.evaluation, situation.data
     phase: Phase = "report" if evaluation.tasks_every is None else "train"
     is_default = data == Path(Evaluation.model_fields["data"].default)
@@ -40,25 +42,30 @@ def check_task_data(situation: Situation) -> Iterator[Finding]:
         return
     if not tasks or (is_default and phase not in situation.phases):
         return
-    if not data.is_dir():
-        text = (
-            f"evaluation.data: {data} is no folder, so the tasks get no scores: {listing(evaluation.tasks)}; see "
-            "docs/evaluation.md for the files, or set evaluation.tasks: []"
-        )
-        yield Finding(text, is_fault=False) if is_default else situation.needed_by(phase, text)
+    if not data.is_dir() and not is_default:
+        yield situation.needed_by(phase, f"evaluation.data: {data} is no folder; correct it, or leave it out")
         return
-    if absent := [task for task in tasks if not TASK_DATA[task].question_files(data)]:
-        yield Finding(
-            f"evaluation.data: {data} has no file for {listing(absent)}, which get no score; see "
-            "docs/evaluation.md for the files",
-            is_fault=False,
-        )
-    for task in tasks:
-        for path in TASK_DATA[task].files(data):
+    said: list[str] = []
+    folders = provide(tasks, data, said.append)
+    yield from (Finding(text, is_fault=False) for text in said)
+    found = [*gaps(folders.items()), *gaps(_load_others(tasks).items())]
+    yield from (Finding(f"evaluation.tasks: {gap}", is_fault=False) for gap in found)
+    for task, folder in folders.items():
+        for path in () if isinstance(folder, MissingTask) else TASK_DATA[task].files(folder):
             try:
                 read_rows(task, path)
             except EvaluationError as error:
                 yield situation.needed_by(phase, str(error))
+
+
+def _load_others(tasks: Sequence[str]) -> dict[str, NamedTask | MissingTask]:
+    """The tasks that lm-eval alone defines, with their data; none without lm-eval, which another check reports."""
+    others = [task for task in tasks if task not in CATALOGUE]
+    if not others or find_spec("lm_eval") is None:
+        return {}
+    from tinyllama.evaluation.lm_eval_tasks import load_tasks  # needs lm-eval
+
+    return load_tasks(others)
 
 
 def check_packages(situation: Situation) -> Iterator[Finding]:
@@ -73,7 +80,7 @@ def check_packages(situation: Situation) -> Iterator[Finding]:
         if is_needed and find_spec(package) is None:
             extra = {"torchao": "fp8", "plotly": "report"}.get(package, package)
             yield situation.needed_by(phase, f"{what}: {package} is not installed; {install_hint(extra)}")
-    if recipe.evaluation.tasks and situation.data.is_dir() and find_spec("lm_eval") is None:
+    if recipe.evaluation.tasks and find_spec("lm_eval") is None:
         yield Finding(
             f"evaluation.tasks: lm-eval is not installed, so tasks get no scores; {install_hint('eval')}",
             is_fault=False,

@@ -88,7 +88,7 @@ def _corpora(situation: Situation) -> tuple[int, int]:
 
 def _checkpoints(situation: Situation, model: str) -> int:
     """Bytes of the checkpoints that a model still has to write."""
-    recipe = situation.recipe
+    recipe = situation.recipe.line(model)
     try:
         store = checkpoint_store(recipe, situation.layout.root, model)
     except StorageError:  # which another check reports
@@ -103,7 +103,8 @@ def _checkpoints(situation: Situation, model: str) -> int:
     tokens = stages[-1].until - begin
     step = min(recipe.batch_sequences(stage) for stage in stages) * recipe.model.context  # no two are nearer
     averaged = 0 if recipe.average is None else recipe.average.last or 0
-    always = len(stages) + (tokens // max(permanent, step) if permanent else 0) + averaged
+    lasting = tokens // max(permanent, step) if permanent else 0
+    always = len(stages) + len(recipe.branches_of(model)) + lasting + averaged
     most = always + tokens // max(recipe.checkpoints.every, step)
     kept = min(store.on_disk(Retention(recipe.checkpoints.keep, frozenset(range(always)))), most)
     average = 0 if recipe.average is None else 4 * recipe.model.parameters
@@ -131,8 +132,12 @@ def check_device(situation: Situation) -> Iterator[Finding]:
     if (memory := memory_of(device)) is None:
         return
     there, where = memory // shared_by, describe_device(device)
+    # Except on CPUs, training chooses from memory what is not stated.
+    chosen = device.type != "cpu" and not isinstance(recipe.hardware.micro_batch, int)
+    sequences = 1 if chosen else recipe.micro_batch
     try:
-        needed = memory_per_gpu(recipe, recipe.hardware.sharded_over(situation.ranks, situation.per_node), there)
+        sharded_over = recipe.hardware.sharded_over(situation.ranks, situation.per_node)
+        needed = memory_per_gpu(recipe, sharded_over, there, sequences)
     except UserError:  # which another check reports
         return
     state = needed.weights + needed.gradients + needed.moments
@@ -144,7 +149,7 @@ def check_device(situation: Situation) -> Iterator[Finding]:
     elif needed.total > there:
         yield Finding(
             f"memory: training is predicted to need {needed.total / 2**30:,.1f} GiB with hardware.micro_batch: "
-            f"{recipe.micro_batch}, and {where} has {there / 2**30:,.1f} GiB; if it ends for lack of memory, lower "
+            f"{sequences}, and {where} has {there / 2**30:,.1f} GiB; if it ends for lack of memory, lower "
             "hardware.micro_batch or set hardware.activation_checkpointing: true",
             is_fault=False,
         )

@@ -25,7 +25,7 @@ def check_plan(situation: Situation) -> Iterator[Finding]:
     recipe = situation.recipe
     try:
         recipe.hardware.sharded_over(situation.ranks, situation.per_node)
-        for model in (BASE, *recipe.variants):
+        for model in recipe.models:
             compile_plan(recipe, model)
     except UserError as error:
         yield Finding(str(error))

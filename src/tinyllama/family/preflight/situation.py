@@ -105,6 +105,6 @@ class Situation:
 
     def short_parts(self, corpus: PreparedCorpus) -> dict[str, int]:
         """The parts of a prepared corpus that do not fill a row: split → its tokens."""
-        used = corpus.name in self.trained_on(tuple(self.recipe.variants))
+        used = corpus.name in self.trained_on(tuple(self.recipe.models))
         tokens = {split: corpus.tokens(split) for split in (SPLITS if used else (HELD_OUT,))}
         return {split: count for split, count in tokens.items() if count <= self.recipe.model.context}

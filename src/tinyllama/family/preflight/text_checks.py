@@ -53,7 +53,7 @@ def check_rows(situation: Situation) -> Iterator[Finding]:
     for corpus in situation.corpora.values():
         for split, tokens in situation.short_parts(corpus).items():
             yield _too_short(recipe, corpus.name, split, f"has {tokens} tokens")
-    used = situation.trained_on(tuple(recipe.variants))
+    used = situation.trained_on(tuple(recipe.models))
     for name, survey in situation.surveys.items():
         for split in SPLITS if name in used else (HELD_OUT,):
             yield from _expected(recipe, name, split, survey, recipe.model.context + 1)
