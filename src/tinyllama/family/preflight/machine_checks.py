@@ -104,7 +104,7 @@ def _checkpoints(situation: Situation, model: str) -> int:
     step = min(recipe.batch_sequences(stage) for stage in stages) * recipe.model.context  # no two are nearer
     averaged = 0 if recipe.average is None else recipe.average.last or 0
     lasting = tokens // max(permanent, step) if permanent else 0
-    always = len(stages) + len(recipe.branches_of(model)) + lasting + averaged
+    always = len(stages) + len(situation.recipe.branches_of(model)) + lasting + averaged
     most = always + tokens // max(recipe.checkpoints.every, step)
     kept = min(store.on_disk(Retention(recipe.checkpoints.keep, frozenset(range(always)))), most)
     average = 0 if recipe.average is None else 4 * recipe.model.parameters
