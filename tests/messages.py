@@ -38,6 +38,7 @@ CARRIERS = {"problem"}
 """Arguments that are the text of a fault, whatever takes them; and attributes that hold such a text."""
 FORWARDED = {
     "evaluation/jail.py: sys.stderr.write(f'{what}: {os.strerror(number)}\\n')",
+    "family/import_model.py: ModelError('\\n'.join(mismatches))",
     "family/prepare.py: SourceError('; '.join((f'{name}: {reason}' for name, reason in self.missing.items())))",
     "family/prepare.py: SourceError(f\"{model} needs {', '.join(lacking)}: {self.missing[lacking[0]]}\")",
     "family/preflight/findings.py: PreflightError('\\n'.join(faults))",

@@ -31,6 +31,7 @@ ORDER = (
     ("train", "inference"),
     ("evaluation", "export"),
     ("report",),
+    ("comparison",),
     ("family",),
     ("serve", "launch", "fidelity"),
     ("cli",),

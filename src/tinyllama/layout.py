@@ -13,6 +13,8 @@ SCRIPT_MARK = "# Written by `tinyllama launch`"
 BASE = "base"
 """The model that the variants fork from; every other model of a family is a variant, by its name."""
 
+SAMPLES = "samples.json"
+"""Continuations of the recipe's prompts, by all models or, among the records by tokens, by one checkpoint."""
 _AVERAGE = "@average"
 """No name has an `@`."""
 
@@ -114,7 +116,7 @@ class FamilyLayout:
     @property
     def samples(self) -> Path:
         """Continuations of the recipe's prompts."""
-        return self.evaluation / "samples.json"
+        return self.evaluation / SAMPLES
 
     def scores_by_tokens(self, model: str) -> Path:
         """Folder of one model's evaluation records during training, a folder for each number of tokens."""

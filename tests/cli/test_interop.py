@@ -66,6 +66,8 @@ def test_a_model_goes_in_and_comes_out_as_gguf_and_in_again(prepared: Path, tmp_
         (["export", "nano", "--precision", "Q3"], "Q3"),
         (["export", "nanno"], "nanno is not a recipe"),
         (["export", "nowhere", "--format", "gguf"], "no model is here"),
+        (["export", "nowhere", "--format", "gguf", "--text", "a.txt"], "cannot use --text without a quantized type"),
+        (["export", "nano", "--precision", "Q4_K_M", "--text", "a.txt"], "cannot use --text with a recipe"),
         (
             ["export", "nowhere", "--format", "gguf", "--set", "seed=3"],
             "cannot use --set with a single model",

@@ -65,6 +65,21 @@ def test_the_quick_start_makes_the_published_calls(recipe: Recipe) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("overrides", "release"),
+    [
+        ([], "4.31"),
+        (["model.rope_scaling={kind: linear, factor: 2}"], "4.31"),
+        (["model.rope_theta=500000"], "4.33"),
+        (["model.rope_scaling={kind: llama3, factor: 8}", "model.rope_theta=500000"], "4.43"),
+        (["model.head_dim=32"], "4.45"),
+    ],
+)
+def test_the_card_names_the_first_transformers_that_computes_the_shape(overrides: list[str], release: str) -> None:
+    card = card_of(load_recipe("nano", overrides))
+    assert f"Needs `transformers` ({release} or later) and `accelerate`." in card
+
+
 def test_the_flagships_card_has_the_published_prompt_and_length() -> None:
     card = card_of(load_recipe("tinyllama-v1.1"), "v1.1", bits_per_byte={}, tasks={})
     assert "'The TinyLlama project aims to pretrain a 1.1B Llama model on 3 trillion tokens. With some" in card

@@ -18,6 +18,7 @@ from tinyllama.errors import ExportError
 from tinyllama.export import export_model, model_card
 from tinyllama.formats.open import open_model
 from tinyllama.recipe import load_recipe
+from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def exported(
         folder=folder,
         recipe=recipe,
         name="math_code",
-        tokenizer=SentencePieceTokenizer(tokenizer_model),
+        tokenizer=open_tokenizer(tokenizer_model.parent),
         card=card,
         dtype=dtype,
     )
@@ -178,6 +179,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inh
 import sys
 from pathlib import Path
 import torch
+from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 from tinyllama.export import export_model
 from tinyllama.model import Llama

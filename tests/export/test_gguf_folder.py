@@ -10,10 +10,11 @@ import torch
 from tests.export.disks import largest_file
 from tests.export.hub_models import save_hub_model
 from tinyllama.errors import ExportError
-from tinyllama.export import FILE_TYPES, ModelInfo, export_gguf
+from tinyllama.export import ModelInfo, export_gguf
 from tinyllama.export import gguf_folder as module
 from tinyllama.formats.gguf.file import GgufFile
 from tinyllama.formats.gguf.tokenizer import write_gguf_tokenizer
+from tinyllama.formats.gguf.writer import FILE_TYPES
 from tinyllama.formats.open import open_model
 from tinyllama.model import Llama
 from tinyllama.tokenizer.opening import open_tokenizer

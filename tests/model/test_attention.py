@@ -3,9 +3,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
-from tinyllama.model import Llama
+from tinyllama.model import Llama, attention
 from tinyllama.model.attention import SHORT, attend
 from tinyllama.recipe import ModelShape
 
@@ -46,3 +47,30 @@ def test_training_and_inference_give_the_same_logits_on_both_sides_of_the_limit(
         trained = model(tokens)
         with torch.no_grad():
             torch.testing.assert_close(trained, model(tokens), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "masked", "repeated"),
+    [
+        (torch.bfloat16, False, []),
+        (torch.bfloat16, True, [4, 4]),
+        (torch.float16, False, [4, 4]),
+        (torch.float32, False, [4, 4]),
+    ],
+)
+def test_on_cuda_keys_are_repeated_where_only_the_kernel_that_holds_all_scores_would_share_them(
+    dtype: torch.dtype, *, masked: bool, repeated: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GPUs before Ampere, which train in fp16, have no FlashAttention, and the other kernel knows no groups."""
+    seen = list[int]()
+
+    def per_head(shared: Tensor, heads: int) -> Tensor:
+        seen.append(heads)
+        return shared
+
+    monkeypatch.setattr(attention, "per_head", per_head)
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", lambda query, *_, **__: query)
+    with FakeTensorMode():
+        query, key, value = (torch.empty(1, heads, 16, 8, dtype=dtype, device="cuda") for heads in (4, 2, 2))
+        attend(query, key, value, torch.empty(1, 1, 16, 16, dtype=torch.bool, device="cuda") if masked else None)
+    assert seen == repeated

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from html.parser import HTMLParser
@@ -15,10 +16,13 @@ from tinyllama.evaluation.published import PUBLISHED
 from tinyllama.plan import share_at
 from tinyllama.recipe import load_recipe
 from tinyllama.report import write_report
+from tinyllama.report.figures import held_out_figures
+from tinyllama.report.run_data import read_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.conftest import MakeFamily
     from tinyllama.recipe import Recipe
 
 MODELS = ["base", "v1.1", "math_code", "chinese"]
@@ -182,6 +186,42 @@ def test_tasks_beyond_the_commonsense_ones_are_shown_too(run: Path, recipe: Reci
     assert math[0].split()[:4] == ["gsm8k", "exact_match,", "5", "examples,"]
     assert [cell.split() for cell in math[1:]] == [["50.00"], ["—", "1"]]
     assert "TinyLlama-1.1B v1.1" not in page.text, "no published scores beside tasks that were not published"
+
+
+def test_measures_that_move_early_and_cores_mean_are_shown(run: Path, recipe: Recipe) -> None:
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    early = {"metric": "acc", "stderr": None, "questions": 64, "right_bits": 1.5, "margin": -0.25}
+    tasks = {"piqa": early | {"score": 0.75, "chance": 0.5}, "arc_easy": early | {"score": 0.25, "chance": 0.25}}
+    write(run / "summary.json", json.dumps(summary | {"tasks": {"base": tasks}}))
+    (_, row) = Page(write_report(run, recipe)).tables["tasks measures"]
+    assert [cell.strip() for cell in row] == ["base", "1.500", "-0.250", "0.250 (2 tasks)"]
+
+
+def test_held_out_losses_are_shown_in_bits_per_byte_where_the_corpora_are_there(
+    run: Path, recipe: Recipe, make_family: MakeFamily
+) -> None:
+    family = make_family()
+    before = read_run(run, recipe)
+    losses = before.histories["base"].held_out[-1][1]
+    (run / "corpora").symlink_to(family.layout.corpora)
+    after = dict(held_out_figures(read_run(run, recipe)))
+    for corpus, figure in held_out_figures(before):
+        assert figure.lines[0].y[-1] == losses[corpus]
+        held_out = family.prepare().corpora[corpus].manifest.splits["held_out"]
+        expected = losses[corpus] / math.log(2) * held_out.tokens / held_out.bytes
+        assert after[corpus].lines[0].y[-1] == pytest.approx(expected)
+    page = Page(write_report(run, recipe))
+    assert "Held-out bits per byte by corpus" in page.text
+
+
+def test_samples_written_during_training_are_shown_by_tokens(run: Path, recipe: Recipe) -> None:
+    for tokens in (9000, 30000):
+        samples = {"Once": {"base": f" at {tokens}, {NASTY}"}}
+        path = run / f"evaluation/base/by_tokens/{tokens}/samples.json"
+        write(path, json.dumps({"inputs": "x", "samples": samples}))
+    page = Page(write_report(run, recipe))
+    first, last = (page.text.index(f"Once at {tokens}, {NASTY}") for tokens in (9000, 30000))
+    assert first < last
 
 
 def test_all_text_is_escaped(page: Page) -> None:

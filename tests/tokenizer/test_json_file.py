@@ -11,6 +11,7 @@ from tinyllama.prepare.tokenizer import obtain_tokenizer
 from tinyllama.recipe import load_recipe
 from tinyllama.tokenizer.byte_level import USER_DEFINED, ByteLevel, read_byte_level, tokenizer_json
 from tinyllama.tokenizer.convert import write_transformers_files
+from tinyllama.tokenizer.json_file import portable_json
 from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.tokenizer.sentencepiece_writer import CONTROL, NORMAL
 from tinyllama.tokenizer.training import train_model
@@ -81,8 +82,8 @@ def test_bos_goes_before_a_prompt_where_the_tokenizer_says_so(tmp_path: Path) ->
 
 
 def test_a_rule_nobody_knows_is_refused() -> None:
-    with pytest.raises(CorpusError, match=r"rule for words, 'qwen2'"):
-        tokenizer_json(trained("qwen2"), None)
+    with pytest.raises(CorpusError, match=r"rule for words, 'kimi-k2' in llama.cpp, is not among gpt-2, smollm"):
+        tokenizer_json(trained("kimi-k2"), None)
     state = json.loads(tokenizer_json(trained("gpt-2"), None)) | {"pre_tokenizer": {"type": "Whitespace"}}
     with pytest.raises(CorpusError, match="GGUF cannot describe it"):
         read_byte_level(state, 500, "here")
@@ -120,19 +121,27 @@ def test_a_recipe_may_name_a_tokenizer_json(tmp_path: Path) -> None:
         obtain_tokenizer(recipe, tmp_path / "other", tmp_path, lambda _rejected: None)
 
 
-def test_an_exported_copy_has_no_settings_of_a_training_script(tmp_path: Path) -> None:
+def test_an_exported_copy_has_merges_that_old_releases_read_and_no_settings_of_a_training_script(
+    tmp_path: Path,
+) -> None:
     folder = write(tmp_path / "a", trained("gpt-2"))
     written = folder / "tokenizer.json"
-    clean = written.read_bytes()
-    copies = tmp_path / "b"
-    copies.mkdir()
-    write_transformers_files(written, copies, context=64)
-    assert (copies / "tokenizer.json").read_bytes() == clean
+    clean = json.loads(written.read_bytes())
+    clean["model"]["merges"] = [" ".join(merge) for merge in clean["model"]["merges"]]
+    copies, again = tmp_path / "b", tmp_path / "c"
     tokenizer = Tokenizer.from_file(str(written))
     tokenizer.enable_truncation(8)
     tokenizer.enable_padding(length=16)
     state = json.loads(tokenizer.to_str())
     state["model"]["dropout"] = 0.5
     written.write_text(json.dumps(state))
-    write_transformers_files(written, copies, context=64)
-    assert json.loads((copies / "tokenizer.json").read_bytes()) == json.loads(clean)
+    for source, target in ((folder, copies), (copies, again)):
+        target.mkdir()
+        write_transformers_files(source / "tokenizer.json", target, context=64)
+        assert json.loads((target / "tokenizer.json").read_bytes()) == clean
+    assert (again / "tokenizer.json").read_bytes() == (copies / "tokenizer.json").read_bytes()
+
+
+def test_merges_of_tokens_with_spaces_stay_pairs(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"model": {"merges": [["a b", "c"], ["d", "e"]]}}')
+    assert portable_json(tmp_path / "tokenizer.json") == (tmp_path / "tokenizer.json").read_bytes()

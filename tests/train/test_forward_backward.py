@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.conftest import SMALL
 from tinyllama.model import Llama
 from tinyllama.recipe import load_recipe
 from tinyllama.train.feeder import StepBatch
-from tinyllama.train.forward_backward import Gradients
+from tinyllama.train.forward_backward import Compilation, Gradients
 
 SET = [word for override in (*SMALL, "hardware.compile=true") for word in ("--set", override)]
 
@@ -77,3 +78,24 @@ def test_z_loss_reaches_every_weight_as_its_formula_in_fp64_does(*, tied: bool) 
         assert weight.grad is not None, name
         assert other.grad is not None, name
         assert (weight.grad - other.grad).norm() < 1e-5 * other.grad.norm(), name
+
+
+def test_more_shapes_are_compiled_than_torch_would_and_blocks_share_their_programs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shapes = list[int]()
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
+        shapes.append(len(inputs[0]))
+        return graph.forward
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        return 2 * x
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    compilation = Compilation()
+    blocks = [compilation(double) for _ in range(2)]
+    for length in range(2, 22):
+        for block in blocks:
+            assert block(torch.ones(length)).sum() == 2 * length
+    assert shapes == list(range(2, 22))

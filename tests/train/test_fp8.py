@@ -1,4 +1,5 @@
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -40,6 +41,25 @@ def test_only_matrices_of_blocks_whose_sizes_16_divides_multiply_in_fp8() -> Non
     }
     assert {name.rpartition(".")[2] for name in taken} == {"q_proj", "k_proj", "v_proj", "o_proj"}
     assert len(taken) == 4 * model.shape.layers
+
+
+@pytest.mark.parametrize(("context", "padded"), [(24, True), (32, False)])
+def test_tokens_are_padded_to_the_16_that_gpus_multiply_in_fp8(context: int, *, padded: bool) -> None:
+    shape = load_recipe("nano", [WIDE, f"model.context={context}"]).model
+    model, plain = Llama(shape), Llama(shape)
+    for one in (model, plain):
+        one.initialize(0)
+    use_fp8(model, torch.device("cpu"))
+    changed: Any = model.get_submodule("layers.0.mlp.up_proj")
+    assert changed.config.pad_inner_dim is padded
+    gradients = []
+    for one in (model, plain):
+        one(torch.arange(context)[None]).logsumexp(-1).square().sum().backward()
+        gradients.append(one.get_parameter("layers.0.mlp.up_proj.weight").grad)
+    rounded, exact = gradients
+    assert rounded is not None
+    assert exact is not None
+    assert 0 < (rounded - exact).norm() < 0.2 * exact.norm()
 
 
 def test_without_torchao_fp8_is_refused_with_the_remedy(

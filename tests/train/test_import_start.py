@@ -13,8 +13,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tests.train.runs import assert_same_run, deterministic_metrics, weights
 from tinyllama.checkpoint.format import steps_saved, verify
 from tinyllama.checkpoint.store import CheckpointStore
-from tinyllama.errors import CheckpointError, ModelError
+from tinyllama.errors import CheckpointError, ModelError, RecipeError
 from tinyllama.formats.open import open_model
+from tinyllama.recipe import dump_recipe, load_recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,6 +174,50 @@ def test_a_model_that_does_not_fit_leaves_nothing(
     with pytest.raises(ModelError, match=message):
         family.import_start()
     assert not (family.folder / "base").exists()
+
+
+def test_all_that_does_not_fit_is_told_at_once(make_family: MakeFamily, tmp_path: Path, tokenizer_bytes: bytes) -> None:
+    foreign = foreign_folder(tmp_path / "foreign", num_hidden_layers=3, rms_norm_eps=1e-6)
+    (foreign / "tokenizer.model").write_bytes(tokenizer_bytes)
+    with pytest.raises(ModelError) as told:
+        started(make_family, foreign).import_start()
+    assert "model: {layers: 3, norm_eps: 1e-06}" in str(told.value)
+    assert "its tokenizer is not the recipe's" in str(told.value)
+
+
+def test_a_recipe_takes_the_shape_of_the_imported_model(
+    make_family: MakeFamily, tmp_path: Path, foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(
+        f"extends: nano\nname: mine\nmodel: {{imported: true, context: 32}}\nstart: {{model: {foreign}, tokens: 1M}}\n"
+    )
+    later = [f"stages.{index}.until={until}" for index, until in enumerate(("1.1M", "1.2M", "1.3M"))]
+    imported = load_recipe("mine.yaml", [*later, "optimizer.learning_rate.horizon=1.3M"])
+    assert imported.model == load_recipe("nano", ["model.context=32"]).model
+
+    whole = f"start={{model: {foreign}, tokens: 1M}}"
+    by_set = make_family("by-set", whole, *STAGES, "model=imported")
+    spelled = make_family("spelled", whole, *STAGES)
+    assert dump_recipe(by_set.recipe) == dump_recipe(spelled.recipe)
+    checkpoint, _ = by_set.import_start()
+    assert checkpoint.state.fingerprint == spelled.import_start()[0].state.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ("", r"mine\.yaml:3: model: imported uses the shape of start\.model, which is missing; add a start"),
+        (
+            "start: {model: gone, tokens: 1M}\n",
+            r"mine\.yaml:4: start\.model: its shape, .* cannot be read: gone: no",
+        ),
+    ],
+)
+def test_a_shape_that_cannot_be_imported_is_told_with_its_line(tmp_path: Path, start: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(f"extends: nano\nname: mine\nmodel: imported\n{start}")
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(str(tmp_path / "mine.yaml"))
 
 
 def test_another_tokenizer_is_refused(make_family: MakeFamily, foreign: Path, tokenizer_bytes: bytes) -> None:

@@ -1,11 +1,14 @@
 """The number of sequences in a pass: from memory on GPUs, by a fixed rule or the clock on CPUs."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -32,13 +35,13 @@ def _chosen(run: Path) -> int:
     return found
 
 
-def _plant(free: int, most: int) -> None:
+def _plant(free: int, most: int, error: type[RuntimeError] = torch.OutOfMemoryError, text: str = "planted") -> None:
     """Let the device have so much free memory, of which passes of more than `most` sequences need too much."""
     original = Gradients.__call__
 
     def call(self: Gradients, batch: object) -> object:
         if self.micro_batch > most:
-            raise torch.OutOfMemoryError("planted")
+            raise error(text)
         return original(self, batch)  # type: ignore[arg-type]
 
     micro_batch.unused_memory = lambda _device: free  # type: ignore[attr-defined]
@@ -46,7 +49,7 @@ def _plant(free: int, most: int) -> None:
 
 
 @pytest.fixture
-def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.setattr(micro_batch, "unused_memory", None)
     monkeypatch.setattr(Gradients, "__call__", Gradients.__call__)
     return _plant
@@ -63,7 +66,7 @@ def _largest(family: Family) -> int:
 
 
 def test_the_largest_number_whose_measured_memory_is_free_is_chosen(
-    make_family: MakeFamily, plant: Callable[[int, int], None]
+    make_family: MakeFamily, plant: Callable[..., None]
 ) -> None:
     family = make_family("family", AUTO, PLAIN)
     stated = make_family("family", "hardware.micro_batch=8").recipe
@@ -74,7 +77,7 @@ def test_the_largest_number_whose_measured_memory_is_free_is_chosen(
 
 
 def test_a_device_that_runs_out_of_memory_gets_half_and_the_number_is_recorded(
-    make_family: MakeFamily, plant: Callable[[int, int], None], caplog: pytest.LogCaptureFixture
+    make_family: MakeFamily, plant: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     plant(1 << 40, 5)
     family = make_family("family", AUTO, PLAIN, "stages.0.until=2K")
@@ -89,8 +92,51 @@ def test_a_device_that_runs_out_of_memory_gets_half_and_the_number_is_recorded(
     assert_same_run(family.folder / "base", stated.folder / "base")
 
 
+def test_what_each_rank_does_alone_is_no_phase_in_which_it_could_wait_too_long_for_others(
+    make_family: MakeFamily, plant: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several sizes are measured and tried, each compiled, which may take longer than a collective may."""
+    plant(1 << 40, 5)
+    phases, during = [""], set[str]()
+    watch: Any = SimpleNamespace(enter=phases.append)
+    run = make_family("family", AUTO, PLAIN).training_run("base")
+    run = replace(run, ranks=replace(run.ranks, watch=watch))
+    for name in ("measure_step", "_runs"):
+        original = getattr(micro_batch, name)
+
+        def alone(*words: object, original: Callable[..., object] = original, **keys: object) -> object:
+            during.add(phases[-1])
+            return original(*words, **keys)
+
+        monkeypatch.setattr(micro_batch, name, alone)
+    assert largest_micro_batch(run, 0, partial(_build_gradients, run.recipe, None)) == 4
+    assert during == {""}
+    assert "choosing the micro-batch" in phases
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "fits"),
+    [
+        (torch.AcceleratorError, "CUDA error: out of memory", 4),
+        (RuntimeError, "Triton Error [CUDA]: out of memory", 4),
+        (RuntimeError, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", 4),
+        (RuntimeError, "CUDA error: device-side assert triggered", None),
+    ],
+)
+def test_memory_that_the_driver_or_a_library_lacks_counts_too(
+    make_family: MakeFamily, plant: Callable[..., None], error: type[RuntimeError], text: str, fits: int | None
+) -> None:
+    plant(1 << 40, 5, error, text)
+    family = make_family("family", AUTO, PLAIN)
+    if fits is None:
+        with pytest.raises(RuntimeError, match=re.escape(text)):
+            _largest(family)
+    else:
+        assert _largest(family) == fits
+
+
 def test_a_number_that_the_recipe_states_is_not_tried_and_out_of_memory_ends_the_run(
-    make_family: MakeFamily, plant: Callable[[int, int], None]
+    make_family: MakeFamily, plant: Callable[..., None]
 ) -> None:
     plant(1 << 40, 5)
     with pytest.raises(torch.OutOfMemoryError):

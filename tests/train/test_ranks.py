@@ -5,11 +5,13 @@ import os
 import socket
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Any
 
 import pytest
 import torch
 from torch import distributed
 
+from tinyllama.model.torch_internals import fake_process_group
 from tinyllama.train.ranks import Ranks, join_ranks
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -66,3 +68,44 @@ def test_every_group_waits_as_long_as_the_recipe_says(group: Callable[[Ranks], C
         ends.send(None)
         for process in processes:
             process.join(60)
+
+
+def test_all_models_of_a_family_share_communicators_but_not_with_tries() -> None:
+    with fake_process_group(4):
+        ranks = Ranks(0, 4, 2)
+        silent = ranks.without_communication()
+        assert ranks.mesh(2) is ranks.mesh(2)
+        assert silent.mesh(2) is silent.mesh(2)
+        assert len({id(ranks.mesh(2)), id(ranks.mesh(4)), id(silent.mesh(2))}) == 3
+        assert ranks.mesh(2) != silent.mesh(2)
+
+
+def _sum_of_silent(rank: int, port: int, said: Connection) -> None:
+    """Rank 1 never comes to the collectives that send nothing."""
+    os.environ.update(
+        RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+    c10d: Any = distributed
+    c10d.set_debug_level(c10d.DebugLevel.DETAIL)
+    with join_ranks(_TIMEOUT) as ranks:
+        silent = ranks.without_communication()
+        mesh = silent.mesh(2)
+        if rank == 0:
+            found = silent.largest(7)
+            distributed.all_reduce(torch.ones(1), group=mesh.get_group("fakeshard"))
+            said.send((found, c10d.get_debug_level() == c10d.DebugLevel.DETAIL))
+        assert ranks.largest(rank) == 1
+
+
+def test_collectives_that_send_nothing_are_not_checked_among_ranks() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    heard, said = _CONTEXT.Pipe(duplex=False)
+    processes = [_CONTEXT.Process(target=_sum_of_silent, args=(rank, port, said)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert heard.recv() == (7, True)

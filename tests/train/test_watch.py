@@ -78,3 +78,26 @@ def test_ranks_that_end_one_after_the_other_are_not_lost() -> None:
     port = free_port()
     ranks = [_start(rank, port, "", 600, seconds) for rank, seconds in enumerate((3.0, 0.5, 2.0))]
     assert [(process.communicate(timeout=60)[1], process.returncode) for process in ranks] == [("", 0)] * 3
+
+
+def test_a_rank_ends_even_if_its_collectives_cannot_be_recorded(tmp_path: Path) -> None:
+    program = """
+import sys, time
+from datetime import timedelta
+from pathlib import Path
+from torch.distributed import TCPStore
+from tinyllama.train import watch
+
+def broken():
+    raise RuntimeError("the recorder is broken")
+
+watch.recorded_collectives = broken
+store = TCPStore("127.0.0.1", int(sys.argv[1]), 1, True, timeout=timedelta(seconds=60))
+rank = watch.RankWatch(store, 0, 1, timedelta(seconds=1), beat=0.1)
+rank.record_in(Path(sys.argv[2]))
+rank.enter("the gradients of step 7")
+time.sleep(30)  # inside the driver
+"""
+    command = [sys.executable, "-c", program, str(free_port()), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "waits in vain" in done.stderr) == (1, True)

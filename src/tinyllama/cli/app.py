@@ -31,7 +31,7 @@ GROUPS = {
     "Training": ("recipes", "plan", "rehearse", "train", "reproduce", "audit", "inspect"),
     "Models": ("generate", "chat", "serve", "import", "export", "publish"),
     "Data": ("prepare", "corpus", "tokenizer"),
-    "Evaluation": ("evaluate", "report", "contaminated"),
+    "Evaluation": ("evaluate", "compare", "report", "contaminated"),
     "Cluster": ("launch",),
 }
 """Command groups in the help text."""

@@ -1,4 +1,4 @@
-"""`tinyllama evaluate` and `tinyllama contaminated`: score models, and find the questions in the prepared corpora."""
+"""`tinyllama evaluate`, `compare` and `contaminated`: score models, compare them, find questions in the corpora."""
 
 from __future__ import annotations
 
@@ -220,6 +220,47 @@ def _print(found: dict[str, Evaluated], texts: list[Path]) -> None:
             console.print(f"{name}: {agreement_with_fp32(record)}", markup=False, soft_wrap=True)
     for evaluated in found.values():
         typer.echo(evaluated.folder)
+
+
+@app.command(
+    short_help="Compare models on the questions that all of them answered.",
+    epilog="Example: tinyllama compare runs/mini/v1.1 runs/mini/math_code",
+)
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="What evaluate takes, or its records; a family stands for all its models.",
+        ),
+    ],
+    *,
+    records: Annotated[
+        Path, typer.Option(metavar="FOLDER", parser=expand_path, help="Records of single models, made by evaluate.")
+    ] = Path("evaluations"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", parser=expand_path, help="Write the comparison there as Markdown, JSON and an HTML page."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the first model with each other one on what evaluate recorded: paired bootstrap, Holm's correction."""
+    from tinyllama.cli.tables import output, print_comparison
+    from tinyllama.comparison.compare import compare as compare_models
+    from tinyllama.comparison.documents import FILES, write_comparison
+
+    comparison = compare_models(models, out=records)
+    if out is not None:
+        write_comparison(out, comparison)
+    if as_json:
+        print_json(comparison.to_json())
+        return
+    print_comparison(output(), comparison)
+    if out is not None:
+        for name in FILES:
+            typer.echo(out / name)
 
 
 @app.command(

@@ -19,8 +19,8 @@ from tinyllama.cli.app import (
     print_json,
     refuse_options,
 )
-from tinyllama.errors import UserError
-from tinyllama.paths import expand_path
+from tinyllama.errors import RecipeError, UserError
+from tinyllama.paths import expand_path, printable_path
 
 
 class Format(StrEnum):
@@ -30,13 +30,18 @@ class Format(StrEnum):
     gguf = "gguf"
 
 
-class GgufType(StrEnum):
-    """Number formats for matrices in GGUF files."""
+class Precision(StrEnum):
+    """Number formats of exported matrices; those from Q8_0 on are GGUF's."""
 
     f32 = "F32"
     f16 = "F16"
     bf16 = "BF16"
     q8_0 = "Q8_0"
+    q6_k = "Q6_K"
+    q5_k_m = "Q5_K_M"
+    q4_k_m = "Q4_K_M"
+    q4_0 = "Q4_0"
+    iq4_nl = "IQ4_NL"
 
 
 @app.command(
@@ -65,9 +70,12 @@ def import_model(
     from tinyllama.recipe import load_recipe  # imports pydantic
     from tinyllama.train.import_start import stated_start
 
-    stated_start(load_recipe(recipe, overrides or ()))
     named = [] if model is None else [f"start.model={model}"]
-    family = open_family(recipe, [*(overrides or []), *named], run)
+    try:
+        family = open_family(recipe, [*(overrides or []), *named], run)
+    except RecipeError:
+        stated_start(load_recipe(recipe, overrides or ()))
+        raise
     checkpoint, result = family.import_start()
     if as_json:
         print_json(
@@ -100,29 +108,50 @@ def export(
         Format, typer.Option("--format", help="Folder for transformers (hf), or file for llama.cpp (gguf).")
     ] = Format.hf,
     precision: Annotated[
-        GgufType | None,
-        typer.Option(help="Number format of a GGUF file's matrices (default: F16).", case_sensitive=False),
+        Precision | None,
+        typer.Option(
+            help="Number format of the matrices (default: F32 for hf, which also has F16 and BF16; F16 for gguf).",
+            case_sensitive=False,
+        ),
     ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            parser=expand_path,
+            help="Text file, or prepared corpus, to measure a quantized single model on (types from Q6_K on).",
+        ),
+    ] = None,
+    imatrix: Annotated[
+        bool, typer.Option("--imatrix", help="Quantize with an importance matrix, computed on more of the text.")
+    ] = False,
     overrides: Overrides = None,
     run: RunFolder = None,
     data: EvaluationData = None,
 ) -> None:
     """Write every trained model of a family as a Hugging Face folder, or as GGUF with an Ollama Modelfile.
 
+    Types from Q6_K on are quantized by llama.cpp and compared with the F32 model on held-out text.
     A single model, such as a fine-tuned one, is exported to GGUF in the folder <its name>-<precision>-gguf next to it.
     """
+    from tinyllama.formats.gguf.quantizer import QUANTIZED  # imports pydantic
+
     if not is_recipe(name):
         refuse_options(ctx, {"overrides", "run", "data"}, "with a single model, only with a recipe")
-        typer.echo(_export_single(name, form, precision or GgufType.f16))
+        if precision not in QUANTIZED:
+            refuse_options(ctx, {"text", "imatrix"}, "without a quantized type, such as --precision Q4_K_M")
+        typer.echo(_export_single(name, form, precision or Precision.f16, text, imatrix=imatrix))
         return
+    refuse_options(ctx, {"text"}, "with a recipe, whose held-out text is used; only with a single model")
     family = open_family(name, overrides, run)
-    for folder in family.export(form, precision=precision, data=data).values():
+    for folder in family.export(form, precision=precision, data=data, imatrix=imatrix).values():
         typer.echo(folder)
 
 
-def _export_single(name: str, form: Format, precision: GgufType) -> Path:
+def _export_single(name: str, form: Format, precision: Precision, text: Path | None, *, imatrix: bool) -> Path:
     from tinyllama.checkpoint.format import STATE
-    from tinyllama.export import convert_to_gguf
+    from tinyllama.export import HeldOutText, QuantizationRecord, convert_to_gguf
+    from tinyllama.family.evaluate_model import open_text
     from tinyllama.formats.model_source import CheckpointModel
     from tinyllama.formats.open import open_model
     from tinyllama.recipe import shipped_recipes
@@ -137,7 +166,10 @@ def _export_single(name: str, form: Format, precision: GgufType) -> Path:
     else:
         beside = source.path.parent if Path(name).exists() else Path()  # a hub id is downloaded to the hub's cache
         folder = beside / f"{source.title}-{precision}-gguf"
-    convert_to_gguf(source, folder, precision)
+    held_out = None if text is None else HeldOutText({printable_path(text): open_text(text)}, source.adds_bos, imatrix)
+    result = convert_to_gguf(source, folder, precision, held_out)
+    if isinstance(result, QuantizationRecord) and result.warning:
+        typer.echo(f"note: {result.warning}", err=True)
     return folder
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from tinyllama.cli.app import app, whole
+from tinyllama.cli.app import app, refuse_options, whole
+from tinyllama.serve.engine import EngineName, ServeOptions
 
 
 @app.command(
@@ -14,6 +15,7 @@ from tinyllama.cli.app import app, whole
     epilog="Example: tinyllama serve runs/mini/exports/v1.1-Q8_0-gguf",
 )
 def serve(
+    ctx: typer.Context,
     models: Annotated[
         list[str],
         typer.Argument(
@@ -21,6 +23,14 @@ def serve(
         ),
     ],
     *,
+    engine: Annotated[
+        EngineName,
+        typer.Option(
+            help="What computes the answers: llama.cpp in this process (auto, llama-cpp-python), or the program with "
+            "this name, with its own API and limits."
+        ),
+    ] = EngineName.auto,
+    parallel: Annotated[int, whole("Requests that llama-server or vllm answers at once.")] = 4,
     host: Annotated[
         str, typer.Option(help="Address to listen on; any address other than loopback requires an API key.")
     ] = "127.0.0.1",
@@ -35,12 +45,15 @@ def serve(
 ) -> None:
     """Serve models to clients of the OpenAI API: /v1/completions, /v1/chat/completions and /v1/models.
 
-    /openapi.json describes the API. The engine is llama.cpp, from the extra `serve`. One model is in memory and one
-    request is processed at a time.
+    /openapi.json describes the API. The engine is llama.cpp, from the extra `serve`; then one model is in memory and
+    one request is processed at a time. `llama-server` and `vllm` serve one model and answer several requests at once.
     """
     from tinyllama.serve.guard import Limits
-    from tinyllama.serve.server import ServeOptions
     from tinyllama.serve.server import serve as run_server
 
+    if engine in {EngineName.auto, EngineName.llama_cpp_python}:
+        refuse_options(ctx, {"parallel"}, "with llama-cpp-python, which answers one request at a time; add --engine")
+    else:
+        refuse_options(ctx, {"max_requests", "max_bytes"}, f"with {engine.value}, which has its own limits; omit it")
     limits = Limits(max_tokens=max_tokens, requests=max_requests, body=max_bytes, api_key=api_key)
-    run_server(models, ServeOptions(limits, host, port), typer.echo)
+    run_server(models, ServeOptions(limits, host, port, engine, parallel), typer.echo)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tinyllama.comparison.documents import HEADER, cells, changed_summary
 from tinyllama.evaluation.published import PUBLISHED, TASKS, published_scores
 from tinyllama.plan import MANY_EPOCHS
 from tinyllama.plan.tables import CORPUS_HEADER, STAGE_HEADER, corpus_rows, stage_rows
@@ -17,6 +18,7 @@ from tinyllama.text import MISSING, number, percent
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tinyllama.comparison.compare import Comparison
     from tinyllama.evaluation.scores import TaskScore, TaskScores
     from tinyllama.family.preflight import CheckResult
     from tinyllama.plan import PlanSummary
@@ -114,6 +116,23 @@ def _score(result: TaskScore | None) -> str:
         return MISSING
     error = "" if result.bootstrap_stderr is None else f" ± {result.shown(result.bootstrap_stderr)}"
     return f"{result.shown(result.score)}{error}"
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Print the verdicts of a comparison, a table for each model after the first, and what is not compared."""
+    first, *others = comparison.models
+    for second in others:
+        found = [item for item in comparison.differences if item.second == second]
+        header = (*HEADER[:3], first, second, *HEADER[5:])
+        _print(console, f"{second} against {first}", header, [cells(item) for item in found])
+        notes = [f"{item.subject}: {changed_summary(item)}" for item in found if item.changes]
+        notes += [f"{MISSING} {gap.subject}: {gap.reason}" for gap in comparison.gaps if gap.second == second]
+        if second in comparison.findings:
+            notes.append(f"{second}: {comparison.findings[second]}")
+        for note in notes:
+            console.print(note, markup=False, soft_wrap=True)
+    for command in comparison.commands:
+        console.print(f"to compare everything, run: {command}", markup=False, soft_wrap=True)
 
 
 def _print(console: Console, title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

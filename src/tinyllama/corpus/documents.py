@@ -73,6 +73,16 @@ class DocumentIndex:
                 found += self._documents(number, table, table["origin"].to_numpy() == origin)
         return found
 
+    def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First token, and bytes of the text, of every document of the split.
+
+        Raises:
+            CorpusError: the index cannot be read.
+        """
+        with self._open() as file:
+            table = file.read(columns=["start", "bytes"])
+        return table["start"].to_numpy(), table["bytes"].to_numpy()
+
     def _documents(self, number: int, table: pa.Table, chosen: NDArray[np.bool_]) -> list[IndexedDocument]:
         rows, first = np.flatnonzero(chosen), self._groups[number].first
         entries = zip(rows.tolist(), table.take(rows).to_pylist(), strict=True)

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tinyllama.corpus.documents import DocumentIndex
 from tinyllama.corpus.manifest import HELD_OUT
 from tinyllama.corpus.rows import IGNORED
 from tinyllama.errors import EvaluationError
-from tinyllama.evaluation.scoring import Window, score_windows
+from tinyllama.evaluation.record import TextBits
 from tinyllama.model import document_mask
 from tinyllama.model.packed import products_with
 from tinyllama.sampler import Permutation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
 
     from tinyllama.corpus.manifest import PreparedCorpus, Separator
-    from tinyllama.corpus.rows import Rows
     from tinyllama.model import Llama
     from tinyllama.tokenizer.base import Tokenizer
 
+Row = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
+"""Inputs and targets [T] of one row."""
+
 _BATCH_TOKENS = 4096
+_PIECE, _MOST_PIECES = 256, 200
+"""Fewest bytes of a piece of text, and most pieces of a text: what a comparison of two models resamples."""
 _LOGITS = {"cpu": 128, "cuda": 4096}
 """Rows of logits held at a time: few enough that memory is reused, and that a CPU's cache holds them."""
 
@@ -47,12 +55,14 @@ def held_out_losses(
         held_out = corpus.rows(HELD_OUT, model.shape.context)
         chosen = Permutation(len(held_out), f"held-out/{name}")(np.arange(min(rows, len(held_out))))
         separator = corpus.separator if document_masking else None
-        total, targets = _sum_losses(model, held_out, sorted(chosen.tolist()), separator)
-        losses[name] = total / targets
+        sums, predicted = _losses(model, map(held_out.row, sorted(chosen.tolist())), separator, "sum")
+        losses[name] = sum(sums.tolist()) / int(predicted.sum())
     return losses
 
 
-def bits_per_byte(model: Llama, corpora: Mapping[str, PreparedCorpus], *, document_masking: bool) -> dict[str, float]:
+def bits_of_corpora(
+    model: Llama, corpora: Mapping[str, PreparedCorpus], *, document_masking: bool
+) -> dict[str, TextBits]:
     """-Σ log2 p(target) over all held-out targets, EOS included, by the UTF-8 bytes of their text.
 
     Windows are rows: as long as the model's context, with the context as stride.
@@ -61,14 +71,14 @@ def bits_per_byte(model: Llama, corpora: Mapping[str, PreparedCorpus], *, docume
     for name, corpus in corpora.items():
         held_out = corpus.rows(HELD_OUT, model.shape.context)
         separator = corpus.separator if document_masking else None
-        total, _ = _sum_losses(model, held_out, range(len(held_out)), separator)
-        result[name] = total / math.log(2) / corpus.text_bytes(HELD_OUT)
+        losses, predicted = _losses(model, map(held_out.row, range(len(held_out))), separator, "none")
+        result[name] = _by_piece(losses[predicted], *DocumentIndex(corpus, HELD_OUT).sizes())
     return result
 
 
-def bits_per_byte_of_texts(
+def bits_of_texts(
     model: Llama, tokenizer: Tokenizer, texts: Iterable[tuple[str, int]], *, bos: bool, window: int
-) -> float:
+) -> TextBits:
     """The same measure for any tokenizer: -Σ log2 p over the tokens of all texts, by their UTF-8 bytes.
 
     Texts are tokenized one by one and concatenated, each as BOS + ids + EOS; all tokens but the first are
@@ -85,37 +95,67 @@ def bits_per_byte_of_texts(
     Raises:
         EvaluationError: there is no text.
     """
-    stream, size = list[int](), 0
-    for text, size_of_text in texts:
+    stream, starts, sizes = list[int](), list[int](), list[int]()
+    for text, size in texts:
+        starts.append(len(stream))
+        sizes.append(size)
         stream += [tokenizer.bos_id] * bos + tokenizer.encode([text])[0] + [tokenizer.eos_id]
-        size += size_of_text
-    if not size:
+    if not sum(sizes):
         raise EvaluationError("bits per byte need at least one text that is not empty; give another file or corpus")
-    window = min(window, model.shape.context)
-    windows = []
-    for start in range(0, len(stream) - 1, window):
-        end = min(start + window, len(stream) - 1)
-        begin = max(0, end - window)  # the last window is a full one; only its new targets count
-        windows.append(Window(tuple(stream[begin:end]), tuple(stream[start + 1 : end + 1])))
-    nats = -sum(total for scored in score_windows(model, windows) for _, (total, _) in scored)
-    return nats / math.log(2) / size
+    window = min(window, model.shape.context, len(stream) - 1)
+    ids = np.asarray(stream)
+    rows = (_window(ids, start, window) for start in range(0, len(ids) - 1, window))
+    losses, predicted = _losses(model, rows, None, "none")
+    return _by_piece(losses[predicted], np.asarray(starts), np.asarray(sizes))
+
+
+def _window(ids: NDArray[np.int64], start: int, window: int) -> Row:
+    """Inputs and targets of one window; the last one is a full one, of which only the new targets count."""
+    begin = min(start, len(ids) - 1 - window)
+    targets = ids[begin + 1 : begin + 1 + window].copy()
+    targets[: start - begin] = IGNORED
+    return ids[begin : begin + window], targets
+
+
+def _by_piece(losses: Tensor, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> TextBits:
+    """Sum losses over pieces of a text that are of equal size in bytes.
+
+    Where a token ends in its document is estimated by its share of the document's tokens, so that the pieces of models
+    with different tokenizers are nearly the same text; the sum over all pieces is exact.
+
+    Args:
+        losses: in nats, of the tokens 1, 2, … of the stream.
+        starts: first token of each document.
+        sizes: bytes of each document.
+    """
+    total = int(sizes.sum())
+    pieces = min(max(1, total // _PIECE), _MOST_PIECES)
+    bounds = np.append(starts, len(losses) + 1), np.append(0, np.cumsum(sizes))
+    middles = np.interp(np.arange(1, len(losses) + 1) + 0.5, *bounds)  # bytes before the middle of each token
+    piece = np.minimum((middles * pieces / total).astype(np.int64), pieces - 1)
+    return TextBits(total, (np.bincount(piece, losses.double().numpy(), pieces) / math.log(2)).tolist())
 
 
 @torch.no_grad()
-def _sum_losses(model: Llama, rows: Rows, chosen: Sequence[int], separator: Separator | None) -> tuple[float, int]:
-    """Summed loss in nats and number of targets of some rows."""
-    parts, count, device = list[Tensor](), 0, model.embed_tokens.weight.device
+def _losses(
+    model: Llama, rows: Iterable[Row], separator: Separator | None, reduction: Literal["sum", "none"]
+) -> tuple[Tensor, Tensor]:
+    """Losses in nats of rows of one length, and which of their positions are targets [positions].
+
+    The losses are a sum for each chunk of the head, or each position's own, 0 where it is no target.
+    """
+    parts, predicted, device, rows = list[Tensor](), list[Tensor](), model.embed_tokens.weight.device, iter(rows)
     rows_held = _LOGITS.get(device.type, _LOGITS["cuda"])
     size = max(1, _BATCH_TOKENS // model.shape.context)
-    for start in range(0, len(chosen), size):
-        pairs = [rows.row(index) for index in chosen[start : start + size]]
-        inputs = torch.from_numpy(np.stack([pair[0] for pair in pairs])).to(device)
-        wanted = np.stack([pair[1] for pair in pairs]).ravel()
-        targets = torch.from_numpy(wanted).to(device)
+    while batch := list(islice(rows, size)):
+        inputs = torch.from_numpy(np.stack([row[0] for row in batch])).to(device)
+        wanted = torch.from_numpy(np.stack([row[1] for row in batch]).ravel())
+        targets = wanted.to(device)
         hidden = model.hidden(inputs, None if separator is None else document_mask(inputs, separator)).flatten(0, 1)
         head = products_with(model.lm_head.weight, rows_held)  # ranks that shard the model have it whole only here
         for at in range(0, len(hidden), rows_held):
             logits, part = head(hidden[at : at + rows_held]).float(), targets[at : at + rows_held]
-            parts.append(functional.cross_entropy(logits, part, ignore_index=IGNORED, reduction="sum"))
-        count += int((wanted != IGNORED).sum())
-    return sum(torch.stack(parts).tolist()), count  # read at the end, so that the host does not wait for each
+            loss = functional.cross_entropy(logits, part, ignore_index=IGNORED, reduction=reduction)
+            parts.append(loss.reshape(-1))
+        predicted.append(wanted != IGNORED)
+    return torch.cat(parts).cpu(), torch.cat(predicted)  # read at the end, so that the host does not wait for each

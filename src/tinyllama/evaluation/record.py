@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from tinyllama.evaluation.noise import RESAMPLES, Difference, differences
 from tinyllama.evaluation.published import PARAMETERS
@@ -23,6 +23,21 @@ _LIBRARIES = ("tinyllama", "lm_eval", "torch", "transformers", "tokenizers", "se
 
 
 @dataclass(frozen=True)
+class TextBits:
+    """What a model needs for one text."""
+
+    bytes: int
+    """UTF-8 bytes of the text."""
+    bits: list[float]
+    """For each of its pieces, which have equal sizes in bytes."""
+
+    @property
+    def per_byte(self) -> float:
+        """Bits per byte of the whole text."""
+        return sum(self.bits) / self.bytes
+
+
+@dataclass(frozen=True)
 class BitsPerByte:
     """Bits per byte of texts, and how they were measured."""
 
@@ -34,6 +49,13 @@ class BitsPerByte:
     """Tokens between the starts of two windows."""
     precision: str
     """Of the weights and products."""
+    texts: dict[str, TextBits] = field(default_factory=dict)
+    """What the values follow from; empty in a record of an earlier version."""
+
+    @classmethod
+    def of(cls, texts: dict[str, TextBits], window: int, precision: str) -> Self:
+        """The values of measured texts; windows do not overlap."""
+        return cls({name: text.per_byte for name, text in texts.items()}, window, window, precision, texts)
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,26 @@ from typing import TYPE_CHECKING
 from tinyllama.evaluation.noise import Z95
 from tinyllama.evaluation.published import PUBLISHED, TASKS
 from tinyllama.evaluation.record import EXACT
-from tinyllama.text import MISSING, markdown_table, percent
+from tinyllama.text import MISSING, markdown_table, number, percent
 
 if TYPE_CHECKING:
     from tinyllama.evaluation.noise import Difference
     from tinyllama.evaluation.record import EvaluationRecord
     from tinyllama.evaluation.scores import TaskScore
 
-_FIELDS = ("metric", "score", "stderr", "bootstrap_stderr", "questions", "shots", "version", "cut", "reason")
+_MEASURES = ("right_bits", "margin", "chance")
+_FIELDS = (
+    "metric",
+    "score",
+    "stderr",
+    "bootstrap_stderr",
+    "questions",
+    "shots",
+    "version",
+    "cut",
+    *_MEASURES,
+    "reason",
+)
 _NO_FP32 = "no fp32 record of the same weights is there; evaluate without --dtype first"
 
 
@@ -28,6 +40,14 @@ def record_markdown(record: EvaluationRecord) -> str:
     header = ("task", "metric", "score", "± bootstrap", "questions", "shots", "version")
     if rows := [_task_row(name, result) for name, result in record.scores.measured.items()]:
         lines.append(markdown_table(header, rows))
+    measures = [
+        (name, *(number(getattr(score, key), 4) for key in _MEASURES))
+        for name, score in record.scores.measured.items()
+        if score.right_bits is not None
+    ]
+    if measures:
+        heads = ("task", "bits per byte of the right answer", "margin over the best wrong one", "chance")
+        lines += ["", markdown_table(heads, measures)]
     notes = [*record.scores.gaps, *record.scores.cut_notes]
     lines += [line for note in notes for line in ("", f"{note}.")]
     if record.published and any(task.name in record.scores.measured for task in TASKS):

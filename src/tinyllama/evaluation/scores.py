@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _NO_SHARES = {"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "bleu", "chrf", "ter"}
 _COMMONSENSE = GROUPS["commonsense"]
+_SILENT: dict[str, Json] = {"cut": None, "higher_is_better": True, "chance": None, "right_bits": None, "margin": None}
+"""Fields that an earlier version did not write, and what they are while they say nothing."""
 Splits = dict[str, list["Row"]]
 """Rows by split."""
 
@@ -52,6 +54,13 @@ class TaskScore:
     def shown(self, value: float | None) -> str:
         """The score or an error of it, for people."""
         return percent(value) if self.is_share else number(value, 3)
+
+    chance: float | None = None
+    """Score of a guess among the options, 0 without options; None where an earlier version does not say, as below."""
+    right_bits: float | None = None
+    """Bits per byte of the right answer, a mean over the questions; None for a task without log-likelihoods."""
+    margin: float | None = None
+    """Bits per byte of the best wrong option less those of the right one, a mean; None for a task without options."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +142,7 @@ class TaskScores:
 
 def _to_json(result: TaskScore | MissingTask) -> dict[str, Json]:
     """A result's fields; those that earlier versions did not know stay absent while they say nothing."""
-    silent: dict[str, Json] = {"cut": None, "higher_is_better": True}
-    return {key: value for key, value in asdict(result).items() if key not in silent or value != silent[key]}
+    return {key: value for key, value in asdict(result).items() if key not in _SILENT or value != _SILENT[key]}
 
 
 class EvaluationOptions(NamedTuple):

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from tinyllama.evaluation.catalogue import CATALOGUE, CODE, expand_tasks
+from tinyllama.evaluation.measures import with_measures
 from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScore, TaskScores
 from tinyllama.evaluation.task_data import TASK_DATA, no_data
 from tinyllama.evaluation.task_fetching import provide
@@ -69,7 +70,7 @@ def evaluate_tasks(
         else:
             results[name], answers[name] = run_loaded(model, tokenizer, task, options)
     order = [*names, *results]  # a group of lm-eval's without a score stands for its members
-    return TaskScores({name: results[name] for name in order if name in results}, answers)
+    return with_measures(TaskScores({name: results[name] for name in order if name in results}, answers))
 
 
 def _rows(name: str, data: Path) -> dict[str, Splits] | MissingTask:

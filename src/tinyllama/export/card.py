@@ -29,6 +29,7 @@ _NEUTRAL_PROMPT = "Once upon a time"
 _MAX_LENGTH = 500
 """Tokens of the published card's example; shorter where the model's context is."""
 _AVERAGE = "average"
+_LLAMA2_THETA = 10000.0
 
 
 def quick_start(folder: str, prompt: str, max_length: int) -> str:
@@ -160,7 +161,17 @@ def _quick_start(recipe: Recipe, name: str) -> str:
     own = next(iter(recipe.evaluation.prompts), _NEUTRAL_PROMPT)
     prompt = _PUBLISHED_PROMPT if recipe.name == _FLAGSHIP else own
     code = quick_start(f"path/to/{recipe.name}-{name}", prompt, min(_MAX_LENGTH, recipe.model.context))
-    return f"Needs `transformers` (4.31 or later) and `accelerate`.\n\n```python\n{code}```"
+    release = _oldest_transformers(recipe.model)
+    return f"Needs `transformers` ({release} or later) and `accelerate`.\n\n```python\n{code}```"
+
+
+def _oldest_transformers(model: ModelShape) -> str:
+    """The first release of transformers whose Llama computes this shape; earlier ones ignore what they do not know."""
+    if model.head_dim is not None:
+        return "4.45"
+    if model.rope_scaling is not None and model.rope_scaling.kind in {"llama3", "yarn"}:
+        return "4.43"
+    return "4.31" if model.rope_theta == _LLAMA2_THETA else "4.33"
 
 
 def _recipe(recipe: Recipe) -> str:

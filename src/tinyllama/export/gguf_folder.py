@@ -12,12 +12,15 @@ import yaml
 
 from tinyllama.errors import ExportError
 from tinyllama.export.folder import RECORD, export_folder, is_checked_export, recorded_export
-from tinyllama.export.parity import ParityResult, check_parity
+from tinyllama.export.parity import ParityResult, check_parity, our_model
+from tinyllama.export.quantized import QUANTIZATION, HeldOutText, QuantizationRecord, check_request, quantize
 from tinyllama.files import write_atomic
 from tinyllama.folders import FolderKind
 from tinyllama.formats.gguf.file import GgufFile
+from tinyllama.formats.gguf.quantizer import QUANTIZED
 from tinyllama.formats.gguf.tensors import GgufWeights, shape_of_gguf
-from tinyllama.formats.gguf.writer import ModelInfo, write_gguf
+from tinyllama.formats.gguf.writer import FILE_TYPES, ModelInfo, write_gguf
+from tinyllama.record_files import write_record
 from tinyllama.tokenizer.opening import open_tokenizer
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from tinyllama.tokenizer.base import Tokenizer
 
 MODELFILE = "Modelfile"
+GGUF_TYPES = (*FILE_TYPES, *QUANTIZED)
+"""How the matrices of a GGUF file may be stored."""
 _EXACT = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _Q8_ERROR = 1 / 127
 """Bound of |stored - original| over a block's largest magnitude: half a step of 1/127, and as much again for the
@@ -46,54 +51,74 @@ def export_gguf(  # noqa: PLR0913  # the parts of an export
     folder: Path,
     kind: str,
     about: ModelInfo,
-) -> ParityResult:
+    text: HeldOutText | None = None,
+) -> ParityResult | QuantizationRecord:
     """Export a model as `<name>-<kind>.gguf` with a Modelfile for Ollama and a README.
 
-    Two checks come before the folder appears: what the file holds, read back, is what was given (exactly, or
-    within the rounding of Q8_0); and transformers, reading the file by its own code, computes the logits that we
-    compute from it.
+    Checks come before the folder appears. What the file holds, read back, is what was given (exactly, or within the
+    rounding of Q8_0); and transformers, reading the file by its own code, computes the logits that we compute from
+    it. A type that llama.cpp's quantizer writes has another check: on held-out text, the KL divergence of what
+    llama.cpp computes from the F32 model is below the type's limit. The folder has `quantization.json` with the result.
 
     Args:
         weights: by our names; read one at a time.
         shape: the model's.
         tokenizer: the model's.
         folder: where the export goes; new, empty, or an earlier export.
-        kind: F32, F16, BF16 or Q8_0.
+        kind: one of `GGUF_TYPES`.
         about: name and license, for file and card.
+        text: for the types that llama.cpp's quantizer writes.
 
     Raises:
-        ExportError: the folder is something else, cannot be written, or a check failed.
+        ExportError: the folder is something else, cannot be written, or a check failed; llama.cpp is needed and not
+            installed.
         CorpusError: llama.cpp does not know tokenizers of this kind.
     """
     name = f"{about.name}-{kind}.gguf"
+    held_out = check_request(kind, text) if kind in QUANTIZED else None
     with export_folder(folder, _kind(folder, name)) as partial:
-        write_gguf(weights, shape, tokenizer, partial / name, kind, about)
-        file = GgufFile(partial / name)
-        stored_shape = shape_of_gguf(file)
-        if stored_shape.in_fp32 != shape.in_fp32:
-            raise ExportError(f"{name}: reads back as another shape than was written: {stored_shape}")
-        stored = GgufWeights(file, stored_shape)
-        _compare_weights(stored, weights, kind)
-        result = check_parity(stored, stored_shape, partial / name, torch.float32)
+        written = "F32" if held_out else kind
+        write_gguf(weights, shape, tokenizer, partial / name, written, about)
+        stored = _read_back(partial / name, shape, weights, written)
+        result: ParityResult | QuantizationRecord
+        if held_out is None:
+            result = check_parity(stored, stored.shape, partial / name, torch.float32)
+        else:
+            result = quantize(partial / name, kind, our_model(shape, weights, torch.float32), tokenizer, held_out)
+            write_record(partial / QUANTIZATION, result)
         write_atomic(partial / MODELFILE, modelfile(name, shape, tokenizer))
         write_atomic(partial / "README.md", _card(name, kind, shape, about, result))
     return result
 
 
+def _read_back(path: Path, shape: ModelShape, weights: Mapping[str, Tensor], kind: str) -> GgufWeights:
+    """What a file holds, compared with what was given."""
+    file = GgufFile(path)
+    stored_shape = shape_of_gguf(file)
+    if stored_shape.in_fp32 != shape.in_fp32:
+        raise ExportError(f"{path.name}: reads back as another shape than was written: {stored_shape}")
+    stored = GgufWeights(file, stored_shape)
+    _compare_weights(stored, weights, kind)
+    return stored
+
+
 def _kind(folder: Path, name: str) -> FolderKind:
     """Exports with a GGUF file of this name; other GGUF files that an export did not write are left alone."""
     earlier = [escape(file) for file in recorded_export(folder).files]
-    names = (escape(name), *earlier, MODELFILE, "README.md", RECORD)
+    names = (escape(name), *earlier, MODELFILE, QUANTIZATION, "README.md", RECORD)
     return FolderKind("an earlier export", names, is_checked_export, alone=True)
 
 
-def convert_to_gguf(source: OpenModel, folder: Path, kind: str) -> ParityResult:
+def convert_to_gguf(
+    source: OpenModel, folder: Path, kind: str, text: HeldOutText | None = None
+) -> ParityResult | QuantizationRecord:
     """Export any model that `open_model` opens as a folder with a GGUF file; see `export_gguf`.
 
     Args:
         source: the model.
         folder: where the export goes; new, empty, or an earlier export.
-        kind: F32, F16, BF16 or Q8_0.
+        kind: one of `GGUF_TYPES`.
+        text: for the types that llama.cpp's quantizer writes.
 
     Raises:
         ModelError: no tokenizer comes with the model, or its weights are not of its shape.
@@ -109,6 +134,7 @@ def convert_to_gguf(source: OpenModel, folder: Path, kind: str) -> ParityResult:
             folder=folder,
             kind=kind,
             about=ModelInfo(source.title, source.license),
+            text=text,
         )
 
 
@@ -138,9 +164,12 @@ def _compare_weights(stored: Mapping[str, Tensor], given: Mapping[str, Tensor], 
             )
 
 
-def _card(file: str, kind: str, shape: ModelShape, about: ModelInfo, result: ParityResult) -> str:
+def _card(file: str, kind: str, shape: ModelShape, about: ModelInfo, result: ParityResult | QuantizationRecord) -> str:
     metadata = {"license": about.license, "pipeline_tag": "text-generation", "tags": ["llama", "gguf", "tinyllama"]}
     front = yaml.safe_dump(metadata, sort_keys=False)
+    types, check = "", _equality(kind, result) if isinstance(result, ParityResult) else result.result()
+    if isinstance(result, QuantizationRecord):
+        types = f"## Tensor types\n\n{result.describe()}\n\n"
     return f"""\
 ---
 {front}---
@@ -154,11 +183,17 @@ llama-completion -m {file} -p "Once upon a time"   # llama.cpp
 ollama create {about.name.lower()} -f {MODELFILE}  # Ollama
 ```
 
-## Check of this folder
+{types}## Check of this folder
 
-Before this folder appeared, every tensor of the file was read back and compared with the model's \
-({"equal within the rounding of Q8_0" if kind == "Q8_0" else f"equal bit for bit once rounded to {kind}"}), and \
-transformers {result.transformers_version} read the file: its logits were compared with ours at {result.tokens} \
-positions, each over the whole vocabulary. The largest difference is {result.largest_difference:.2g}, where \
-{result.tolerance:.2g} is allowed.
+Before this folder appeared, {check}
 """
+
+
+def _equality(kind: str, result: ParityResult) -> str:
+    equal = "equal within the rounding of Q8_0" if kind == "Q8_0" else f"equal bit for bit once rounded to {kind}"
+    return (
+        f"every tensor of the file was read back and compared with the model's ({equal}), and transformers "
+        f"{result.transformers_version} read the file: its logits were compared with ours at {result.tokens} "
+        f"positions, each over the whole vocabulary. The largest difference is {result.largest_difference:.2g}, where "
+        f"{result.tolerance:.2g} is allowed."
+    )

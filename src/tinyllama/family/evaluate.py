@@ -11,7 +11,7 @@ import torch
 from tinyllama.corpus.manifest import HELD_OUT
 from tinyllama.errors import CorpusError
 from tinyllama.evaluation import legacy
-from tinyllama.evaluation.bits import bits_per_byte
+from tinyllama.evaluation.bits import bits_of_corpora
 from tinyllama.evaluation.catalogue import CATALOGUE, expand_tasks
 from tinyllama.evaluation.record import EXACT, BitsPerByte, Conditions, EvaluationRecord, library_versions
 from tinyllama.evaluation.record_folder import read_current_record, write_record
@@ -64,14 +64,14 @@ def _evaluate(  # noqa: PLR0913, PLR0917  # everything that a record depends on
     source = CheckpointModel(checkpoint, recipe, model, work.layout, model)
     window, masking = recipe.model.context, recipe.document_masking
     weights = source.load(DTYPES[recipe.precision]).to(work.device)
-    bits = bits_per_byte(weights, _measurable(work, prepared), document_masking=masking)
+    bits = bits_of_corpora(weights, _measurable(work, prepared), document_masking=masking)
     options = EvaluationOptions(bos=source.adds_bos)
     scores = evaluate_tasks(source.load().to(work.device), prepared.tokenizer, recipe.evaluation.tasks, data, options)
     return EvaluationRecord(
         model=model,
         source=source.identity(),
         scores=scores,
-        bits_per_byte=BitsPerByte(bits, window, window, recipe.precision),
+        bits_per_byte=BitsPerByte.of(bits, window, recipe.precision),
         conditions=Conditions(
             tokenizer_sha256=prepared.tokenizer.sha256,
             dtype=EXACT,

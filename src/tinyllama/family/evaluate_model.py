@@ -16,7 +16,7 @@ from tinyllama.corpus.manifest import HELD_OUT, is_prepared, open_corpus
 from tinyllama.corpus.reading import read_texts
 from tinyllama.errors import CorpusError, EvaluationError, UserError
 from tinyllama.evaluation import legacy
-from tinyllama.evaluation.bits import bits_per_byte_of_texts
+from tinyllama.evaluation.bits import bits_of_texts
 from tinyllama.evaluation.catalogue import expand_tasks
 from tinyllama.evaluation.journal import Journal
 from tinyllama.evaluation.record import EXACT, PRECISIONS, BitsPerByte, Conditions, EvaluationRecord, library_versions
@@ -140,7 +140,7 @@ def evaluate_model(
     """
     began = time.monotonic()
     expand_tasks(request.tasks, request.include_path)  # a misspelled task is reported before anything is loaded
-    texts = {printable_path(path): _open_text(path) for path in request.texts}  # as is a text that cannot be read
+    texts = {printable_path(path): open_text(path) for path in request.texts}  # as is a text that cannot be read
     source = open_model(name)
     torch.set_num_threads(available_cores())
     device = choose_device(request.device)
@@ -206,14 +206,13 @@ def _bits_per_byte(
     if not texts:
         return None
     window = min(WINDOW, model.shape.context)
-    values = {
-        name: bits_per_byte_of_texts(model, tokenizer, documents, bos=bos, window=window)
-        for name, documents in texts.items()
+    measured = {
+        name: bits_of_texts(model, tokenizer, documents, bos=bos, window=window) for name, documents in texts.items()
     }
-    return BitsPerByte(values, window, window, dtype)
+    return BitsPerByte.of(measured, window, dtype)
 
 
-def _open_text(path: Path) -> Iterable[tuple[str, int]]:
+def open_text(path: Path) -> Iterable[tuple[str, int]]:
     """The held-out documents of a prepared corpus, or a file or folder as a corpus has it, each with its bytes."""
     if is_prepared(path):
         corpus = open_corpus(path)

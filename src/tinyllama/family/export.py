@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from tinyllama.checkpoint.weights import CheckpointWeights
-from tinyllama.corpus.manifest import TRAIN
+from tinyllama.corpus.manifest import HELD_OUT, TRAIN
+from tinyllama.corpus.reading import read_texts
 from tinyllama.errors import ExportError, UserError
-from tinyllama.export import FILE_TYPES, ModelInfo, export_gguf, export_model, model_card
+from tinyllama.export import (
+    GGUF_TYPES,
+    QUANTIZED,
+    HeldOutText,
+    ModelInfo,
+    QuantizationRecord,
+    export_gguf,
+    export_model,
+    model_card,
+)
 from tinyllama.family.evaluate import evaluate_family
 from tinyllama.family.prepare import prepare_tokenizer
 from tinyllama.family.trained import identity
@@ -30,6 +41,9 @@ if TYPE_CHECKING:
     from tinyllama.family.workspace import Workspace
     from tinyllama.tokenizer.base import Tokenizer
 
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""How the weights of Hugging Face folders may be stored."""
+
 
 class ExportMarker(FileRecord):
     """The file next to an export: the export's inputs and the result of its check."""
@@ -49,39 +63,53 @@ def export_family(  # noqa: PLR0913  # the arguments of Family.export, each by n
     form: str,
     precision: str | None,
     data: Path,
+    imatrix: bool,
 ) -> dict[str, Path]:
     """Export every model in one form: model → folder.
 
     Args:
         work: the family.
         checkpoints: the models' checkpoints.
-        prepare: prepares the family, for the form that reports scores.
+        prepare: prepares the family, for its scores or its held-out text.
         form: see `Family.export`.
         precision: see `Family.export`; None for the form's default.
         data: folder with local copies of the tasks' data, for the form that reports scores.
+        imatrix: see `Family.export`.
 
     Raises:
-        UserError: the form is unknown or does not support the precision.
+        UserError: the form is unknown or does not support the option.
     """
-    if form == "gguf":
-        return export_gguf_files(work, prepare_tokenizer(work), checkpoints, precision or "F16")
-    if form != "hf":
+    kind = (precision or {"gguf": "F16", "hf": "F32"}.get(form, "")).upper()
+    types = {"gguf": GGUF_TYPES, "hf": tuple(_DTYPES)}.get(form)
+    if types is None:
         raise UserError(f"form is {form!r}, but must be hf or gguf")
-    if precision is not None:
-        raise UserError("Hugging Face folders are in fp32; precision is an option of GGUF files")
+    if kind not in types:
+        what = "GGUF files" if form == "gguf" else "Hugging Face folders"
+        raise UserError(f"precision is {precision!r}, but {what} are {listing(list(types))}")
+    if imatrix and kind not in QUANTIZED:
+        raise UserError(f"imatrix has no effect on {kind}, only on {listing(list(QUANTIZED))}")
+    if form == "gguf":
+        text = partial(_held_out_text, work, prepare(), imatrix=imatrix) if kind in QUANTIZED else None
+        return export_gguf_files(work, prepare_tokenizer(work), checkpoints, kind, text)
     prepared = prepare()
-    return export_hugging_face(work, prepared, checkpoints, evaluate_family(work, prepared, checkpoints, data))
+    records = evaluate_family(work, prepared, checkpoints, data)
+    return export_hugging_face(work, prepared, checkpoints, records, kind)
 
 
 def export_hugging_face(
-    work: Workspace, prepared: Prepared, checkpoints: dict[str, Checkpoint], records: dict[str, EvaluationRecord]
+    work: Workspace,
+    prepared: Prepared,
+    checkpoints: dict[str, Checkpoint],
+    records: dict[str, EvaluationRecord],
+    kind: str = "F32",
 ) -> dict[str, Path]:
-    """Export every model as a Hugging Face folder with a model card: model → folder."""
+    """Export every model as a Hugging Face folder with a model card, in a type of `_DTYPES`: model → folder."""
     folders = {}
     for model, checkpoint in checkpoints.items():
-        folder = work.layout.export(model)
+        name = model if kind == "F32" else f"{model}-{kind}"
+        folder = work.layout.export(name)
         card = _card(work, prepared, model, checkpoint, records)
-        marker = work.layout.export_marker(model)
+        marker = work.layout.export_marker(name)
         inputs = sha256_json([identity(checkpoint), card, prepared.tokenizer.sha256])
         if not (_is_current(marker, inputs) and folder.is_dir()):
             work.progress.say(f"exporting {model}")
@@ -93,7 +121,7 @@ def export_hugging_face(
                 name=model,
                 tokenizer=prepared.tokenizer,
                 card=card,
-                dtype=torch.float32,
+                dtype=_DTYPES[kind],
             )
             write_record(marker, ExportMarker(inputs=inputs, largest_difference=result.largest_difference))
         folders[model] = folder
@@ -101,29 +129,47 @@ def export_hugging_face(
 
 
 def export_gguf_files(
-    work: Workspace, tokenizer: Tokenizer, checkpoints: dict[str, Checkpoint], precision: str
+    work: Workspace,
+    tokenizer: Tokenizer,
+    checkpoints: dict[str, Checkpoint],
+    kind: str,
+    text: Callable[[], HeldOutText] | None,
 ) -> dict[str, Path]:
     """Export every model as a GGUF file with its Modelfile: model → folder.
 
-    Raises:
-        UserError: GGUF files do not support this precision.
+    Args:
+        work: the family.
+        tokenizer: the family's.
+        checkpoints: the models' checkpoints.
+        kind: one of `GGUF_TYPES`.
+        text: opens the text that quantized models are measured on; None for other types.
     """
-    if (kind := precision.upper()) not in FILE_TYPES:
-        raise UserError(f"precision is {precision!r}, but GGUF files are {listing(list(FILE_TYPES))}")
     folders = {}
     for model, checkpoint in checkpoints.items():
         folder = work.layout.export(f"{model}-{kind}-gguf")
         work.progress.say(f"exporting {model}")
-        export_gguf(
+        result = export_gguf(
             CheckpointWeights(checkpoint),
             shape=work.recipe.model,
             tokenizer=tokenizer,
             folder=folder,
             kind=kind,
             about=ModelInfo(f"{work.recipe.name}-{model}", work.recipe.license),
+            text=None if text is None else text(),
         )
+        if isinstance(result, QuantizationRecord) and result.warning:
+            work.progress.say(f"note: {model}: {result.warning}")
         folders[model] = folder
     return folders
+
+
+def _held_out_text(work: Workspace, prepared: Prepared, *, imatrix: bool) -> HeldOutText:
+    """The held-out documents of all corpora, read as far as they are needed."""
+    texts = {
+        name: ((document.text, document.bytes) for document in read_texts(corpus, prepared.tokenizer, HELD_OUT))
+        for name, corpus in prepared.corpora.items()
+    }
+    return HeldOutText(texts, bos=work.recipe.tokenizer.bos, importance=imatrix)
 
 
 def _card(

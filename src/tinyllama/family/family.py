@@ -294,15 +294,22 @@ class Family:
         return evaluate_family(work, self._prepare(), checkpoints, self.task_data(data))
 
     def export(
-        self, form: str = "hf", *, precision: str | None = None, data: Path | str | None = None
+        self,
+        form: str = "hf",
+        *,
+        precision: str | None = None,
+        data: Path | str | None = None,
+        imatrix: bool = False,
     ) -> dict[str, Path]:
         """Write every trained model in a form that other tools load, after a check against transformers.
 
         Args:
             form: `hf` for Hugging Face folders with a model card, or `gguf` for GGUF files with an Ollama Modelfile.
-            precision: of a GGUF file's matrices: F32, F16 (default), BF16 or Q8_0; Hugging Face folders are in fp32.
+            precision: of the matrices: F32, F16 or BF16, and in GGUF files also Q8_0 and the types that llama.cpp
+                quantizes, Q6_K, Q5_K_M, Q4_K_M, Q4_0 and IQ4_NL; F32 by default, or F16 in GGUF files.
             data: folder with local copies of the tasks' data, whose scores the cards of Hugging Face folders show; the
                 recipe's by default.
+            imatrix: quantize with an importance matrix, computed on held-out text.
 
         Returns:
             The folder of each model.
@@ -311,14 +318,16 @@ class Family:
             UserError: the form is unknown or does not support the option.
             ModelError: no model is trained.
             CheckpointError: a model was trained with another recipe.
-            ExportError: transformers computes different logits.
+            ExportError: transformers computes different logits, or a quantized model is too far from the F32 model.
         """
         from tinyllama.family.export import export_family  # imports torch
 
         if data is not None and form != "hf":
             raise UserError("data is an option of Hugging Face folders, whose cards show scores")
         (work, checkpoints), data = self._trained(), self.task_data(data)
-        return export_family(work, checkpoints, self._prepare, form=form, precision=precision, data=data)
+        return export_family(
+            work, checkpoints, self._prepare, form=form, precision=precision, data=data, imatrix=imatrix
+        )
 
     def report(self, data: Path | str | None = None) -> FamilySummary:
         """Evaluate and export the trained models, and write summary.json and report.html.

@@ -64,16 +64,29 @@ def import_model(
     """
     source = open_start(recipe)
     progress.say(f"importing {source.origin}")
-    refuse_other_model(recipe, source)  # takes no time; what follows does
+    _refuse_mismatches(recipe, source, tokenizer)  # takes no time; what follows does
     if recipe.tokenizer.imported:
         source.write_tokenizer(layout.imported_tokenizer)
-    elif source.has_tokenizer:
-        _compare_tokenizers(tokenizer(), source)
     result = None
     if source.read_by_transformers:
         check_weights(source.weights, source.shape, source.origin, "its configuration")
         result = check_parity(source.weights, source.shape, source.path, torch.float32)
     return import_start(recipe, source, layout.root, tokenizer().sha256), result
+
+
+def _refuse_mismatches(recipe: Recipe, source: OpenModel, tokenizer: Callable[[], Tokenizer]) -> None:
+    """Name all that differs between a model and the recipe, before any tensor is read."""
+    checks: list[Callable[[], None]] = [lambda: refuse_other_model(recipe, source)]
+    if source.has_tokenizer and not recipe.tokenizer.imported:
+        checks.append(lambda: _compare_tokenizers(tokenizer(), source))
+    mismatches = []
+    for check in checks:
+        try:
+            check()
+        except ModelError as error:
+            mismatches.append(str(error))
+    if mismatches:
+        raise ModelError("\n".join(mismatches))
 
 
 def _compare_tokenizers(ours: Tokenizer, source: OpenModel) -> None:

@@ -9,13 +9,19 @@ from tinyllama.checkpoint.weights import load_model
 from tinyllama.errors import ModelError
 from tinyllama.family.trained import identity
 from tinyllama.files import sha256_json
+from tinyllama.formats.open import open_model
 from tinyllama.inference import CARD_SAMPLING, continue_prompts
+from tinyllama.layout import SAMPLES
 from tinyllama.record_files import write_record
 from tinyllama.report.samples import SamplesFile, read_samples
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tinyllama.checkpoint.format import Checkpoint
     from tinyllama.family.workspace import Workspace
+    from tinyllama.model import Llama
+    from tinyllama.recipe import Recipe
     from tinyllama.report.samples import Samples
     from tinyllama.tokenizer.base import Tokenizer
 
@@ -34,9 +40,28 @@ def sample_family(work: Workspace, tokenizer: Tokenizer, checkpoints: dict[str, 
     for model, checkpoint in checkpoints.items():
         weights = load_model(checkpoint, work.recipe.model).to(work.device)
         for prompt in prompts:
-            pieces = continue_prompts(
-                weights, tokenizer, [prompt], CARD_SAMPLING, max_new_tokens=_NEW_TOKENS, seed=seed
-            )
-            texts[prompt][model] = "".join(piece for (piece,) in pieces)
+            texts[prompt][model] = _continue(weights, tokenizer, prompt, seed)
     write_record(work.layout.samples, SamplesFile(inputs=inputs, samples=texts))
     return texts
+
+
+def sample_copy(copy: Path, recipe: Recipe, folder: Path) -> None:
+    """Continue the recipe's prompts with a checkpoint of a model in training, on the CPU.
+
+    Args:
+        copy: of the checkpoint.
+        recipe: of its family.
+        folder: of what was measured of this checkpoint.
+    """
+    opened = open_model(copy)
+    weights, tokenizer, model = opened.load(), opened.tokenizer(), opened.identity().model or opened.name
+    texts = {
+        prompt: {model: _continue(weights, tokenizer, prompt, recipe.seed)} for prompt in recipe.evaluation.prompts
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_record(folder / SAMPLES, SamplesFile(inputs=opened.weights_sha256, samples=texts))
+
+
+def _continue(weights: Llama, tokenizer: Tokenizer, prompt: str, seed: int) -> str:
+    pieces = continue_prompts(weights, tokenizer, [prompt], CARD_SAMPLING, max_new_tokens=_NEW_TOKENS, seed=seed)
+    return "".join(piece for (piece,) in pieces)

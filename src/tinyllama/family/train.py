@@ -46,8 +46,8 @@ def training_run(work: Workspace, prepared: Prepared, model: str) -> TrainingRun
 
     plan = compile_plan(recipe, model)
     watch: list[Logger] = [work.progress.training(model, plan)]
-    if (every := recipe.evaluation.tasks_every) is not None:
-        watch.append(BackgroundEvaluation(work.layout.model(model), recipe.evaluation, every))
+    if recipe.evaluation.tasks_every is not None or recipe.evaluation.samples_every is not None:
+        watch.append(BackgroundEvaluation(work.layout.model(model), recipe.evaluation, work.progress.say))
     return TrainingRun(
         recipe=recipe,
         plan=plan,

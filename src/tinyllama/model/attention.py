@@ -50,7 +50,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Te
         return out
     if shape[2] == 1:  # the heads of a group take the place of positions, so that keys they share are not copied
         query = query.reshape(shape[0], key.shape[1], -1, shape[3])
-    if query.device.type == "cuda" and (mask is not None or query.dtype == torch.float32):
+    if query.device.type == "cuda" and (mask is not None or query.dtype != torch.bfloat16):
         key, value = per_head(key, query.shape[1]), per_head(value, query.shape[1])
     mixed = functional.scaled_dot_product_attention(
         query,
@@ -90,8 +90,8 @@ def kernels_for_any_shape(device: torch.device) -> AbstractContextManager[None]:
 def per_head(shared: Tensor, heads: int) -> Tensor:
     """Keys or values [B, K, S, C] repeated for the heads that share them: [B, H, S, C].
 
-    On CUDA the kernel that takes masks or fp32 without holding all scores has no grouped queries; with them PyTorch
-    would take the one that holds all scores.
+    On CUDA the kernel that takes masks or fp32, or fp16 on GPUs before Ampere, without holding all scores has no
+    grouped queries; with them PyTorch would take the one that holds all scores.
     """
     batch, groups, length, size = shared.shape
     return shared[:, :, None].expand(batch, groups, heads // groups, length, size).flatten(1, 2)

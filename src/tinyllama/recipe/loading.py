@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import yaml
 from pydantic import ValidationError
 
-from tinyllama.errors import RecipeError
+from tinyllama.errors import RecipeError, TinyLlamaError
 from tinyllama.paths import expand_path
 from tinyllama.recipe.faults import faults
 from tinyllama.recipe.schema import Recipe
@@ -46,9 +46,12 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
     data, places = _read(path)
     if "extends" in data:
         data, places = _extend(path, data, places)
+    _make_section(data)
     for override in overrides:
         key, place = _override(data, override)
+        _make_section(data)
         places = _without(places, key) | {key: place}
+    _import_shape(data, places)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
@@ -149,6 +152,40 @@ def _extend(path: Path, data: dict[str, Value], places: Places) -> tuple[dict[st
     return parent_data, parent_places | places
 
 
+def _make_section(data: dict[str, Value]) -> None:
+    """Make `model: imported` a section, so that keys can be set beside it."""
+    if data.get("model") == _IMPORTED:
+        data["model"] = {_IMPORTED: "true"}
+
+
+def _import_shape(data: dict[str, Value], places: Places) -> None:
+    """Give a model that is `imported` the shape of `start.model`, below the keys that the recipe states.
+
+    Raises:
+        RecipeError: the recipe states no such model, or its shape cannot be read.
+    """
+    model, start = data.get("model"), data.get("start")
+    if not isinstance(model, dict) or model.get(_IMPORTED) != "true":
+        return
+    named = start.get("model") if isinstance(start, dict) else None
+    if not isinstance(named, str):
+        raise RecipeError(
+            f"{_place(('model',), places)}: model: imported uses the shape of start.model, which is missing; add a "
+            "start section"
+        )
+    # By its public name: what opens models stands above recipes, and only these recipes need it.
+    from tinyllama import open_model
+
+    try:
+        shape = open_model(named).shape.model_dump(exclude_none=True)
+    except TinyLlamaError as error:
+        raise RecipeError(
+            f"{_place(('start', 'model'), places)}: start.model: its shape, which model: imported uses, cannot be "
+            f"read: {error}"
+        ) from error
+    data["model"] = shape | {key: value for key, value in model.items() if key != _IMPORTED}
+
+
 def _beside(path: Path, parent: str) -> Path | None:
     """The file that a recipe extends, if it is named relative to the recipe."""
     beside = path.parent / parent
@@ -160,6 +197,8 @@ def _beside(path: Path, parent: str) -> Path | None:
 
 # Sections that do not merge: a recipe's own section replaces the parent's.
 _WHOLE = {"corpora", "base", "variants", "branches", "tokenizer"}
+_IMPORTED = "imported"
+"""The model whose shape is that of `start.model`."""
 # A section that may be absent: `start: null` removes the parent's.
 _OPTIONAL = "start"
 
@@ -169,13 +208,17 @@ def _merge(below: dict[str, Value], above: dict[str, Value]) -> list[Key]:
     replaced: list[Key] = []
     for key, value in above.items():
         beneath = below.get(key)
-        sections = isinstance(beneath, dict) and key not in _WHOLE
+        sections = isinstance(beneath, dict) and key not in _WHOLE and not _is_imported(value)
         if isinstance(beneath, dict) and isinstance(value, dict) and sections:
             replaced += [(key, *deeper) for deeper in _merge(beneath, value)]
         elif value is not None or not sections or key == _OPTIONAL:  # an empty section changes nothing
             below[key] = value
             replaced.append((key,))
     return replaced
+
+
+def _is_imported(section: Value) -> bool:
+    return isinstance(section, dict) and _IMPORTED in section
 
 
 def _without(places: Places, key: Key) -> Places:

@@ -105,6 +105,8 @@ class Evaluation(Section):
     """Folder with local copies of the tasks' data; what is not there is fetched from the Hugging Face hub."""
     prompts: list[str] = Field(default=[])
     """Prompts that every model continues in the report."""
+    samples_every: PositiveCount | None = None
+    """Tokens between background continuations of the prompts during training; if unset, only the report has some."""
 
 
 class Logging(Section):

@@ -38,7 +38,7 @@ class Recipe(Section):
     seed: Seed = 0
     """Seed of the initial weights and of all permutations of rows."""
     model: ModelShape
-    """Shape of the model."""
+    """Shape of the model, or `imported`: the shape of `start.model`."""
     tokenizer: TokenizerSettings
     """Where the tokenizer comes from: exactly one of `builtin`, `file`, `train` and `imported`."""
     corpora: Annotated[

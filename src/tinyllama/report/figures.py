@@ -6,7 +6,9 @@ at once.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from tinyllama.layout import BASE
@@ -16,8 +18,9 @@ from tinyllama.report.run_data import coarsen
 from tinyllama.text import listing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from tinyllama.evaluation.scores import TaskScore
     from tinyllama.files import Json
     from tinyllama.recipe import Recipe, Stage
     from tinyllama.report.run_data import Bin, History, RunData, StageHistory
@@ -110,43 +113,86 @@ def training_figure(run: RunData) -> Figure:
 
 
 def held_out_figures(run: RunData) -> list[tuple[str, Figure]]:
-    """For each corpus, the held-out loss of every model."""
+    """For each corpus, the held-out loss of every model: in bits per byte if the bytes of its text are known."""
     figures = []
     for corpus in run.recipe.corpora:
         lines, ends = [], []
+        nats = math.log(2) * run.bytes_per_token[corpus] if corpus in run.bytes_per_token else 1.0
         for model, history in run.histories.items():
-            points = [(tokens, losses[corpus]) for tokens, losses in history.held_out if corpus in losses]
+            points = [(tokens, losses[corpus] / nats) for tokens, losses in history.held_out if corpus in losses]
             if not points:
                 continue
             ends.append(f"{model} {points[-1][1]:.2f}")
             parent, fork = run.parent_history(model), run.fork_tokens(model)
             before = [item for item in parent.held_out if item[0] <= fork][-1:]
-            points = [(tokens, losses[corpus]) for tokens, losses in before if corpus in losses] + points
+            points = [(tokens, losses[corpus] / nats) for tokens, losses in before if corpus in losses] + points
             lines.append(_line(model, [x for x, _ in points], [y for _, y in points]))
         if lines:
-            label = f"Held-out loss on {corpus} by tokens seen; at the end: {listing(ends)}."
+            unit = "bits per byte" if corpus in run.bytes_per_token else "loss"
+            label = f"Held-out {unit} on {corpus} by tokens seen; at the end: {listing(ends)}."
             figures.append(
                 (corpus, Figure(f"held-out-{corpus}", label, lines, _small(run.recipe, _loss_axis(lines)), 220))
             )
     return figures
 
 
-def score_figure(run: RunData) -> Figure | None:
-    """Mean score of the tasks that were measured during training, in percent, by tokens seen."""
-    lines, ends = [], []
-    for model, points in run.by_tokens.items():
-        means = []
-        for tokens, tasks in points:
-            scores = [result.score for result in tasks.measured.values()]
-            if scores:
-                means.append((tokens, 100 * sum(scores) / len(scores)))
-        if means:
-            lines.append(_line(model, [x for x, _ in means], [y for _, y in means], mode="lines+markers"))
-            ends.append(f"{model} {means[-1][1]:.1f}%")
-    if not lines:
-        return None
-    label = f"Mean task score by tokens seen; at the end: {listing(ends)}."
-    return Figure("score-by-tokens", label, lines, _small(run.recipe, {"hoverformat": ".1f", "nticks": 5}), 260)
+@dataclass(frozen=True)
+class Measure:
+    """A measure of the tasks that were measured during training, and how a figure shows it."""
+
+    name: str
+    title: str
+    of: Callable[[TaskScore], float | None]
+    digits: int
+    unit: str = ""
+
+
+MEASURES = (
+    Measure("score", "Score, percent; the dashed line is chance", lambda task: 100 * task.score, 1, "%"),
+    Measure("right-bits", "Bits per byte of the right answer; lower is better", lambda task: task.right_bits, 3),
+    Measure("margin", "Margin over the best wrong answer, bits per byte; 0 is chance", lambda task: task.margin, 3),
+)
+
+
+def score_figures(run: RunData) -> list[tuple[str, Figure]]:
+    """For each measure, its mean over the tasks that were measured during training, by tokens seen."""
+    figures = []
+    for measure in MEASURES:
+        lines, ends, chances = [], [], list[float]()
+        for model, points in run.by_tokens.items():
+            means = []
+            for tokens, scores in points:
+                measured = scores.measured.values()
+                if values := [value for task in measured if (value := measure.of(task)) is not None]:
+                    means.append((tokens, fmean(values)))
+                    chances.append(100 * fmean(task.chance or 0.0 for task in measured))
+            if means:
+                lines.append(_line(model, [x for x, _ in means], [y for _, y in means], mode="lines+markers"))
+                ends.append(f"{model} {means[-1][1]:.{measure.digits}f}{measure.unit}")
+        if not lines:
+            continue
+        if measure.name == "score" and all(task.chance is not None for task in _measured(run)):
+            ends.append(f"chance {chances[-1]:.1f}%")
+            lines.append(_level("chance", chances[-1], run))
+        if measure.name == "margin":
+            lines.append(_level("chance", 0.0, run))
+        axis: dict[str, Json] = {"hoverformat": f".{measure.digits}f", "nticks": 5}
+        label = f"{measure.title}, by tokens seen; at the end: {listing(ends)}."
+        layout = _small(run.recipe, axis)
+        figures.append((measure.title, Figure(f"{measure.name}-by-tokens", label, lines, layout, 260)))
+    return figures
+
+
+def _measured(run: RunData) -> Iterator[TaskScore]:
+    for points in run.by_tokens.values():
+        for _, scores in points:
+            yield from scores.measured.values()
+
+
+def _level(name: str, value: float, run: RunData) -> Line:
+    """A dashed line across the figure."""
+    ends = [0, stage_spans(run.recipe)[-1][2]]
+    return Line(name, ends, [value, value], None, {"line": {"width": 1, "dash": "dash"}, "hoverinfo": "skip"})
 
 
 def share_figures(run: RunData) -> list[tuple[str, Figure]]:

@@ -33,12 +33,18 @@ def findings(bits: Matrix, reference: str, home: Iterable[str]) -> dict[str, str
         if model == BASE or other not in bits:
             continue
         ratios = {name: row[name] / bits[other][name] for name in corpora if name in row and name in bits[other]}
-        if sentence := _sentence(ratios, other):
+        if sentence := findings_against(ratios, other):
             sentences[model] = sentence
     return sentences
 
 
-def _sentence(ratios: Mapping[str, float], other: str) -> str:
+def findings_against(ratios: Mapping[str, float], other: str) -> str:
+    """One sentence on where a model needs fewer and more bits than another; empty if it is nowhere worth a mention.
+
+    Args:
+        ratios: corpus → the model's bits per byte by the other's.
+        other: the other model.
+    """
     gains = sorted((ratio, name) for name, ratio in ratios.items() if ratio <= _GAIN)
     costs = sorted(((ratio, name) for name, ratio in ratios.items() if ratio >= _COST), reverse=True)
     against = "the base" if other == BASE else other

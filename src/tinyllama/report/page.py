@@ -77,25 +77,22 @@ def render(run: RunData) -> str:
         element("noscript", element("p", "The figures need JavaScript; the tables do not.")),
         _scripts(figures),
     )
-    return f"<!doctype html>\n{element('html', _head(run), body, lang='en')}\n"
+    return document(f"{run.recipe.name} · {REPORT_TITLE}", len(run.models), body)
 
 
-def _head(run: RunData) -> Markup:
-    return element(
+def document(title: str, colors: int, body: Markup) -> str:
+    """A page in the report's style, with a color `--model-<index>` for each model; they repeat after eight models."""
+    palette = "".join(f"--model-{i}:var(--hue-{i % 8});" for i in range(colors))
+    head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{run.recipe.name} · {REPORT_TITLE}"),
-        element("style", Markup(_own("style.css") + _palette(run))),
+        element("title", title),
+        element("style", Markup(f"{_own('style.css')}:root{{{palette}}}\n")),
     )
-
-
-def _palette(run: RunData) -> str:
-    """`--model-<index>` for every model; the colors repeat after eight models."""
-    colors = "".join(f"--model-{i}:var(--hue-{i % 8});" for i in range(len(run.models)))
-    return f":root{{{colors}}}\n"
+    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
 
 
 def _scripts(figures: list[Figure]) -> Markup | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
-from tinyllama.errors import EvaluationError, ModelError, TrainingError
+from tinyllama.corpus.manifest import HELD_OUT, MANIFEST, read_manifest
+from tinyllama.errors import CorpusError, EvaluationError, ModelError, TrainingError
 from tinyllama.evaluation.record_folder import read_records_by_tokens
-from tinyllama.layout import BASE, FamilyLayout, average_of
+from tinyllama.layout import BASE, SAMPLES, FamilyLayout, average_of
 from tinyllama.report.samples import read_samples
 from tinyllama.report.summary import FamilySummary, read_summary
 from tinyllama.train.metrics import read_metrics
@@ -127,6 +130,10 @@ class RunData:
     """File → reason why it could not be read."""
     by_tokens: dict[str, list[tuple[int, TaskScores]]] = field(default_factory=dict)
     """Model → (tokens, task scores) measured during training, in order."""
+    bytes_per_token: dict[str, float] = field(default_factory=dict)
+    """Corpus → bytes of text for each token of its held-out part; empty where the corpora are not in the folder."""
+    samples_by_tokens: dict[str, list[tuple[int, Samples]]] = field(default_factory=dict)
+    """Model → (tokens, continuations) written during training, in order."""
 
     @property
     def models(self) -> list[str]:
@@ -170,7 +177,16 @@ def read_run(run: Path, recipe: Recipe) -> RunData:
     summary = _read(layout.summary, run, missing, read_summary) or FamilySummary()
     samples = _read(layout.samples, run, missing, read_samples)
     by_tokens = _read_by_tokens(run, recipe, missing)
-    return RunData(recipe, summary, histories, samples.samples if samples else {}, missing, by_tokens)
+    return RunData(
+        recipe=recipe,
+        summary=summary,
+        histories=histories,
+        samples=samples.samples if samples else {},
+        missing=missing,
+        by_tokens=by_tokens,
+        bytes_per_token=_bytes_per_token(layout, recipe),
+        samples_by_tokens=_read_samples_by_tokens(run, recipe, missing),
+    )
 
 
 def coarsen(bins: list[Bin], points: int) -> list[Bin]:
@@ -204,6 +220,25 @@ def _read_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[
             continue
         if records:
             found[model] = [(record.source.tokens or 0, record.scores) for record in records]
+    return found
+
+
+def _bytes_per_token(layout: FamilyLayout, recipe: Recipe) -> dict[str, float]:
+    found = {}
+    for name in recipe.corpora:
+        with suppress(IndexError, FileNotFoundError, CorpusError):
+            held_out = read_manifest(layout.corpus_versions(name)[-1] / MANIFEST).splits[HELD_OUT]
+            found[name] = held_out.bytes / held_out.tokens
+    return found
+
+
+def _read_samples_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[str, list[tuple[int, Samples]]]:
+    found = {}
+    for model in [BASE, *recipe.variants]:
+        paths = FamilyLayout(run).scores_by_tokens(model).glob(f"*/{SAMPLES}")
+        read = [(int(path.parent.name), _read(path, run, missing, read_samples)) for path in paths]
+        if samples := sorted(((tokens, file.samples) for tokens, file in read if file is not None), key=itemgetter(0)):
+            found[model] = samples
     return found
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from tinyllama.layout import BASE
 from tinyllama.recipe import dump_recipe
 from tinyllama.recipe.quantities import format_count
-from tinyllama.report.figures import held_out_figures, score_figure, share_figures, training_figure
+from tinyllama.report.figures import held_out_figures, score_figures, share_figures, training_figure
 from tinyllama.report.findings import findings
-from tinyllama.report.markup import Markup, element
+from tinyllama.report.markup import Markup, element, join
 from tinyllama.report.tables import bits_table, quota_table, spikes_table, swatch
 from tinyllama.report.task_tables import tasks_tables
 from tinyllama.report.text import duration
@@ -128,11 +128,17 @@ def curves(run: RunData, figures: list[Figure]) -> Markup:
         lead,
         _legend(run),
         _figure(training, note),
-        element("h3", "Held-out loss by corpus"),
+        element("h3", _held_out_title(run)),
         element("div", grid, class_="grid") if grid else absent("the metrics hold no held-out losses"),
         spikes_table(run),
         *[absent(reason) for name, reason in run.missing.items() if name.endswith("metrics.jsonl")],
     )
+
+
+def _held_out_title(run: RunData) -> str:
+    if not run.bytes_per_token:
+        return "Held-out loss by corpus"
+    return "Held-out bits per byte by corpus, on a sample of its rows and with the bytes per token of all of them"
 
 
 def shares(run: RunData, figures: list[Figure]) -> Markup:
@@ -161,25 +167,48 @@ def tasks(run: RunData, figures: list[Figure]) -> Markup:
     results = {name: scores for name, scores in run.summary.tasks.items() if scores.tasks}
     if not results:
         return section("tasks", title, lead, absent(_reason(run, "summary.json", "tasks")))
-    during = score_figure(run)
-    if during is None:
-        return section("tasks", title, lead, tasks_tables(run, results))
-    figures.append(during)
-    note = "The unweighted mean of the tasks measured during training, on copies of checkpoints."
-    return section("tasks", title, lead, tasks_tables(run, results), _figure(during, note))
+    content: list[Markup | None] = [tasks_tables(run, results)]
+    if during := score_figures(run):
+        figures += [figure for _, figure in during]
+        note = "The unweighted mean of the tasks measured during training, on copies of checkpoints."
+        grid = [_small_figure(measure, figure) for measure, figure in during]
+        content += [element("h3", "During training"), element("div", grid, class_="grid"), element("p", note)]
+    return section("tasks", title, lead, *content)
 
 
 def samples(run: RunData) -> Markup:
     """Continuations of every prompt by every model, side by side."""
     title = "Samples"
     lead = "The same prompts, continued by every model of the family."
-    if not run.samples:
+    if not run.samples and not run.samples_by_tokens:
         return section("samples", title, lead, absent(_reason(run, "evaluation/samples.json", "continuations")))
     blocks = [
         element("div", element("h3", element("code", prompt)), element("div", _cards(run, prompt), class_="cards"))
         for prompt in run.samples
     ]
-    return section("samples", title, lead, *blocks)
+    return section("samples", title, lead, *blocks, _samples_by_tokens(run))
+
+
+def _samples_by_tokens(run: RunData) -> Markup | None:
+    """What each model wrote during training, by tokens seen; None if it wrote nothing."""
+    parts = []
+    for model, found in run.samples_by_tokens.items():
+        rows = [
+            element(
+                "article",
+                element("h4", format_count(tokens), " tokens"),
+                [
+                    element("p", element("span", prompt, class_="prompt"), *texts.values())
+                    for prompt, texts in written.items()
+                ],
+                style=f"border-color:var(--model-{run.models.index(model)})",
+            )
+            for tokens, written in found
+        ]
+        parts.append(
+            element("details", element("summary", swatch(run, model), model), element("div", rows, class_="cards"))
+        )
+    return join(element("h3", "During training"), *parts) if parts else None
 
 
 def _cards(run: RunData, prompt: str) -> list[Markup]:

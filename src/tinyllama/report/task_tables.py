@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import TYPE_CHECKING
 
+from tinyllama.evaluation.measures import core
 from tinyllama.evaluation.published import PARAMETERS, PUBLISHED, TASKS
 from tinyllama.evaluation.scores import MissingTask
 from tinyllama.evaluation.scores import gaps as gap_texts
@@ -55,9 +57,37 @@ def tasks_tables(run: RunData, tasks: Mapping[str, TaskScores]) -> Markup:
     if others:
         parts += [element("h3", "Other tasks") if parts else None, _others_table(run, tasks, others, notes)]
     gaps = {name: gap for scores in tasks.values() for name, gap in scores.missing.items() if name not in measured}
-    return join(
-        *parts, notes.render(), *(element("p", f"{gap[0].upper()}{gap[1:]}.") for gap in gap_texts(gaps.items()))
+    reasons = [element("p", f"{gap[0].upper()}{gap[1:]}.") for gap in gap_texts(gaps.items())]
+    return join(*parts, _measures_table(run, tasks), notes.render(), *reasons)
+
+
+def _measures_table(run: RunData, tasks: Mapping[str, TaskScores]) -> Markup | None:
+    """Bits and margin of the right answers, a mean over the tasks, and CORE; None where no record has them."""
+    rows = []
+    for model in run.measured:
+        measured = tasks[model].measured if model in tasks else {}
+        bits = [score.right_bits for score in measured.values() if score.right_bits is not None]
+        margins = [score.margin for score in measured.values() if score.margin is not None]
+        if bits:
+            found = core(measured)
+            cells = (
+                f"{fmean(bits):.3f}",
+                f"{fmean(margins):+.3f}" if margins else MISSING,
+                f"{found[0]:.3f} ({found[1]} tasks)" if found else MISSING,
+            )
+            rows.append(element("tr", model_head(run, model), [element("td", cell) for cell in cells]))
+    if not rows:
+        return None
+    heads = ("bits per byte of the right answer", "margin over the best wrong answer", "CORE, centered mean")
+    label = "Measures that move before accuracy does"
+    table = element(
+        "table",
+        element("caption", label, class_="unseen"),
+        element("thead", element("tr", element("td"), [element("th", head, scope="col") for head in heads])),
+        element("tbody", rows),
+        class_="tasks measures",
     )
+    return join(element("h3", label), scrollable(table, label))
 
 
 def _commonsense_table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -11,7 +12,33 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from tinyllama.serve.guard import Limits
     from tinyllama.tokenizer.base import Tokenizer
+
+
+class EngineName(StrEnum):
+    """What computes the answers."""
+
+    auto = "auto"
+    """llama-cpp-python."""
+    llama_cpp_python = "llama-cpp-python"
+    llama_server = "llama-server"
+    vllm = "vllm"
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """The address that a server listens on, and its limits."""
+
+    limits: Limits
+    host: str = "127.0.0.1"
+    """Any address other than loopback requires an API key."""
+    port: int = 8000
+    """0 chooses a free port."""
+    engine: EngineName = EngineName.auto
+    """What computes the answers; the others are programs of their own."""
+    parallel: int = 4
+    """Requests that an engine with a program of its own answers at once."""
 
 
 class Engine(Protocol):

@@ -1,9 +1,8 @@
-"""Serve models with llama.cpp over the OpenAI API."""
+"""Serve models over the OpenAI API: with llama.cpp in this process, or with an engine's own server."""
 
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,42 +11,36 @@ from typing import TYPE_CHECKING, Any
 from tinyllama.errors import UserError
 from tinyllama.installation import install_hint
 from tinyllama.serve.api import Api
-from tinyllama.serve.engine import ServedModel
+from tinyllama.serve.engine import EngineName, ServedModel, ServeOptions
+from tinyllama.serve.external import PROGRAMS, Served, find_program, run_external
 from tinyllama.serve.guard import Guard
 from tinyllama.serve.llama_cpp_engine import LlamaCppEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tinyllama.serve.guard import Limits
-
-
-@dataclass(frozen=True)
-class ServeOptions:
-    """The address that a server listens on, and its limits."""
-
-    limits: Limits
-    host: str = "127.0.0.1"
-    """Any address other than loopback requires an API key."""
-    port: int = 8000
-    """0 chooses a free port."""
-
 
 def serve(models: Sequence[str], options: ServeOptions, announce: Callable[[str], None]) -> None:
-    """Serve models until the process is stopped. One model is in memory and one request is processed at a time.
+    """Serve models until the process is stopped.
+
+    With llama-cpp-python, one model is in memory and one request is processed at a time.
 
     Args:
-        models: GGUF files or folders with one; any other model is converted to GGUF (F16) first.
-        options: address and limits.
+        models: GGUF files or folders with one; any other model is converted to GGUF (F16) first. vLLM reads Hugging
+            Face folders instead.
+        options: address, limits and engine.
         announce: receives the API's address once the server listens.
 
     Raises:
-        UserError: the address is in use, or is open to other machines without an API key; or the extra `serve` is
-            not installed.
+        UserError: the address is in use, or is open to other machines without an API key; or the engine is not
+            installed, or has other limits.
         ModelError: a model cannot be opened.
     """
     if options.limits.api_key is None and not _is_own(options.host):
         raise UserError(f"--host {options.host} is open to other machines; set TINYLLAMA_API_KEY to require an API key")
+    if options.engine in PROGRAMS:
+        _serve_external(options.engine, models, options, announce)
+        return
     uvicorn = _uvicorn()
     with TemporaryDirectory() as workspace, _listen(options.host, options.port) as listening:
         files = [_as_gguf(model, Path(workspace)) for model in models]
@@ -58,6 +51,42 @@ def serve(models: Sequence[str], options: ServeOptions, announce: Callable[[str]
         host, port = listening.getsockname()[:2]
         announce(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1")
         uvicorn.Server(uvicorn.Config(guard, log_level="warning")).run(sockets=[listening])
+
+
+def _serve_external(
+    engine: EngineName, models: Sequence[str], options: ServeOptions, announce: Callable[[str], None]
+) -> None:
+    if len(models) > 1:
+        raise UserError(f"--engine {engine} serves one model; start one server for each, on a --port of its own")
+    program = find_program(engine)
+    with TemporaryDirectory() as workspace:
+        if engine is EngineName.vllm:
+            served = _for_vllm(models[0])
+        else:
+            served = _for_llama_server(_as_gguf(models[0], Path(workspace)))
+        run_external(engine, program, served, options, announce)
+
+
+def _for_llama_server(path: Path) -> Served:
+    from tinyllama.formats.model_source import GgufModel
+
+    model = GgufModel(path, str(path))
+    return Served(path, path.stem, model.shape.context, exact=model.stored_dtypes == ("F32",))
+
+
+def _for_vllm(given: str) -> Served:
+    """A model as vLLM reads it, where vLLM can run."""
+    import torch
+
+    from tinyllama.formats.model_source import HuggingFaceModel
+    from tinyllama.formats.open import open_model
+
+    if not torch.cuda.is_available():
+        raise UserError("--engine vllm needs a GPU, and PyTorch finds none; serve with --engine llama-server")
+    source = open_model(given)
+    if not isinstance(source, HuggingFaceModel):
+        raise UserError(f"{given}: vLLM reads Hugging Face folders; export the model as one, then serve that folder")
+    return Served(source.path, source.title, source.shape.context)
 
 
 def _is_own(host: str) -> bool:

@@ -10,44 +10,14 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tinyllama.errors import CorpusError
+from tinyllama.tokenizer.pretokenizers import WHOLE_WORDS_FIRST, canonical, name_of, pre_tokenizer
 from tinyllama.tokenizer.sentencepiece_writer import CONTROL, NORMAL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pydantic import JsonValue
-
 USER_DEFINED, UNUSED = 4, 5
 """Further kinds of tokens, as GGUF numbers them."""
-
-_LLAMA3_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
-def _bytes(*, use_regex: bool) -> dict[str, JsonValue]:
-    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
-
-
-_RULES: dict[str, dict[str, JsonValue]] = {
-    "gpt-2": _bytes(use_regex=True),
-    "smollm": {
-        "type": "Sequence",
-        "pretokenizers": [{"type": "Digits", "individual_digits": True}, _bytes(use_regex=True)],
-    },
-    "llama-bpe": {
-        "type": "Sequence",
-        "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": _LLAMA3_WORDS}, "behavior": "Isolated", "invert": False},
-            _bytes(use_regex=False),
-        ],
-    },
-}
-"""llama.cpp's name of a rule → the rule in tokenizer.json."""
-
-_WHOLE_WORDS_FIRST = {"llama-bpe"}
-"""Rules whose tokenizers do not divide a word that is in the vocabulary (`ignore_merges`)."""
 
 
 class ByteLevel(NamedTuple):
@@ -75,14 +45,10 @@ def tokenizer_json(pieces: ByteLevel, bos: str | None) -> str:
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
-    if pieces.rule not in _RULES:
-        raise CorpusError(
-            f"the tokenizer's rule for words, {pieces.rule!r} in llama.cpp, is not among {', '.join(_RULES)}; give the "
-            "model as a Hugging Face folder, which spells the rule out"
-        )
+    rule = pre_tokenizer(pieces.rule)
     vocabulary = {text: index for index, text in enumerate(pieces.tokens)}
     merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in pieces.merges)]
-    model = models.BPE(vocab=vocabulary, merges=merges, ignore_merges=pieces.rule in _WHOLE_WORDS_FIRST)
+    model = models.BPE(vocab=vocabulary, merges=merges, ignore_merges=canonical(pieces.rule) in WHOLE_WORDS_FIRST)
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -97,7 +63,7 @@ def tokenizer_json(pieces: ByteLevel, bos: str | None) -> str:
         elif kind == USER_DEFINED:
             tokenizer.add_tokens([AddedToken(text, normalized=False)])
     state = json.loads(tokenizer.to_str())
-    state["pre_tokenizer"] = _RULES[pieces.rule]
+    state["pre_tokenizer"] = rule
     return json.dumps(state, ensure_ascii=False, indent=2)
 
 
@@ -111,12 +77,12 @@ def read_byte_level(
     Raises:
         CorpusError: it is another kind of tokenizer, or llama.cpp has no name for its rule for words.
     """
-    rule = next((name for name, rule in _RULES.items() if _same(rule, state.get("pre_tokenizer"))), None)
     model = state["model"]
+    rule = name_of(state.get("pre_tokenizer"), whole_words_first=model.get("ignore_merges", False))
     if model["type"] != "BPE" or model.get("byte_fallback") or rule is None or state.get("normalizer"):
         raise CorpusError(
-            f"{where}: is not a byte-level BPE whose rule for words llama.cpp knows ({', '.join(_RULES)}), so GGUF "
-            "cannot describe it; if it is a tokenizer of Llama 2's kind, put its tokenizer.model beside it"
+            f"{where}: is not a byte-level BPE whose rule for words llama.cpp knows, so GGUF cannot describe it; if it "
+            "is a tokenizer of Llama 2's kind, put its tokenizer.model beside it"
         )
     tokens = [f"[PAD{index}]" for index in range(vocab_size)]
     kinds = [UNUSED] * vocab_size
@@ -127,13 +93,3 @@ def read_byte_level(
         kinds[added["id"]] = CONTROL if added["special"] else USER_DEFINED
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     return ByteLevel(rule, tokens, kinds, merges)
-
-
-def _same(rule: object, stated: object) -> bool:
-    """Whether a stated rule is `rule`, apart from settings that only move offsets."""
-    if isinstance(rule, dict) and isinstance(stated, dict):
-        keys = (rule.keys() | stated.keys()) - {"trim_offsets"}
-        return all(_same(rule.get(key), stated.get(key)) for key in keys)
-    if isinstance(rule, list) and isinstance(stated, list):
-        return len(rule) == len(stated) and all(map(_same, rule, stated))
-    return bool(rule == stated)

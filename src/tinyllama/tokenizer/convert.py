@@ -10,7 +10,7 @@ from tinyllama.files import write_atomic, write_json
 from tinyllama.record_files import read_object
 from tinyllama.tokenizer.added_tokens import read_added_tokens
 from tinyllama.tokenizer.chat_template import read_chat_template
-from tinyllama.tokenizer.json_file import without_training_settings
+from tinyllama.tokenizer.json_file import portable_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +91,8 @@ def write_transformers_files(model_file: Path, folder: Path, *, context: int) ->
 
     Args:
         model_file: a SentencePiece BPE with byte fallback and identity normalization; or a tokenizer.json, which
-            is copied with the tokenizer_config.json beside it, without truncation, padding and dropout.
+            is copied with the tokenizer_config.json beside it, so that older releases read it, and without truncation,
+            padding and dropout.
         folder: the model's folder.
         context: tokens in the model's context.
 
@@ -126,7 +127,7 @@ def write_transformers_files(model_file: Path, folder: Path, *, context: int) ->
 def _copy_json_tokenizer(model_file: Path, folder: Path) -> None:
     settings = read_object(model_file.with_name("tokenizer_config.json"), CorpusError, "download the file again")
     special = {key: value for key, value in settings.items() if key.endswith("_token") and value is not None}
-    write_atomic(folder / "tokenizer.json", without_training_settings(model_file))
+    write_atomic(folder / "tokenizer.json", portable_json(model_file))
     write_json(folder / "tokenizer_config.json", {**settings, **_chat_template(model_file)})
     write_json(folder / "special_tokens_map.json", special)
 

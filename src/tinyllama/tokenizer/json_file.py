@@ -173,17 +173,30 @@ def _switch_off(tokenizer: tokenizers.Tokenizer) -> list[str]:
     return found
 
 
-def without_training_settings(model_file: Path) -> bytes:
-    """A tokenizer.json without the settings that `JsonTokenizer` switches off; the file's own bytes if it has none."""
+def portable_json(model_file: Path) -> bytes:
+    """A tokenizer.json that every release of tokenizers reads; the file's own bytes if it is one.
+
+    It lacks the settings that `JsonTokenizer` switches off, and merges are texts instead of pairs, which releases below
+    0.20 do not read. A token with a space, for which only pairs are clear, keeps them.
+    """
     data = model_file.read_bytes()
     state = parse_json(data)
     if not isinstance(state, dict) or not isinstance(model := state.get("model"), dict):
         return data
     found = {key: None for key in ("truncation", "padding") if state.get(key) is not None}
-    dropout = {"dropout": None} if model.get("dropout") is not None else {}
-    if not found and not dropout:
+    changed: dict[str, JsonValue] = {"dropout": None} if model.get("dropout") is not None else {}
+    if pairs := _pairs_without_space(model.get("merges")):
+        changed["merges"] = [" ".join(pair) for pair in pairs]
+    if not found and not changed:
         return data
-    return json.dumps({**state, **found, "model": {**model, **dropout}}, ensure_ascii=False, indent=2).encode()
+    return json.dumps({**state, **found, "model": {**model, **changed}}, ensure_ascii=False, indent=2).encode()
+
+
+def _pairs_without_space(merges: JsonValue) -> list[list[str]]:
+    """Merges that are pairs, if a space can separate each; else none."""
+    stated = merges if isinstance(merges, list) else []
+    pairs = [[str(part) for part in merge] for merge in stated if isinstance(merge, list)]
+    return [] if any(" " in part for pair in pairs for part in pair) else pairs
 
 
 def _keeps_text(

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tinyllama.train.precision import LossScaler
 
 _log = logging.getLogger(__name__)
+_PROGRAMS = 64
+"""Shapes of a pass that are compiled, all blocks being one function; PyTorch's own limit is 8. Sizes that are tried or
+timed, last passes with fewer sequences and numbers of segments each add some; others run slowly, and may not fit."""
 
 
 class Compilation:
@@ -38,7 +41,7 @@ class Compilation:
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, compiled at its first call."""
-        compiled = torch.compile(function, dynamic=False)
+        compiled = torch.compile(function, dynamic=False, recompile_limit=_PROGRAMS)  # type: ignore[call-overload]  # not in its stubs
 
         def call(*arguments: Any) -> Any:  # noqa: ANN401  # as the function
             if self._broken:

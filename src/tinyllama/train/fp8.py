@@ -38,9 +38,9 @@ def use_fp8(model: Llama, device: torch.device) -> None:
     emulated = device.type != "cuda" or torch.cuda.get_device_capability(device) < _CAPABLE
     if emulated:
         _log.warning("precision fp8: this device does not multiply in fp8, which is emulated; bf16 is faster here")
-    convert_to_float8_training(
-        model.layers, config=Float8LinearConfig(emulate=emulated), module_filter_fn=lambda module, _: _fits(module)
-    )
+    # A weight's gradient is a product over the tokens of a pass; GPUs refuse a number that 16 does not divide.
+    config = Float8LinearConfig(emulate=emulated, pad_inner_dim=model.shape.context % _DIVISOR > 0)
+    convert_to_float8_training(model.layers, config=config, module_filter_fn=lambda module, _: _fits(module))
 
 
 def _fits(module: nn.Module) -> bool:

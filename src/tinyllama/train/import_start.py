@@ -127,7 +127,9 @@ def _refuse_other_shape(recipe: Recipe, source: OpenModel) -> None:
     differing = [key for key in asked if key != "context" and asked[key] != found[key]]
     if differing:
         stated = ", ".join(f"{key}: {getattr(source.shape, key)}" for key in differing)
-        raise ModelError(f"{source.origin}: differs from the recipe's model; write model: {{{stated}}}")
+        raise ModelError(
+            f"{source.origin}: differs from the recipe's model; write model: {{{stated}}}, or model: imported"
+        )
 
 
 def _finite(source: OpenModel, name: str) -> Tensor:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _TIMED = 3
 """Numbers of sequences that are timed, each about half of the one before."""
+_OUT_OF_MEMORY = "out of memory", "ALLOC_FAILED"
+"""How CUDA and Triton, and how its libraries say so, where PyTorch has no error of its own."""
 
 
 def known_micro_batch(run: TrainingRun, recorded: CheckpointState | None) -> int | None:
@@ -64,19 +66,22 @@ def largest_micro_batch(run: TrainingRun, step: int, build: BuildGradients) -> i
     rows, silent = _rows(run, step), ranks.without_communication()
     gathered = ranks.count > 1 and stays_gathered(recipe, ranks)
 
+    def on_any_rank(*, found: bool) -> bool:
+        with ranks.phase("choosing the micro-batch"):  # not what takes long before it, on each rank alone
+            return bool(ranks.largest(found))
+
     def too_large(count: int) -> bool:
         needed = measure_step(recipe, silent, count, gathered=gathered).total + RESERVED
-        return bool(ranks.largest(needed > unused))
+        return on_any_rank(found=needed > unused)
 
-    with ranks.phase("choosing the micro-batch"):
-        counts = even_counts(rows)
-        most = counts[max(0, bisect_left(counts, 1, key=too_large) - 1)]
-        chosen = most_even(rows, most)
-        while ranks.largest(not _runs(run, silent, chosen, build)) and chosen > 1:
-            smaller = most_even(rows, chosen // 2)
-            if ranks.first:
-                _log.warning("out of memory with %d sequences in a pass; trying %d", chosen, smaller)
-            chosen = smaller
+    counts = even_counts(rows)
+    most = counts[max(0, bisect_left(counts, 1, key=too_large) - 1)]
+    chosen = most_even(rows, most)
+    while on_any_rank(found=not _runs(run, silent, chosen, build)) and chosen > 1:
+        smaller = most_even(rows, chosen // 2)
+        if ranks.first:
+            _log.warning("out of memory with %d sequences in a pass; trying %d", chosen, smaller)
+        chosen = smaller
     return chosen
 
 
@@ -87,9 +92,16 @@ def _runs(run: TrainingRun, silent: Ranks, micro_batch: int, build: BuildGradien
         state = TrainingState(run.recipe, silent, initial=False)
         build(state, micro_batch)(blank_batch(2 * micro_batch, run.plan.context))
         state.update(0.0)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
         return False
     return True
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether the device had no memory left, be it for tensors or for the driver, a library or a kernel's code."""
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in _OUT_OF_MEMORY)
 
 
 def fastest_micro_batch(run: TrainingRun, step: int, most: int, gradients: Gradients) -> int:
@@ -104,8 +116,8 @@ def fastest_micro_batch(run: TrainingRun, step: int, most: int, gradients: Gradi
     ranks, rows = run.ranks, _rows(run, step)
     counts = {most_even(rows, max(1, min(rows, most) >> number)) for number in range(_TIMED)}
     times = dict[int, int]()
-    with ranks.phase("timing the micro-batch"):
-        for count in sorted(counts, reverse=True):
+    for count in sorted(counts, reverse=True):
+        with ranks.phase(f"timing {count} sequences in a pass"):
             gradients.micro_batch = count
             batch = blank_batch(2 * count, run.plan.context)
             float(gradients(batch)[0])  # compiles

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from uuid import uuid4
@@ -21,7 +21,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from tinyllama.errors import Interrupted, RankLostError, TinyLlamaError
 from tinyllama.model.devices import CPU, choose_device, memory_of, set_current_device
-from tinyllama.model.torch_internals import silent_backend
+from tinyllama.model.torch_internals import silent_backend, unchecked_groups
 from tinyllama.train.watch import RankWatch
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ class Ranks:
     """Names lost ranks where collectives run on GPUs; None where they raise errors themselves."""
     backend: str | None = None
     """Of the mesh's collectives; None for that of the default group."""
+    meshes: dict[tuple[int, str, str | None], DeviceMesh] = field(default_factory=dict, compare=False, repr=False)
+    """What `mesh` has made; a mesh's communicators hold memory of the device until the process ends."""
 
     @property
     def first(self) -> bool:
@@ -76,7 +78,9 @@ class Ranks:
         if self.count == 1:
             return self
         backend = silent_backend()
-        return replace(self, group=distributed.new_group(backend=backend), store=None, watch=None, backend=backend)
+        with unchecked_groups():
+            group = distributed.new_group(backend=backend)
+        return replace(self, group=group, store=None, watch=None, backend=backend)
 
     @property
     def memory(self) -> int:
@@ -84,7 +88,15 @@ class Ranks:
         return (memory_of(self.device) or 0) // (self.per_node if self.device.type == "cpu" else 1)
 
     def mesh(self, size: int) -> DeviceMesh:
-        """Replicas x shards of `size` ranks; with torch's own helper collectives would wait half an hour."""
+        """Replicas x shards of `size` ranks, the same for all models; every rank must ask for it at the same time."""
+        key = size, self.device.type, self.backend
+        if key not in self.meshes:
+            with unchecked_groups() if self.backend else nullcontext():
+                self.meshes[key] = self._make_mesh(size)
+        return self.meshes[key]
+
+    def _make_mesh(self, size: int) -> DeviceMesh:
+        """With torch's own helper, collectives would wait half an hour."""
         ids = torch.arange(self.count).view(-1, size)
         groups = [
             distributed.new_subgroups_by_enumeration(  # type: ignore[no-untyped-call]

@@ -140,10 +140,12 @@ class RankWatch:
         )
         sys.stderr.write(f"Error: {error}\n")
         sys.stderr.flush()
-        self._record()
-        if self._rank == 0:  # which may hold the store in which the others look for what it found
-            time.sleep(_ANSWER * self._beat)
-        os._exit(error.exit_code)
+        try:
+            self._record()
+            if self._rank == 0:  # which may hold the store in which the others look for what it found
+                time.sleep(_ANSWER * self._beat)
+        finally:  # whatever the record's error is
+            os._exit(error.exit_code)
 
     def _record(self) -> None:
         """Write PyTorch's flight record, which says which collective each rank is in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -104,6 +105,7 @@ def test_at_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_ends(folder: Path) -> 
     def until(text: bytes) -> None:
         nonlocal seen
         while text not in seen:
+            assert select.select([terminal], [], [], 120)[0], seen
             seen += os.read(terminal, 4096)
         seen = seen.partition(text)[2]
 

@@ -104,7 +104,7 @@ def test_each_prompt_gets_as_many_texts_as_asked_for(model: Path) -> None:
 
 @pytest.mark.parametrize("stop", [[], ["--stop", "t"]])
 def test_logprobs_are_those_of_the_model_whatever_the_sampling(model: Path, stop: list[str]) -> None:
-    options = ["--temperature", "0.3", "--top-k", "5", "--n", "2", "--max-new-tokens", "9", *stop]
+    options = ["--temperature", "0.3", "--top-k", "5", "--n", "2", "--max-new-tokens", "40", *stop]
     told = json.loads(generate(model, "the", "def", *options, "--logprobs", "3", "--json").stdout)
     assert [entry["text"] for entry in told] == [
         entry["text"] for entry in json.loads(generate(model, "the", "def", *options, "--json").stdout)
@@ -114,7 +114,9 @@ def test_logprobs_are_those_of_the_model_whatever_the_sampling(model: Path, stop
     for entry in told:
         prompt, new = tokenizer.encode_prompt(entry["prompt"]), [token["id"] for token in entry["tokens"]]
         text = tokenizer.decode([*prompt, *new]).removeprefix(entry["prompt"])
-        assert entry["text"] == text.split("t")[0] if stop else text
+        assert entry["text"] == (text.split("t")[0] if stop else text)
+        before_last = tokenizer.decode([*prompt, *new[:-1]]).removeprefix(entry["prompt"])
+        assert not stop or "t" not in before_last, "no token after the stop string"
         with torch.inference_mode():
             expected = weights(torch.tensor([[*prompt, *new]]))[0, len(prompt) - 1 : -1].log_softmax(-1)
         for token, row in zip(entry["tokens"], expected, strict=True):

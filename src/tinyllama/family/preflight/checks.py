@@ -1,6 +1,6 @@
 """The list of checks."""
 
-from tinyllama.family.preflight.evaluation_checks import check_packages, check_task_data, check_tasks
+from tinyllama.family.preflight.evaluation_checks import check_packages, check_samples, check_task_data, check_tasks
 from tinyllama.family.preflight.findings import Check
 from tinyllama.family.preflight.machine_checks import check_checkpoint_url, check_device, check_disk
 from tinyllama.family.preflight.model_checks import check_plan, check_prompts, check_start, check_tokenizer
@@ -18,6 +18,7 @@ CHECKS = (
     Check("tasks", check_tasks),
     Check("task data", check_task_data),
     _PROMPTS,
+    Check("samples", check_samples),
     Check("packages", check_packages),
     Check("checkpoint storage", check_checkpoint_url),
     Check("disk", check_disk),

@@ -68,6 +68,13 @@ def _load_others(tasks: Sequence[str]) -> dict[str, NamedTask | MissingTask]:
     return load_tasks(others)
 
 
+def check_samples(situation: Situation) -> Iterator[Finding]:
+    """There is something to continue during training."""
+    evaluation = situation.recipe.evaluation
+    if evaluation.samples_every is not None and not evaluation.prompts:
+        yield Finding("evaluation.samples_every: there is no prompt to continue; state some in evaluation.prompts")
+
+
 def check_packages(situation: Situation) -> Iterator[Finding]:
     """The extras that the recipe's keys and the report need are installed."""
     recipe = situation.recipe

@@ -121,13 +121,13 @@ class GgufWeights(StoredWeights):
     def __init__(self, file: GgufFile, shape: ModelShape) -> None:
         """Map the file's names to ours; those we do not know stay under their own."""
         ours = {gguf_name(name): name for name in _names(shape)}
-        self._file, self._shape = file, shape
+        self._file, self.shape = file, shape
         self._stored = {ours.get(stored, stored): stored for stored in file.tensors if stored != ROPE_FACTORS}
 
     def __getitem__(self, name: str) -> Tensor:
         stored = self._file.tensors[self._stored[name]]
         tensor = torch.from_numpy(_dequantize(stored, self._file.path)).reshape(self.size_of(name))
-        return from_gguf_rows(name, tensor, self._shape)
+        return from_gguf_rows(name, tensor, self.shape)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._stored)

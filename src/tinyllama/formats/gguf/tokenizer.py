@@ -10,6 +10,7 @@ from tinyllama.tokenizer.byte_level import ByteLevel, tokenizer_json
 from tinyllama.tokenizer.chat_template import TEMPLATE_FILE
 from tinyllama.tokenizer.end_ids import GENERATION_CONFIG
 from tinyllama.tokenizer.json_file import SETTINGS, TOKENIZER_JSON
+from tinyllama.tokenizer.pretokenizers import BOS_FIRST, canonical
 from tinyllama.tokenizer.sentencepiece_writer import BYTE, NORMAL, Piece, serialize_model
 
 if TYPE_CHECKING:
@@ -71,8 +72,7 @@ def _byte_level(file: GgufFile) -> str:
     kinds = _of_tokens(file, "token_type", tokens, int) if file.holds(f"{_KEY}token_type") else [NORMAL] * len(tokens)
     merges = file.require(f"{_KEY}merges", list[str])
     pieces = ByteLevel(file.get(f"{_KEY}pre", str, "gpt-2"), tokens, kinds, merges)
-    # Where a file does not say, llama.cpp adds BOS for Llama 3's rule only.
-    adds_bos = file.get(f"{_KEY}add_bos_token", bool, pieces.rule == "llama-bpe")
+    adds_bos = file.get(f"{_KEY}add_bos_token", bool, canonical(pieces.rule) in BOS_FIRST)
     return tokenizer_json(pieces, tokens[_token_id(file, "bos", tokens)] if adds_bos else None)
 
 
