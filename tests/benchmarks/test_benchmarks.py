@@ -54,9 +54,9 @@ def test_every_part_of_a_step_is_told_apart(out: Path) -> None:
 def test_the_gpu_benchmark_runs_end_to_end_on_a_processor(out: Path) -> None:
     found = run("gpu", out, "--minutes", "60")
     names = [one["name"] for one in found["found"]]
-    assert names.count("tinyllama train") == 5, "two sizes in bf16 and in fp8, and many passes"
+    assert names.count("tinyllama train") == 3, "bf16, fp8, and many passes"
     assert all(claim["holds"] for claim in found["claims"])
-    assert len(found["claims"]) == 2
+    assert len(found["claims"]) == 1
     assert "transformers, bf16, compiled" in names
     assert all(one["tokens_per_second"] > 0 and one["memory"] > 0 for one in found["found"])
     assert found["left_out"] == {}
@@ -97,13 +97,16 @@ def test_spans_with_and_without_a_checkpoint_are_compared_in_one_run(out: Path) 
 
 
 def test_the_page_holds_the_last_results(out: Path, tmp_path: Path) -> None:
-    run("feed", out)
     page = tmp_path / "benchmarks.md"
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, str(FOLDER / "all.py"), "feed", "--quick", "--out", str(out), "--page", str(page)],
         check=True,
         capture_output=True,
+        text=True,
         timeout=500,
         env=os.environ | {"TORCHDYNAMO_DISABLE": "1"},
     )
-    assert "## Feed and logging" in page.read_text()
+    result = (out / "feed.md").read_text()
+    assert "## Feed and logging" in result
+    assert result in done.stdout
+    assert result in page.read_text()

@@ -33,6 +33,8 @@ def test_the_flagship_warms_up_slowly_and_its_batch_divides_into_its_passes(gpu:
         ("fp8", 16, 1),
         ("bf16", 16, 8),
     ]
+    smaller = [(one.name, one.precision) for one in found if one.micro_batch == 8]
+    assert smaller == [(gpu.OURS, "bf16"), (gpu.LOOP, "bf16"), (gpu.OURS, "fp8")]
     many = next(one for one in found if one.passes > 1)
     sized = gpu.replace(gpu.FLAGSHIP, batch=many.micro_batch * many.passes)
     recipe = load_recipe(str(gpu.RECIPE), gpu.overrides_of(many, sized))

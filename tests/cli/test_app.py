@@ -86,20 +86,13 @@ def test_every_model_has_the_seven_scores_where_a_hub_gives_the_data(trained: Pa
         assert [tasks[name]["questions"] for name in GROUPS["commonsense"]] == [4] * 7
 
 
-@pytest.mark.parametrize("model", ["exports/math_code", "math_code"])
-def test_generate_continues_a_prompt_from_an_export_or_a_run(trained: Path, model: str) -> None:
-    done = run("generate", trained / model, "Return the", "--max-new-tokens", "8", "--seed", "3")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Return the")
-    assert len(done.stdout) > len("Return the\n")
-
-
-def test_generate_is_repeatable_and_the_export_equals_the_run(trained: Path) -> None:
-    outputs = {
-        run("generate", trained / model, "def ", "--max-new-tokens", "12", "--seed", "1").stdout
-        for model in ("exports/v1.1", "v1.1", "exports/v1.1")
-    }
-    assert len(outputs) == 1
+def test_generate_continues_a_prompt_repeatably_and_the_export_equals_the_run(trained: Path) -> None:
+    models = ("exports/math_code", "math_code", "exports/math_code")
+    done = [run("generate", trained / model, "Return the", "--max-new-tokens", "12", "--seed", "1") for model in models]
+    assert [one.returncode for one in done] == [0, 0, 0], done[0].stderr
+    assert len({one.stdout for one in done}) == 1
+    assert done[0].stdout.startswith("Return the")
+    assert len(done[0].stdout) > len("Return the\n")
 
 
 def test_the_cards_quick_start_runs_unchanged_on_all_four_exports(trained: Path) -> None:
@@ -133,7 +126,7 @@ def test_evaluate_prints_what_summary_holds(trained: Path) -> None:
 def test_every_shipped_recipe_is_planned_by_the_command(name: str) -> None:
     done = run("plan", name, "--json")
     assert done.returncode == 0, done.stderr
-    assert [plan["variant"] for plan in json.loads(done.stdout)] == list(load_recipe(name).variants)
+    assert [plan["variant"] or "base" for plan in json.loads(done.stdout)] == load_recipe(name).planned
 
 
 def test_plan_writes_its_table(tmp_path: Path) -> None:

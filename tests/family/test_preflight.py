@@ -106,6 +106,15 @@ def test_a_disk_without_room_for_checkpoints_is_a_note_while_text_is_prepared(
     assert "lower checkpoints.keep" in found(family, phases={"prepare"})["disk"][1][0]
 
 
+def test_checkpoints_of_every_token_take_no_more_room_than_those_of_every_step(
+    make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_checks.shutil, "disk_usage", lambda _: _Disk)
+    monkeypatch.setattr(_Disk, "free", 1 << 30)
+    every = ("checkpoints.every=1", "checkpoints.permanent=1")
+    assert "disk" not in found(make_family("family", "evaluation.tasks=[]", *every))
+
+
 def test_memory_for_a_micro_batch_is_predicted(make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch) -> None:
     family = make_family("family", "evaluation.tasks=[]")
     needed = memory_per_gpu(family.recipe, 1, 0)

@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+import secrets
 import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -53,10 +55,12 @@ def start(  # noqa: PLR0913, PLR0917  # a cluster and what it does
 
 def free_port() -> int:
     """One that nobody listens on, of this machine's own address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+    while True:
+        # Below the ports that connections take by themselves, which another test's may before a process listens here.
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 def train_on(*arguments: Any, **keywords: Any) -> list[int | None]:  # noqa: ANN401  # those of `start`

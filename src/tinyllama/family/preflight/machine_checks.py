@@ -95,17 +95,18 @@ def _checkpoints(situation: Situation, model: str) -> int:
         return 0
     local = situation.layout.checkpoints(model)
     written = len(list(local.glob("step-*"))) if local.is_dir() else 0
-    fork, every, permanent = recipe.fork_index, recipe.checkpoints.every, recipe.checkpoints.permanent
+    fork, permanent = recipe.fork_index, recipe.checkpoints.permanent
     stages = recipe.stages[:fork] if model == BASE else recipe.stages[fork:]
     if not stages:
         return 0
     begin = recipe.stages[fork - 1].until if model != BASE and fork else recipe.start_sequences * recipe.model.context
     tokens = stages[-1].until - begin
+    step = min(recipe.batch_sequences(stage) for stage in stages) * recipe.model.context  # no two are nearer
     averaged = 0 if recipe.average is None else recipe.average.last or 0
-    always = (
-        len(stages) + len(situation.recipe.branches_of(model)) + (tokens // permanent if permanent else 0) + averaged
-    )
-    kept = min(store.on_disk(Retention(recipe.checkpoints.keep, frozenset(range(always)))), always + tokens // every)
+    lasting = tokens // max(permanent, step) if permanent else 0
+    always = len(stages) + len(situation.recipe.branches_of(model)) + lasting + averaged
+    most = always + tokens // max(recipe.checkpoints.every, step)
+    kept = min(store.on_disk(Retention(recipe.checkpoints.keep, frozenset(range(always)))), most)
     average = 0 if recipe.average is None else 4 * recipe.model.parameters
     return max(0, kept - written) * checkpoint_bytes(recipe) + average
 
