@@ -127,7 +127,7 @@ def test_an_engine_that_fails_is_an_error_with_its_code(
     ("engine", "models", "message"),
     [
         (EngineName.llama_server, 1, "there is no program llama-server on PATH; install llama.cpp"),
-        (EngineName.vllm, 1, "there is no program vllm on PATH; run `pip install vllm`"),
+        (EngineName.vllm, 1, "there is no program vllm on PATH; install vLLM"),
         (EngineName.llama_server, 2, "serves one model; start one server for each"),
     ],
 )

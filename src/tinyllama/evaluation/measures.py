@@ -34,7 +34,9 @@ _BASELINES = {"boolq": 0.62}
 def with_measures(scores: TaskScores) -> TaskScores:
     """The scores, with the measures that follow from the answers."""
     tasks = {
-        name: _measured(result, scores.answers[name]) if isinstance(result, TaskScore) else result
+        name: _measured(result, scores.answers[name])  # a group of lm-eval's has no answers of its own
+        if isinstance(result, TaskScore) and scores.answers.get(name)
+        else result
         for name, result in scores.tasks.items()
     }
     return replace(scores, tasks=tasks)
@@ -48,9 +50,12 @@ def bits_of_right(answer: Answer) -> float | None:
 
 def margin(answer: Answer) -> float | None:
     """Bits per byte of the best wrong option less those of the right one; None for a question without options."""
-    right, bits = _right(answer), _bits(answer)
+    right = _right(answer)
+    if right is None:
+        return None
+    bits = _bits(answer)
     wrong = [value for index, value in enumerate(bits) if index != right]
-    return None if right is None or not wrong else min(wrong) - bits[right]
+    return min(wrong) - bits[right] if wrong else None
 
 
 def core(scores: Mapping[str, TaskScore]) -> tuple[float, int] | None:
@@ -79,7 +84,7 @@ def _measured(score: TaskScore, answers: list[Answer]) -> TaskScore:
 
 def _right(answer: Answer) -> int | None:
     """Which option is right: lm-eval states it in several ways, but its score says whether the likeliest is."""
-    options = [str(request[1]) for request in answer.requests]
+    options = [str(option) for _, *rest in answer.requests for option in rest]  # whole texts have none
     if not options or len(options) != len(answer.responses) or any(isinstance(it, str) for it in answer.responses):
         return None
     if len(options) == 1:

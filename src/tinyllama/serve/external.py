@@ -73,8 +73,8 @@ PROGRAMS: dict[EngineName, Program] = {
         "LLAMA_API_KEY",
     ),
     EngineName.vllm: Program(
-        "run `pip install vllm` in an environment of its own and put its `bin` on PATH, or serve with --engine "
-        "llama-server",
+        "install vLLM (https://docs.vllm.ai) in an environment of its own and put its `bin` on PATH, or serve with "
+        "--engine llama-server",
         _vllm,
         "VLLM_API_KEY",
     ),
