@@ -23,14 +23,22 @@ from tinyllama.comparison.compare import (
     change_of,
     compare,
 )
-from tinyllama.comparison.contenders import Contender, merged
-from tinyllama.comparison.documents import comparison_markdown, comparison_page, write_comparison
+from tinyllama.comparison.contenders import Contender, _trained, merged
+from tinyllama.comparison.documents import (
+    cells,
+    changed_summary,
+    comparison_markdown,
+    comparison_page,
+    write_comparison,
+)
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.answers import Answer
 from tinyllama.evaluation.record import BitsPerByte, EvaluationRecord, TextBits
 from tinyllama.evaluation.record_folder import read_record, write_record
 from tinyllama.evaluation.scores import TaskScore, TaskScores
 from tinyllama.formats.model_source import ModelIdentity
+from tinyllama.layout import FamilyLayout
+from tinyllama.recipe import dump_recipe, load_recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,6 +113,27 @@ def test_what_differs_is_found_and_the_rest_is_no_difference(two: list[Path]) ->
     assert of(backwards, "easy").after - of(backwards, "easy").before == pytest.approx(
         of(found, "easy").before - of(found, "easy").after
     )
+
+
+def test_a_metric_whose_lower_values_are_better_is_judged_by_that(tmp_path: Path) -> None:
+    folders = []
+    for name, factor in (("a", 1.0), ("b", 1.5)):
+        answers = [Answer("wikitext", i, [(-1.0, False)], {"word_perplexity": factor * i}) for i in range(20, 60)]
+        score = TaskScore("word_perplexity", 40 * factor, None, 40, higher_is_better=False)
+        scores = TaskScores({"wikitext": score}, {"wikitext": answers})
+        write_record(tmp_path / name, EvaluationRecord(name, ModelIdentity("folder", name, adds_bos=True), scores))
+        folders.append(tmp_path / name)
+    found = of(compare(folders), "wikitext")
+    assert (found.verdict, cells(found)[3]) == (WORSE, "39.500")
+    assert changed_summary(found) == "40 questions changed: 0 for the better, 40 for the worse"
+
+
+def test_a_family_of_branches_stands_for_its_trained_models(tmp_path: Path) -> None:
+    layout = FamilyLayout(tmp_path)
+    layout.recipe.write_text(dump_recipe(load_recipe("wsd-trunk")), encoding="utf-8")
+    for model in ("base", "chinese", "early"):
+        layout.checkpoints(model).mkdir(parents=True)
+    assert _trained(layout) == ["early", "base", "chinese"]
 
 
 def test_the_bits_of_the_right_answer_are_compared_too(two: list[Path]) -> None:

@@ -79,10 +79,13 @@ class Difference:
     changes: list[Change] = field(default_factory=list)
     same: float = 0.0
     """Largest change, as a natural logarithm of the ratio, that is no difference."""
+    lower_is_better: bool = False
+    in_percent: bool = True
+    """Whether the values are shares."""
 
     @property
     def in_bits(self) -> bool:
-        """Whether lower values are better."""
+        """Whether the values are bits per byte of a text or of the right answers."""
         return self.measure in {BITS, RIGHT}
 
     @property
@@ -92,7 +95,7 @@ class Difference:
             return UNTESTED
         if self.corrected_p > LEVEL or (self.in_bits and change_of(self.before, self.after) <= self.same):
             return SAME
-        return BETTER if (self.after < self.before) == self.in_bits else WORSE
+        return BETTER if (self.after < self.before) == self.lower_is_better else WORSE
 
 
 class Gap(NamedTuple):
@@ -173,23 +176,32 @@ def compare(models: Sequence[str | Path], *, out: str | Path = "evaluations") ->
 
 
 def _tasks(first: Contender, second: Contender) -> list[Difference | Gap]:
-    """Each task that one of two models was scored on, and the mean of those that both were."""
+    """Each task that one of two models was scored on, and the mean of those in percent that both were."""
     found: list[Difference | Gap] = []
+    compared: list[Difference] = []
     scaled: list[list[float]] = []
     for task in dict.fromkeys((*first.tasks, *second.tasks)):
         pairs = _pairs(first, second, task)
         if reason := _why_not(first, second, task) or ("" if pairs else _NO_ANSWERS):
             found.append(Gap(task, second.name, reason))
             continue
-        metric = first.tasks[task].metric
+        score = first.tasks[task]
+        metric = score.metric
         values = [(one.scores[metric], other.scores[metric]) for one, other in pairs]
         changes = [_change(*pair, metric) for pair, (x, y) in zip(pairs, values, strict=True) if x != y]
-        scaled.append([(y - x) / len(pairs) for x, y in values])
-        found.append(_difference(first, second, (task, metric), values, changes))
+        difference = replace(
+            _difference(first, second, (task, metric), values, changes),
+            lower_is_better=not score.higher_is_better,
+            in_percent=score.is_share,
+        )
+        found.append(difference)
+        if score.is_share and score.higher_is_better:
+            compared.append(difference)
+            scaled.append([(y - x) / len(pairs) for x, y in values])
         bits = [(bits_of_right(one), bits_of_right(other)) for one, other in pairs]
         if known := [(x, y) for x, y in bits if x is not None and y is not None]:
-            found.append(_difference(first, second, (task, RIGHT), known))
-    compared = [item for item in found if isinstance(item, Difference) and not item.in_bits]
+            in_bits = _difference(first, second, (task, RIGHT), known)
+            found.append(replace(in_bits, lower_is_better=True, in_percent=False))
     if len(compared) > 1:
         questions = sum(map(len, scaled))
         test = paired_test([value * questions / len(scaled) for task in scaled for value in task])
@@ -275,7 +287,8 @@ def _texts(first: Contender, second: Contender) -> list[Difference | Gap]:
                 continue
             per_byte = pieces / one.bytes
             test = paired_test([(y - x) * per_byte for x, y in zip(one.bits, other.bits, strict=True)])
-        found.append(Difference(text, BITS, first.name, second.name, pieces, before, after, test))
+        difference = Difference(text, BITS, first.name, second.name, pieces, before, after, test)
+        found.append(replace(difference, lower_is_better=True, in_percent=False))
     return found
 
 

@@ -15,7 +15,7 @@ from tinyllama.evaluation.record_folder import ANSWERS, RECORD, read_record
 from tinyllama.files import sha256_json
 from tinyllama.formats.model_source import CheckpointModel
 from tinyllama.formats.open import open_model
-from tinyllama.layout import BASE, FamilyLayout, average_of
+from tinyllama.layout import FamilyLayout, average_of
 from tinyllama.paths import expand_path
 from tinyllama.recipe import load_recipe, shipped_recipes
 
@@ -60,7 +60,7 @@ def find_contenders(names: Sequence[str], out: Path) -> list[Contender]:
 
     Args:
         names: of models, see `open_model`; of evaluation records; of families, which stand for all their trained
-            models, the first variant before the others.
+            models, the first variant or branch before the others.
         out: folder of the records of single models.
 
     Raises:
@@ -110,10 +110,9 @@ def _family(name: str) -> FamilyLayout | None:
 
 
 def _trained(family: FamilyLayout) -> list[str]:
-    """Models of a family that have checkpoints, first the variant that the report compares the others with."""
-    recipe = load_recipe(str(family.recipe))
-    first, *others = recipe.variants
-    names = [name for model in (first, BASE, *others) for name in (model, average_of(model))]
+    """Models of a family that have checkpoints, first the variant or branch that the report compares others with."""
+    base, first, *others = load_recipe(str(family.recipe)).models
+    names = [name for model in (first, base, *others) for name in (model, average_of(model))]
     return [name for name in names if family.checkpoints(name).is_dir()]
 
 

@@ -82,7 +82,7 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 def cells(item: Difference) -> tuple[str, ...]:
     """The row of a table."""
-    digits, scale = (3, 1) if item.in_bits else (2, 100)
+    digits, scale = (2, 100) if item.in_percent else (3, 1)
     before, after = (f"{scale * value:.{digits}f}" for value in (item.before, item.after))
     difference = f"{scale * (item.after - item.before):+.{digits}f}"
     interval, p = MISSING, MISSING
@@ -96,7 +96,7 @@ def cells(item: Difference) -> tuple[str, ...]:
 
 def changed_summary(item: Difference) -> str:
     """`12 questions changed: 8 for the better, 4 for the worse`."""
-    gained = sum(change.after > change.before for change in item.changes)
+    gained = sum((change.after < change.before) == item.lower_is_better for change in item.changes)
     count = f"{len(item.changes)} question{'s' if len(item.changes) > 1 else ''} changed"
     return f"{count}: {gained} for the better, {len(item.changes) - gained} for the worse"
 

@@ -234,7 +234,7 @@ def _bytes_per_token(layout: FamilyLayout, recipe: Recipe) -> dict[str, float]:
 
 def _read_samples_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[str, list[tuple[int, Samples]]]:
     found = {}
-    for model in [BASE, *recipe.variants]:
+    for model in recipe.models:
         paths = FamilyLayout(run).scores_by_tokens(model).glob(f"*/{SAMPLES}")
         read = [(int(path.parent.name), _read(path, run, missing, read_samples)) for path in paths]
         if samples := sorted(((tokens, file.samples) for tokens, file in read if file is not None), key=itemgetter(0)):
