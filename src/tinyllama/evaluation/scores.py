@@ -45,6 +45,12 @@ class TaskScore:
     """Questions whose prompts lost their beginning, since they were longer than the model's context; None where a
     record of an earlier version does not say."""
     higher_is_better: bool = True
+    chance: float | None = None
+    """Score of a guess among the options, 0 without options; None where an earlier version does not say, as below."""
+    right_bits: float | None = None
+    """Bits per byte of the right answer, a mean over the questions; None for a task without log-likelihoods."""
+    margin: float | None = None
+    """Bits per byte of the best wrong option less those of the right one, a mean; None for a task without options."""
 
     @property
     def is_share(self) -> bool:
@@ -54,13 +60,6 @@ class TaskScore:
     def shown(self, value: float | None) -> str:
         """The score or an error of it, for people."""
         return percent(value) if self.is_share else number(value, 3)
-
-    chance: float | None = None
-    """Score of a guess among the options, 0 without options; None where an earlier version does not say, as below."""
-    right_bits: float | None = None
-    """Bits per byte of the right answer, a mean over the questions; None for a task without log-likelihoods."""
-    margin: float | None = None
-    """Bits per byte of the best wrong option less those of the right one, a mean; None for a task without options."""
 
 
 @dataclass(frozen=True)
