@@ -19,7 +19,6 @@ from tinyllama.checkpoint import format as checkpoint_format
 from tinyllama.checkpoint.format import load_tensors, verify
 from tinyllama.checkpoint.retention import Retention
 from tinyllama.checkpoint.store import CheckpointStore
-from tinyllama.model import devices
 from tinyllama.model.torch_internals import host_stager
 from tinyllama.train import saving
 from tinyllama.train.ranks import Ranks
@@ -61,8 +60,8 @@ class LoggedGpus:
         """CUDA's answer in a thread that has set none is 0."""
         return getattr(self._local, "index", 0)
 
-    def current_stream(self) -> LoggedStream:
-        return LoggedStream(self.log, f"cuda:{self.current()}")
+    def current_stream(self, device: torch.device | None = None) -> LoggedStream:
+        return LoggedStream(self.log, f"cuda:{self.current() if device is None else device.index}")
 
     def Stream(self, device: torch.device) -> LoggedStream:  # noqa: N802  # torch's name
         return LoggedStream(self.log, f"side stream of {device}")
@@ -78,14 +77,13 @@ class LoggedGpus:
 
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> LoggedGpus:
-    """A node's GPUs; this thread has chosen the rank's."""
+    """A node's GPUs; this thread has chosen none, as where one process computes on `cuda:3`."""
     found = LoggedGpus()
     monkeypatch.setattr(torch, "get_device_module", lambda _device: found)
     monkeypatch.setattr(filesystem, "_get_available_device_type", lambda: "cuda")
     monkeypatch.setattr(filesystem, "_get_device_module", lambda _kind: found)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(saving, "host_stager", lambda *, pinned: host_stager(pinned=not pinned))  # no GPU to pin for
-    devices.set_current_device(RANK_DEVICE)
     return found
 
 

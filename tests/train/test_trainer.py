@@ -15,6 +15,7 @@ from tinyllama.family.train import train_model
 from tinyllama.files import sha256_file
 from tinyllama.model import Llama
 from tinyllama.sampler import Sampler
+from tinyllama.train import trainer
 from tinyllama.train.feeder import feed, read_step
 from tinyllama.train.forward_backward import Gradients
 from tinyllama.train.machine import exclusive
@@ -35,6 +36,13 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(make_family: Ma
     pieces.train("math_code")
     for model in ("base", "math_code"):
         assert_same_run(whole.folder / model, pieces.folder / model)
+
+
+def test_training_makes_its_device_the_current_one(make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.device] = []
+    monkeypatch.setattr(trainer, "set_current_device", seen.append)
+    make_family("family").train("base")
+    assert seen == [torch.device("cpu")]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

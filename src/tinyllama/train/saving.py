@@ -32,7 +32,8 @@ class HostCopies:
     """
 
     def __init__(self, device: torch.device) -> None:
-        """Bind a rank's device."""
+        """Bind a rank's device, which need not be this thread's current one."""
+        self._device = device
         self._stage = host_stager(pinned=device.type == "cuda")
         self._module: Any = torch.get_device_module(device) if device.type in _STREAMS else None
         self._stream: Any = self._module.Stream(device) if self._module else None
@@ -42,7 +43,7 @@ class HostCopies:
         """Begin to copy; the previous copies must not be in use any more."""
         if self._module is None:
             return self._stage(tensors)
-        self._stream.wait_stream(self._module.current_stream())
+        self._stream.wait_stream(self._module.current_stream(self._device))
         with self._module.stream(self._stream):
             copies = self._stage(tensors, non_blocking=True)
             self._copied = self._stream.record_event()
@@ -51,7 +52,7 @@ class HostCopies:
     def before_update(self) -> None:
         """Let the device finish the copy before what it is given next, which changes the tensors."""
         if self._copied is not None:
-            self._module.current_stream().wait_event(self._copied)
+            self._module.current_stream(self._device).wait_event(self._copied)
 
     def wait(self) -> None:
         """Return when the copies hold the tensors' values."""

@@ -18,7 +18,7 @@ from tinyllama.checkpoint.state import CheckpointState
 from tinyllama.corpus.digest import from_limbs, limbs
 from tinyllama.corpus.local_copies import local_copies
 from tinyllama.errors import Interrupted, TrainingError
-from tinyllama.model.devices import free_memory
+from tinyllama.model.devices import free_memory, set_current_device
 from tinyllama.model.documents import Documents, without_segments
 from tinyllama.processors import available_cores
 from tinyllama.recipe.running import MEASURED
@@ -69,6 +69,7 @@ def train(run: TrainingRun) -> Checkpoint:
         StorageError: the URL for checkpoints cannot be reached or written.
     """
     ranks = run.ranks
+    set_current_device(ranks.device)  # ranks have theirs since they joined; one process may compute on cuda:1
     with ExitStack() as held:
         with ranks.phase("the start"):
             ranks.run_on_rank0(lambda: held.enter_context(exclusive(run.folder)))
