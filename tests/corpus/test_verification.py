@@ -58,7 +58,7 @@ def damage(corpus: PreparedCorpus, change: Damage) -> PreparedCorpus:
     return open_corpus(corpus.folder)
 
 
-@pytest.mark.parametrize("samples", [None, 3])
+@pytest.mark.parametrize("samples", [None, 3, 10**9])
 def test_a_good_corpus_has_no_findings(
     corpus: PreparedCorpus, tokenizer: SentencePieceTokenizer, samples: int | None
 ) -> None:
@@ -90,7 +90,7 @@ def _other_text(ids: np.ndarray) -> None:
     ids[1:4] = 370
 
 
-@pytest.mark.parametrize("samples", [None, 2])
+@pytest.mark.parametrize("samples", [None, 2, 10**9])
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

@@ -66,7 +66,7 @@ def plan(
     hardware: Annotated[
         str | None, typer.Option(metavar="GPU", help="Predict memory, speed, days and cost on this GPU, e.g. a100-40g.")
     ] = None,
-    gpus: Annotated[int, whole("Number of GPUs.")] = 1,
+    gpus: Annotated[int, whole("Number of GPUs.", most=1_000_000)] = 1,
     nodes: Annotated[int | None, whole("Number of nodes (default: by the usual number of GPUs in one).")] = None,
     mfu: Annotated[
         float | None,

@@ -45,7 +45,7 @@ def rehearse(
     hardware: Annotated[
         str | None, typer.Option(metavar="GPU", help="Also measure the memory per GPU on --gpus GPUs of this type.")
     ] = None,
-    gpus: Annotated[int, whole("Number of GPUs.")] = 1,
+    gpus: Annotated[int, whole("Number of GPUs.", most=1_000_000)] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Walk every row of every step of a plan, without data, and check that the plan does what the recipe states.

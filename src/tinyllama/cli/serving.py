@@ -30,7 +30,7 @@ def serve(
             "this name, with its own API and limits."
         ),
     ] = EngineName.auto,
-    parallel: Annotated[int, whole("Requests that llama-server or vllm answers at once.")] = 4,
+    parallel: Annotated[int, whole("Requests that llama-server or vllm answers at once.", most=1000)] = 4,
     host: Annotated[
         str, typer.Option(help="Address to listen on; any address other than loopback requires an API key.")
     ] = "127.0.0.1",

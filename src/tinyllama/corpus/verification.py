@@ -52,8 +52,8 @@ def find_damage(corpus: PreparedCorpus, tokenizer: Tokenizer, samples: int | Non
     Args:
         corpus: an open corpus.
         tokenizer: the family's tokenizer.
-        samples: number of random runs of 4,096 documents to check in each split, where only small files are hashed;
-            None checks everything.
+        samples: number of random runs of 4,096 documents to check in each split, all documents if they are no more,
+            where only small files are hashed; None checks everything.
     """
     if tokenizer.sha256 != corpus.manifest.request.tokenizer:
         yield Finding("manifest.json", "the corpus was prepared with another tokenizer than the family's")
@@ -84,6 +84,8 @@ class _SplitCheck:
                 rows = index.metadata.num_rows
                 if rows != documents:
                     yield Finding(name, f"{rows} documents, the manifest has {documents}")
+                if samples is not None and samples * _BATCH >= rows:
+                    samples = None  # which takes no longer
                 at = 0
                 for batch in _batches(index, samples):
                     yield from self._in_batch(batch, at if samples is None else None)

@@ -41,7 +41,7 @@ def generate(  # a command's options
             help="Continue the text of a file, without its last line break; may be repeated.",
         ),
     ] = None,
-    n: Annotated[int, whole("Number of texts for each prompt.")] = 1,
+    n: Annotated[int, whole("Number of texts for each prompt.", most=1000)] = 1,
     max_new_tokens: Annotated[int, whole("Maximum number of new tokens.")] = 200,
     temperature: opt.Temperature = None,
     top_k: opt.TopK = None,
