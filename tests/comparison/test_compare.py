@@ -36,7 +36,7 @@ from tinyllama.evaluation.answers import Answer
 from tinyllama.evaluation.record import BitsPerByte, EvaluationRecord, TextBits
 from tinyllama.evaluation.record_folder import read_record, write_record
 from tinyllama.evaluation.scores import TaskScore, TaskScores
-from tinyllama.formats.model_source import ModelIdentity
+from tinyllama.formats.identity import ModelIdentity
 from tinyllama.layout import FamilyLayout
 from tinyllama.recipe import dump_recipe, load_recipe
 

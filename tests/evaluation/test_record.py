@@ -25,7 +25,7 @@ from tinyllama.evaluation.record_folder import (
 from tinyllama.evaluation.scores import MissingTask, TaskScore, TaskScores
 from tinyllama.evaluation.task_data import TASK_DATA
 from tinyllama.evaluation.task_files import data_hashes
-from tinyllama.formats.model_source import ModelIdentity
+from tinyllama.formats.identity import ModelIdentity
 
 OLD = Path(__file__).parent.parent / "legacy/family-4bd9be0"
 ANSWER = Answer("boolq", 0, [(-1.5, False), (-2.0, True)], {"acc": 1.0}, [["why?", " a"], ["why?", " b"]], 0, "hash")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tinyllama.evaluation.answers import Answer
     from tinyllama.evaluation.record import EvaluationRecord, TextBits
     from tinyllama.evaluation.scores import TaskScore
-    from tinyllama.formats.model_source import ModelIdentity
+    from tinyllama.formats.identity import ModelIdentity
 
 _EVALUATION = FamilyLayout(Path()).evaluation.name
 Recorded = tuple["EvaluationRecord", Path]

@@ -15,7 +15,7 @@ from tinyllama.evaluation.agreement import Agreement  # noqa: TC001  # pydantic 
 from tinyllama.evaluation.record import BitsPerByte, Conditions, EvaluationRecord
 from tinyllama.evaluation.scores import StoredTasks, TaskScores
 from tinyllama.files import sha256_file
-from tinyllama.formats.model_source import ModelIdentity
+from tinyllama.formats.identity import ModelIdentity
 from tinyllama.record_files import parse_record, read_record
 
 if TYPE_CHECKING:

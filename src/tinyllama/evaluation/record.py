@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tinyllama.evaluation.agreement import Agreement
     from tinyllama.evaluation.scores import TaskScores
     from tinyllama.files import Json
-    from tinyllama.formats.model_source import ModelIdentity
+    from tinyllama.formats.identity import ModelIdentity
 
 EXACT = "fp32"
 """The precision that others are compared with."""

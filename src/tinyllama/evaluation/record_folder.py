@@ -21,7 +21,7 @@ from tinyllama.evaluation.record_tables import record_csv, record_markdown
 from tinyllama.evaluation.scores import StoredTasks, TaskScores
 from tinyllama.files import to_bytes, write_atomic, write_json
 from tinyllama.folders import FolderKind
-from tinyllama.formats.model_source import ModelIdentity  # noqa: TC001  # pydantic reads the annotation
+from tinyllama.formats.identity import ModelIdentity  # noqa: TC001  # pydantic reads the annotation
 from tinyllama.record_files import parse_record, read_object
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +21,7 @@ from tinyllama.formats.gguf.tensors import GgufWeights, shape_of_gguf
 from tinyllama.formats.gguf.tokenizer import write_gguf_tokenizer
 from tinyllama.formats.huggingface.config import CONFIG, read_config, shape_of_config, stored_dtype
 from tinyllama.formats.huggingface.tensors import FolderWeights, read_object, weight_files
+from tinyllama.formats.identity import ModelIdentity
 from tinyllama.model.stored_weights import build_model, check_weights
 from tinyllama.tokenizer.end_ids import GENERATION_CONFIG
 from tinyllama.tokenizer.json_file import SETTINGS, TOKENIZER_JSON, JsonTokenizer
@@ -39,31 +39,6 @@ if TYPE_CHECKING:
 _TOKENIZER = FolderKind("a tokenizer", TOKENIZER_FILES, lambda folder: holds_only(TOKENIZER_FILES, folder))
 _UNKNOWN_LICENSE = "other"
 """What the hub calls a license that nobody stated."""
-
-
-@dataclass(frozen=True)
-class ModelIdentity:
-    """What distinguishes one model from all others."""
-
-    kind: str
-    """`folder` (Hugging Face), `gguf` or `checkpoint`."""
-    sha256: str | None
-    """Of config and weights, of the GGUF file, or of the checkpoint's manifest; None where a record of an earlier
-    version does not state it."""
-    adds_bos: bool | None
-    """Whether prompts begin with BOS; None where a record of an earlier version does not state it."""
-    stored_dtype: str | None = None
-    """Precision of the stored weights; types joined by `+` if there are several."""
-    recipe: str | None = None
-    """Of a checkpoint of ours, as are the following fields."""
-    model: str | None = None
-    step: int | None = None
-    """Optimizer steps that it was trained for."""
-    tokens: int | None = None
-    """Tokens that it was trained on."""
-    fingerprint: str | None = None
-    parameters: int | None = None
-    """Number of weights; None where a record of an earlier version does not state it."""
 
 
 class OpenModel(ABC):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ from tinyllama.serve.api import Api
 from tinyllama.serve.engine import EngineName, ServedModel, ServeOptions
 from tinyllama.serve.external import PROGRAMS, Served, find_program, run_external
 from tinyllama.serve.guard import Guard
+from tinyllama.serve.listening import address, is_own, listen
 from tinyllama.serve.llama_cpp_engine import LlamaCppEngine
 
 if TYPE_CHECKING:
@@ -36,20 +35,19 @@ def serve(models: Sequence[str], options: ServeOptions, announce: Callable[[str]
             installed, or has other limits.
         ModelError: a model cannot be opened.
     """
-    if options.limits.api_key is None and not _is_own(options.host):
+    if options.limits.api_key is None and not is_own(options.host):
         raise UserError(f"--host {options.host} is open to other machines; set TINYLLAMA_API_KEY to require an API key")
     if options.engine in PROGRAMS:
         _serve_external(options.engine, models, options, announce)
         return
     uvicorn = _uvicorn()
-    with TemporaryDirectory() as workspace, _listen(options.host, options.port) as listening:
+    with TemporaryDirectory() as workspace, listen(options.host, options.port) as listening:
         files = [_as_gguf(model, Path(workspace)) for model in models]
         served = {path.stem: _served(path) for path in files}
         if len(served) < len(files):
             raise UserError("two models have the same name; rename one of the files")
         guard = Guard(Api(served, options.limits), options.limits)
-        host, port = listening.getsockname()[:2]
-        announce(f"http://{f'[{host}]' if ':' in host else host}:{port}/v1")
+        announce(f"{address(*listening.getsockname()[:2])}/v1")
         uvicorn.Server(uvicorn.Config(guard, log_level="warning")).run(sockets=[listening])
 
 
@@ -87,22 +85,6 @@ def _for_vllm(given: str) -> Served:
     if not isinstance(source, HuggingFaceModel):
         raise UserError(f"{given}: vLLM reads Hugging Face folders; export the model as one, then serve that folder")
     return Served(source.path, source.title, source.shape.context)
-
-
-def _is_own(host: str) -> bool:
-    """Whether an address is reachable only from this machine."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise UserError(f"cannot listen on {host} port {port}: {error.strerror}; give another --port") from error
 
 
 def _uvicorn() -> Any:  # noqa: ANN401  # an extra's module

@@ -22,7 +22,7 @@ from tinyllama.record_files import first_problem, parse_object
 from tinyllama.train.legacy import MFU, SKIPPED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from tinyllama.recipe import Recipe
@@ -226,12 +226,22 @@ def read_metrics(path: Path) -> Iterator[Record]:
 
 def read_lines(path: Path) -> Iterator[tuple[Record, bytes]]:
     """The records of `read_metrics`, each with its line."""
-    if not path.is_file():
-        return
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.endswith(b"\n") and not _is_header(line, path):
-                yield _parse(line, f"{path}:{number}"), line
+    if path.is_file():
+        with path.open("rb") as lines:
+            yield from parse_lines(lines, path)
+
+
+def parse_lines(lines: Iterable[bytes], path: Path, first: int = 1) -> Iterator[tuple[Record, bytes]]:
+    """The records of some lines of a metrics file, each with its line; errors are those of `read_metrics`.
+
+    Args:
+        lines: of the file; one without its line end is skipped.
+        path: of the file, for messages.
+        first: number of the first of the lines, for messages.
+    """
+    for number, line in enumerate(lines, first):
+        if line.endswith(b"\n") and not _is_header(line, path):
+            yield _parse(line, f"{path}:{number}"), line
 
 
 def link(head: str, text: str) -> str:
