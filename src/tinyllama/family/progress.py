@@ -60,13 +60,13 @@ class _SilentLogger:
 SILENT = Silent()
 
 
-def at_intervals(say: Callable[[str], None]) -> Callable[[str], None]:
-    """A function that passes on one line every 15 seconds and drops the others."""
+def at_intervals(say: Callable[[str], None], seconds: float = SECONDS_BETWEEN_LINES) -> Callable[[str], None]:
+    """A function that passes on one line every so many seconds and drops the others."""
     last = time.monotonic()
 
     def say_now_and_then(text: str) -> None:
         nonlocal last
-        if time.monotonic() - last > SECONDS_BETWEEN_LINES:
+        if time.monotonic() - last > seconds:
             last = time.monotonic()
             say(text)
 

@@ -1,7 +1,14 @@
 """Recipes: one YAML file that defines a whole family."""
 
 from tinyllama.recipe.filters import Filter
-from tinyllama.recipe.loading import dump_recipe, find_recipe, is_dumped_recipe, load_recipe, shipped_recipes
+from tinyllama.recipe.loading import (
+    dump_recipe,
+    find_recipe,
+    is_dumped_recipe,
+    load_recipe,
+    parse_recipe,
+    shipped_recipes,
+)
 from tinyllama.recipe.running import Evaluation
 from tinyllama.recipe.schema import Recipe
 from tinyllama.recipe.shape import ModelShape, RopeScaling
@@ -33,5 +40,6 @@ __all__ = [
     "find_recipe",
     "is_dumped_recipe",
     "load_recipe",
+    "parse_recipe",
     "shipped_recipes",
 ]

@@ -43,7 +43,16 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
         RecipeError: the recipe cannot be found, read or validated; the message names the file, line and key.
     """
     path = find_recipe(name_or_path)
-    data, places = _read(path)
+    return parse_recipe(_text(path), path, overrides)
+
+
+def parse_recipe(text: str, path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """The recipe that a text is, as if it were in the file `path`, which need not exist.
+
+    Raises:
+        RecipeError: the recipe cannot be read or validated; the message names the file, line and key.
+    """
+    data, places = _parse(text, path)
     if "extends" in data:
         data, places = _extend(path, data, places)
     _make_section(data)
@@ -98,8 +107,7 @@ def is_dumped_recipe(data: bytes) -> bool:
     return isinstance(value, dict) and "stages" in value and dumped == text
 
 
-def _read(path: Path) -> tuple[dict[str, Value], Places]:
-    text = _text(path)
+def _parse(text: str, path: Path) -> tuple[dict[str, Value], Places]:
     try:
         data, lines = read_yaml(text)
     except YamlError as error:
@@ -144,7 +152,7 @@ def _extend(path: Path, data: dict[str, Value], places: Places) -> tuple[dict[st
         parent_path = _beside(path, parent) or find_recipe(parent)
     except RecipeError as error:
         raise RecipeError(f"{place}: extends: {error}") from error
-    parent_data, parent_places = _read(parent_path)
+    parent_data, parent_places = _parse(_text(parent_path), parent_path)
     if "extends" in parent_data:
         raise RecipeError(f"{place}: extends: {parent} itself extends another recipe; only one level is supported")
     for key in _merge(parent_data, data):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -166,13 +166,24 @@ def read_run(run: Path, recipe: Recipe) -> RunData:
     Raises:
         ModelError: the folder does not exist.
     """
-    if not run.is_dir():
-        raise ModelError(f"{run} does not exist; start a run with: tinyllama reproduce {recipe.name}")
+    results = read_results(run, recipe)
     missing: dict[str, str] = {}
     histories = {}
     for model in recipe.models:
         if history := _read_history(run, f"{model}/metrics.jsonl", recipe.model.context, missing):
             histories[model] = history
+    return replace(results, histories=histories, missing=missing | results.missing)
+
+
+def read_results(run: Path, recipe: Recipe) -> RunData:
+    """Read a family's folder without the metrics of its training: what `read_run` reads at once at any length.
+
+    Raises:
+        ModelError: the folder does not exist.
+    """
+    if not run.is_dir():
+        raise ModelError(f"{run} does not exist; start a run with: tinyllama reproduce {recipe.name}")
+    missing: dict[str, str] = {}
     layout = FamilyLayout(run)
     summary = _read(layout.summary, run, missing, read_summary) or FamilySummary()
     samples = _read(layout.samples, run, missing, read_samples)
@@ -180,7 +191,7 @@ def read_run(run: Path, recipe: Recipe) -> RunData:
     return RunData(
         recipe=recipe,
         summary=summary,
-        histories=histories,
+        histories={},
         samples=samples.samples if samples else {},
         missing=missing,
         by_tokens=by_tokens,
