@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm test-finetune test-formats test-slurm
-.PHONY: test-compat test-field test-gpu test-cluster soak fuzz bench golden clean
+.PHONY: test-browser test-compat test-field test-gpu test-cluster soak fuzz bench golden clean
 
 # Install, fetch text, train the demo's family, evaluate it, export it and write its report.
 demo: $(VENV)/.demo
@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 
 # One process per core; a worker that has no tests left takes half of another's, so modules mostly stay whole.
 test: $(VENV)/.test
-	$(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal -m "not slow and not field and not slurm and not cluster"
+	$(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal -m "not slow and not field and not slurm and not cluster and not browser"
 
 # Run the tests of model, training, inference and evaluation on this machine's GPU; `make test` uses the CPU.
 test-gpu: $(VENV)/.test
@@ -88,6 +88,12 @@ test-cluster: $(VENV)/.cluster
 	$(INSTALL_SLURM)
 	RAY_USAGE_STATS_ENABLED=0 $(BIN)/pytest -m cluster
 
+# Use the studio in Debian's Chromium; installing it needs root.
+test-browser: $(VENV)/.browser
+	command -v chromium > /dev/null || \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium; }
+	$(BIN)/pytest -m browser tests/studio
+
 # Run docs/finetune.md with TRL, on a small model.
 test-finetune: $(VENV)/.finetune
 	$(BIN)/pytest tests/test_finetune.py
@@ -113,9 +119,10 @@ $(VENV)/.dev: EXTRAS := dev
 $(VENV)/.dev: WITH := $(VENV)/.test
 $(VENV)/.bench: EXTRAS := bench
 $(VENV)/.llamacpp: EXTRAS := test-llamacpp
+$(VENV)/.browser: EXTRAS := test-browser
 $(VENV)/.cluster: EXTRAS := test-cluster
 $(VENV)/.finetune: EXTRAS := test-finetune
-STAMPS := $(addprefix $(VENV)/.,demo test dev bench llamacpp cluster finetune)
+STAMPS := $(addprefix $(VENV)/.,demo test dev bench llamacpp browser cluster finetune)
 $(STAMPS): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --editable '.[$(EXTRAS)]'

@@ -47,6 +47,7 @@ FORWARDED = {
     "family/preflight/text_checks.py: Finding(text.replace('which is less than', 'which is probably less than'), is_fault=False)",  # noqa: E501  # as it is called
     "recipe/faults.py: Fault(key, f\"{_dotted(key)}: {'; '.join(dict.fromkeys(found))}\")",
     "recipe/loading.py: RecipeError('\\n'.join(lines))",
+    "studio/jobs.py: UserError(value)",
     "sources/files.py: Rejected(_origin(path, self._root), reason, '', 'skipped')",
     "evaluation/hub_sets.py: UnavailableError(self._silence)",
     "family/preflight/evaluation_checks.py: Finding(text, is_fault=False)",

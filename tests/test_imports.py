@@ -34,6 +34,7 @@ ORDER = (
     ("comparison",),
     ("family",),
     ("serve", "launch", "fidelity"),
+    ("studio",),
     ("cli",),
 )
 """The packages and single modules in the order of imports; those of one line do not import each other."""

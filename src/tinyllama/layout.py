@@ -96,6 +96,10 @@ class FamilyLayout:
         """One model's metrics, a JSON record a line."""
         return self.model(model) / "metrics.jsonl"
 
+    def metric_columns(self, model: str) -> Path:
+        """Folder of the columnar copy of one model's metrics, which the studio makes."""
+        return self.model(model) / "metrics.columns"
+
     def tensorboard(self, model: str) -> Path:
         """Folder of one model's TensorBoard files."""
         return self.model(model) / "tensorboard"

@@ -10,6 +10,7 @@ from tinyllama.cli import (
     planning,
     rehearse,
     serving,
+    studio,
     training,
 )
 from tinyllama.cli.app import app
@@ -25,5 +26,6 @@ __all__ = [
     "planning",
     "rehearse",
     "serving",
+    "studio",
     "training",
 ]

@@ -1,0 +1,128 @@
+"""A run's curves with a limited number of points: each is a bucket of steps with its least and greatest value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinyllama.studio.metric_blocks import COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from tinyllama.studio.columns import MetricColumns
+
+Numbers = list[float | None]
+"""None stands for a value that is not finite, or not there."""
+
+MEANS = ("lr", "grad_norm", "tokens_per_second", "mfu", "seconds")
+_DIGITS = 6
+"""Significant digits that the page gets."""
+
+
+@dataclass(frozen=True)
+class HeldOutCurve:
+    """Held-out losses on one corpus."""
+
+    tokens: list[int]
+    losses: Numbers
+    """In nats a token."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One model's curves between two numbers of tokens."""
+
+    tokens: list[int]
+    """Seen after the last step of each bucket."""
+    steps: list[int]
+    """The last step of each bucket."""
+    loss: Numbers
+    """Mean of the bucket's updates; None where all were skipped."""
+    low: Numbers
+    """Least loss of the bucket."""
+    high: Numbers
+    """Greatest loss of the bucket."""
+    batch: Numbers
+    """Tokens in the last step."""
+    means: dict[str, Numbers]
+    """Mean over the bucket of the columns in MEANS."""
+    shares: dict[str, Numbers]
+    """Corpus → its part of the bucket's sequences, skipped steps included."""
+    held_out: dict[str, HeldOutCurve]
+    steps_per_point: int
+    """The most steps in a bucket."""
+
+
+def curves(columns: MetricColumns, corpora: Sequence[str], context: int, span: tuple[int, int], points: int) -> Curves:
+    """The curves between two numbers of tokens.
+
+    Args:
+        columns: the model's metrics.
+        corpora: those that the model reads.
+        context: tokens in a sequence.
+        span: the tokens after which steps are shown, and up to which.
+        points: most points in a curve; where there are more steps, buckets of equal tokens take their place.
+    """
+    names = list(dict.fromkeys([*COLUMNS, *corpora]))
+    values = dict(zip(names, columns.columns(names), strict=True))
+    first, end = np.searchsorted(values["tokens"], span, side="right").tolist()
+    found = {name: column[first:end] for name, column in values.items()}
+    starts = _starts(found["tokens"], points)
+    last = np.append(starts, len(found["tokens"])).astype(np.int64)[1:] - 1
+    loss, totals = found["loss"], _sums(found["batch"], starts)
+    means = {name: _numbers(_mean(found[name], starts)) for name in MEANS}
+    shares = {name: _sums(found[name], starts) / np.maximum(totals, 1) for name in corpora}
+    return Curves(
+        tokens=found["tokens"][last].tolist(),
+        steps=found["step"][last].tolist(),
+        loss=_numbers(_mean(loss, starts)),
+        low=_numbers(np.fmin.reduceat(loss, starts) if len(starts) else loss),
+        high=_numbers(np.fmax.reduceat(loss, starts) if len(starts) else loss),
+        batch=_numbers(found["batch"][last].astype(np.float64) * context),
+        means=means,
+        shares={name: _numbers(share) for name, share in shares.items()},
+        held_out=_held_out(columns, span, points),
+        steps_per_point=int(np.diff(np.append(starts, len(loss))).max(initial=1)),
+    )
+
+
+def _starts(tokens: NDArray[np.generic], points: int) -> NDArray[np.int64]:
+    """The first row of each bucket."""
+    if len(tokens) <= points:
+        return np.arange(len(tokens))
+    edges = np.linspace(float(tokens[0]), float(tokens[-1]), points, endpoint=False)
+    return np.unique(np.searchsorted(tokens, edges))
+
+
+def _sums(values: NDArray[np.generic], starts: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.add.reduceat(values.astype(np.float64), starts) if len(starts) else np.empty(0)
+
+
+def _mean(values: NDArray[np.generic], starts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The mean of the finite values of each bucket; NaN where there are none."""
+    finite = np.isfinite(values)
+    sums, counts = _sums(np.where(finite, values, 0), starts), _sums(finite, starts)
+    means = np.full(len(sums), np.nan)
+    np.divide(sums, counts, out=means, where=counts > 0)
+    return means
+
+
+def _held_out(columns: MetricColumns, span: tuple[int, int], points: int) -> dict[str, HeldOutCurve]:
+    records = [record for record in columns.events if record.kind == "held_out" and span[0] < record.tokens <= span[1]]
+    records = [*records[:: 1 + len(records) // points], *records[-1:]] if len(records) > points else records
+    names = dict.fromkeys(name for record in records for name in record.losses)
+    found = {}
+    for name in names:
+        chosen = [record for record in records if name in record.losses]
+        losses = _numbers(np.array([record.losses[name] for record in chosen]))
+        found[name] = HeldOutCurve([record.tokens for record in chosen], losses)
+    return found
+
+
+def _numbers(values: NDArray[np.generic]) -> Numbers:
+    return [float(f"{value:.{_DIGITS}g}") if np.isfinite(value) else None for value in values.tolist()]

@@ -1,0 +1,264 @@
+"""The families in the studio's folders: what each of their models has done, how fast, and what is left."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tinyllama.checkpoint.format import steps_saved
+from tinyllama.errors import UserError
+from tinyllama.layout import BASE, FamilyLayout
+from tinyllama.recipe import load_recipe
+from tinyllama.report.figures import stage_spans
+from tinyllama.report.run_data import RunData
+from tinyllama.report.summary import FamilySummary
+from tinyllama.report.text import spike_text
+from tinyllama.report.tree import family_tree
+from tinyllama.studio.columns import BLOCK, MetricColumns
+from tinyllama.studio.curves import Curves, curves
+from tinyllama.studio.summaries import CheckpointSummary, FamilyView, ModelSummary, SpikeSummary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from tinyllama.recipe import Recipe
+    from tinyllama.studio.summaries import State
+
+_RECENT = 200
+"""Steps that the speed is measured over."""
+_SILENT_SECONDS, _SILENT_STEPS = 30.0, 5.0
+"""A run that records nothing for so long, and for so many times its last step, is taken for stopped."""
+_SHOWN = 100
+"""Newest spikes that are listed."""
+
+
+class StudioFamily:
+    """One family's folder; recipe and metrics are read again when they change."""
+
+    def __init__(self, name: str, layout: FamilyLayout) -> None:
+        self.id, self.layout = name, layout
+        self._columns: dict[str, MetricColumns] = {}
+        self._recipe: Recipe | None = None
+        self._stamp = 0
+        self._checkpoints: dict[str, list[int]] = {}
+        self._guard = threading.RLock()
+        self.version = 0
+        """Rises with every change that was read."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is more to read at once, as when a long run is opened for the first time."""
+        return any(columns.behind > BLOCK for columns in list(self._columns.values()))
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that its checkpoints were made with.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        try:
+            stamp = self.layout.recipe.stat().st_mtime_ns
+        except OSError:
+            raise UserError(
+                f"{self.layout.root}: is no longer the folder of a family; its recipe.yaml is gone"
+            ) from None
+        if self._recipe is None or stamp != self._stamp:
+            recipe = load_recipe(str(self.layout.recipe))
+            if self._recipe is not None and list(recipe.corpora) != list(self._recipe.corpora):
+                self.close()
+            self._recipe, self._stamp = recipe, stamp
+        return self._recipe
+
+    def update(self) -> None:
+        """Read what training appended.
+
+        Raises:
+            UserError: the recipe cannot be read.
+        """
+        with self._guard:
+            self.version += self._update()
+
+    def _update(self) -> bool:
+        """Whether anything changed."""
+        changed = False
+        for model in self.recipe.models:
+            changed |= self._look_for_checkpoints(model)
+            if model not in self._columns:
+                if not self.layout.metrics(model).is_file():
+                    continue
+                folder = self.layout.metric_columns(model)
+                self._columns[model] = MetricColumns(self.layout.metrics(model), list(self.recipe.corpora), folder)
+                changed = True
+            changed |= self._columns[model].update()
+        return changed
+
+    def summary(self) -> FamilyView:
+        """How far the models are."""
+        folder = str(self.layout.root)
+        try:
+            recipe = self.recipe
+            self.update()
+        except UserError as error:
+            return FamilyView(self.id, folder, error=str(error))
+        run = RunData(recipe, FamilySummary(), {}, {}, {})
+        return FamilyView(
+            id=self.id,
+            folder=folder,
+            name=recipe.name,
+            description=recipe.description,
+            parameters=recipe.model.parameters,
+            context=recipe.model.context,
+            corpora=list(recipe.corpora),
+            models=[self._model(recipe, model) for model in recipe.models],
+            stages=[(stage.name, start, end) for stage, start, end in stage_spans(recipe)],
+            tree=family_tree(run),
+        )
+
+    def curves(self, span: tuple[int, int], points: int) -> dict[str, Curves]:
+        """The curves of every model that has metrics.
+
+        Raises:
+            UserError: the recipe cannot be read.
+        """
+        self.update()
+        recipe = self.recipe
+        return {
+            model: curves(columns, recipe.corpora_of(model), recipe.model.context, span, points)
+            for model, columns in self._columns.items()
+        }
+
+    def close(self) -> None:
+        """Let other processes write the copies of metrics."""
+        with self._guard:
+            for columns in self._columns.values():
+                columns.close()
+            self._columns.clear()
+
+    def _look_for_checkpoints(self, model: str) -> bool:
+        steps = steps_saved(self.layout.checkpoints(model))
+        changed = self._checkpoints.get(model, []) != steps
+        self._checkpoints[model] = steps
+        return changed
+
+    def _model(self, recipe: Recipe, model: str) -> ModelSummary:
+        context = recipe.model.context
+        parent = None if model == BASE else recipe.parent(model)
+        start = recipe.start_sequences if parent is None else recipe.fork_sequences(model)
+        spans = stage_spans(recipe.line(model))
+        end = spans[-1 if parent is not None else recipe.fork_index - 1][2]
+        if model not in self._columns:
+            return ModelSummary(model, parent, start * context, end)
+        columns = self._columns[model]
+        names = ("step", "tokens", "stage", "kind", "loss", "lr", "batch", "seconds", "checkpoint_seconds", "mfu")
+        table = dict(zip(names, columns.columns(names), strict=True))
+        checkpoints = [
+            CheckpointSummary(step, _tokens_at(table["step"], table["tokens"], step))
+            for step in self._checkpoints[model]
+        ]
+        spikes = [record for record in columns.events if record.kind == "spike"]
+        shown = [SpikeSummary(spike.step, spike.tokens, spike_text(spike)) for spike in spikes[-_SHOWN:]]
+        if not len(table["step"]):
+            return ModelSummary(
+                model, parent, start * context, end, checkpoints=checkpoints, behind=columns.behind, error=columns.error
+            )
+        recent = {name: values[-_RECENT:].astype(np.float64) for name, values in table.items()}
+        seconds = float(np.nansum(recent["seconds"]) + np.nansum(recent["checkpoint_seconds"]))
+        trained = float(recent["batch"][np.isfinite(recent["seconds"])].sum()) * context
+        speed = trained / seconds if seconds > 0 else None
+        tokens = int(table["tokens"][-1])
+        state: State = "finished" if tokens >= end else self._unfinished_state(model, float(recent["seconds"][-1]))
+        return ModelSummary(
+            name=model,
+            parent=parent,
+            start_tokens=start * context,
+            end_tokens=end,
+            state=state,
+            step=int(table["step"][-1]),
+            tokens=tokens,
+            stage=columns.stages[int(table["stage"][-1])],
+            loss=_last(recent["loss"]),
+            lr=_last(recent["lr"]),
+            batch=int(table["batch"][-1]) * context,
+            tokens_per_second=speed,
+            mfu=_last(recent["mfu"]),
+            seconds_left=(end - tokens) / speed if speed and state == "running" else None,
+            checkpoints=checkpoints,
+            spikes=shown,
+            skipped=int(np.count_nonzero(table["kind"])),
+            behind=columns.behind,
+            error=columns.error.removeprefix(f"{self.layout.root}/"),
+        )
+
+    def _unfinished_state(self, model: str, seconds: float) -> State:
+        silent = _SILENT_SECONDS
+        if np.isfinite(seconds):
+            silent = max(silent, _SILENT_STEPS * seconds)
+        with suppress(OSError):
+            if time.time() - self.layout.metrics(model).stat().st_mtime < silent:
+                return "running"
+        return "stopped"
+
+
+class StudioFamilies:
+    """All families in some folders: each is a family's, or holds families' folders."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._known: dict[Path, StudioFamily] = {}
+
+    def all(self) -> list[StudioFamily]:
+        """The families that are there now, by name; their ids stay while the studio runs."""
+        there = list(dict.fromkeys(self._found()))
+        for root in self._known.keys() - set(there):
+            self._known.pop(root).close()
+        for root in there:
+            if root not in self._known:
+                taken = {family.id for family in self._known.values()}
+                names = (root.name if not number else f"{root.name}~{number + 1}" for number in range(len(taken) + 1))
+                name = next(name for name in names if name not in taken)
+                self._known[root] = StudioFamily(name, FamilyLayout(root))
+        return [self._known[root] for root in there]
+
+    def get(self, name: str) -> StudioFamily:
+        """A family by its id.
+
+        Raises:
+            UserError: there is none.
+        """
+        for family in self.all():
+            if family.id == name:
+                return family
+        raise UserError(f"no family is called {name}; it may have been moved or deleted")
+
+    def close(self) -> None:
+        """Let other processes write the copies of metrics."""
+        for family in self._known.values():
+            family.close()
+
+    def _found(self) -> Iterator[Path]:
+        for folder in self._folders:
+            if FamilyLayout(folder).recipe.is_file():
+                yield folder.absolute()
+                continue
+            with suppress(OSError):
+                for inner in sorted(folder.iterdir()):
+                    if FamilyLayout(inner).recipe.is_file():
+                        yield inner.absolute()
+
+
+def _tokens_at(steps: NDArray[np.generic], tokens: NDArray[np.generic], step: int) -> int | None:
+    at = int(np.searchsorted(steps, step))
+    return int(tokens[at]) if at < len(steps) and steps[at] == step else None
+
+
+def _last(values: NDArray[np.float64]) -> float | None:
+    finite = values[np.isfinite(values)]
+    return float(finite[-1]) if len(finite) else None

@@ -1,0 +1,52 @@
+"""Run the studio: listen, say where, answer until it is stopped."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from typing import TYPE_CHECKING
+
+from tinyllama.errors import UserError
+from tinyllama.installation import install_hint
+from tinyllama.serve.listening import address, is_own, listen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+_SECONDS = 1
+"""For which open pages keep the studio from ending."""
+
+
+def run_studio(folders: Sequence[Path], host: str, port: int, announce: Callable[[str], None]) -> None:
+    """Serve the studio's page until the process is stopped.
+
+    Args:
+        folders: families' folders, or folders that hold some.
+        host: address to listen on; other machines reach it if it is not of loopback, and then need a token.
+        port: 0 chooses a free one.
+        announce: receives the page's address, with its token if it has one.
+
+    Raises:
+        UserError: the extra is not installed, a folder is not there, or the address is in use.
+    """
+    try:
+        import uvicorn
+
+        from tinyllama.studio.app import Studio
+    except ImportError as error:
+        raise UserError(f"the studio needs an extra: {install_hint('studio')} ({error})") from None
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: is no folder; name the folder of a family, or one that holds some")
+    from tinyllama.studio.families import StudioFamilies
+    from tinyllama.studio.guard import StudioGuard, access_of
+
+    access = access_of(host, secrets.token_urlsafe(24))
+    guarded = StudioGuard(Studio(StudioFamilies(folders)).app(), access)
+    with listen(host, port) as listening:
+        name, number = listening.getsockname()[:2]
+        shown = name if is_own(host) else socket.gethostname()
+        announce(f"{address(shown, number)}/" + ("" if access.token is None else f"?token={access.token}"))
+        settings = uvicorn.Config(guarded, log_level="warning", timeout_graceful_shutdown=_SECONDS)
+        uvicorn.Server(settings).run(sockets=[listening])

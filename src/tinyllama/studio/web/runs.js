@@ -1,0 +1,220 @@
+// Runs: how far each model is, and its curves over tokens; several families side by side at equal tokens.
+import { Chart } from "./chart.js";
+import { ask, count, duration, failure, fromServer, h, number, t, table } from "./dom.js";
+
+const DASHES = ["none", "7 4", "2 3", "10 4 2 4"];
+const percent = (value) => (value === null ? "—" : `${(100 * value).toFixed(1)}%`);
+
+/** A curve that begins at its parent's last point before the fork. */
+function continued(parent, own, fork) {
+  const before = parent.x.filter((tokens) => tokens <= fork).length - 1;
+  if (before < 0) return own;
+  const joined = {};
+  for (const [part, values] of Object.entries(own)) joined[part] = [parent[part][before], ...values];
+  return joined;
+}
+
+export class RunsPart {
+  constructor(state) {
+    this.state = state;
+    this.shown = new Set();
+    this.hidden = new Set();
+    this.zoom = null;
+    this.charts = new Map();
+    this.beside = h("fieldset", { class: "chips" });
+    this.status = h("div", {});
+    this.legend = h("div", { class: "chips", role: "group", "aria-label": t("Show or hide models") });
+    this.span = h("span", { role: "status" });
+    const button = (text, action) => h("button", { type: "button", onclick: action }, t(text));
+    this.tools = h("div", { class: "tools" },
+      button("Zoom in", () => this.scale(0.5)), button("Zoom out", () => this.scale(2)), button("All", () => this.setZoom(null)), this.span);
+    this.grid = h("div", { class: "charts" });
+    this.details = h("div", {});
+    this.curves = h("section", { "aria-labelledby": "curves-title" },
+      h("h2", { id: "curves-title" }, t("Curves")),
+      h("p", { class: "lead" }, t("By tokens seen. A line is the mean of the steps at a point, its band their least and greatest loss. Drag to zoom.")),
+      this.beside, this.legend, this.tools, this.grid, this.details);
+    this.element = h("div", {}, h("h1", {}, t("Runs")), this.status, this.curves);
+  }
+
+  close() {
+    this.closed = true;
+  }
+
+  choose() {
+    this.shown = new Set(this.state.chosen ? [this.state.chosen] : []);
+    this.zoom = null;
+    this.refresh();
+  }
+
+  changed() {
+    this.refresh();
+  }
+
+  refresh() {
+    this.showStatus();
+    this.showChoices();
+    return this.fetchCurves();
+  }
+
+  showStatus() {
+    const family = this.state.family;
+    this.curves.hidden = !family || Boolean(family.error);
+    if (!family) {
+      this.status.replaceChildren(h("p", { class: "absent" }, t("No family is here yet. A family appears when its training begins:"), " ", h("code", {}, "tinyllama reproduce nano")));
+      return;
+    }
+    if (family.error) {
+      this.status.replaceChildren(h("h2", {}, family.id), failure(family.error));
+      return;
+    }
+    if (this.tree !== family.tree) {
+      this.tree = family.tree;
+      this.head = h("div", {}, h("h2", {}, family.name), h("p", { class: "lead" }, family.description),
+        h("p", { class: "soft" }, t("{} parameters", count(family.parameters)), " · ", h("code", {}, family.folder)), fromServer(family.tree));
+    }
+    this.status.replaceChildren(this.head, this.modelTable(family), ...family.models.filter((model) => model.error).map((model) =>
+      failure(`${model.name}: ${model.error}`)));
+  }
+
+  modelTable(family) {
+    const heads = ["model", "state", "tokens", "step", "stage", "loss", "LR", "batch", "tokens/s", "MFU", "time left"].map((head) => t(head));
+    const rows = family.models.map((model, index) => {
+      const done = Math.max(0, model.tokens - model.start_tokens), all = Math.max(1, model.end_tokens - model.start_tokens);
+      const share = model.tokens ? Math.min(1, done / all) : 0;
+      const progress = h("span", { class: "progress", "aria-hidden": "true" }, h("span", { style: { width: `${100 * share}%`, background: `var(--model-${index})` } }));
+      const state = h("span", { class: `state ${model.state}` }, t(model.state));
+      const reading = model.behind > 4e6 ? h("small", {}, t("reading: {} left", `${count(model.behind)}B`)) : null;
+      return [
+        [h("span", { class: "swatch", style: { background: `var(--model-${index})` } }), model.name], [state, reading],
+        [`${count(model.tokens || model.start_tokens)} / ${count(model.end_tokens)}`, progress], model.step ? model.step.toLocaleString("en") : "—",
+        model.stage || "—", number(model.loss), number(model.lr), model.batch ? count(model.batch) : "—", count(model.tokens_per_second),
+        model.mfu === null ? "—" : percent(model.mfu), duration(model.seconds_left),
+      ];
+    });
+    return table(t("How far each model is"), heads, rows, "models");
+  }
+
+  showChoices() {
+    const others = this.state.families.filter((family) => !family.error);
+    this.beside.hidden = others.length < 2;
+    const boxes = others.map((family) => h("label", { class: "chip" }, h("input", {
+      type: "checkbox", checked: this.shown.has(family.id), disabled: family.id === this.state.chosen,
+      onchange: (event) => { this.shown[event.target.checked ? "add" : "delete"](family.id); this.refresh(); } }), ` ${family.id}`));
+    if (this.choices !== others.map((family) => family.id).join("\n") + [...this.shown].join("\n")) {
+      this.choices = others.map((family) => family.id).join("\n") + [...this.shown].join("\n");
+      this.beside.replaceChildren(h("legend", {}, t("Families at equal tokens")), ...boxes);
+    }
+    const models = [...new Set(this.families().flatMap((family) => family.models.filter((model) => model.step).map((model) => model.name)))];
+    if (this.models === models.join("\n")) return;
+    this.models = models.join("\n");
+    this.legend.replaceChildren(...models.map((model) => h("button", {
+      type: "button", class: "chip", "aria-pressed": String(!this.hidden.has(model)),
+      onclick: (event) => {
+        if (!this.hidden.delete(model)) this.hidden.add(model);
+        event.currentTarget.setAttribute("aria-pressed", String(!this.hidden.has(model)));
+        this.draw();
+      } }, h("span", { class: "swatch", style: { background: this.color(model) } }), model)));
+  }
+
+  families() {
+    return this.state.families.filter((family) => this.shown.has(family.id) && !family.error);
+  }
+
+  color(model) {
+    const family = this.families().find((known) => known.models.some((other) => other.name === model));
+    return `var(--model-${family ? family.models.findIndex((other) => other.name === model) : 0})`;
+  }
+
+  /** Tokens at both ends of the charts. */
+  range() {
+    if (this.zoom) return this.zoom;
+    return [0, Math.max(1, ...this.families().flatMap((family) => family.models.map((model) => model.tokens)))];
+  }
+
+  setZoom(zoom) {
+    const [, end] = [0, Math.max(1, ...this.families().flatMap((family) => family.models.map((model) => model.tokens)))];
+    this.zoom = zoom && [Math.max(0, Math.round(zoom[0])), Math.min(end, Math.round(zoom[1]))];
+    if (this.zoom && (this.zoom[1] - this.zoom[0] >= end || this.zoom[1] <= this.zoom[0])) this.zoom = null;
+    this.fetchCurves();
+  }
+
+  scale(factor) {
+    const [from, to] = this.range(), middle = (from + to) / 2;
+    this.setZoom([middle - (middle - from) * factor, middle + (to - middle) * factor]);
+  }
+
+  async fetchCurves() {
+    const families = this.families(), [from, to] = this.range(), turn = (this.turn = (this.turn || 0) + 1);
+    if (!families.length) return;
+    const points = Math.min(1200, Math.max(200, Math.round(this.grid.clientWidth)));
+    const query = this.zoom ? `from=${from - 1}&to=${to}&points=${points}` : `points=${points}`;
+    try {
+      const found = await Promise.all(families.map((family) => ask(`/api/families/${encodeURIComponent(family.id)}/curves?${query}`)));
+      if (turn !== this.turn || this.closed) return;
+      this.data = families.map((family, index) => ({ family, curves: found[index], dash: DASHES[index % DASHES.length], several: families.length > 1 }));
+      this.draw();
+    } catch (error) {
+      this.details.replaceChildren(failure(error));
+    }
+  }
+
+  /** A line for each model that is shown, from its curves. */
+  lines(read) {
+    return this.data.flatMap(({ family, curves, dash, several }) => family.models.flatMap((model, index) => {
+      const found = curves[model.name] && !this.hidden.has(model.name) ? read(curves[model.name]) : null;
+      if (!found) return [];
+      const parent = curves[model.parent] && read(curves[model.parent]);
+      const joined = parent ? continued(parent, found, model.start_tokens) : found;
+      return [{ name: several ? `${family.id} ${model.name}` : model.name, color: `var(--model-${index})`, dash, ...joined }];
+    }));
+  }
+
+  draw() {
+    if (!this.data) return;
+    const [from, to] = this.range();
+    this.span.textContent = this.zoom ? t("{} to {} tokens", count(from), count(to)) : t("all {} tokens", count(to));
+    const column = (name) => (curve) => ({ x: curve.tokens, y: curve.means[name] });
+    const marks = this.data.flatMap(({ family }) => family.models.filter((model) => !this.hidden.has(model.name)).flatMap((model) => [
+      ...model.checkpoints.filter((saved) => saved.tokens !== null).map((saved) => ({ x: saved.tokens, kind: "saved", color: this.color(model.name), text: t("checkpoint of {} at step {}", model.name, saved.step) })),
+      ...model.spikes.map((spike) => ({ x: spike.tokens, kind: "spike", color: "currentColor", text: `${model.name}: ${spike.text}` }))]));
+    const wanted = [
+      ["loss", t("Training loss, nats"), { height: 300, log: true }, this.lines((curve) => ({ x: curve.tokens, y: curve.loss, low: curve.low, high: curve.high })), marks],
+      ...this.corpora().filter((corpus) => this.data.some(({ curves }) => Object.values(curves).some((curve) => corpus in curve.held_out))).map((corpus) =>
+        [`held-out ${corpus}`, t("Held-out loss on {}, nats", corpus), { log: true }, this.lines((curve) => curve.held_out[corpus] && { x: curve.held_out[corpus].tokens, y: curve.held_out[corpus].losses })]),
+      ["lr", t("Learning rate"), { zero: true, show: (value) => (value ? value.toExponential(1) : "0") }, this.lines(column("lr"))],
+      ["batch", t("Batch, tokens"), { zero: true, show: count }, this.lines((curve) => ({ x: curve.tokens, y: curve.batch }))],
+      ...this.corpora().map((corpus) => [`share ${corpus}`, t("Share of {}", corpus), { zero: true, show: percent }, this.lines((curve) => curve.shares[corpus] && { x: curve.tokens, y: curve.shares[corpus] })]),
+      ["speed", t("Tokens per second"), { zero: true, show: count }, this.lines(column("tokens_per_second"))],
+      ["mfu", t("MFU"), { zero: true, show: percent }, this.lines(column("mfu"))],
+      ["norm", t("Gradient norm"), { log: true }, this.lines(column("grad_norm"))],
+    ];
+    for (const [name, title, options, lines, marked] of wanted) {
+      if (!this.charts.has(name)) {
+        const chart = new Chart({ title, ...options, onzoom: (zoom) => this.setZoom(zoom) });
+        if (name === "loss") chart.element.classList.add("wide");
+        this.charts.set(name, chart);
+      }
+      this.charts.get(name).set(lines, [from, to], marked);
+    }
+    const kept = new Set(wanted.map(([name]) => name));
+    for (const name of [...this.charts.keys()].filter((known) => !kept.has(known))) this.charts.delete(name);
+    const order = wanted.map(([name]) => this.charts.get(name).element);
+    if (order.some((element, index) => this.grid.children[index] !== element) || this.grid.children.length !== order.length) this.grid.replaceChildren(...order);
+    this.showDetails();
+  }
+
+  corpora() {
+    return [...new Set(this.families().flatMap((family) => family.corpora))];
+  }
+
+  showDetails() {
+    const models = this.data.flatMap(({ family, several }) => family.models.map((model) => ({ ...model, name: several ? `${family.id} ${model.name}` : model.name })));
+    const saved = models.filter((model) => model.checkpoints.length).map((model) => [model.name, model.checkpoints.map((checkpoint) => checkpoint.step.toLocaleString("en")).join(", ")]);
+    const spikes = models.flatMap((model) => model.spikes.map((spike) => [model.name, spike.step.toLocaleString("en"), spike.text]));
+    const skipped = models.reduce((sum, model) => sum + model.skipped, 0);
+    this.details.replaceChildren(
+      h("h3", {}, t("Checkpoints")), saved.length ? table(t("Checkpoints"), [t("model"), t("steps")], saved, "left") : h("p", {}, t("None on this machine.")),
+      h("h3", {}, t("Skipped steps")), spikes.length ? table(t("Skipped steps"), [t("model"), t("step"), t("cause")], spikes, "left") : h("p", {}, skipped ? t("{} steps, since gradients overflowed in fp16.", skipped) : t("None.")));
+  }
+}

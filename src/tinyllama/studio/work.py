@@ -1,0 +1,149 @@
+"""What the studio computes in processes of their own: plans, the rows of steps, and searches through corpora.
+
+Each function sends its results, one message or several, with its first argument.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, Field
+
+from tinyllama.corpus.manifest import SPLITS
+from tinyllama.errors import RecipeError, UserError
+from tinyllama.family.progress import at_intervals
+from tinyllama.fidelity import find_document, find_texts, open_runs, rows_of_steps
+from tinyllama.plan import compile_plan, summarize
+from tinyllama.plan.hardware import predict
+from tinyllama.plan.tables import CORPUS_HEADER, STAGE_HEADER, corpus_rows, stage_rows
+from tinyllama.recipe import load_recipe, parse_recipe
+from tinyllama.report.plan_plot import plan_plot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pydantic import JsonValue
+
+    from tinyllama.files import Json
+    from tinyllama.recipe import Recipe
+
+    Send = Callable[[Json], None]
+
+TEXT = Path("recipe.yaml")
+"""What messages call the recipe that is being written; what it extends is found from the current folder."""
+_PLACE = re.compile(rf"(?:{re.escape(str(TEXT))}:(\d+): )?(.*)", re.DOTALL)
+_FOUND = 50
+"""Places of a text that a search shows."""
+_PAUSE = 0.3
+"""Seconds between two reports of a search."""
+
+
+class RecipeQuestion(BaseModel):
+    """A recipe that is being written, and what is asked about it."""
+
+    text: str
+    family: str = ""
+    """The family whose recipe it is compared with; empty for none."""
+    gpu: str = ""
+    """What its cost is predicted on; empty for no prediction."""
+    gpus: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    price: Annotated[float, Field(ge=0)] | None = None
+    """Of an hour of one."""
+
+
+def check_recipe(send: Send, asked: RecipeQuestion, running: str | None) -> None:
+    """What is wrong with a recipe, or its plan.
+
+    Args:
+        send: receives the result.
+        asked: the recipe.
+        running: path of the recipe that it is compared with.
+    """
+    try:
+        recipe = parse_recipe(asked.text, TEXT)
+        plans = [compile_plan(recipe, name) for name in recipe.planned]
+    except UserError as error:
+        lines = str(error).split("\n") if isinstance(error, RecipeError) else [str(error)]
+        send({"faults": [_fault(line) for line in lines]})
+        return
+    summaries = [summarize(plan, recipe) for plan in plans]
+    models = [
+        {"model": summary.variant or "base", "stages": stage_rows(summary), "corpora": corpus_rows(summary)}
+        for summary in summaries
+    ]
+    prediction = predict(recipe, plans, asked.gpu, asked.gpus, price=asked.price).as_dict() if asked.gpu else None
+    result: Json = {
+        "faults": [],
+        "stage_header": STAGE_HEADER,
+        "corpus_header": CORPUS_HEADER,
+        "plans": models,
+        "plot": plan_plot(recipe),
+        "changes": [] if running is None else changes(load_recipe(running), recipe),
+        "prediction": prediction,
+    }
+    send(result)
+
+
+def changes(running: Recipe, edited: Recipe) -> list[Json]:
+    """The keys whose values differ, each with both values as text; None where a recipe has no such key."""
+    before, after = (dict(_flat(recipe.model_dump(mode="json", by_alias=True))) for recipe in (running, edited))
+    return [
+        {"key": key, "running": before.get(key), "edited": after.get(key)}
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key) != after.get(key)
+    ]
+
+
+def read_rows(send: Send, family: str, model: str, step: int, positions: range) -> None:
+    """Rows of a step as text, those at some positions in its batch; and the number of rows in the batch.
+
+    Raises:
+        UserError: the plan has no such step.
+        CorpusError: a corpus is not here or damaged.
+    """
+    (run,) = open_runs(Path(family) / model)
+    batch = int(run.plan.batch[min(step, run.plan.steps) - 1])
+    rows = [row for at in positions if at < batch for row in rows_of_steps(run, step, step, position=at)]
+    send({"batch": batch, "steps": run.plan.steps, "rows": [asdict(row) for row in rows]})
+
+
+def search(send: Send, family: str, text: str, origin: str) -> None:
+    """Where a text is in the corpora and at which steps models see it: progress and places, then an end.
+
+    Args:
+        send: receives the messages.
+        family: folder.
+        text: what to look for, if there is no origin.
+        origin: the whole origin of the documents to look for; empty for a text.
+    """
+    runs = open_runs(Path(family))
+    done: Json = {run.model: max(run.store.steps(), default=0) for run in runs}
+    send({"done": done})
+    if origin:
+        found = iter(find_document(runs, origin))
+    else:
+        found = find_texts(runs, [text], SPLITS, at_intervals(lambda line: send({"progress": line}), _PAUSE))
+    for occurrence in islice(found, _FOUND):
+        send({"found": asdict(occurrence)})
+    send({"complete": next(found, None) is None})
+
+
+def _fault(line: str) -> dict[str, JsonValue]:
+    match = _PLACE.fullmatch(line)
+    number, text = match.groups() if match else (None, line)
+    return {"line": None if number is None else int(number), "text": text}
+
+
+def _flat(value: JsonValue, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _flat(inner, f"{key}.{name}" if key else name)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for index, inner in enumerate(value):
+            yield from _flat(inner, f"{key}.{index}")
+    else:
+        yield key, str(value)

@@ -1,0 +1,65 @@
+"""The command: its address, its process without torch, its end, and its refusals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx2
+import pytest
+
+from tinyllama.errors import UserError
+from tinyllama.studio.server import run_studio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def studio(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A studio in a process of its own: its address, and the process."""
+    command = [sys.executable, "-m", "tinyllama", "studio", *arguments, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip(), process
+        finally:
+            process.kill()
+
+
+def test_the_studio_runs_without_torch_and_ends_with_a_signal(runs: Path) -> None:
+    with studio(str(runs)) as (address, process):
+        assert address.startswith("http://127.0.0.1:")
+        assert "<title>TinyLlama studio</title>" in httpx2.get(address).text
+        assert httpx2.get(f"{address}api/families").json()["families"][0]["id"] == "nano"
+        assert httpx2.get(f"{address}api/families/nano/scores").json()["html"]
+        maps = Path(f"/proc/{process.pid}/maps")
+        if maps.exists():
+            assert "torch" not in maps.read_text()
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(20) == 130
+
+
+def test_an_address_for_other_machines_has_a_token(runs: Path) -> None:
+    with studio(str(runs), "--host", "::") as (address, _):
+        begin, _, token = address.partition("/?token=")
+        port = begin.rpartition(":")[2]
+        assert len(token) > 20
+        assert httpx2.get(f"http://[::1]:{port}/?token={token}").status_code == 200
+        assert httpx2.get(f"http://[::1]:{port}/").status_code == 403
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no folder; name the folder of a family"):
+        run_studio([tmp_path / "runs"], "127.0.0.1", 0, print)
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(UserError, match=r"the studio needs an extra: pip install .*studio"):
+        run_studio([], "127.0.0.1", 0, print)
