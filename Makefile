@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm test-finetune test-formats test-slurm
-.PHONY: test-compat test-field test-gpu test-cluster soak fuzz bench golden clean
+.PHONY: test-compat test-field test-gpu test-cluster soak fuzz bench experiments golden clean
 
 # Install, fetch text, train the demo's family, evaluate it, export it and write its report.
 demo: $(VENV)/.demo
@@ -47,6 +47,10 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m pip install --quiet --no-deps --requirement benchmarks/litgpt.txt --requirement benchmarks/litdata.txt
 	$(BIN)/python -m pip install --quiet --requirement benchmarks/corpus.txt
 	$(BIN)/python benchmarks/all.py
+
+# Train what is missing of the experiments, and write docs/results; takes three hours, and resumes.
+experiments: $(VENV)/.demo
+	$(BIN)/python -m experiments.run $(EXPERIMENTS)
 
 # Compare every answer with lm-eval's own command, e.g. MODELS=runs/mini/exports/v1.1 DATA=data/eval LIMIT=8
 test-lm-eval: $(VENV)/.test
@@ -103,7 +107,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/mypy benchmarks/*.py benchmarks/runner benchmarks/workers/*.py
+	$(BIN)/mypy benchmarks/*.py benchmarks/runner benchmarks/workers/*.py experiments
 
 # There is one virtual environment; each stamp file records that a set of extras is installed in it. All
 # cores compile its modules, which pip does on one; some packages have files that are no Python.
