@@ -30,6 +30,7 @@ from tinyllama.formats.huggingface.config import config_of_shape
 from tinyllama.formats.huggingface.tensors import hub_name
 from tinyllama.formats.open import open_model
 from tinyllama.inference import Sampling, decode_batch, pack
+from tinyllama.installation import install_hint
 from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape, load_recipe
 from tinyllama.sources.builtin.registry import read_builtin
@@ -193,7 +194,7 @@ def _transformers(model: Llama, dtype: torch.dtype) -> dict[str, Decoder]:
 def _llama_cpp(model: Llama, asked: argparse.Namespace) -> Iterator[dict[str, Decoder]]:
     """llama.cpp on files of the same weights, which exist while the block runs."""
     if find_spec("llama_cpp") is None:
-        sys.stderr.write("llama.cpp: skipped, because it is not installed: pip install 'tinyllama[serve]'\n")
+        sys.stderr.write(f"llama.cpp: skipped, because it is not installed: {install_hint('serve')}\n")
         yield {}
         return
     from llama_cpp import Llama as LlamaCpp  # an extra
