@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: help demo test check test-slow test-lm-eval test-llamacpp test-smollm test-finetune test-formats test-slurm
-.PHONY: test-compat test-newest dist coverage test-field test-gpu test-cluster soak fuzz bench experiments golden
+.PHONY: test-compat test-newest dist docs coverage test-field test-gpu test-cluster soak fuzz bench experiments golden
 .PHONY: constraints clean
 
 # Install, fetch text, train the demo's family, evaluate it, export it and write its report.
@@ -140,11 +140,12 @@ $(VENV)/.test: EXTRAS := test
 $(VENV)/.dev: EXTRAS := dev
 $(VENV)/.dev: WITH := $(VENV)/.test
 $(VENV)/.bench: EXTRAS := bench
+$(VENV)/.docs: EXTRAS := docs
 $(VENV)/.coverage: EXTRAS := coverage
 $(VENV)/.llamacpp: EXTRAS := test-llamacpp
 $(VENV)/.cluster: EXTRAS := test-cluster
 $(VENV)/.finetune: EXTRAS := test-finetune
-STAMPS := $(addprefix $(VENV)/.,demo test dev bench coverage llamacpp cluster finetune)
+STAMPS := $(addprefix $(VENV)/.,demo test dev docs bench coverage llamacpp cluster finetune)
 $(STAMPS): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) --no-compile --editable '.[$(EXTRAS)]'
@@ -162,6 +163,10 @@ dist: $(VENV)/.dev
 # Run the gate's tests and show the coverage of src by branch, which must be 92%.
 coverage: $(VENV)/.coverage
 	$(BIN)/pytest $(GATE) --cov --cov-report term:skip-covered
+
+# Build the documentation site in build/site, without a warning and without a network.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # Renew constraints.txt: the newest releases, within the ranges of pyproject.toml, that suit all extras at once.
 constraints: $(VENV)/.dev
