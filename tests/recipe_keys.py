@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import re
-import textwrap
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Union, get_args, get_origin
@@ -15,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Union, get_arg
 from pydantic import BaseModel
 
 from tinyllama.recipe import Recipe
+from tinyllama.recipe.editing import docstrings
 from tinyllama.recipe.quantities import Batch, format_share
 from tinyllama.text import markdown_table
 
@@ -55,18 +52,6 @@ def keys(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[Key]:
         yield Key(f"{prefix}{field.alias or name}", meaning, _value(field.annotation), _default(field))
         if inner is not None:
             yield from keys(inner, f"{prefix}{field.alias or name}{place}.")
-
-
-def docstrings(section: type[BaseModel]) -> dict[str, str]:
-    """The string below each attribute of a class."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(section))).body
-    assert isinstance(definition, ast.ClassDef)
-    found = {}
-    for line, after in pairwise(definition.body):
-        match line, after:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                found[name] = " ".join(text.split())
-    return found
 
 
 def first_sentence(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Every command of the README runs, in order, as it stands there; what takes long is planned."""
+"""Every command of the README and the site's first page runs as it stands there; what takes long is planned."""
 
 import re
 import shlex
@@ -11,14 +11,14 @@ import pytest
 from tinyllama.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README, START = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/index.md"))
 COMMANDS = [
     line.strip()
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for block in re.findall(r"```sh\n(.*?)```", README + START, re.DOTALL)
     for line in block.splitlines()
     if line.strip() and not line.startswith("#")
 ]
-OURS = [command for command in COMMANDS if command.startswith("tinyllama ")]
+OURS = list(dict.fromkeys(command for command in COMMANDS if command.startswith("tinyllama ")))
 
 
 def _is_slow(words: list[str]) -> bool:

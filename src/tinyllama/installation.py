@@ -1,33 +1,38 @@
-"""How to install an extra beside this copy of the package, however the copy was installed."""
+"""How this copy was installed: its version and those of its libraries, and the command that installs an extra."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tinyllama import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from importlib.metadata import Distribution
 
-_NAME = "tinyllama"
+DISTRIBUTION = "tinyllama-family"
+"""Name of our distribution; PyPI's package `tinyllama` is somebody else's, with the same import name."""
 
 
 def install_hint(extra: str) -> str:
     """The command that installs an extra: `pip install -e '.[report]'` for a checkout, and so on.
 
-    A package of the same name on PyPI is somebody else's, so the hint never names it. A copy without a recorded
-    origin gets the extra's own requirements.
+    The hint never asks an index for us by name. A copy without a recorded origin, or whose origin is gone, gets the
+    extra's own requirements.
 
     Args:
         extra: one of the package's extras.
     """
     try:
-        installed = distribution(_NAME)
+        installed = distribution(DISTRIBUTION)
     except PackageNotFoundError:  # imported from a source tree that was never installed
         return f"pip install -e {shlex.quote(f'{_source_tree()}[{extra}]')}"
     origin = json.loads(installed.read_text("direct_url.json") or "{}")
@@ -36,11 +41,33 @@ def install_hint(extra: str) -> str:
         folder = unquote(urlsplit(url).path)
         return f"pip install -e {shlex.quote(f'{_shortest(folder)}[{extra}]')}"
     if "vcs_info" in origin:
-        version = origin["vcs_info"]
-        url = f"{version['vcs']}+{url}@{version['commit_id']}"
-    if url:
-        return f"pip install {shlex.quote(f'{_NAME}[{extra}] @ {url}')}"
+        source = origin["vcs_info"]
+        url = f"{source['vcs']}+{url}@{source['commit_id']}"
+    if url and not _is_gone(url):
+        return f"pip install {shlex.quote(f'{DISTRIBUTION}[{extra}] @ {url}')}"
     return " ".join(["pip install", *map(shlex.quote, _requirements(installed, extra))])
+
+
+def installed_versions(names: Iterable[str]) -> dict[str, str]:
+    """Versions of libraries as they are installed, by import name; `tinyllama` is this copy.
+
+    Args:
+        names: `tinyllama`, and names of distributions.
+    """
+    return {name: __version__ if name == "tinyllama" else _version(name) for name in names}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _is_gone(url: str) -> bool:
+    """Whether an origin was a file or folder of this machine that is not there any more."""
+    parts = urlsplit(url)
+    return parts.scheme == "file" and not Path(unquote(parts.path)).exists()
 
 
 def _requirements(installed: Distribution, extra: str) -> list[str]:
@@ -51,7 +78,7 @@ def _requirements(installed: Distribution, extra: str) -> list[str]:
         marker = requirement.marker
         if marker is None or marker.evaluate({"extra": ""}) or not marker.evaluate({"extra": extra}):
             continue
-        if requirement.name == _NAME:
+        if canonicalize_name(requirement.name) == DISTRIBUTION:
             found += [own for inner in sorted(requirement.extras) for own in _requirements(installed, inner)]
         else:
             requirement.marker = None

@@ -66,6 +66,7 @@ def test_generation_is_compared_with_transformers_in_both_its_ways(out: Path) ->
     engines = run("generate", out)["models"]["tiny"]
     for name in ("tinyllama", "transformers", "transformers, static cache + compile"):
         assert engines[name]["first_ids_in_common"] == 4
+    assert engines["transformers"]["our_first_is_x"] > 0
 
 
 def test_preparation_keeps_every_document_and_is_compared_with_the_tokenizer_alone(

@@ -81,7 +81,7 @@ def test_smollm2_goes_in_knows_paris_and_comes_out_in_both_forms(family: Family,
         folder=tmp_path / "export",
         recipe=family.recipe,
         name="base",
-        tokenizer=family.prepare().tokenizer,
+        tokenizer=open_model(family.folder / "base").tokenizer(),
         card="# SmolLM2\n",
         dtype=torch.float32,
     )

@@ -179,7 +179,6 @@ def test_a_branch_that_cannot_be_is_refused_by_its_key(branches: dict[str, Any],
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("branches={}", "variants: names no model but the base; write variants, branches or both"),
         ("stages.1.fork=true", "stages.1.fork: no variants fork here"),
         ("branches.early.stages.0.fork=true", "stages.0.fork: a branch forks where `from` says"),
         ("branches.early.stages.0.shares={early: {code: 100%}}", "write shares of early here, and those of its first"),

@@ -12,11 +12,13 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from tinyllama.errors import PlanError, RecipeError
 from tinyllama.plan import compile_plan
 from tinyllama.recipe import Recipe, dump_recipe, load_recipe, shipped_recipes
+from tinyllama.recipe.editing import recipe_json_schema
 from tinyllama.recipe.quantities import Batch
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ NANO["branches"] = {"late": {"from": "base@40K", "stages": [{"name": "own", "unt
 NAMES = {"corpora": "prose", "variants": "v1.1", "branches": "late", "base": "prose"}
 """A name in nano, for each section by name."""
 
+EDITOR = Draft202012Validator(recipe_json_schema())
+"""Checks a recipe as editors do."""
 RIGHT: dict[type, list[object]] = {
     bool: ["true", "no"],
     int: ["1", "2", "64", "1K", "1e4", "3_000"],
@@ -141,6 +145,8 @@ def outcome(recipe: dict[str, Any], folder: Path) -> str:
     except RecipeError as error:
         refuse_unless_lines(str(error), str(path))
         return str(error)
+    for text in (path.read_text(encoding="utf-8"), dump_recipe(loaded)):
+        assert not list(EDITOR.iter_errors(yaml.safe_load(text)))
     path.write_text(dump_recipe(loaded), encoding="utf-8")
     assert load_recipe(str(path)) == loaded
     try:

@@ -175,7 +175,9 @@ def test_recipes_are_checked_with_lines_and_planned(client: TestClient) -> None:
     changed = text.replace("peak: 4e-3", "peak: 3e-3")
     answer = client.post("/api/recipe", json={"text": changed, "family": "nano", "gpu": "a100-40g", "gpus": 2}).json()
     assert not answer["faults"]
-    assert answer["changes"] == [{"key": "optimizer.learning_rate.peak", "running": "0.004", "edited": "0.003"}]
+    (change,) = answer["changes"]
+    assert (change["key"], change["old"], change["new"]) == ("optimizer.learning_rate.peak", 0.004, 0.003)
+    assert change["decides"]
     assert answer["prediction"]["gpus"] == 2
     assert answer["plot"].startswith("<svg")
     assert [plan["model"] for plan in answer["plans"]] == ["v1.1", "math_code", "chinese"]

@@ -73,7 +73,7 @@ def rehearse(
     def show(name: str, done: int, total: int) -> None:
         say(f"{name}: {done / total:.0%} of {total:,} sequences")
 
-    for result in rehearse(loaded, rows, [variant] if variant else loaded.models[1:], show):
+    for result in rehearse(loaded, rows, [variant] if variant else loaded.planned, show):
         results.append(result)
         if not as_json:
             _print(result)

@@ -111,8 +111,8 @@ def _family(name: str) -> FamilyLayout | None:
 
 def _trained(family: FamilyLayout) -> list[str]:
     """Models of a family that have checkpoints, first the variant or branch that the report compares others with."""
-    base, first, *others = load_recipe(str(family.recipe)).models
-    names = [name for model in (first, base, *others) for name in (model, average_of(model))]
+    base, *others = load_recipe(str(family.recipe)).models
+    names = [name for model in (*others[:1], base, *others[1:]) for name in (model, average_of(model))]
     return [name for name in names if family.checkpoints(name).is_dir()]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Self
 
 from tinyllama.evaluation.noise import RESAMPLES, Difference, differences
 from tinyllama.evaluation.published import PARAMETERS
+from tinyllama.installation import installed_versions
 
 if TYPE_CHECKING:
     from tinyllama.evaluation.agreement import Agreement
@@ -112,7 +112,7 @@ class EvaluationRecord:
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that scores depend on."""
-    return {name: _version(name) for name in _LIBRARIES}
+    return installed_versions(_LIBRARIES)
 
 
 def record_to_json(record: EvaluationRecord) -> dict[str, Json]:
@@ -131,10 +131,3 @@ def record_to_json(record: EvaluationRecord) -> dict[str, Json]:
             for row, compared in record.published.items()
         },
     }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"

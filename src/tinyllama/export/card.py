@@ -119,7 +119,9 @@ def _introduction(recipe: Recipe, name: str) -> str:
         base = imported if recipe.fork_index == 0 else f"{imported}, and {base}"
     trained = averaged(name)
     origin = (
-        f"It is the family's base, which the {'variants' if recipe.variants else 'branches'} fork from, {base}."
+        f"It was {base}."
+        if not recipe.models[1:]
+        else f"It is the family's base, which the {'variants' if recipe.variants else 'branches'} fork from, {base}."
         if trained == BASE
         else _branch(recipe, trained)
         if trained in recipe.branches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
@@ -125,7 +126,7 @@ def _our_logits(weights: Mapping[str, Tensor], shape: ModelShape, tokens: Tensor
 def _their_logits(path: Path, tokens: Tensor, rope: JsonObject, *, at_once: bool) -> tuple[Tensor, str]:
     import transformers  # takes seconds; only an export needs it
 
-    with _without_progress_bar():
+    with _quietly():
         model: Any
         if at_once:
             folder, file = (path, {}) if path.is_dir() else (path.parent, {"gguf_file": path.name})
@@ -142,18 +143,24 @@ def _can_stream(path: Path) -> bool:
 
 
 @contextmanager
-def _without_progress_bar() -> Iterator[None]:
-    """Keep transformers' progress bars for loading weights off the terminal.
+def _quietly() -> Iterator[None]:
+    """Keep transformers' progress bars, and what torchao says of itself at its import, off the terminal.
 
-    Its switch does not cover the bar for GGUF, so stderr is redirected too.
+    transformers' switch does not cover the bar for GGUF, so stderr is redirected too.
     """
-    from transformers.utils import logging
+    from transformers.utils import logging as bars
 
-    was_enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # not typed there
+    was_enabled = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()  # type: ignore[no-untyped-call]  # not typed there
+    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
+    levels = [logger.level for logger in loggers]
     try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
         with redirect_stderr(StringIO()):
             yield
     finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         if was_enabled:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            bars.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from tinyllama.family.background import evaluate_copies
 from tinyllama.family.evaluate import evaluate_family
 from tinyllama.family.export import export_hugging_face
 from tinyllama.family.samples import sample_family
+from tinyllama.installation import installed_versions
 from tinyllama.report import write_report
 from tinyllama.report.summary import FamilySummary, write_summary
 from tinyllama.train.machine import describe_machine
@@ -67,13 +67,6 @@ def _summarize(
         fingerprints={model: record.source.fingerprint or "" for model, record in records.items()},
         seconds=work.seconds,
         exports={model: str(folder.relative_to(work.layout.root)) for model, folder in exports.items()},
-        versions={name: _version(name) for name in _LIBRARIES},
+        versions=installed_versions(_LIBRARIES),
         machine=describe_machine(),
     )
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"

@@ -31,7 +31,8 @@ def open_model(name: str | Path) -> OpenModel:
 
     Args:
         name: a Hugging Face folder, such as an export; a GGUF file, or a folder with one; a checkpoint; the folder of
-            a trained model, `runs/<family>/<model>`, whose newest good checkpoint is opened; or an id of the hub.
+            a trained model, `runs/<family>/<model>`, whose newest good checkpoint is opened, or of a family that has
+            one model alone; or an id of the hub.
 
     Raises:
         ModelError: there is no model, it is damaged, or its architecture is not supported; or `name` is a family of
@@ -52,7 +53,7 @@ def open_model(name: str | Path) -> OpenModel:
         if files != parts_of(files[0]):
             raise ModelError(f"{path}: holds {len(files)} GGUF files; name one: {', '.join(map(str, files))}")
         return GgufModel(files[0], named)
-    _refuse_families(path, named)
+    path = _only_model(path, named)
     if _is_trained(path):
         return _open_checkpoint(None, path, named)
     if not path.exists() and HUB_ID.fullmatch(named):
@@ -84,11 +85,11 @@ def _open_checkpoint(folder: Path | None, trained: Path, origin: str) -> Checkpo
     return CheckpointModel(checkpoint, recipe, trained.name, family, origin)
 
 
-def _refuse_families(path: Path, named: str) -> None:
-    """Refuse the folder of a family and a recipe, which stand for several models; name the models.
+def _only_model(path: Path, named: str) -> Path:
+    """The folder of the only model of a family or recipe; another path as it is.
 
     Raises:
-        ModelError: `path` is a family's folder, or `named` is a recipe.
+        ModelError: the family or recipe stands for several models, or its only one is not trained.
     """
     family = FamilyLayout(path)
     if family.recipe.is_file():
@@ -97,8 +98,10 @@ def _refuse_families(path: Path, named: str) -> None:
         recipe, what = load_recipe(named), "a recipe"
         family = FamilyLayout(Path("runs") / recipe.name)
     else:
-        return
+        return path
     models = recipe.models
+    if len(models) == 1 and family.checkpoints(BASE).is_dir():
+        return family.model(BASE)
     if trained := [str(family.model(model)) for model in models if family.checkpoints(model).is_dir()]:
         remedy = f"name one: {', '.join(trained)}"
     else:

@@ -162,8 +162,8 @@ def _extend(path: Path, data: dict[str, Value], places: Places) -> tuple[dict[st
 
 def _make_section(data: dict[str, Value]) -> None:
     """Make `model: imported` a section, so that keys can be set beside it."""
-    if data.get("model") == _IMPORTED:
-        data["model"] = {_IMPORTED: "true"}
+    if data.get("model") == IMPORTED:
+        data["model"] = {IMPORTED: "true"}
 
 
 def _import_shape(data: dict[str, Value], places: Places) -> None:
@@ -173,7 +173,7 @@ def _import_shape(data: dict[str, Value], places: Places) -> None:
         RecipeError: the recipe states no such model, or its shape cannot be read.
     """
     model, start = data.get("model"), data.get("start")
-    if not isinstance(model, dict) or model.get(_IMPORTED) != "true":
+    if not isinstance(model, dict) or model.get(IMPORTED) != "true":
         return
     named = start.get("model") if isinstance(start, dict) else None
     if not isinstance(named, str):
@@ -191,7 +191,7 @@ def _import_shape(data: dict[str, Value], places: Places) -> None:
             f"{_place(('start', 'model'), places)}: start.model: its shape, which model: imported uses, cannot be "
             f"read: {error}"
         ) from error
-    data["model"] = shape | {key: value for key, value in model.items() if key != _IMPORTED}
+    data["model"] = shape | {key: value for key, value in model.items() if key != IMPORTED}
 
 
 def _beside(path: Path, parent: str) -> Path | None:
@@ -203,9 +203,9 @@ def _beside(path: Path, parent: str) -> Path | None:
         return None
 
 
-# Sections that do not merge: a recipe's own section replaces the parent's.
-_WHOLE = {"corpora", "base", "variants", "branches", "tokenizer"}
-_IMPORTED = "imported"
+REPLACED = {"corpora", "base", "variants", "branches", "tokenizer"}
+"""Sections that do not merge: a recipe's own section replaces the parent's."""
+IMPORTED = "imported"
 """The model whose shape is that of `start.model`."""
 # A section that may be absent: `start: null` removes the parent's.
 _OPTIONAL = "start"
@@ -216,7 +216,7 @@ def _merge(below: dict[str, Value], above: dict[str, Value]) -> list[Key]:
     replaced: list[Key] = []
     for key, value in above.items():
         beneath = below.get(key)
-        sections = isinstance(beneath, dict) and key not in _WHOLE and not _is_imported(value)
+        sections = isinstance(beneath, dict) and key not in REPLACED and not _is_imported(value)
         if isinstance(beneath, dict) and isinstance(value, dict) and sections:
             replaced += [(key, *deeper) for deeper in _merge(beneath, value)]
         elif value is not None or not sections or key == _OPTIONAL:  # an empty section changes nothing
@@ -226,7 +226,7 @@ def _merge(below: dict[str, Value], above: dict[str, Value]) -> list[Key]:
 
 
 def _is_imported(section: Value) -> bool:
-    return isinstance(section, dict) and _IMPORTED in section
+    return isinstance(section, dict) and IMPORTED in section
 
 
 def _without(places: Places, key: Key) -> Places:

@@ -283,8 +283,6 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _variants_have_a_fork(self) -> Recipe:
-        if not (self.variants or self.branches):
-            raise WrongKey("names no model but the base; write variants, branches or both", "variants")
         forks = sum(stage.fork for stage in self.stages)
         if self.variants and (forks != 1 or (self.stages[0].fork and self.start is None)):
             raise WrongKey(

@@ -156,8 +156,8 @@ class RunData:
 
     @property
     def reference(self) -> str:
-        """The first variant or branch, which the others are compared with."""
-        return self.models[1]
+        """The first variant or branch, which the others are compared with; the base where nothing forks from it."""
+        return [*self.models[1:], BASE][0]
 
 
 def read_run(run: Path, recipe: Recipe) -> RunData:

@@ -76,13 +76,13 @@ def _time_numbers(run: RunData) -> list[tuple[str, str]]:
 def family(run: RunData) -> Markup:
     """The family tree."""
     shape = run.recipe.model
-    forked = "Every variant starts from the same base checkpoint"
-    if run.recipe.branches:
-        forked = "Every model starts from the checkpoint of its parent where it forks"
+    parent = "checkpoint of its parent where it forks" if run.recipe.branches else "same base checkpoint"
+    every = "model" if run.recipe.branches else "variant"
+    forked = f" Every {every} starts from the {parent}, with its weights and optimizer moments."
     lead = (
         f"A Llama 2 decoder with {shape.layers} layers, width {shape.width:,}, {shape.heads} query heads, "
-        f"{shape.kv_heads} key-value heads, context {shape.context:,} and vocabulary {shape.vocab_size:,}. "
-        f"{forked}, with its weights and optimizer moments."
+        f"{shape.kv_heads} key-value heads, context {shape.context:,} and vocabulary {shape.vocab_size:,}."
+        f"{forked if run.models[1:] else ''}"
     )
     return section("family", "The family", lead, family_tree(run))
 
@@ -91,10 +91,9 @@ def learnt(run: RunData) -> Markup:
     """The bits-per-byte matrix and a summary of it."""
     title = "What each model learned"
     bits = run.summary.bits_per_byte
-    lead = (
-        "Bits that each model needs per byte of held-out text; lower is better. "
-        f"The second line and the color of a cell show the difference from {run.reference}."
-    )
+    lead = "Bits that each model needs per byte of held-out text; lower is better."
+    if run.models[1:]:
+        lead += f" The second line and the color of a cell show the difference from {run.reference}."
     if not any(bits.values()):
         return section("learnt", title, lead, absent(_reason(run, "summary.json", "bits_per_byte")))
     sentences = findings(bits, run.reference, run.recipe.corpora_of(BASE))
@@ -106,19 +105,19 @@ def learnt(run: RunData) -> Markup:
 def curves(run: RunData, figures: list[Figure]) -> Markup:
     """Losses, learning rate and batch by tokens; the figures are appended to `figures`."""
     title = "Training curves"
-    lead = "Losses in nats per token by tokens seen. Shaded and plain bands are the stages; variants continue the base."
+    lead = "Losses in nats per token by tokens seen. Shaded and plain bands are the stages"
+    lead += "; variants continue the base." if run.models[1:] else "."
     if not run.histories:
         return section("curves", title, lead, absent(_reason(run, "base/metrics.jsonl", "steps")))
     training = training_figure(run)
     held_out = held_out_figures(run)
     figures += [training, *[figure for _, figure in held_out]]
     steps = max(history.steps_per_point for history in run.histories.values())
-    of_whom = "each branch's own" if run.recipe.branches else "the same for every variant"
     sampled = f"Each point is the mean of up to {steps} steps." if steps > 1 else "Each point is one step."
-    note = (
-        f"{sampled} Training losses on different mixtures are not comparable; the held-out losses below are. The "
-        f"learning rate and the batch size (in tokens) are {of_whom}."
-    )
+    note = f"{sampled} Training losses on different mixtures are not comparable; the held-out losses below are."
+    if run.models[1:]:
+        of_whom = "each branch's own" if run.recipe.branches else "the same for every variant"
+        note += f" The learning rate and the batch size (in tokens) are {of_whom}."
     if overflows := sum(history.overflows for history in run.histories.values()):
         note += f" {overflows} steps were skipped, since their gradients overflowed in fp16."
     grid = [_small_figure(corpus, figure) for corpus, figure in held_out]

@@ -21,15 +21,15 @@ from tinyllama.plan import compile_plan, summarize
 from tinyllama.plan.hardware import predict
 from tinyllama.plan.tables import CORPUS_HEADER, STAGE_HEADER, corpus_rows, stage_rows
 from tinyllama.recipe import load_recipe, parse_recipe
+from tinyllama.recipe.editing import differences
 from tinyllama.report.plan_plot import plan_plot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from pydantic import JsonValue
 
     from tinyllama.files import Json
-    from tinyllama.recipe import Recipe
 
     Send = Callable[[Json], None]
 
@@ -82,20 +82,10 @@ def check_recipe(send: Send, asked: RecipeQuestion, running: str | None) -> None
         "corpus_header": CORPUS_HEADER,
         "plans": models,
         "plot": plan_plot(recipe),
-        "changes": [] if running is None else changes(load_recipe(running), recipe),
+        "changes": [] if running is None else [asdict(change) for change in differences(load_recipe(running), recipe)],
         "prediction": prediction,
     }
     send(result)
-
-
-def changes(running: Recipe, edited: Recipe) -> list[Json]:
-    """The keys whose values differ, each with both values as text; None where a recipe has no such key."""
-    before, after = (dict(_flat(recipe.model_dump(mode="json", by_alias=True))) for recipe in (running, edited))
-    return [
-        {"key": key, "running": before.get(key), "edited": after.get(key)}
-        for key in dict.fromkeys([*before, *after])
-        if before.get(key) != after.get(key)
-    ]
 
 
 def read_rows(send: Send, family: str, model: str, step: int, positions: range) -> None:
@@ -136,14 +126,3 @@ def _fault(line: str) -> dict[str, JsonValue]:
     match = _PLACE.fullmatch(line)
     number, text = match.groups() if match else (None, line)
     return {"line": None if number is None else int(number), "text": text}
-
-
-def _flat(value: JsonValue, key: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict) and value:
-        for name, inner in value.items():
-            yield from _flat(inner, f"{key}.{name}" if key else name)
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
-        for index, inner in enumerate(value):
-            yield from _flat(inner, f"{key}.{index}")
-    else:
-        yield key, str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +17,6 @@ from tinyllama.formats.open import open_model
 from tinyllama.inference import Sampling, decode_batch
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from click.testing import Result
 
 GREEDY = ["--temperature", "0", "--max-new-tokens", "12"]
@@ -164,3 +163,15 @@ def test_a_text_that_fills_the_context_says_so(model: Path) -> None:
     assert set(done.stderr.splitlines()) <= set(notes)
     assert done.stderr
     assert not generate(model, "the", *GREEDY).stderr
+
+
+def test_a_large_model_on_a_cpu_offers_llama_cpp_by_a_command_that_works(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "llama.cpp" not in generate(model, "the", *GREEDY, "--device", "cpu").stderr
+    monkeypatch.setattr("tinyllama.cli.generation.options._SLOW", 1)
+    offered = generate(model, "the", *GREEDY, "--device", "cpu").stderr.split("`")[1]
+    exported = CliRunner().invoke(app, offered.split()[1:])
+    assert exported.exit_code == 0, exported.output
+    (file,) = Path(exported.stdout.strip()).glob("*.gguf")
+    assert f"`tinyllama serve {file}`" in generate(file, "the", *GREEDY, "--device", "cpu").stderr

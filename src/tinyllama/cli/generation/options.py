@@ -39,6 +39,9 @@ ModelPrecision = Annotated[
     Precision, typer.Option(help="Number format; bf16 halves memory, and also time on CPUs that support it.")
 ]
 
+_SLOW = 500_000_000
+"""Weights from which a text on a CPU takes so long that a faster way is worth a line."""
+
 
 def load_model(source: OpenModel, precision: Precision, device: str) -> Llama:
     """The weights on their device, in a layout that is fast to generate with."""
@@ -48,7 +51,17 @@ def load_model(source: OpenModel, precision: Precision, device: str) -> Llama:
 
     weights = source.load(DTYPES[precision]).to(choose_device(device))
     pack(weights)
+    if weights.embed_tokens.weight.device.type == "cpu" and source.shape.parameters >= _SLOW:
+        typer.echo(f"note: {_faster_way(source)}", err=True)
     return weights
+
+
+def _faster_way(source: OpenModel) -> str:
+    """How llama.cpp runs the model, which is the fastest on a CPU (docs/benchmarks.md, "Generation")."""
+    if source.path.suffix == ".gguf":
+        return f"llama.cpp is faster on a CPU: `tinyllama serve {source.origin}`"
+    export = f"tinyllama export {source.origin} --format gguf --precision Q8_0"
+    return f"llama.cpp is faster on a CPU: `{export}`, then `tinyllama serve` with the folder that this prints"
 
 
 def choose_sampling(

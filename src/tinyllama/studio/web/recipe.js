@@ -3,6 +3,14 @@ import { ask, count, failure, fromServer, h, number, t, table } from "./dom.js";
 
 const PAUSE = 400;
 
+const shown = (value) => (value === null ? "—" : typeof value === "string" ? value : JSON.stringify(value));
+
+/** Whether a changed key changes the weights of models that were trained already. */
+function effect(change) {
+  if (!change.decides) return t("no");
+  return change.through === null ? t("yes") : t("through {}", change.through);
+}
+
 export class RecipePart {
   constructor(state) {
     this.state = state;
@@ -79,7 +87,7 @@ export class RecipePart {
     const parts = [];
     if (this.state.family) {
       parts.push(h("h2", {}, t("Difference from {}", this.state.chosen)), found.changes.length
-        ? table(t("Difference"), [t("key"), t("running"), t("here")], found.changes.map((change) => [change.key, change.running ?? "—", change.edited ?? "—"]), "left")
+        ? table(t("Difference"), [t("key"), t("running"), t("here"), t("decides the weights")], found.changes.map((change) => [change.key, shown(change.old), shown(change.new), effect(change)]), "left")
         : h("p", {}, t("None.")));
     }
     if (found.prediction) parts.push(...this.cost(found.prediction));

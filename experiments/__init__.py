@@ -1,0 +1,1 @@
+"""Experiments on choices of recipes; their pages are in docs/results."""

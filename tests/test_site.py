@@ -1,0 +1,42 @@
+"""The documentation site: every page is in its menu, and pages that speak of tests name real ones."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from tests import test_historic_bugs
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+def _pages(entries: list[object]) -> list[str]:
+    """The pages of a menu, in order."""
+    found: list[str] = []
+    for entry in entries:
+        for value in entry.values() if isinstance(entry, dict) else [entry]:
+            found += _pages(value) if isinstance(value, list) else [str(value)]
+    return found
+
+
+def test_the_menu_has_every_page_once() -> None:
+    menu = _pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    assert sorted(menu) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+def test_the_page_of_the_first_bugs_names_each_test_once() -> None:
+    named = re.findall(r"`(test_\w+)`", (DOCS / "first-bugs.md").read_text(encoding="utf-8"))
+    assert named == [name for name in vars(test_historic_bugs) if name.startswith("test_")]
+
+
+def test_the_api_page_names_the_public_names() -> None:
+    import tinyllama
+
+    named = re.findall(r"^::: ([\w.]+)$", (DOCS / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name.rpartition(".")[2] for name in named} == {*tinyllama.__all__} - {"__version__"}
+    for name in named:
+        module, _, attribute = name.rpartition(".")
+        assert getattr(tinyllama, attribute).__module__ == module
