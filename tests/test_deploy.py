@@ -71,3 +71,12 @@ def test_every_command_of_a_page_is_one_that_we_have(page: Path) -> None:
     for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
         for words in commands(block):
             parse(words)
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
+def test_the_one_command_for_each_wish_is_one_that_we_have(name: str) -> None:
+    found = re.findall(r"^\| [^|]+ \| `(tinyllama [^`]+)`", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(found) >= 15
+    for command in found:
+        for words in commands(command):
+            parse(words)
