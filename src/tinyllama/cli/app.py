@@ -33,6 +33,7 @@ GROUPS = {
     "Data": ("prepare", "corpus", "tokenizer"),
     "Evaluation": ("evaluate", "compare", "report", "contaminated"),
     "Cluster": ("launch",),
+    "Set-up": ("doctor",),
 }
 """Command groups in the help text."""
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}

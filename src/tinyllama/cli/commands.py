@@ -2,6 +2,7 @@
 
 from tinyllama.cli import (
     corpora,
+    doctor,
     evaluation,
     fidelity,
     generation,
@@ -19,6 +20,7 @@ from tinyllama.cli.app import app
 __all__ = [
     "app",
     "corpora",
+    "doctor",
     "evaluation",
     "fidelity",
     "generation",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tinyllama.comparison.compare import Comparison
+    from tinyllama.doctor import Examined
     from tinyllama.evaluation.scores import TaskScore, TaskScores
     from tinyllama.family.preflight import CheckResult
     from tinyllama.plan import PlanSummary
@@ -73,6 +74,18 @@ def print_checks(console: Console, results: Sequence[CheckResult]) -> None:
         found = [("FAULT", text) for text in result.faults] + [("note", text) for text in result.notes]
         for index, (kind, text) in enumerate(found or [("ok", "")]):
             table.add_row("" if index else result.name, kind, Text(text))
+    console.print(table)
+
+
+def print_examined(console: Console, found: Sequence[Examined]) -> None:
+    """Print a line for each thing that was examined, with the remedy below what does not work."""
+    table = Table(box=None)
+    for name in ("", "state", "found"):
+        table.add_column(name, overflow="fold")
+    for item in found:
+        table.add_row(item.name, item.state, Text(item.result))
+        if item.remedy:
+            table.add_row("", "", Text(f"→ {item.remedy}"))
     console.print(table)
 
 
