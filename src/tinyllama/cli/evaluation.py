@@ -192,27 +192,32 @@ def _rows(batch: str) -> int | None:
 def _evaluate_family(
     name: str, overrides: list[str] | None, run: Path | None, data: Path | None, *, print_it: bool
 ) -> dict[str, Json]:
+    from tinyllama.evaluation.record import bits_by_source
+
     family = open_family(name, overrides, run)
     records = family.evaluate(data)
     bits = {model: record.bits_by_text for model, record in records.items()}
+    by_source = bits_by_source(records)
     if print_it:
-        print_scores(family, bits, {model: record.scores for model, record in records.items()})
+        print_scores(family, bits, by_source, {model: record.scores for model, record in records.items()})
     return {
         "bits_per_byte": bits,
+        "bits_per_byte_by_source": by_source,
         "tasks": {model: record.scores.to_json() for model, record in records.items()},
     }
 
 
 def _print(found: dict[str, Evaluated], texts: list[Path]) -> None:
-    from tinyllama.cli.tables import output, print_matrix, print_tasks
+    from tinyllama.cli.tables import output, print_matrix, print_sources, print_tasks
     from tinyllama.evaluation.published import PARAMETERS
-    from tinyllama.evaluation.record import EXACT
+    from tinyllama.evaluation.record import EXACT, bits_by_source
     from tinyllama.evaluation.record_tables import agreement_with_fp32
 
     console, records = output(), {name: evaluated.record for name, evaluated in found.items()}
     bits = {name: record.bits_per_byte.values for name, record in records.items() if record.bits_per_byte}
     if bits:
         print_matrix(console, "bits per byte", bits, [printable_path(path) for path in texts])
+    print_sources(console, bits_by_source(records))
     flagship = any(record.source.parameters == PARAMETERS for record in records.values())
     print_tasks(console, {name: record.scores for name, record in records.items()}, published=flagship)
     for name, record in records.items():

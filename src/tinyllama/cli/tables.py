@@ -84,6 +84,22 @@ def print_matrix(console: Console, title: str, bits: Mapping[str, Mapping[str, f
 
 def print_tasks(console: Console, tasks: Mapping[str, TaskScores], *, published: bool) -> None:
     """Print the scores in percent with standard errors, a task a row, and a line for each reason why some lack.
+def print_sources(console: Console, bits: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    """Print bits per byte of corpora that have several sources, sources by models; nothing if there are none.
+
+    Args:
+        console: receives them.
+        bits: model → corpus or text → source → bits per byte.
+    """
+    names = dict.fromkeys((text, source) for texts in bits.values() for text in texts for source in texts[text])
+    rows = [
+        (f"{text}: {source}", *(number(texts.get(text, {}).get(source), 3) for texts in bits.values()))
+        for text, source in names
+    ]
+    if rows:
+        _print(console, "bits per byte by source", ("source", *bits), rows)
+
+
 
     Args:
         console: receives them.
