@@ -12,7 +12,7 @@ from rich.text import Text
 from tinyllama.comparison.documents import HEADER, cells, changed_summary
 from tinyllama.evaluation.published import PUBLISHED, TASKS, published_scores
 from tinyllama.plan import MANY_EPOCHS
-from tinyllama.plan.tables import CORPUS_HEADER, STAGE_HEADER, corpus_rows, stage_rows
+from tinyllama.plan.tables import CORPUS_HEADER, STAGE_HEADER, corpus_rows, measurement_lines, stage_rows
 from tinyllama.text import MISSING, number, percent
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def print_plan(console: Console, summary: PlanSummary) -> None:
     console.print(f"optimizer: {summary.optimizer}", markup=False, soft_wrap=True)
     if summary.average is not None:
         console.print(f"average: {summary.average}", markup=False, soft_wrap=True)
+    for line in measurement_lines(summary):
+        console.print(line, markup=False, soft_wrap=True)
     for corpus in summary.corpora:
         if corpus.too_many_epochs:
             console.print(
@@ -93,6 +95,22 @@ def print_matrix(console: Console, title: str, bits: Mapping[str, Mapping[str, f
     """Print bits per byte, models by corpora or texts."""
     rows = [(model, *(number(row.get(name), 3) for name in corpora)) for model, row in bits.items()]
     _print(console, title, ("model", *corpora), rows)
+
+
+def print_sources(console: Console, bits: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    """Print bits per byte of corpora that have several sources, sources by models; nothing if there are none.
+
+    Args:
+        console: receives them.
+        bits: model → corpus or text → source → bits per byte.
+    """
+    names = dict.fromkeys((text, source) for texts in bits.values() for text in texts for source in texts[text])
+    rows = [
+        (f"{text}: {source}", *(number(texts.get(text, {}).get(source), 3) for texts in bits.values()))
+        for text, source in names
+    ]
+    if rows:
+        _print(console, "bits per byte by source", ("source", *bits), rows)
 
 
 def print_tasks(console: Console, tasks: Mapping[str, TaskScores], *, published: bool) -> None:

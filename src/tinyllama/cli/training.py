@@ -95,18 +95,24 @@ def reproduce(
     if as_json:
         print_json(summary.to_json())
     else:
-        print_scores(family, summary.bits_per_byte, summary.tasks)
+        print_scores(family, summary.bits_per_byte, summary.bits_per_byte_by_source, summary.tasks)
         for folder in summary.exports.values():
             typer.echo(family.folder / folder)
         typer.echo(family.layout.report)
     family.prepare().require_all()
 
 
-def print_scores(family: Family, bits: dict[str, dict[str, float]], tasks: dict[str, TaskScores]) -> None:
-    """Print a family's bits per byte and task scores."""
-    from tinyllama.cli.tables import output, print_matrix, print_tasks
+def print_scores(
+    family: Family,
+    bits: dict[str, dict[str, float]],
+    by_source: dict[str, dict[str, dict[str, float]]],
+    tasks: dict[str, TaskScores],
+) -> None:
+    """Print a family's bits per byte, also by source where corpora have several, and its task scores."""
+    from tinyllama.cli.tables import output, print_matrix, print_sources, print_tasks
     from tinyllama.evaluation.published import PARAMETERS
 
     console = output()
     print_matrix(console, "held-out bits per byte", bits, list(family.prepare().corpora))
+    print_sources(console, by_source)
     print_tasks(console, tasks, published=family.recipe.model.parameters == PARAMETERS)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinyllama.plan.measurements import measured_tokens
 from tinyllama.plan.schedule import share_at
 
 if TYPE_CHECKING:
@@ -70,6 +71,10 @@ class PlanSummary:
     """Steps of its parent's path that it begins with; 0 for the base."""
     fork_tokens: int
     """Tokens seen at the fork."""
+    scored_at: list[int]
+    """Tokens of the checkpoints that get task scores during training; empty if the recipe asks for none."""
+    sampled_at: list[int]
+    """Tokens of the checkpoints that continue the prompts during training; empty if the recipe asks for none."""
 
     def as_dict(self) -> dict[str, Json]:
         """Plain data for JSON."""
@@ -86,6 +91,9 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
     """
     parent = None if plan.variant is None else recipe.parent(plan.variant)
     fork = 0 if parent is None else plan.fork_step
+    evaluation = recipe.evaluation
+    scored = measured_tokens(plan, recipe, evaluation.tasks_every)
+    sampled = measured_tokens(plan, recipe, evaluation.samples_every)
     recipe = recipe.line(plan.variant)
     stages = []
     for index, (name, first, end) in enumerate(plan.stage_steps()):
@@ -127,4 +135,6 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
         parent=parent,
         fork_step=fork,
         fork_tokens=plan.tokens_after(fork),
+        scored_at=scored,
+        sampled_at=sorted({*scored, *sampled}) if sampled else [],
     )

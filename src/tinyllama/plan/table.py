@@ -15,6 +15,7 @@ from tinyllama.plan.quota import QuotaCurve, allot, quota_curve
 from tinyllama.plan.schedule import Change, planned_rate, share_changes, stage_ends
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -67,6 +68,10 @@ class Plan:
         before = self.before * self.context
         after = before + self.batch.astype(np.int64) * self.context
         return set((np.flatnonzero(before // every != after // every) + 1).tolist())
+
+    def steps_reaching(self, sequences: Sequence[int]) -> set[int]:
+        """Steps done when each of some numbers of sequences is reached or passed."""
+        return set((np.searchsorted(self.before + self.batch, sequences) + 1).tolist())
 
     def stage_steps(self) -> list[tuple[str, int, int]]:
         """(name, first step, end step) of each stage."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 STAGE_HEADER = ("stage", "steps", "tokens", "until", "batch", "LR", "shares")
 CORPUS_HEADER = ("corpus", "sequences", "tokens", "size", "epochs")
+_LISTED = 6
+"""Most checkpoints whose tokens are all named."""
 
 
 def stage_rows(summary: PlanSummary) -> list[tuple[str, ...]]:
@@ -44,10 +46,29 @@ def corpus_rows(summary: PlanSummary) -> list[tuple[str, ...]]:
     ]
 
 
+def measurement_lines(summary: PlanSummary) -> list[str]:
+    """How many checkpoints are evaluated during training, and at which tokens; a line for each kind."""
+    kinds = (("get task scores", summary.scored_at), ("continue the prompts", summary.sampled_at))
+    return [f"during training, {_checkpoints(tokens)} {what}: at {_listed(tokens)}" for what, tokens in kinds if tokens]
+
+
+def _checkpoints(tokens: list[int]) -> str:
+    return f"{len(tokens):,} checkpoints" if len(tokens) > 1 else "1 checkpoint"
+
+
+def _listed(tokens: list[int]) -> str:
+    """All of a few numbers of tokens, or else the first ones and the last."""
+    texts = [format_count(count) for count in tokens]
+    if len(texts) > _LISTED:
+        texts = [*texts[: _LISTED - 1], "…", texts[-1]]
+    return f"{', '.join(texts)} tokens"
+
+
 def plan_markdown(summary: PlanSummary) -> str:
-    """A plan's stages and corpora as Markdown tables."""
+    """A plan's stages and corpora as Markdown tables, and what is measured during training."""
     stages = markdown_table(STAGE_HEADER, stage_rows(summary))
-    return f"{stages}\n\n{markdown_table(CORPUS_HEADER, corpus_rows(summary))}"
+    lines = [f"{line[0].upper()}{line[1:]}." for line in measurement_lines(summary)]
+    return "\n\n".join([stages, markdown_table(CORPUS_HEADER, corpus_rows(summary)), *lines])
 
 
 def _shares(stage: StageSummary) -> str:

@@ -10,7 +10,7 @@ from tinyllama.recipe.quantities import format_count
 from tinyllama.report.figures import held_out_figures, score_figures, share_figures, training_figure
 from tinyllama.report.findings import findings
 from tinyllama.report.markup import Markup, element, join
-from tinyllama.report.tables import bits_table, quota_table, spikes_table, swatch
+from tinyllama.report.tables import bits_table, quota_table, sources_table, spikes_table, swatch
 from tinyllama.report.task_tables import tasks_tables
 from tinyllama.report.text import duration
 from tinyllama.report.tree import family_tree
@@ -99,7 +99,8 @@ def learnt(run: RunData) -> Markup:
     sentences = findings(bits, run.reference, run.recipe.corpora_of(BASE))
     items = [element("li", swatch(run, name), element("b", name), f": {text}.") for name, text in sentences.items()]
     scale = element("p", "a quarter of the bits", element("span", class_="scale"), "four times", class_="legend-scale")
-    return section("learnt", title, lead, element("ul", items, class_="findings"), bits_table(run, bits), scale)
+    listed = element("ul", items, class_="findings")
+    return section("learnt", title, lead, listed, bits_table(run, bits), scale, sources_table(run))
 
 
 def curves(run: RunData, figures: list[Figure]) -> Markup:

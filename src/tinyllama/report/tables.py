@@ -9,7 +9,7 @@ from tinyllama.layout import BASE, averaged
 from tinyllama.plan import compile_plan, quota_at
 from tinyllama.report.markup import Markup, element, join
 from tinyllama.report.text import percent_change, spike_text
-from tinyllama.text import MISSING
+from tinyllama.text import MISSING, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,6 +49,33 @@ def bits_table(run: RunData, bits: Matrix) -> Markup:
     caption = element("caption", "Held-out bits per byte by model and corpus", class_="unseen")
     table = element("table", caption, element("thead", head), element("tbody", rows), class_="heat")
     return scrollable(table, "Bits per byte")
+
+
+def sources_table(run: RunData) -> Markup | None:
+    """Bits per byte of corpora that have several sources, sources by models; None if there are none."""
+    bits = run.summary.bits_per_byte_by_source
+    models = [model for model in run.measured if model in bits]
+    names = dict.fromkeys((corpus, source) for row in bits.values() for corpus in row for source in row[corpus])
+    rows = [
+        element(
+            "tr",
+            element("th", source, element("small", corpus), scope="row"),
+            [element("td", number(bits[model].get(corpus, {}).get(source), 3)) for model in models],
+        )
+        for corpus, source in names
+    ]
+    if not rows:
+        return None
+    label = "Held-out bits per byte by source"
+    heads = [element("th", swatch(run, model), model, scope="col") for model in models]
+    table = element(
+        "table",
+        element("caption", label, class_="unseen"),
+        element("thead", element("tr", element("td"), heads)),
+        element("tbody", rows),
+        class_="tasks sources",
+    )
+    return join(element("h3", label), scrollable(table, label))
 
 
 def _bits_cell(row: Mapping[str, float], reference: Mapping[str, float], corpus: str) -> Markup:

@@ -6,8 +6,6 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tinyllama.checkpoint.fingerprint import FingerprintInputs, fingerprint_inputs
 from tinyllama.checkpoint.format import Checkpoint
 from tinyllama.checkpoint.store import CheckpointStore, checkpoint_store
@@ -72,9 +70,8 @@ class TrainingRun:
     @property
     def fork_steps(self) -> frozenset[int]:
         """The steps that branches fork at from this model, whose checkpoints stay."""
-        after = self.plan.before + self.plan.batch
         forks = [self.recipe.fork_sequences(name) for name in self.recipe.branches_of(self.name)]
-        return frozenset((np.searchsorted(after, forks) + 1).tolist())
+        return frozenset(self.plan.steps_reaching(forks))
 
     @property
     def layout(self) -> FamilyLayout:
