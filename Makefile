@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test check test-slow test-lm-eval test-llamacpp test-smollm test-finetune test-formats test-slurm
-.PHONY: test-compat test-field test-gpu test-cluster soak fuzz bench golden clean
+.PHONY: test-compat test-trackers test-field test-gpu test-cluster soak fuzz bench golden clean
 
 # Install, fetch text, train the demo's family, evaluate it, export it and write its report.
 demo: $(VENV)/.demo
@@ -51,6 +51,10 @@ bench: $(VENV)/.bench
 # Compare every answer with lm-eval's own command, e.g. MODELS=runs/mini/exports/v1.1 DATA=data/eval LIMIT=8
 test-lm-eval: $(VENV)/.test
 	MODELS="$(MODELS)" DATA="$(DATA)" LIMIT="$(LIMIT)" $(BIN)/pytest -s tests/evaluation/test_lm_eval_command.py
+
+# Train with Weights & Biases, Trackio and MLflow, each on files of this machine.
+test-trackers: $(VENV)/.trackers
+	$(BIN)/pytest tests/train/test_trackers.py
 
 # Run our GGUF files in llama.cpp, and serve them; building llama.cpp takes ten minutes on two cores.
 test-llamacpp: export CMAKE_ARGS ?= -DGGML_NATIVE=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF
@@ -115,7 +119,8 @@ $(VENV)/.bench: EXTRAS := bench
 $(VENV)/.llamacpp: EXTRAS := test-llamacpp
 $(VENV)/.cluster: EXTRAS := test-cluster
 $(VENV)/.finetune: EXTRAS := test-finetune
-STAMPS := $(addprefix $(VENV)/.,demo test dev bench llamacpp cluster finetune)
+$(VENV)/.trackers: EXTRAS := test-trackers
+STAMPS := $(addprefix $(VENV)/.,demo test dev bench llamacpp cluster finetune trackers)
 $(STAMPS): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --editable '.[$(EXTRAS)]'
