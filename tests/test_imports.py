@@ -33,7 +33,7 @@ ORDER = (
     ("report",),
     ("comparison",),
     ("family",),
-    ("serve", "launch", "fidelity"),
+    ("serve", "launch", "fidelity", "monitor"),
     ("cli",),
 )
 """The packages and single modules in the order of imports; those of one line do not import each other."""

@@ -11,6 +11,7 @@ from tinyllama.cli import (
     rehearse,
     serving,
     training,
+    watch,
 )
 from tinyllama.cli.app import app
 
@@ -26,4 +27,5 @@ __all__ = [
     "rehearse",
     "serving",
     "training",
+    "watch",
 ]
