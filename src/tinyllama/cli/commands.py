@@ -14,6 +14,7 @@ from tinyllama.cli import (
     serving,
     studio,
     training,
+    watch,
 )
 from tinyllama.cli.app import app
 
@@ -32,4 +33,5 @@ __all__ = [
     "serving",
     "studio",
     "training",
+    "watch",
 ]

@@ -51,6 +51,8 @@ class TrainingRun:
     """Whether the recipe left the precision to the device."""
     replay_to: int | None = None
     """The step that training ends at to make a checkpoint that was not kept; it records no metrics then."""
+    profile: range | None = None
+    """Steps, counted from 1, that are profiled; it changes no weights."""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""Checks of the machine: disk, memory, and where checkpoints are stored."""
+"""Checks of the machine: disk, memory, where checkpoints are stored, and who is notified."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from tinyllama.checkpoint.retention import Retention
 from tinyllama.checkpoint.store import checkpoint_store
-from tinyllama.errors import StorageError, UserError
+from tinyllama.errors import StorageError, TrainingError, UserError
 from tinyllama.family.preflight.situation import Finding
 from tinyllama.layout import BASE
 from tinyllama.plan.hardware import checkpoint_bytes, memory_per_gpu
 from tinyllama.prepare.disk_space import bytes_needed
+from tinyllama.train.alerts import receiver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,6 +34,14 @@ def check_checkpoint_url(situation: Situation) -> Iterator[Finding]:
         checkpoint_store(situation.recipe, situation.layout.root, BASE).steps()
     except UserError as error:
         yield situation.needed_by("train", str(error))
+
+
+def check_receiver(situation: Situation) -> Iterator[Finding]:
+    """The receiver of messages has a URL; a job may have its variable where this machine has none."""
+    try:
+        receiver(situation.recipe.logging.notify)
+    except TrainingError as error:
+        yield Finding(str(error), is_fault=situation.here and "train" in situation.phases)
 
 
 def check_disk(situation: Situation) -> Iterator[Finding]:
