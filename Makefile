@@ -187,4 +187,4 @@ constraints: $(VENV)/.dev
 
 # Delete the virtual environment and all caches.
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -46,6 +46,11 @@ def test_a_full_disk_is_broken_and_the_exit_code_is_1(monkeypatch: pytest.Monkey
     assert "→ make room, or work in another folder" in done.stdout
 
 
+def test_a_cache_that_is_no_folder_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYLLAMA_CACHE", "/dev/null/x")
+    assert {item.name: item.state for item in machine.examine_disks()} == {"disk": "ok", "cache": "broken"}
+
+
 def test_a_nearly_full_disk_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _folder: Usage(5e9))
     assert {item.state for item in machine.examine_disks()} == {"limited"}

@@ -69,8 +69,8 @@ def examine_disks() -> Iterator[Examined]:
         there = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(there).free
         result = f"{folder}: {free / 1e9:,.1f} GB are free"
-        if not os.access(there, os.W_OK):
-            yield Examined(name, "broken", f"{folder} cannot be written", remedy)
+        if not (there.is_dir() and os.access(there, os.W_OK)):
+            yield Examined(name, "broken", f"{folder} is no folder that can be written", remedy)
         elif free < _ENOUGH:
             yield Examined(name, "broken" if free < _SCARCE else "limited", result, f"make room, or {remedy}")
         else:
