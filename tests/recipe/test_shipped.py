@@ -40,6 +40,14 @@ def test_small_recipes_have_the_shape_of_smollm2_and_take_one_night_on_one_h100(
     assert NIGHT / 2 < sum(span.gpu_hours for span in predicted.spans) <= NIGHT
 
 
+def test_long_context_continues_the_flagship_at_four_times_its_context() -> None:
+    recipe, flagship = load_recipe("long-context"), load_recipe("tinyllama-v1.1")
+    plan = compile_plan(recipe, "long")
+    assert recipe.model == flagship.model
+    assert recipe.final_shape("long").context == 4 * flagship.model.context
+    assert int(plan.batch[0]) * int(plan.contexts[0]) == 880 * flagship.model.context
+
+
 def test_v1_0_has_the_steps_of_its_public_code() -> None:
     recipe = load_recipe("tinyllama-v1.0")
     plan = compile_plan(recipe, "v1.0")
@@ -53,6 +61,8 @@ def test_v1_0_has_the_steps_of_its_public_code() -> None:
 @pytest.mark.parametrize("name", [name for name in shipped_recipes() if "tinyllama" not in name and name != "continue"])
 def test_small_shipped_recipes_are_rehearsed(name: str) -> None:
     recipe = load_recipe(name)
-    rows = {corpus: row_count(keys.size, recipe.model.context) for corpus, keys in recipe.corpora.items()}
+    sizes = {corpus: keys.size for corpus, keys in recipe.corpora.items()}
+    partitions = [(sizes[corpus], *pair) for corpus in sizes for pair in recipe.partitions(corpus).items()]
+    rows = {partition: row_count(size, context) for size, partition, context in partitions}
     for result in rehearse(recipe, rows, recipe.models[1:], lambda *_: None):
         assert result.passed, result

@@ -22,7 +22,7 @@ def stage_rows(summary: PlanSummary) -> list[tuple[str, ...]]:
             f"{stage.end_step - stage.first_step:,}",
             format_count(stage.tokens_after - stage.tokens_before),
             f"{stage.tokens_after:,}",
-            f"{stage.batch_sequences:,} x {stage.batch_tokens // stage.batch_sequences:,} = {stage.batch_tokens:,}",
+            f"{stage.batch_sequences:,} x {stage.context:,} = {stage.batch_tokens:,}",
             f"{stage.first_lr:.3e} → {stage.last_lr:.3e}",
             _shares(stage),
         )
@@ -44,10 +44,21 @@ def corpus_rows(summary: PlanSummary) -> list[tuple[str, ...]]:
     ]
 
 
+def repetitions(summary: PlanSummary) -> list[str]:
+    """A sentence for each corpus that sequences of another context read again."""
+    return [
+        f"{corpus.name}: about {format_count(corpus.met_again)} of its {format_count(corpus.tokens)} targets were met "
+        "before, in sequences of another context"
+        for corpus in summary.corpora
+        if corpus.met_again
+    ]
+
+
 def plan_markdown(summary: PlanSummary) -> str:
     """A plan's stages and corpora as Markdown tables."""
     stages = markdown_table(STAGE_HEADER, stage_rows(summary))
-    return f"{stages}\n\n{markdown_table(CORPUS_HEADER, corpus_rows(summary))}"
+    tables = f"{stages}\n\n{markdown_table(CORPUS_HEADER, corpus_rows(summary))}"
+    return "\n\n".join([tables, *(f"{sentence}." for sentence in repetitions(summary))])
 
 
 def _shares(stage: StageSummary) -> str:
