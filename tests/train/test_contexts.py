@@ -22,8 +22,15 @@ if TYPE_CHECKING:
 
     from tinyllama.fidelity.record import Outcome
 
-LONG = ("stages.2.context=256", "stages.2.batch=4096", "stages.2.rope_theta=40000")
-MODEL = "math_code"
+OWN = "{name: own, until: 22K, batch: 2048, context: 128}"
+LONG = (
+    "stages.2.context=256",
+    "stages.2.batch=4096",
+    "stages.2.rope_theta=40000",
+    f"branches={{far: {{from: math_code@16K, shares: {{prose: 50%, code: 50%}}, stages: [{OWN}]}}}}",
+)
+MODEL, BRANCH = "math_code", "far"
+MODELS = ("base", MODEL, BRANCH)
 FIRST = 13
 """The first step of the long stage, counted from 1; the stages before it have steps of 1,024 tokens."""
 
@@ -34,16 +41,16 @@ def _family(folder: Path) -> Family:
 
 @pytest.fixture(scope="module")
 def straight(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A family whose last stage is long, trained without a stop."""
+    """A family whose last stage is long, and a branch of another context from inside it, trained without a stop."""
     folder = tmp_path_factory.mktemp("contexts") / "straight"
     shutil.copytree(prepared, folder)
-    _family(folder).train(MODEL)
+    _family(folder).train(BRANCH)
     return folder
 
 
 def _failed(folder: Path) -> list[Outcome]:
-    (run,) = [run for run in open_runs(folder) if run.model == MODEL]
-    return [found for found in audit(run) if found.result != "pass"]
+    runs = [run for run in open_runs(folder) if run.model in MODELS]
+    return [found for run in runs for found in audit(run) if found.result != "pass"]
 
 
 def test_a_long_stage_is_trained_on_long_rows_and_measured_on_them(straight: Path) -> None:
@@ -68,14 +75,16 @@ def test_a_long_stage_resumes_and_forks_bit_for_bit(straight: Path, prepared: Pa
     for step in (FIRST - 1, FIRST):
         stop_at(family, MODEL, step)
     family.train(MODEL)
-    for name in ("base", MODEL):
+    stop_at(family, BRANCH, FIRST + 1)
+    family.train(BRANCH)
+    for name in MODELS:
         assert_same_run(straight / name, family.folder / name)
 
 
 def test_a_model_has_the_shape_of_the_stage_that_it_has_reached(straight: Path) -> None:
-    last, base = open_model(straight / MODEL), open_model(straight / "base")
-    assert (last.shape.context, last.shape.rope_theta) == (256, 40_000)
-    assert (base.shape.context, base.shape.rope_theta) == (64, 10_000)
+    shapes = [open_model(straight / name).shape for name in MODELS]
+    assert [(shape.context, shape.rope_theta) for shape in shapes] == [(64, 10_000), (256, 40_000), (128, 10_000)]
+    assert open_model(straight / MODEL / "checkpoints/step-12").shape == shapes[0]
 
 
 def test_another_context_is_refused_by_its_key(straight: Path) -> None:
@@ -87,7 +96,7 @@ def test_another_context_is_refused_by_its_key(straight: Path) -> None:
 @pytest.mark.slow
 def test_an_export_has_the_context_and_positions_of_the_last_stage(straight: Path) -> None:
     summary = _family(straight).report()
-    assert set(summary.models) == {"base", MODEL}
+    assert set(summary.models) == set(MODELS)
     config = json.loads((straight / "exports" / MODEL / "config.json").read_text(encoding="utf-8"))
     assert (config["max_position_embeddings"], config["rope_theta"]) == (256, 40_000)
     card = (straight / "exports" / MODEL / "README.md").read_text(encoding="utf-8")
@@ -102,9 +111,9 @@ def test_an_export_has_the_context_and_positions_of_the_last_stage(straight: Pat
 def test_two_ranks_train_the_same_long_rows(straight: Path, prepared: Path, tmp_path: Path) -> None:
     folder = tmp_path / "two"
     shutil.copytree(prepared, folder)
-    for model in ("base", MODEL):
+    for model in MODELS:
         assert train_on(folder, 2, 2, LONG, model) == [0, 0]
-    for name in ("base", MODEL):
+    for name in MODELS:
         one, two = (deterministic_metrics(run / name) for run in (straight, folder))
         rows = [[(r["step"], r["tokens"], r.get("lr"), r.get("digest")) for r in records] for records in (one, two)]
         assert rows[0] == rows[1]

@@ -158,8 +158,9 @@ def _quota(recipe: Recipe, plan: Plan) -> Check:
         quota, unit = _quota_curve(share, rises, np.cumsum(batch)[steps])
         away = (plan.taken[steps, index] + plan.counts[steps, index]) * unit - quota
         if wrong := _first(np.abs(away) >= unit):
-            step, found = int(steps[wrong - 1]) + 1, f"{float(away[wrong - 1] / unit):+.2f} sequences from its quota"
-            return Check("quota", f"step {step}: {name} is {found}", passed=False)
+            step, away_by = int(steps[wrong - 1]) + 1, float(away[wrong - 1] / unit)
+            found = f"step {step}: {name} is {away_by:+.2f} sequences from its quota"
+            return Check("quota", found, passed=False)
         largest = max(largest, float(np.abs(away).max() / unit))
     return Check("quota", f"never more than {largest:.3f} sequences from the stated shares", passed=True)
 
