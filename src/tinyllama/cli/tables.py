@@ -12,7 +12,14 @@ from rich.text import Text
 from tinyllama.comparison.documents import HEADER, cells, changed_summary
 from tinyllama.evaluation.published import PUBLISHED, TASKS, published_scores
 from tinyllama.plan import MANY_EPOCHS
-from tinyllama.plan.tables import CORPUS_HEADER, STAGE_HEADER, corpus_rows, measurement_lines, stage_rows
+from tinyllama.plan.tables import (
+    CORPUS_HEADER,
+    STAGE_HEADER,
+    corpus_rows,
+    measurement_lines,
+    repetitions,
+    stage_rows,
+)
 from tinyllama.text import MISSING, number, percent
 
 if TYPE_CHECKING:
@@ -41,6 +48,8 @@ def print_plan(console: Console, summary: PlanSummary) -> None:
     _print(console, title, STAGE_HEADER, stage_rows(summary))
     console.print(f"learning rate: {summary.learning_rate}\n", markup=False, soft_wrap=True)
     _print(console, "", CORPUS_HEADER, corpus_rows(summary))
+    for sentence in repetitions(summary):
+        console.print(sentence, markup=False, soft_wrap=True)
     console.print(f"optimizer: {summary.optimizer}", markup=False, soft_wrap=True)
     if summary.average is not None:
         console.print(f"average: {summary.average}", markup=False, soft_wrap=True)

@@ -40,6 +40,6 @@ def measured_tokens(plan: Plan, recipe: Recipe, every: int | None) -> list[int]:
 def _saved_steps(plan: Plan, recipe: Recipe) -> set[int]:
     """Steps with a checkpoint, that of the end included."""
     settings = recipe.checkpoints
-    forks = [recipe.fork_sequences(name) for name in recipe.branches_of(plan.variant or BASE)]
+    forks = [recipe.fork_tokens(name) for name in recipe.branches_of(plan.variant or BASE)]
     steps = {end for _, _, end in plan.stage_steps()} | plan.steps_crossing(settings.every) | plan.steps_reaching(forks)
     return steps | (plan.steps_crossing(settings.permanent) if settings.permanent is not None else set())

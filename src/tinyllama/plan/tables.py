@@ -24,7 +24,7 @@ def stage_rows(summary: PlanSummary) -> list[tuple[str, ...]]:
             f"{stage.end_step - stage.first_step:,}",
             format_count(stage.tokens_after - stage.tokens_before),
             f"{stage.tokens_after:,}",
-            f"{stage.batch_sequences:,} x {stage.batch_tokens // stage.batch_sequences:,} = {stage.batch_tokens:,}",
+            f"{stage.batch_sequences:,} x {stage.context:,} = {stage.batch_tokens:,}",
             f"{stage.first_lr:.3e} → {stage.last_lr:.3e}",
             _shares(stage),
         )
@@ -64,11 +64,22 @@ def _listed(tokens: list[int]) -> str:
     return f"{', '.join(texts)} tokens"
 
 
+def repetitions(summary: PlanSummary) -> list[str]:
+    """A sentence for each corpus that sequences of another context read again."""
+    return [
+        f"{corpus.name}: about {format_count(corpus.met_again)} of its {format_count(corpus.tokens)} targets were met "
+        "before, in sequences of another context"
+        for corpus in summary.corpora
+        if corpus.met_again
+    ]
+
+
 def plan_markdown(summary: PlanSummary) -> str:
     """A plan's stages and corpora as Markdown tables, and what is measured during training."""
     stages = markdown_table(STAGE_HEADER, stage_rows(summary))
     lines = [f"{line[0].upper()}{line[1:]}." for line in measurement_lines(summary)]
-    return "\n\n".join([stages, markdown_table(CORPUS_HEADER, corpus_rows(summary)), *lines])
+    again = [f"{sentence}." for sentence in repetitions(summary)]
+    return "\n\n".join([stages, markdown_table(CORPUS_HEADER, corpus_rows(summary)), *again, *lines])
 
 
 def _shares(stage: StageSummary) -> str:

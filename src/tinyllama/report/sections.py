@@ -14,6 +14,7 @@ from tinyllama.report.tables import bits_table, quota_table, sources_table, spik
 from tinyllama.report.task_tables import tasks_tables
 from tinyllama.report.text import duration
 from tinyllama.report.tree import family_tree
+from tinyllama.text import listing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,10 +82,18 @@ def family(run: RunData) -> Markup:
     forked = f" Every {every} starts from the {parent}, with its weights and optimizer moments."
     lead = (
         f"A Llama 2 decoder with {shape.layers} layers, width {shape.width:,}, {shape.heads} query heads, "
-        f"{shape.kv_heads} key-value heads, context {shape.context:,} and vocabulary {shape.vocab_size:,}."
+        f"{shape.kv_heads} key-value heads, context {_contexts(run)} and vocabulary {shape.vocab_size:,}."
         f"{forked if run.models[1:] else ''}"
     )
     return section("family", "The family", lead, family_tree(run))
+
+
+def _contexts(run: RunData) -> str:
+    """The context of the models; if stages differ, that of each finished model."""
+    finished = {model: run.recipe.final_shape(model).context for model in run.models}
+    if set(finished.values()) == {run.recipe.model.context}:
+        return f"{run.recipe.model.context:,}"
+    return listing([f"{context:,} ({model})" for model, context in finished.items()])
 
 
 def learnt(run: RunData) -> Markup:
@@ -94,6 +103,8 @@ def learnt(run: RunData) -> Markup:
     lead = "Bits that each model needs per byte of held-out text; lower is better."
     if run.models[1:]:
         lead += f" The second line and the color of a cell show the difference from {run.reference}."
+    if run.recipe.longest_context != run.recipe.model.context:
+        lead += " Each model sees windows of its own context."
     if not any(bits.values()):
         return section("learnt", title, lead, absent(_reason(run, "summary.json", "bits_per_byte")))
     sentences = findings(bits, run.reference, run.recipe.corpora_of(BASE))

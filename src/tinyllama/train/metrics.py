@@ -76,6 +76,8 @@ class HeldOutRecord:
     """Seen by then."""
     losses: dict[str, float]
     """Corpus → mean loss, in nats a token."""
+    context: int | None = None
+    """Tokens of a held-out row; None in records of earlier versions, which had the model's own."""
 
 
 @dataclass(frozen=True, kw_only=True)

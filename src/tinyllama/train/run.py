@@ -72,8 +72,14 @@ class TrainingRun:
     @property
     def fork_steps(self) -> frozenset[int]:
         """The steps that branches fork at from this model, whose checkpoints stay."""
-        forks = [self.recipe.fork_sequences(name) for name in self.recipe.branches_of(self.name)]
+        forks = [self.recipe.fork_tokens(name) for name in self.recipe.branches_of(self.name)]
         return frozenset(self.plan.steps_reaching(forks))
+
+    def recipes_from(self, step: int) -> list[Recipe]:
+        """The recipe with each shape that the model has in the steps after `step`, which differ in their context."""
+        stages = self.recipe.line(self.plan.variant).stages[: len(self.plan.stages)]
+        recipes = map(self.recipe.in_stage, stages[self.plan.stage[step] :])
+        return list({recipe.model.context: recipe for recipe in recipes}.values())
 
     @property
     def layout(self) -> FamilyLayout:

@@ -17,6 +17,7 @@ from tinyllama.checkpoint.retention import Retention
 from tinyllama.checkpoint.state import CheckpointState
 from tinyllama.corpus.digest import from_limbs, limbs
 from tinyllama.corpus.local_copies import local_copies
+from tinyllama.corpus.manifest import TRAIN
 from tinyllama.errors import Interrupted, TrainingError
 from tinyllama.model.devices import free_memory, most_memory, set_current_device
 from tinyllama.model.documents import Documents, without_segments
@@ -122,10 +123,14 @@ class _Trainer:
             self.planned = start.step  # the fork, of whose path no earlier checkpoint need be there
         """Step of the last checkpoint that was planned, not asked for by a signal; None before the first."""
         self.gradients = build(self.state, micro_batch)
+        self.micro_batch = micro_batch
+        """Sequences of the model's context in a pass; those of another context have about as many tokens."""
         if known is None and recipe.hardware.micro_batch == MEASURED:
-            self.gradients.micro_batch = fastest_micro_batch(run, first, micro_batch, self.gradients)
+            self.micro_batch = fastest_micro_batch(run, first, micro_batch, self.gradients)
             self.state.weights.sync_working_copy()  # drops their gradients
         self.peak_flops = measure_peak_flops(recipe.precision, self.ranks.device) * self.ranks.count
+        self.shapes = [stage.shape(recipe.model) for stage in recipe.line(run.plan.variant).stages]
+        """The model's in each stage."""
         self.stage_ends = {end for _, _, end in run.plan.stage_steps()}
         permanent = recipe.checkpoints.permanent
         # An imported model is the step-0 checkpoint; variants may fork from it at any later time.
@@ -149,11 +154,11 @@ class _Trainer:
     def run_to_end(self) -> Checkpoint:
         """Execute the plan from the current step on."""
         run, plan, recipe = self.run, self.plan, self.recipe
-        rows = {name: run.corpora[name].rows("train", plan.context) for name in plan.corpora}
+        rows = {name: run.corpora[corpus].rows(TRAIN, context) for name, (corpus, context) in plan.partitions.items()}
         sampler = Sampler(plan, recipe.seed, {name: len(part) for name, part in rows.items()})
         self.loggers = self._open_loggers()
         try:
-            streams = [(run.corpora[name], part.stream) for name, part in rows.items()]
+            streams = [(run.corpora[plan.partitions[name][0]], part.stream) for name, part in rows.items()]
             with local_copies(recipe.hardware.local_copies, streams):
                 fed, steps = feed(plan, sampler, rows, self.state.step, run.last_step, self.ranks), self._to_profile()
                 folder = run.layout.profiles(run.name)
@@ -177,6 +182,7 @@ class _Trainer:
     def _step(self, batch: StepBatch) -> None:
         """One row of the plan, from its batch to its checkpoint."""
         step, began = batch.step + 1, time.perf_counter()
+        self._enter_stage(batch.step)
         with self.ranks.phase(f"the gradients of step {step}"):
             loss, z_loss, norm = self._accumulate(batch)
         self.writer.before_update()  # of the weights, or of their average alone
@@ -197,7 +203,8 @@ class _Trainer:
         if self._due(self.recipe.evaluation.every):
             with self.ranks.phase(f"the held-out losses of step {step}"), region("held-out losses"):
                 losses = self.run.held_out_losses(self.state.model)
-            self._log(HeldOutRecord(step=step, tokens=self.plan.tokens_after(step), losses=losses))
+            context = self.state.model.shape.context
+            self._log(HeldOutRecord(step=step, tokens=self.plan.tokens_after(step), losses=losses, context=context))
         with self.ranks.phase(f"the agreement on signals after step {step}"):
             signal_number = self.ranks.largest(self.stop.signal_number)
         planned = self._due(self.recipe.checkpoints.every) or step in self.always
@@ -206,6 +213,12 @@ class _Trainer:
         if signal_number:
             text = f"stopped and saved at step {step} of {self.plan.steps}; the same command resumes from there"
             self._interrupt(signal_number, text)
+
+    def _enter_stage(self, row: int) -> None:
+        """Give the model the shape that it has in a step's stage, and a pass about as many tokens as before."""
+        shape = self.shapes[self.plan.stage[row]]
+        self.state.model.shape = shape
+        self.gradients.micro_batch = self.recipe.rows_of_pass(self.micro_batch, shape.context)
 
     def _accumulate(self, batch: StepBatch) -> tuple[float, float | None, float]:
         """Accumulate and clip the gradients; returns mean loss and z-loss of all ranks, and the gradients' norm."""
@@ -296,7 +309,7 @@ class _Trainer:
         self, batch: StepBatch, loss: float, z_loss: float | None, norm: float, seconds: float
     ) -> StepRecord:
         plan, row = self.plan, batch.step
-        speed = len(batch.rows.row) * plan.context / seconds
+        speed = len(batch.rows.row) * int(plan.contexts[row]) / seconds
         stalled, self.stalled = self.stalled, 0.0
         return StepRecord(
             step=row + 1,
@@ -311,7 +324,7 @@ class _Trainer:
             seconds=round(seconds, 4),
             checkpoint_seconds=round(stalled, 4),
             tokens_per_second=round(speed, 1),
-            mfu=round(speed * self.recipe.model.flops_per_token / self.peak_flops, 4),
+            mfu=round(speed * self.state.model.shape.flops_per_token / self.peak_flops, 4),
             digest=self.digest,
             memory=most_memory(self.ranks.device),
         )
@@ -349,7 +362,7 @@ class _Trainer:
             torch_version=torch.__version__,
             ranks=self.ranks.count,
             threads=self.threads,
-            micro_batch=self.gradients.micro_batch,
+            micro_batch=self.micro_batch,
             moment_steps=self.state.moment_steps,
             skipped=self.state.skipped,
             loss_scale=None if self.state.scaler is None else self.state.scaler.state,

@@ -108,9 +108,9 @@ def _checkpoints(situation: Situation, model: str) -> int:
     stages = recipe.stages[:fork] if model == BASE else recipe.stages[fork:]
     if not stages:
         return 0
-    begin = recipe.stages[fork - 1].until if model != BASE and fork else recipe.start_sequences * recipe.model.context
+    begin = recipe.stages[fork - 1].until if model != BASE and fork else recipe.start_tokens
     tokens = stages[-1].until - begin
-    step = min(recipe.batch_sequences(stage) for stage in stages) * recipe.model.context  # no two are nearer
+    step = min(recipe.batch_sequences(stage) * recipe.context(stage) for stage in stages)  # no two are nearer
     averaged = 0 if recipe.average is None else recipe.average.last or 0
     lasting = tokens // max(permanent, step) if permanent else 0
     always = len(stages) + len(situation.recipe.branches_of(model)) + lasting + averaged
@@ -144,9 +144,17 @@ def check_device(situation: Situation) -> Iterator[Finding]:
     # Except on CPUs, training chooses from memory what is not stated.
     chosen = device.type != "cpu" and not isinstance(recipe.hardware.micro_batch, int)
     sequences = 1 if chosen else recipe.micro_batch
+    stages = [stage for model in recipe.models for stage in recipe.line(model).stages]
+    shapes = {staged.model.context: staged for staged in (recipe, *map(recipe.in_stage, stages))}
     try:
         sharded_over = recipe.hardware.sharded_over(situation.ranks, situation.per_node)
-        needed = memory_per_gpu(recipe, sharded_over, there, sequences)
+        needed = max(
+            (
+                memory_per_gpu(staged, sharded_over, there, recipe.rows_of_pass(sequences, context))
+                for context, staged in shapes.items()
+            ),
+            key=lambda memory: memory.total,
+        )
     except UserError:  # which another check reports
         return
     state = needed.weights + needed.gradients + needed.moments
