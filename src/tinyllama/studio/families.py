@@ -19,7 +19,7 @@ from tinyllama.report.summary import FamilySummary
 from tinyllama.report.text import spike_text
 from tinyllama.report.tree import family_tree
 from tinyllama.studio.columns import BLOCK, MetricColumns
-from tinyllama.studio.curves import Curves, curves
+from tinyllama.studio.curves import Curves, curves, tokens_per_sequence
 from tinyllama.studio.summaries import CheckpointSummary, FamilyView, ModelSummary, SpikeSummary
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class StudioFamily:
         self.update()
         recipe = self.recipe
         return {
-            model: curves(columns, recipe.corpora_of(model), recipe.model.context, span, points)
+            model: curves(columns, recipe.corpora_of(model), _contexts(recipe, model), span, points)
             for model, columns in self._columns.items()
         }
 
@@ -149,13 +149,12 @@ class StudioFamily:
         return changed
 
     def _model(self, recipe: Recipe, model: str) -> ModelSummary:
-        context = recipe.model.context
         parent = None if model == BASE else recipe.parent(model)
-        start = recipe.start_sequences if parent is None else recipe.fork_sequences(model)
+        start = recipe.fork_tokens(model)
         spans = stage_spans(recipe.line(model))
         end = spans[-1 if parent is not None else recipe.fork_index - 1][2]
         if model not in self._columns:
-            return ModelSummary(model, parent, start * context, end)
+            return ModelSummary(model, parent, start, end)
         columns = self._columns[model]
         names = ("step", "tokens", "stage", "kind", "loss", "lr", "batch", "seconds", "checkpoint_seconds", "mfu")
         table = dict(zip(names, columns.columns(names), strict=True))
@@ -167,18 +166,19 @@ class StudioFamily:
         shown = [SpikeSummary(spike.step, spike.tokens, spike_text(spike)) for spike in spikes[-_SHOWN:]]
         if not len(table["step"]):
             return ModelSummary(
-                model, parent, start * context, end, checkpoints=checkpoints, behind=columns.behind, error=columns.error
+                model, parent, start, end, checkpoints=checkpoints, behind=columns.behind, error=columns.error
             )
         recent = {name: values[-_RECENT:].astype(np.float64) for name, values in table.items()}
         seconds = float(np.nansum(recent["seconds"]) + np.nansum(recent["checkpoint_seconds"]))
-        trained = float(recent["batch"][np.isfinite(recent["seconds"])].sum()) * context
+        batches = recent["batch"] * tokens_per_sequence(columns, _contexts(recipe, model), recent["stage"])
+        trained = float(batches[np.isfinite(recent["seconds"])].sum())
         speed = trained / seconds if seconds > 0 else None
         tokens = int(table["tokens"][-1])
         state: State = "finished" if tokens >= end else self._unfinished_state(model, float(recent["seconds"][-1]))
         return ModelSummary(
             name=model,
             parent=parent,
-            start_tokens=start * context,
+            start_tokens=start,
             end_tokens=end,
             state=state,
             step=int(table["step"][-1]),
@@ -186,7 +186,7 @@ class StudioFamily:
             stage=columns.stages[int(table["stage"][-1])],
             loss=_last(recent["loss"]),
             lr=_last(recent["lr"]),
-            batch=int(table["batch"][-1]) * context,
+            batch=int(batches[-1]),
             tokens_per_second=speed,
             mfu=_last(recent["mfu"]),
             seconds_left=(end - tokens) / speed if speed and state == "running" else None,
@@ -252,6 +252,11 @@ class StudioFamilies:
                 for inner in sorted(folder.iterdir()):
                     if FamilyLayout(inner).recipe.is_file():
                         yield inner.absolute()
+
+
+def _contexts(recipe: Recipe, model: str) -> dict[str, int]:
+    """Stage → tokens in a sequence."""
+    return {stage.name: recipe.context(stage) for stage in recipe.line(model).stages}
 
 
 def _tokens_at(steps: NDArray[np.generic], tokens: NDArray[np.generic], step: int) -> int | None:
