@@ -88,8 +88,8 @@ def share_changes(recipe: Recipe, variant: str | None) -> list[Change]:
         ramp_end = max(change.start + change.ramp for change in changes if change.stage < index)
         if recipe.context(one) != recipe.context(other) and ramp_end > starts[index]:
             raise PlanError(
-                f"{recipe.name}: stages.{index}.context: the ramp before reaches into stage {other.name}, since steps are "
-                "whole, and a ramp has one context; make that ramp shorter by a step"
+                f"{recipe.name}: stages.{index}.context: the ramp before reaches into stage {other.name}, since steps "
+                "are whole, and a ramp has one context; make that ramp shorter by a step"
             )
     return changes
 
