@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from tests.monitor.test_status import RECIPE, log, step
 from tests.train.test_metrics import HELD_OUT
 from tinyllama.cli.commands import app
-from tinyllama.cli.watch_view import duration
+from tinyllama.cli.following.watch_view import duration
 from tinyllama.layout import FamilyLayout
 from tinyllama.recipe import dump_recipe
 from tinyllama.train.process import this_process, write_process

@@ -18,8 +18,8 @@ from tinyllama.doctor.software import EXTRAS, examine_extras, examine_hub, exami
 from tinyllama.installation import install_hint, unmet_requirements
 
 ROOT = Path(__file__).parents[2]
-FOR_US = {"bench", "coverage", "dev", "test", "test-cluster", "test-finetune", "test-llamacpp"}
-"""Extras of people who change the code."""
+FOR_US = {"bench", "coverage", "dev", "docs", "test"}
+"""Extras of people who change the code, beside those of single tests."""
 
 
 class Usage(NamedTuple):
@@ -77,7 +77,9 @@ def test_a_hub_that_is_not_asked_is_limited_with_the_reason(monkeypatch: pytest.
 
 def test_extras_are_those_of_the_package_and_have_the_right_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert set(EXTRAS) == set(project["optional-dependencies"]) - FOR_US
+    assert set(EXTRAS) == {
+        extra for extra in project["optional-dependencies"] if extra not in FOR_US and not extra.startswith("test-")
+    }
     monkeypatch.setattr("tinyllama.doctor.software.find_spec", lambda _module: None)
     assert {item.name: item.remedy for item in examine_extras()} == {
         f"extra {extra}": install_hint(extra) for extra in EXTRAS

@@ -5,16 +5,14 @@ from tinyllama.cli import (
     doctor,
     evaluation,
     fidelity,
+    following,
     generation,
     interop,
     launch,
     planning,
     recipe_files,
-    rehearse,
     serving,
-    studio,
     training,
-    watch,
 )
 from tinyllama.cli.app import app
 
@@ -24,14 +22,12 @@ __all__ = [
     "doctor",
     "evaluation",
     "fidelity",
+    "following",
     "generation",
     "interop",
     "launch",
     "planning",
     "recipe_files",
-    "rehearse",
     "serving",
-    "studio",
     "training",
-    "watch",
 ]
