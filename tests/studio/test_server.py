@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
 
+from tests.studio.process import studio
 from tinyllama.errors import UserError
 from tinyllama.studio.server import run_studio
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@contextmanager
-def studio(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A studio in a process of its own: its address, and the process."""
-    command = [sys.executable, "-m", "tinyllama", "studio", *arguments, "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip(), process
-        finally:
-            process.kill()
 
 
 def test_the_studio_runs_without_torch_and_ends_with_a_signal(runs: Path) -> None:
