@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -282,14 +281,3 @@ def test_a_page_of_another_site_gets_nothing(browser: Browser, runs: Path) -> No
         shown += "image.onload = () => end(true); image.src = address; })"
         assert not page.evaluate(shown, f"{address}static/studio.css")
         context.close()
-
-
-def test_screenshots(browser: Browser, runs: Path) -> None:
-    """With SCREENSHOTS=FOLDER, write the pictures that the docs show."""
-    target = os.environ.get("SCREENSHOTS")
-    if target is None:
-        pytest.skip("SCREENSHOTS names no folder")
-    size = {"viewport": {"width": 1200, "height": 800}}
-    with studio(str(runs)) as (address, _), opened(browser, address, **size) as page:
-        page.wait_for_selector("figure path.line")
-        page.screenshot(path=f"{target}/runs.png")

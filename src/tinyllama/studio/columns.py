@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, ClassVar
@@ -137,17 +137,25 @@ class MetricColumns:
             self._failed_at = size
             return changed
 
-    def column(self, name: str) -> NDArray[np.generic]:
-        """One column: see COLUMNS, or a corpus's sequences; the array does not change later."""
-        with self._guard:
-            recent = [block.columns[name] for block in self._recent]
-            mapped = self._on_disk(name)
-            return np.concatenate([mapped, *recent]) if recent else mapped
+    def column(self, name: str, last: int | None = None) -> NDArray[np.generic]:
+        """One column: see COLUMNS, or a corpus's sequences; the array does not change later.
 
-    def columns(self, names: Sequence[str]) -> list[NDArray[np.generic]]:
-        """Several columns of the same length."""
+        Args:
+            name: of the column.
+            last: number of the newest steps to return; all by default.
+        """
         with self._guard:
-            return [self.column(name) for name in names]
+            mapped, recent = self._on_disk(name), [block.columns[name] for block in self._recent]
+            wanted = len(mapped) if last is None else max(0, last - self._recent_rows)
+            parts = [mapped[len(mapped) - min(wanted, len(mapped)) :], *recent]
+            found = np.concatenate(parts) if recent else parts[0]
+            return found if last is None else found[-last:]
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Read nothing inside the block, so that all columns have the same steps."""
+        with self._guard:
+            yield
 
     def close(self) -> None:
         """Keep what is in memory, and let other processes write the folder."""
