@@ -36,10 +36,8 @@ if TYPE_CHECKING:
 BLOCK = 1 << 22
 """Bytes that are read at once."""
 _STATE, _EVENTS = "state.json", "events.jsonl"
-_IN_MEMORY = 4096
-"""Steps that are appended to the files together."""
-_EVERY = 16
-"""Blocks between two marks while much is read."""
+_IN_MEMORY, _WHILE_BEHIND = 1 << 12, 1 << 17
+"""Steps that are appended to the files together: of a run that is followed, and of one that is read up to its end."""
 
 
 class Mark(FileRecord):
@@ -114,7 +112,7 @@ class MetricColumns:
         """The records that are no updates, in order."""
         return self._events
 
-    def update(self, most: int = 8 * BLOCK) -> bool:
+    def update(self, most: int = BLOCK) -> bool:
         """Read what was appended to the file, at most about `most` bytes of it; whether anything changed."""
         with self._guard:
             size = self._size()
@@ -127,13 +125,11 @@ class MetricColumns:
             if self.error and size == self._failed_at:
                 return changed
             self.error = ""
-            blocks = 0
-            while (blocks * BLOCK < most) and not self.error and self._read_block():
-                changed, blocks = True, blocks + 1
-                if blocks % _EVERY == 0:
+            end = self._at.offset + most
+            while self._at.offset < end and not self.error and self._read_block():
+                changed = True
+                if self._recent_rows >= (_WHILE_BEHIND if self.behind else _IN_MEMORY):
                     self._commit()
-            if blocks > 1 or self._recent_rows >= _IN_MEMORY:
-                self._commit()
             self._failed_at = size
             return changed
 

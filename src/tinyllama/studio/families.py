@@ -80,16 +80,16 @@ class StudioFamily:
             self._recipe, self._stamp = recipe, stamp
         return self._recipe
 
-    def update(self) -> None:
-        """Read what training appended.
+    def update(self, most: int = BLOCK) -> None:
+        """Read what training appended, at most about `most` bytes for each model.
 
         Raises:
             UserError: the recipe cannot be read.
         """
         with self._guard:
-            self.version += self._update()
+            self.version += self._update(most)
 
-    def _update(self) -> bool:
+    def _update(self, most: int) -> bool:
         """Whether anything changed."""
         changed = False
         for model in self.recipe.models:
@@ -100,7 +100,7 @@ class StudioFamily:
                 folder = self.layout.metric_columns(model)
                 self._columns[model] = MetricColumns(self.layout.metrics(model), list(self.recipe.corpora), folder)
                 changed = True
-            changed |= self._columns[model].update()
+            changed |= self._columns[model].update(most)
         return changed
 
     def summary(self) -> FamilyView:
