@@ -58,6 +58,19 @@ def test_v1_0_has_the_steps_of_its_public_code() -> None:
 
 
 @pytest.mark.slow
+def test_v1_0_is_rehearsed_step_by_step_with_a_64th_of_its_sequences() -> None:
+    half = 715_256 * 16 * 2048
+    batches = [f"stages.{stage}.batch=16 sequences" for stage in range(2)]
+    untils = [f"stages.{stage}.until={(stage + 1) * half}" for stage in range(2)]
+    rate = [f"optimizer.learning_rate.{key}" for key in (f"warmup={2_000 * 16 * 2048}", f"horizon={2 * half}")]
+    recipe = load_recipe("tinyllama-v1.0", [*batches, *untils, *rate])
+    rows = {corpus: row_count(keys.size // 64, 2048) for corpus, keys in recipe.corpora.items()}
+    (result,) = rehearse(recipe, rows, ["v1.0"], lambda *_: None)
+    assert result.steps == 2 * 715_256
+    assert result.passed, result
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in shipped_recipes() if "tinyllama" not in name and name != "continue"])
 def test_small_shipped_recipes_are_rehearsed(name: str) -> None:
     recipe = load_recipe(name)

@@ -62,6 +62,15 @@ def test_a_report_draws_branches_from_where_they_fork(tmp_path: Path, tree: Reci
         assert float(row[-1]) < 1
 
 
+def test_the_picture_of_a_plan_shows_the_context_of_each_stage() -> None:
+    recipe = load_recipe("nano", ["stages.2.context=256", "stages.2.batch=4096"])
+    lines = re.findall(r'<polyline points="([^"]+)"', plan_plot(recipe))
+    base, *variants = lines[2 * len(recipe.models) :]  # below learning rate and batch
+    heights = [{float(point.split(",")[1]) for point in line.split()} for line in (base, *variants)]
+    assert [len(found) for found in heights] == [1, 2, 2, 2]
+    assert min(heights[1]) < min(heights[0]), "256 is above 64"
+
+
 def test_the_picture_of_a_plan_has_every_model_stage_and_corpus(tmp_path: Path, tree: Recipe) -> None:
     write_plan_plot(tree, tmp_path / "plan.svg")
     write_plan_plot(tree, tmp_path / "plan.svg")
