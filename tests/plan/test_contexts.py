@@ -14,6 +14,7 @@ from tinyllama.checkpoint.fingerprint import fingerprint_inputs
 from tinyllama.corpus.rows import row_count
 from tinyllama.errors import PlanError, RecipeError
 from tinyllama.plan import Plan, compile_plan, quota_at, sequences_at, summarize
+from tinyllama.plan.tables import repetitions
 from tinyllama.recipe import Recipe, load_recipe
 from tinyllama.recipe.quantities import Batch
 from tinyllama.sampler import Rehearsal, Sampler, rehearse
@@ -112,6 +113,9 @@ def test_targets_that_another_context_met_are_counted() -> None:
     short, long = corpora["prose"], corpora["prose@256"]
     assert short.tokens > TOKENS["prose"]
     assert long.met_again == long.tokens == long.sequences * 256
+    about = "prose@256: about 32.77K of its 32.77K targets were met before, in sequences of another context"
+    assert about in repetitions(summarize(compile_plan(LONG, "v1.1"), LONG, TOKENS))
+    assert not repetitions(summarize(compile_plan(LONG, "base"), LONG, TOKENS))
     far = {item.name: item for item in summarize(compile_plan(LONG, "far"), LONG, {"prose": 200_000}).corpora}
     share = far["prose"].tokens / 200_000
     assert far["prose@128"].met_again == round(far["prose@128"].tokens * share)

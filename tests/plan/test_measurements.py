@@ -26,9 +26,8 @@ def test_a_checkpoint_that_gets_scores_continues_the_prompts_too() -> None:
 
 def test_a_branch_has_its_own_measurements_alone_and_the_checkpoint_at_its_fork_is_its_parents() -> None:
     recipe = load_recipe("wsd-trunk", ["evaluation.samples_every=1M", "checkpoints.every=1.5M"])
-    context = recipe.model.context
     trunk, early = (summarize(compile_plan(recipe, name), recipe).sampled_at for name in ("base", "early"))
-    assert trunk == [recipe.fork_sequences("early") * context, recipe.fork_sequences("math_code") * context]
+    assert trunk == [recipe.fork_tokens("early"), recipe.fork_tokens("math_code")]
     assert len(early) == 1
     assert early[0] - trunk[0] == recipe.own_tokens("early")
 

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
-import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
 
+from tests.studio.long_run import HIGH, write_long_run
+from tests.studio.process import studio
 from tinyllama.errors import UserError
 from tinyllama.studio.server import run_studio
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@contextmanager
-def studio(*arguments: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A studio in a process of its own: its address, and the process."""
-    command = [sys.executable, "-m", "tinyllama", "studio", *arguments, "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip(), process
-        finally:
-            process.kill()
+    import subprocess
 
 
 def test_the_studio_runs_without_torch_and_ends_with_a_signal(runs: Path) -> None:
@@ -63,3 +52,29 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(UserError, match=r"the studio needs an extra: pip install .*studio"):
         run_studio([], "127.0.0.1", 0, print)
+
+
+def _seconds(process: subprocess.Popen[str]) -> float:
+    """Processor time that a process used."""
+    user, system = Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_million_steps_open_within_two_seconds_and_little_memory(tmp_path: Path) -> None:
+    write_long_run(tmp_path / "long", 1_000_000)
+    for first in (True, False):
+        with studio(str(tmp_path)) as (address, process), httpx2.Client(base_url=address, timeout=60) as client:
+            began = _seconds(process)
+            client.get("/api/families")
+            client.get("/api/families/long/curves")
+            assert _seconds(process) - began < 2  # of a run that was not read yet: as far as it is read
+            while first and client.get("/api/families").json()["families"][0]["models"][0]["behind"]:
+                pass
+            curves = client.get("/api/families/long/curves").json()["base"]
+            assert (curves["steps"][-1], max(curves["high"])) == (1_000_000, HIGH)
+            (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+            assert int(peak) < 300_000
+            os.kill(process.pid, signal.SIGINT)
+            process.wait(20)

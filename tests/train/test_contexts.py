@@ -105,6 +105,7 @@ def test_an_export_has_the_context_and_positions_of_the_last_stage(straight: Pat
     page = (straight / "report.html").read_text(encoding="utf-8")
     assert "prose@256" in page
     assert "64 (base)" in page
+    assert "in windows of the stage" in page
 
 
 @pytest.mark.slow

@@ -127,8 +127,7 @@ class FamilyMonitor:
     def _read_model(self, model: str) -> ModelStatus:
         recipe, layout, tail = self._recipe, self._layout, self._tails[model]
         tail.update()
-        recent, context = tail.steps, recipe.model.context
-        first = recipe.fork_sequences(model) * context
+        recent, first = tail.steps, recipe.fork_tokens(model)
         tokens = max((record.tokens for record in (*recent[-1:], tail.skipped) if record is not None), default=first)
         step = max((record.step for record in (*recent[-1:], tail.skipped) if record is not None), default=0)
         saved, steps = steps_saved(layout.checkpoints(model)), planned_steps(recipe, model)
@@ -179,10 +178,11 @@ def open_monitor(folder: Path) -> FamilyMonitor:
 def planned_steps(recipe: Recipe, model: str) -> int:
     """Steps of a model's plan, without compiling it: each stage is a whole number of them."""
     line = recipe.line(model)
-    ends = [recipe.start_sequences, *line.whole_ends]
+    ends = [recipe.start_tokens, *line.end_tokens]
     stages = line.stages[: line.fork_index] if model == BASE else line.stages
     return sum(
-        (end - begin) // line.batch_sequences(stage) for stage, begin, end in zip(stages, ends, ends[1:], strict=False)
+        (end - begin) // (line.batch_sequences(stage) * line.context(stage))
+        for stage, begin, end in zip(stages, ends, ends[1:], strict=False)
     )
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tinyllama.report.figures import Figure
     from tinyllama.report.run_data import RunData
 
+_OF_THE_STAGE = ", in windows of the stage's context"
+
 
 def section(name: str, title: str, lead: str, *content: Markup | None) -> Markup:
     """One section with an anchor."""
@@ -88,6 +90,11 @@ def family(run: RunData) -> Markup:
     return section("family", "The family", lead, family_tree(run))
 
 
+def _changes_context(run: RunData) -> bool:
+    """Whether some stage has another context than the model."""
+    return any(run.recipe.contexts_of(model) != (run.recipe.model.context,) for model in run.models if model != BASE)
+
+
 def _contexts(run: RunData) -> str:
     """The context of the models; if stages differ, that of each finished model."""
     finished = {model: run.recipe.final_shape(model).context for model in run.models}
@@ -103,7 +110,7 @@ def learnt(run: RunData) -> Markup:
     lead = "Bits that each model needs per byte of held-out text; lower is better."
     if run.models[1:]:
         lead += f" The second line and the color of a cell show the difference from {run.reference}."
-    if run.recipe.longest_context != run.recipe.model.context:
+    if _changes_context(run):
         lead += " Each model sees windows of its own context."
     if not any(bits.values()):
         return section("learnt", title, lead, absent(_reason(run, "summary.json", "bits_per_byte")))
@@ -139,7 +146,7 @@ def curves(run: RunData, figures: list[Figure]) -> Markup:
         lead,
         _legend(run),
         _figure(training, note),
-        element("h3", _held_out_title(run)),
+        element("h3", _held_out_title(run) + _OF_THE_STAGE * _changes_context(run)),
         element("div", grid, class_="grid") if grid else absent("the metrics hold no held-out losses"),
         spikes_table(run),
         *[absent(reason) for name, reason in run.missing.items() if name.endswith("metrics.jsonl")],
@@ -164,6 +171,8 @@ def shares(run: RunData, figures: list[Figure]) -> Markup:
         "In sequences, for each model's own part of the plan. The gap is the largest difference between the cumulative "
         "count and the plan's quota at the plotted points; it must stay below one sequence."
     )
+    if _changes_context(run):
+        note += " Sequences of another context than the model's count by themselves; their corpora are named with it."
     grid = element("div", [_small_figure(corpus, figure) for corpus, figure in charts], class_="grid")
     return section("shares", title, lead, _legend(run), grid, element("p", note), quota_table(run))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, ClassVar
@@ -36,10 +36,8 @@ if TYPE_CHECKING:
 BLOCK = 1 << 22
 """Bytes that are read at once."""
 _STATE, _EVENTS = "state.json", "events.jsonl"
-_IN_MEMORY = 4096
-"""Steps that are appended to the files together."""
-_EVERY = 16
-"""Blocks between two marks while much is read."""
+_IN_MEMORY, _WHILE_BEHIND = 1 << 12, 1 << 17
+"""Steps that are appended to the files together: of a run that is followed, and of one that is read up to its end."""
 
 
 class Mark(FileRecord):
@@ -114,7 +112,7 @@ class MetricColumns:
         """The records that are no updates, in order."""
         return self._events
 
-    def update(self, most: int = 8 * BLOCK) -> bool:
+    def update(self, most: int = BLOCK) -> bool:
         """Read what was appended to the file, at most about `most` bytes of it; whether anything changed."""
         with self._guard:
             size = self._size()
@@ -127,27 +125,33 @@ class MetricColumns:
             if self.error and size == self._failed_at:
                 return changed
             self.error = ""
-            blocks = 0
-            while (blocks * BLOCK < most) and not self.error and self._read_block():
-                changed, blocks = True, blocks + 1
-                if blocks % _EVERY == 0:
+            end = self._at.offset + most
+            while self._at.offset < end and not self.error and self._read_block():
+                changed = True
+                if self._recent_rows >= (_WHILE_BEHIND if self.behind else _IN_MEMORY):
                     self._commit()
-            if blocks > 1 or self._recent_rows >= _IN_MEMORY:
-                self._commit()
             self._failed_at = size
             return changed
 
-    def column(self, name: str) -> NDArray[np.generic]:
-        """One column: see COLUMNS, or a corpus's sequences; the array does not change later."""
-        with self._guard:
-            recent = [block.columns[name] for block in self._recent]
-            mapped = self._on_disk(name)
-            return np.concatenate([mapped, *recent]) if recent else mapped
+    def column(self, name: str, last: int | None = None) -> NDArray[np.generic]:
+        """One column: see COLUMNS, or a corpus's sequences; the array does not change later.
 
-    def columns(self, names: Sequence[str]) -> list[NDArray[np.generic]]:
-        """Several columns of the same length."""
+        Args:
+            name: of the column.
+            last: number of the newest steps to return; all by default.
+        """
         with self._guard:
-            return [self.column(name) for name in names]
+            mapped, recent = self._on_disk(name), [block.columns[name] for block in self._recent]
+            wanted = len(mapped) if last is None else max(0, last - self._recent_rows)
+            parts = [mapped[len(mapped) - min(wanted, len(mapped)) :], *recent]
+            found = np.concatenate(parts) if recent else parts[0]
+            return found if last is None else found[-last:]
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Read nothing inside the block, so that all columns have the same steps."""
+        with self._guard:
+            yield
 
     def close(self) -> None:
         """Keep what is in memory, and let other processes write the folder."""

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinyllama.studio.metric_blocks import COLUMNS
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -58,37 +56,51 @@ class Curves:
     """The most steps in a bucket."""
 
 
-def curves(columns: MetricColumns, corpora: Sequence[str], context: int, span: tuple[int, int], points: int) -> Curves:
+def curves(
+    columns: MetricColumns, corpora: Sequence[str], contexts: Mapping[str, int], span: tuple[int, int], points: int
+) -> Curves:
     """The curves between two numbers of tokens.
 
     Args:
         columns: the model's metrics.
         corpora: those that the model reads.
-        context: tokens in a sequence.
+        contexts: stage → tokens in a sequence.
         span: the tokens after which steps are shown, and up to which.
         points: most points in a curve; where there are more steps, buckets of equal tokens take their place.
     """
-    names = list(dict.fromkeys([*COLUMNS, *corpora]))
-    values = dict(zip(names, columns.columns(names), strict=True))
-    first, end = np.searchsorted(values["tokens"], span, side="right").tolist()
-    found = {name: column[first:end] for name, column in values.items()}
-    starts = _starts(found["tokens"], points)
-    last = np.append(starts, len(found["tokens"])).astype(np.int64)[1:] - 1
-    loss, totals = found["loss"], _sums(found["batch"], starts)
-    means = {name: _numbers(_mean(found[name], starts)) for name in MEANS}
-    shares = {name: _sums(found[name], starts) / np.maximum(totals, 1) for name in corpora}
-    return Curves(
-        tokens=found["tokens"][last].tolist(),
-        steps=found["step"][last].tolist(),
-        loss=_numbers(_mean(loss, starts)),
-        low=_numbers(np.fmin.reduceat(loss, starts) if len(starts) else loss),
-        high=_numbers(np.fmax.reduceat(loss, starts) if len(starts) else loss),
-        batch=_numbers(found["batch"][last].astype(np.float64) * context),
-        means=means,
-        shares={name: _numbers(share) for name, share in shares.items()},
-        held_out=_held_out(columns, span, points),
-        steps_per_point=int(np.diff(np.append(starts, len(loss))).max(initial=1)),
-    )
+    with columns.unchanged():
+        tokens = columns.column("tokens")
+        first, end = np.searchsorted(tokens, span, side="right").tolist()
+        tokens = tokens[first:end]
+        starts = _starts(tokens, points)
+        last = np.append(starts, len(tokens)).astype(np.int64)[1:] - 1
+
+        def part(name: str) -> NDArray[np.generic]:
+            return columns.column(name)[first:end]  # one at a time, since each may be a copy
+
+        loss, batch = part("loss"), part("batch")
+        totals = np.maximum(_sums(batch, starts), 1)
+        return Curves(
+            tokens=tokens[last].tolist(),
+            steps=part("step")[last].tolist(),
+            loss=_numbers(_mean(loss, starts)),
+            low=_numbers(np.fmin.reduceat(loss, starts) if len(starts) else loss),
+            high=_numbers(np.fmax.reduceat(loss, starts) if len(starts) else loss),
+            batch=_numbers(
+                batch[last].astype(np.float64) * tokens_per_sequence(columns, contexts, part("stage")[last])
+            ),
+            means={name: _numbers(_mean(part(name), starts)) for name in MEANS},
+            shares={name: _numbers(_sums(part(name), starts) / totals) for name in corpora},
+            held_out=_held_out(columns, span, points),
+            steps_per_point=int(np.diff(np.append(starts, len(loss))).max(initial=1)),
+        )
+
+
+def tokens_per_sequence(
+    columns: MetricColumns, contexts: Mapping[str, int], stages: NDArray[np.generic]
+) -> NDArray[np.float64]:
+    """Tokens in a sequence of each step, by the values of the column `stage`."""
+    return np.array([contexts[name] for name in columns.stages], np.float64)[stages.astype(np.int64)]
 
 
 def _starts(tokens: NDArray[np.generic], points: int) -> NDArray[np.int64]:

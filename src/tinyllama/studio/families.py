@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,11 +20,12 @@ from tinyllama.report.summary import FamilySummary
 from tinyllama.report.text import spike_text
 from tinyllama.report.tree import family_tree
 from tinyllama.studio.columns import BLOCK, MetricColumns
-from tinyllama.studio.curves import Curves, curves
+from tinyllama.studio.curves import Curves, curves, tokens_per_sequence
+from tinyllama.studio.metric_blocks import COLUMNS
 from tinyllama.studio.summaries import CheckpointSummary, FamilyView, ModelSummary, SpikeSummary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -35,6 +37,7 @@ _RECENT = 200
 """Steps that the speed is measured over."""
 _SILENT_SECONDS, _SILENT_STEPS = 30.0, 5.0
 """A run that records nothing for so long, and for so many times its last step, is taken for stopped."""
+_FINISHED: State = "finished"
 _SHOWN = 100
 """Newest spikes that are listed."""
 
@@ -77,16 +80,16 @@ class StudioFamily:
             self._recipe, self._stamp = recipe, stamp
         return self._recipe
 
-    def update(self) -> None:
-        """Read what training appended.
+    def update(self, most: int = BLOCK) -> None:
+        """Read what training appended, at most about `most` bytes for each model.
 
         Raises:
             UserError: the recipe cannot be read.
         """
         with self._guard:
-            self.version += self._update()
+            self.version += self._update(most)
 
-    def _update(self) -> bool:
+    def _update(self, most: int) -> bool:
         """Whether anything changed."""
         changed = False
         for model in self.recipe.models:
@@ -97,7 +100,7 @@ class StudioFamily:
                 folder = self.layout.metric_columns(model)
                 self._columns[model] = MetricColumns(self.layout.metrics(model), list(self.recipe.corpora), folder)
                 changed = True
-            changed |= self._columns[model].update()
+            changed |= self._columns[model].update(most)
         return changed
 
     def summary(self) -> FamilyView:
@@ -131,7 +134,7 @@ class StudioFamily:
         self.update()
         recipe = self.recipe
         return {
-            model: curves(columns, recipe.corpora_of(model), recipe.model.context, span, points)
+            model: curves(columns, recipe.corpora_of(model), _contexts(recipe, model), span, points)
             for model, columns in self._columns.items()
         }
 
@@ -149,52 +152,49 @@ class StudioFamily:
         return changed
 
     def _model(self, recipe: Recipe, model: str) -> ModelSummary:
-        context = recipe.model.context
         parent = None if model == BASE else recipe.parent(model)
-        start = recipe.start_sequences if parent is None else recipe.fork_sequences(model)
         spans = stage_spans(recipe.line(model))
         end = spans[-1 if parent is not None else recipe.fork_index - 1][2]
+        untrained = ModelSummary(model, parent, recipe.fork_tokens(model), end)
         if model not in self._columns:
-            return ModelSummary(model, parent, start * context, end)
+            return untrained
         columns = self._columns[model]
-        names = ("step", "tokens", "stage", "kind", "loss", "lr", "batch", "seconds", "checkpoint_seconds", "mfu")
-        table = dict(zip(names, columns.columns(names), strict=True))
-        checkpoints = [
-            CheckpointSummary(step, _tokens_at(table["step"], table["tokens"], step))
-            for step in self._checkpoints[model]
-        ]
+        with columns.unchanged():
+            return self._trained(untrained, columns, _contexts(recipe, model))
+
+    def _trained(self, model: ModelSummary, columns: MetricColumns, contexts: Mapping[str, int]) -> ModelSummary:
+        """What a model's metrics say, added to what its recipe says."""
         spikes = [record for record in columns.events if record.kind == "spike"]
-        shown = [SpikeSummary(spike.step, spike.tokens, spike_text(spike)) for spike in spikes[-_SHOWN:]]
-        if not len(table["step"]):
-            return ModelSummary(
-                model, parent, start * context, end, checkpoints=checkpoints, behind=columns.behind, error=columns.error
-            )
-        recent = {name: values[-_RECENT:].astype(np.float64) for name, values in table.items()}
-        seconds = float(np.nansum(recent["seconds"]) + np.nansum(recent["checkpoint_seconds"]))
-        trained = float(recent["batch"][np.isfinite(recent["seconds"])].sum()) * context
-        speed = trained / seconds if seconds > 0 else None
-        tokens = int(table["tokens"][-1])
-        state: State = "finished" if tokens >= end else self._unfinished_state(model, float(recent["seconds"][-1]))
-        return ModelSummary(
-            name=model,
-            parent=parent,
-            start_tokens=start * context,
-            end_tokens=end,
-            state=state,
-            step=int(table["step"][-1]),
-            tokens=tokens,
-            stage=columns.stages[int(table["stage"][-1])],
-            loss=_last(recent["loss"]),
-            lr=_last(recent["lr"]),
-            batch=int(table["batch"][-1]) * context,
-            tokens_per_second=speed,
-            mfu=_last(recent["mfu"]),
-            seconds_left=(end - tokens) / speed if speed and state == "running" else None,
-            checkpoints=checkpoints,
-            spikes=shown,
-            skipped=int(np.count_nonzero(table["kind"])),
+        known = replace(
+            model,
+            checkpoints=_checkpoints(columns, self._checkpoints[model.name]),
+            spikes=[SpikeSummary(spike.step, spike.tokens, spike_text(spike)) for spike in spikes[-_SHOWN:]],
+            skipped=sum(record.kind != "held_out" for record in columns.events),
             behind=columns.behind,
             error=columns.error.removeprefix(f"{self.layout.root}/"),
+        )
+        recent = {name: columns.column(name, _RECENT).astype(np.float64) for name in COLUMNS}
+        if not len(recent["step"]):
+            return known
+        seconds = float(np.nansum(recent["seconds"]) + np.nansum(recent["checkpoint_seconds"]))
+        batches = recent["batch"] * tokens_per_sequence(columns, contexts, recent["stage"])
+        trained = float(batches[np.isfinite(recent["seconds"])].sum())
+        speed = trained / seconds if seconds > 0 else None
+        tokens, state = int(recent["tokens"][-1]), _FINISHED
+        if tokens < model.end_tokens:
+            state = self._unfinished_state(model.name, float(recent["seconds"][-1]))
+        return replace(
+            known,
+            state=state,
+            step=int(recent["step"][-1]),
+            tokens=tokens,
+            stage=columns.stages[int(recent["stage"][-1])],
+            loss=_last(recent["loss"]),
+            lr=_last(recent["lr"]),
+            batch=int(batches[-1]),
+            tokens_per_second=speed,
+            mfu=_last(recent["mfu"]),
+            seconds_left=(model.end_tokens - tokens) / speed if speed and state == "running" else None,
         )
 
     def _unfinished_state(self, model: str, seconds: float) -> State:
@@ -205,6 +205,11 @@ class StudioFamily:
             if time.time() - self.layout.metrics(model).stat().st_mtime < silent:
                 return "running"
         return "stopped"
+
+
+def _contexts(recipe: Recipe, model: str) -> dict[str, int]:
+    """Stage → tokens in a sequence."""
+    return {stage.name: recipe.context(stage) for stage in recipe.line(model).stages}
 
 
 class StudioFamilies:
@@ -254,9 +259,15 @@ class StudioFamilies:
                         yield inner.absolute()
 
 
-def _tokens_at(steps: NDArray[np.generic], tokens: NDArray[np.generic], step: int) -> int | None:
-    at = int(np.searchsorted(steps, step))
-    return int(tokens[at]) if at < len(steps) and steps[at] == step else None
+def _checkpoints(columns: MetricColumns, saved: Sequence[int]) -> list[CheckpointSummary]:
+    if not saved:
+        return []
+    steps, tokens = columns.column("step"), columns.column("tokens")
+    places = [(step, int(np.searchsorted(steps, step))) for step in saved]
+    return [
+        CheckpointSummary(step, int(tokens[at]) if at < len(steps) and steps[at] == step else None)
+        for step, at in places
+    ]
 
 
 def _last(values: NDArray[np.float64]) -> float | None:

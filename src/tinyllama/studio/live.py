@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.concurrency import run_in_threadpool
 
 from tinyllama.errors import UserError
+from tinyllama.studio.columns import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _PAUSE = 0.3
 """Seconds between two looks, so that a page shows a new step within one second."""
+_MOST = 8 * BLOCK
+"""Bytes that are read of a model's metrics between two looks."""
 _ALIVE = 10.0
 """Seconds after which a page hears something, so that it notices when the studio ends, or a run stops."""
 
@@ -63,7 +66,7 @@ class Live:
         versions, behind = {}, False
         for family in self._families.all():
             try:
-                family.update()
+                family.update(_MOST)
             except UserError:
                 versions[family.id] = -1  # the page asks, and shows why
             else:

@@ -123,7 +123,9 @@ class BlockReader:
         schema = pa.schema([*floats, *whole, ("stage", pa.string()), ("counts", counts)])
         options = json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
         try:
-            table = json.read_json(pa.BufferReader(b"".join(steps)), parse_options=options)
+            # The system's memory, since pyarrow's own pool keeps what it freed.
+            data, pool = pa.BufferReader(b"".join(steps)), pa.system_memory_pool()
+            table = json.read_json(data, parse_options=options, memory_pool=pool)
         except pa.ArrowInvalid:
             return None
         if table.num_rows != len(steps) or any(table[name].null_count for name in schema.names):

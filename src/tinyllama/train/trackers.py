@@ -19,7 +19,7 @@ from tinyllama.train.metrics import scalars
 from tinyllama.train.outbox import Outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pydantic import JsonValue
@@ -235,7 +235,11 @@ class MlflowTracker:
         return run
 
 
-_SERVICES = {"wandb": WandbTracker, "trackio": TrackioTracker, "mlflow": MlflowTracker}
+_SERVICES: dict[str, Callable[[Recipe, str, str, str | None], _Tracker]] = {
+    "wandb": WandbTracker,
+    "trackio": TrackioTracker,
+    "mlflow": MlflowTracker,
+}
 """By the recipe's keys."""
 
 

@@ -97,6 +97,10 @@ class _Generator(GenerateJsonSchema):
             return {"anyOf": [_COUNT, *(choice for choice in read["anyOf"] if choice.get("type") != "integer")]}
         return {"anyOf": [*read["anyOf"], _SHARE]} if word == "_of_the_horizon" else read
 
+    def str_schema(self, schema: core_schema.StringSchema) -> JsonSchemaValue:
+        """A text; YAML's own types see a number in `description: 2024`, which loading reads as it is written."""
+        return super().str_schema(schema) | {"type": ["string", "number", "boolean"]}
+
     def encode_default(self, dft: object) -> object:
         """A default as a recipe would have it."""
         return quantities.format_share(dft) if isinstance(dft, Fraction) else super().encode_default(dft)

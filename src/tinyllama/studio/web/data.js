@@ -13,7 +13,7 @@ export class DataPart {
     this.entries = h("div", {});
     this.model = h("select", {});
     this.step = h("input", { type: "number", min: 1, value: 1, required: true });
-    this.text = h("input", { type: "search", required: true, size: 40 });
+    this.text = h("input", { type: "search", required: true });
     this.kind = h("select", {}, h("option", { value: "text" }, t("text")), h("option", { value: "origin" }, t("origin of a document")));
     this.button = h("button", { type: "submit" }, t("Search"));
     const field = (label, input) => h("label", {}, h("span", {}, label), " ", input);
@@ -66,7 +66,7 @@ export class DataPart {
   }
 
   row(row) {
-    return h("article", { class: "seen" }, h("h3", {}, t("row {}", row.position), h("small", {}, `${row.corpus}:${row.row}`)),
+    return h("article", { class: "seen" }, h("h3", {}, t("row {}", row.position), " ", h("small", {}, `${row.corpus}:${row.row}`)),
       row.pieces.map((piece) => h("div", { class: "piece" },
         h("p", { class: "origin" }, h("button", { type: "button", class: "link", onclick: () => this.lookFor("origin", piece.origin) }, piece.origin),
           " · ", t("document {}, part {}, tokens {} to {}", piece.document, piece.part, piece.start, piece.start + piece.tokens)),
@@ -126,7 +126,7 @@ export class DataPart {
   async listCorpora() {
     try {
       const { corpora } = await ask(`${this.address}/corpora`);
-      const heads = ["corpus", "documents", "training tokens", "held-out tokens", "bytes", "license", "sources", "quarantined"].map((head) => t(head));
+      const heads = [t("corpus"), t("documents"), t("training tokens"), t("held-out tokens"), t("bytes"), t("license"), t("sources"), t("quarantined")];
       const rows = corpora.map((corpus) => corpus.error ? [corpus.name, corpus.error] : [
         corpus.name, (corpus.splits.train.documents + corpus.splits.held_out.documents).toLocaleString("en"), count(corpus.splits.train.tokens), count(corpus.splits.held_out.tokens),
         count(corpus.splits.train.bytes + corpus.splits.held_out.bytes), corpus.license, corpus.sources.join(", "), this.kinds(corpus)]);

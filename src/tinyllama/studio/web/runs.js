@@ -3,6 +3,7 @@ import { Chart } from "./chart.js";
 import { ask, count, duration, failure, fromServer, h, number, t, table } from "./dom.js";
 
 const DASHES = ["none", "7 4", "2 3", "10 4 2 4"];
+const STATES = { waiting: () => t("waiting"), running: () => t("running"), stopped: () => t("stopped"), finished: () => t("finished") };
 const percent = (value) => (value === null ? "—" : `${(100 * value).toFixed(1)}%`);
 
 /** A curve that begins at its parent's last point before the fork. */
@@ -25,9 +26,9 @@ export class RunsPart {
     this.status = h("div", {});
     this.legend = h("div", { class: "chips", role: "group", "aria-label": t("Show or hide models") });
     this.span = h("span", { role: "status" });
-    const button = (text, action) => h("button", { type: "button", onclick: action }, t(text));
+    const button = (text, action) => h("button", { type: "button", onclick: action }, text);
     this.tools = h("div", { class: "tools" },
-      button("Zoom in", () => this.scale(0.5)), button("Zoom out", () => this.scale(2)), button("All", () => this.setZoom(null)), this.span);
+      button(t("Zoom in"), () => this.scale(0.5)), button(t("Zoom out"), () => this.scale(2)), button(t("All"), () => this.setZoom(null)), this.span);
     this.grid = h("div", { class: "charts" });
     this.details = h("div", {});
     this.curves = h("section", { "aria-labelledby": "curves-title" },
@@ -52,6 +53,7 @@ export class RunsPart {
   }
 
   refresh() {
+    if (this.state.chosen) this.shown.add(this.state.chosen);
     this.showStatus();
     this.showChoices();
     return this.fetchCurves();
@@ -78,12 +80,12 @@ export class RunsPart {
   }
 
   modelTable(family) {
-    const heads = ["model", "state", "tokens", "step", "stage", "loss", "LR", "batch", "tokens/s", "MFU", "time left"].map((head) => t(head));
+    const heads = [t("model"), t("state"), t("tokens"), t("step"), t("stage"), t("loss"), t("LR"), t("batch"), t("tokens/s"), t("MFU"), t("time left")];
     const rows = family.models.map((model, index) => {
       const done = Math.max(0, model.tokens - model.start_tokens), all = Math.max(1, model.end_tokens - model.start_tokens);
       const share = model.tokens ? Math.min(1, done / all) : 0;
       const progress = h("span", { class: "progress", "aria-hidden": "true" }, h("span", { style: { width: `${100 * share}%`, background: `var(--model-${index})` } }));
-      const state = h("span", { class: `state ${model.state}` }, t(model.state));
+      const state = h("span", { class: `state ${model.state}` }, STATES[model.state]());
       const reading = model.behind > 4e6 ? h("small", {}, t("reading: {} left", `${count(model.behind)}B`)) : null;
       return [
         [h("span", { class: "swatch", style: { background: `var(--model-${index})` } }), model.name], [state, reading],

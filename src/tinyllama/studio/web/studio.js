@@ -6,6 +6,7 @@ import { RunsPart } from "./runs.js";
 import { ScoresPart } from "./scores.js";
 
 const PARTS = { runs: RunsPart, scores: ScoresPart, data: DataPart, recipe: RecipePart };
+const TITLES = { runs: () => t("Runs"), scores: () => t("Scores"), data: () => t("Data"), recipe: () => t("Recipe") };
 const main = document.getElementById("content");
 const picker = document.getElementById("family");
 const connection = document.getElementById("connection");
@@ -45,7 +46,7 @@ function show(again = false) {
   }
   if (part) part.close();
   name = wanted;
-  document.title = `${t(wanted[0].toUpperCase() + wanted.slice(1))} · TinyLlama studio`;
+  document.title = `${TITLES[wanted]()} · TinyLlama studio`;
   part = new PARTS[wanted](state);
   main.replaceChildren(part.element);
   part.choose();

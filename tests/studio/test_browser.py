@@ -1,0 +1,283 @@
+"""The studio in a real browser: each part, a live run, wrong recipes, missing runs, hostile texts, lost connections."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import SMALL
+from tests.report.conftest import BITS, write, write_family
+from tests.studio.conftest import write_metrics
+from tests.studio.process import studio
+from tinyllama.layout import FamilyLayout
+from tinyllama.recipe import dump_recipe, load_recipe
+from tinyllama.sources.rejected import Quarantine, Rejected
+
+api = pytest.importorskip("playwright.sync_api", reason="`make test-browser` installs Playwright")
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+CHROMIUM = shutil.which("chromium") or "chromium"
+ATTACK = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@contextmanager
+def opened(browser: Browser, address: str, **options: object) -> Iterator[Page]:
+    """A page that complains about nothing and requests nothing from elsewhere."""
+    context, own = browser.new_context(**options), address.partition("#")[0]
+    page, problems = context.new_page(), list[str]()
+    page.on("console", lambda message: problems.append(message.text) if message.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on(
+        "request",
+        lambda asked: None if asked.url.startswith((own, "data:", "blob:")) else problems.append(asked.url),
+    )
+    page.on("dialog", lambda dialog: problems.append(dialog.message))
+    page.goto(address)
+    yield page
+    context.close()
+    assert not problems
+
+
+def choose(page: Page, part: str) -> None:
+    page.get_by_role("navigation").get_by_role("link", name=part).click()
+
+
+def lines(page: Page, figure: str) -> int:
+    return page.locator("figure", has_text=figure).locator("path.line").count()
+
+
+def test_each_part_shows_a_family_without_a_complaint(browser: Browser, runs: Path) -> None:
+    with studio(str(runs)) as (address, _), opened(browser, address) as page:
+        api.expect(page.get_by_role("heading", name="nano")).to_be_visible()
+        page.wait_for_selector("figure path.line")
+        assert lines(page, "Training loss") == 4
+        api.expect(page.locator("table.models tbody tr")).to_have_count(4)
+        choose(page, "Scores")
+        api.expect(page.locator("table.heat td b").first).to_have_text("1.396")
+        choose(page, "Data")
+        api.expect(page.get_by_role("cell", name="corpora/prose: is not prepared")).to_be_visible()
+        choose(page, "Recipe")
+        api.expect(page.get_by_text("The recipe is valid.")).to_be_visible()
+        assert page.locator(".picture svg polyline").count() > 4
+
+
+def test_which_variant_is_best_at_code_and_what_it_read_takes_few_clicks(browser: Browser, small: Path) -> None:
+    recipe = load_recipe("nano", SMALL)
+    write_family(small / "small", recipe, BITS)
+    clicks = 0
+
+    def click(page: Page, role: str, name: str) -> None:
+        nonlocal clicks
+        clicks += 1
+        page.get_by_role(role, name=name, exact=True).click()
+
+    with studio(str(small)) as (address, _), opened(browser, address) as page:
+        click(page, "link", "Scores")
+        page.wait_for_selector("table.heat")
+        columns = page.locator("table.heat thead th").all_text_contents()
+        rows = page.locator("table.heat tbody tr")
+        scores = {
+            row.locator("th").inner_text().strip(): float(row.locator("td b").nth(columns.index("code")).inner_text())
+            for row in rows.all()
+        }
+        best = min(scores, key=lambda name: scores[name])
+        assert best == "math_code"
+        click(page, "link", "Data")
+        page.get_by_label("model").select_option(best)
+        page.get_by_label("step", exact=True).fill("12")
+        clicks += 2
+        click(page, "button", "Show")
+        page.wait_for_selector(".piece pre")
+        assert page.locator("article.seen").count() == 4
+        assert page.locator(".piece pre").first.inner_text()
+        page.locator(".origin button").first.click()
+        api.expect(page.locator("p[role=status]").last).to_contain_text(" places", timeout=20_000)
+        assert clicks + 1 < 10
+
+
+def test_a_run_is_followed_while_it_trains(browser: Browser, prepared: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "live"
+    shutil.copytree(prepared, folder)
+    command = [sys.executable, "-m", "tinyllama", "train", "nano", "--run", str(folder), "--variant", "base"]
+    with studio(str(folder.parent)) as (address, _), opened(browser, address) as page:
+        api.expect(page.get_by_text("No family is here yet.")).to_be_visible()
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as training:
+            api.expect(page.get_by_role("heading", name="nano")).to_be_visible(timeout=60_000)
+            row = page.locator("table.models tbody tr").first
+            steps = set()
+            while training.poll() is None:
+                steps.add(row.locator("td").nth(2).inner_text())
+                time.sleep(0.05)
+        assert training.returncode == 0
+        api.expect(row).to_contain_text("finished", timeout=20_000)
+        assert len(steps) > 2  # it was seen on its way
+        api.expect(page.locator("figure", has_text="Training loss").locator("path.line")).to_have_count(1)
+
+
+def test_a_new_step_is_on_the_page_within_a_second(browser: Browser, runs: Path) -> None:
+    path = FamilyLayout(runs / "nano").metrics("base")
+    found = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(found[:21]))
+    with studio(str(runs)) as (address, _), opened(browser, address) as page:
+        row = page.locator("table.models tbody tr").first
+        step = row.locator("td").nth(2)
+        before = step.inner_text()
+        page.wait_for_selector("figure path.line")
+        time.sleep(1.5)
+        with path.open("a") as file:
+            file.write(found[21])
+        api.expect(step).not_to_have_text(before, timeout=1000)
+
+
+def test_a_wrong_recipe_is_marked_at_its_line(browser: Browser, runs: Path) -> None:
+    with studio(str(runs)) as (address, _), opened(browser, f"{address}#recipe/nano") as page:
+        api.expect(page.get_by_text("The recipe is valid.")).to_be_visible()
+        text = page.get_by_label("Text of the recipe")
+        text.fill(text.input_value().replace("layers: 2", "layers: 0"))
+        fault = page.locator(".faults li")
+        api.expect(fault).to_contain_text("model.layers: '0' must be above 0")
+        fault.get_by_role("button").click()
+        selected = text.evaluate("node => node.value.slice(node.selectionStart, node.selectionEnd)")
+        assert selected == "  layers: 0"
+        text.fill(text.input_value().replace("layers: 0", "layers: 3"))
+        api.expect(page.locator(".plan tbody th", has_text="model.layers")).to_be_visible()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download").click()
+        assert download.value.path().read_text() == text.input_value()
+
+
+def test_a_run_that_disappears_leaves_a_message(browser: Browser, runs: Path) -> None:
+    with studio(str(runs)) as (address, _):
+        page = browser.new_page()  # whose console reports what it asked for too late
+        page.goto(address)
+        page.wait_for_selector("figure path.line")
+        shutil.rmtree(runs / "nano")
+        api.expect(page.get_by_text("No family is here yet.")).to_be_visible(timeout=15_000)
+        page.close()
+
+
+def test_hostile_texts_stay_texts(browser: Browser, prepared: Path, tmp_path: Path) -> None:
+    name = ATTACK.replace("/", "\N{DIVISION SLASH}")
+    folder = tmp_path / "runs" / name
+    shutil.copytree(prepared, folder)
+    recipe = load_recipe("nano", SMALL).model_copy(update={"description": ATTACK})
+    write_family(folder, recipe, BITS)
+    write(FamilyLayout(folder).recipe, dump_recipe(recipe))
+    write_metrics(folder, recipe)
+    corpus = FamilyLayout(folder).corpus("prose")
+    with (corpus / "rejected.jsonl").open("w") as file:
+        Quarantine(file)(Rejected(ATTACK, ATTACK, ATTACK))
+    manifest = json.loads((corpus / "manifest.json").read_text()) | {"quarantined": {"damaged": 1}}
+    manifest["files"]["rejected.jsonl"]["bytes"] = (corpus / "rejected.jsonl").stat().st_size
+    (corpus / "manifest.json").write_text(json.dumps(manifest))
+    with studio(str(folder.parent)) as (address, _), opened(browser, address) as page:
+        api.expect(page.get_by_text(ATTACK, exact=True)).to_be_visible()
+        choose(page, "Scores")
+        api.expect(page.get_by_text("<script>alert").first).to_be_visible()
+        choose(page, "Data")
+        page.get_by_role("button", name="damaged 1").click()
+        api.expect(page.get_by_role("cell", name=ATTACK).first).to_be_visible()
+        page.get_by_label("exactly").fill(ATTACK)
+        page.get_by_role("button", name="Search").click()
+        api.expect(page.get_by_text("0 places, all of them.")).to_be_visible(timeout=20_000)
+        choose(page, "Recipe")
+        api.expect(page.get_by_text("The recipe is valid.")).to_be_visible()
+        page.get_by_label("Text of the recipe").fill(f'name: "{ATTACK}"')
+        api.expect(page.locator(".faults li").first).to_be_visible()
+        assert "taken" not in page.title()
+        assert not page.locator("img, main script").count()
+
+
+def test_charts_zoom_and_read_values_by_keyboard(browser: Browser, runs: Path) -> None:
+    with studio(str(runs)) as (address, _), opened(browser, address) as page:
+        page.wait_for_selector("figure path.line")
+        plot = page.locator(".plot").first
+        plot.focus()
+        page.keyboard.press("End")
+        api.expect(page.locator("output").first).to_contain_text("chinese")
+        page.keyboard.press("Home")
+        page.keyboard.press("+")
+        api.expect(page.locator(".tools span")).to_contain_text("0 to ")
+        page.keyboard.press("0")
+        api.expect(page.locator(".tools span")).to_contain_text("all ")
+        page.get_by_role("button", name="math_code").click()
+        assert lines(page, "Training loss") == 3
+
+
+def test_a_studio_that_was_killed_and_is_back_goes_on(browser: Browser, runs: Path) -> None:
+    with studio(str(runs)) as (address, process):
+        context = browser.new_context()
+        page, other = context.new_page(), context.new_page()
+        for each in (page, other):
+            each.goto(address)
+            api.expect(each.locator("#connection")).to_have_text("live")
+        process.kill()
+        process.wait()
+        api.expect(page.locator("#connection")).to_have_text("not connected; trying again", timeout=15_000)
+    with studio(str(runs), port=int(re.findall(r":(\d+)/", address)[0])):
+        for each in (page, other):
+            api.expect(each.locator("#connection")).to_have_text("live", timeout=15_000)
+        context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("language", ["en-US", "zh-CN"])
+def test_the_page_fits_a_phone_in_both_languages_and_colors(
+    browser: Browser, runs: Path, scheme: str, language: str
+) -> None:
+    phone = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme, "locale": language}
+    with studio(str(runs)) as (address, _), opened(browser, address, **phone) as page:
+        page.wait_for_selector("figure path.line")
+        for part in ("runs", "scores", "data", "recipe"):
+            page.locator(f'nav a[href^="#{part}"]').click()
+            page.wait_for_selector("h1")
+            page.wait_for_timeout(300)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360, part
+        titles = {"en-US": "Recipe", "zh-CN": "配方"}
+        api.expect(page.get_by_role("heading", level=1)).to_have_text(titles[language])
+        ink, ground = page.evaluate(
+            "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+        )
+        assert (sum(map(int, re.findall(r"\d+", ink)[:3])) > sum(map(int, re.findall(r"\d+", ground)[:3]))) == (
+            scheme == "dark"
+        )
+
+
+def test_a_page_of_another_site_gets_nothing(browser: Browser, runs: Path) -> None:
+    with studio(str(runs)) as (address, _):
+        context = browser.new_context()
+        page = context.new_page()
+        page.route(
+            "http://elsewhere.example/*",
+            lambda route: route.fulfill(body="<p>another site</p>", content_type="text/html"),
+        )
+        page.goto("http://elsewhere.example/")
+        for mode in ("cors", "no-cors"):
+            read = "([address, mode]) => fetch(address, {mode}).then(answer => answer.text()).catch(() => 'nothing')"
+            assert page.evaluate(read, [f"{address}api/families", mode]) in {"nothing", ""}
+        shown = "address => new Promise(end => { const image = new Image(); image.onerror = () => end(false); "
+        shown += "image.onload = () => end(true); image.src = address; })"
+        assert not page.evaluate(shown, f"{address}static/studio.css")
+        context.close()
