@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import shutil
+import time
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from starlette.testclient import TestClient
 
 from tests.report.conftest import NASTY, write
 from tests.studio.conftest import OWN
+from tinyllama.errors import TinyLlamaError
 from tinyllama.fidelity import find_texts, open_runs, rows_of_steps
 from tinyllama.layout import FamilyLayout
 from tinyllama.recipe import load_recipe
@@ -22,6 +24,7 @@ from tinyllama.report.figures import Figure
 from tinyllama.report.page import render
 from tinyllama.report.run_data import read_run
 from tinyllama.sources.rejected import Quarantine, Rejected
+from tinyllama.studio import jobs
 from tinyllama.studio.app import Studio
 from tinyllama.studio.families import StudioFamilies
 from tinyllama.studio.live import Live
@@ -203,6 +206,33 @@ def test_other_bodies_are_refused(client: TestClient, body: bytes, status: int) 
     answer = client.post("/api/recipe", content=body)
     assert answer.status_code == status
     assert answer.json()["error"]
+
+
+def test_work_for_a_page_that_is_gone_ends() -> None:
+    async def ask() -> tuple[dict[str, Any], float]:
+        began = time.monotonic()
+
+        async def gone() -> bool:
+            return time.monotonic() - began > 1
+
+        return await jobs.result(gone, sleep, 60, seconds=90), time.monotonic() - began
+
+    found, seconds = asyncio.run(ask())
+    assert not found
+    assert seconds < 30
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(60, "this takes more than 1 seconds"), (-1, "was killed, or failed")])
+def test_work_that_takes_too_long_or_fails_says_so(seconds: float, text: str) -> None:
+    async def gone() -> bool:
+        return False
+
+    with pytest.raises(TinyLlamaError, match=text):
+        asyncio.run(jobs.result(gone, sleep, seconds, seconds=1 if seconds > 0 else 60))
+
+
+def sleep(_send: object, seconds: float) -> None:
+    time.sleep(seconds)
 
 
 def test_nothing_can_be_changed(client: TestClient) -> None:

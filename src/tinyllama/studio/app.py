@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from importlib.resources import files
@@ -27,7 +28,7 @@ from tinyllama.studio import documents, jobs, work
 from tinyllama.studio.live import Live, event
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from starlette.requests import Request
 
@@ -41,6 +42,8 @@ _MOST_TOKENS = 1 << 62
 _MOST_POINTS, _POINTS = 2000, 600
 _MOST_ROWS = 16
 _ENTRIES = 50
+_TOGETHER = 2
+"""Processes that compute plans and rows at once."""
 _RECIPE_BYTES = 1 << 20
 _CHECK_SECONDS, _ROWS_SECONDS = 30.0, 60.0
 
@@ -51,6 +54,7 @@ class Studio:
     def __init__(self, families: StudioFamilies) -> None:
         self._families, self._live = families, Live(families)
         self._files = _page_files()
+        self._places = asyncio.Semaphore(_TOGETHER)
 
     def app(self) -> Starlette:
         """The ASGI application, without its guard."""
@@ -80,6 +84,13 @@ class Studio:
             yield
         finally:
             self._families.close()
+
+    async def _job(
+        self, request: Request, what: Callable[..., None], *arguments: object, seconds: float
+    ) -> jobs.Message:
+        """What a function in another process sends; it ends if the page asks something else meanwhile."""
+        async with self._places:
+            return await jobs.result(request.is_disconnected, what, *arguments, seconds=seconds)
 
     def _family(self, request: Request) -> StudioFamily:
         return self._families.get(request.path_params["family"])
@@ -144,7 +155,7 @@ class Studio:
         if parameters["model"] not in family.recipe.models:
             raise HTTPException(404, "there is no such model")
         asked = str(family.layout.root), parameters["model"], parameters["step"], range(first, first + count)
-        return JSONResponse(await jobs.result(work.read_rows, *asked, seconds=_ROWS_SECONDS))
+        return JSONResponse(await self._job(request, work.read_rows, *asked, seconds=_ROWS_SECONDS))
 
     async def _search(self, request: Request) -> Response:
         root, query = str(self._family(request).layout.root), request.query_params
@@ -155,7 +166,8 @@ class Studio:
         async def found() -> AsyncIterator[str]:
             try:
                 async for message in jobs.messages(work.search, root, text, origin):
-                    yield event("found", message)
+                    if message:
+                        yield event("found", message)
             except TinyLlamaError as error:
                 yield event("found", {"error": str(error)})
 
@@ -176,7 +188,7 @@ class Studio:
         value = parse_json(await read_body(request.receive, _RECIPE_BYTES))
         asked = work.RecipeQuestion.model_validate(value)
         running = str(self._families.get(asked.family).layout.recipe) if asked.family else None
-        return JSONResponse(await jobs.result(work.check_recipe, asked, running, seconds=_CHECK_SECONDS))
+        return JSONResponse(await self._job(request, work.check_recipe, asked, running, seconds=_CHECK_SECONDS))
 
 
 def _page_files() -> dict[str, tuple[str, bytes]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from tinyllama.errors import TinyLlamaError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from multiprocessing.connection import Connection
 
     from tinyllama.files import Json
@@ -42,8 +42,10 @@ def warm_up() -> None:
 
 async def messages(
     work: Callable[..., None], *arguments: object, seconds: float | None = None
-) -> AsyncIterator[Message]:
+) -> AsyncGenerator[Message]:
     """What a function sends with its first argument, in another process that ends when nobody listens.
+
+    While nothing is sent, empty messages come.
 
     Args:
         work: the function; of a module, so that the process finds it.
@@ -65,6 +67,7 @@ async def messages(
                 waited += _PAUSE
                 if seconds is not None and waited > seconds:
                     raise UserError(f"this takes more than {seconds:g} seconds; use the command line")
+                yield {}  # so that the caller can end it
                 continue
             try:
                 kind, value = receiver.recv()
@@ -82,11 +85,23 @@ async def messages(
         await run_in_threadpool(process.join)
 
 
-async def result(work: Callable[..., None], *arguments: object, seconds: float) -> Message:
-    """The one message that a function sends; arguments and errors are those of `messages`."""
+async def result(
+    gone: Callable[[], Awaitable[bool]], work: Callable[..., None], *arguments: object, seconds: float
+) -> Message:
+    """The one message that a function sends; empty if nobody waits for it any more.
+
+    Args:
+        gone: whether that is so.
+        work: see `messages`, as for what follows and the errors.
+        arguments: of the function.
+        seconds: after which its process is ended.
+    """
     found: Message = {}
-    async for message in messages(work, *arguments, seconds=seconds):
-        found = message
+    async with aclosing(messages(work, *arguments, seconds=seconds)) as sent:
+        async for message in sent:
+            found = message or found
+            if await gone():
+                break
     return found
 
 

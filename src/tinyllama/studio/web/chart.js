@@ -105,7 +105,7 @@ export class Chart {
       const known = line.x.map((_, index) => index).filter((index) => line.low[index] !== null && line.high[index] !== null);
       const edge = (values, order) => order.map((index) => `${this.x(line.x[index]).toFixed(1)},${this.y(values[index]).toFixed(1)}`);
       const outline = [...edge(line.high, known), ...edge(line.low, [...known].reverse())];
-      parts.push(s("polygon", { points: outline.join(" "), class: "range", style: { fill: line.color } }));
+      parts.push(s("polygon", { points: outline.join(" "), class: "range", style: { fill: line.color, stroke: line.color } }));
     }
     let path = "", pen = false;
     line.x.forEach((tokens, index) => {
