@@ -30,7 +30,7 @@ Score = tuple[float, bool]
 
 _TOKENS_PER_PASS = {"cpu": 1024, "cuda": 32768}  # padded; small passes have rows of nearly one length
 _PAIRS_PER_PASS = {"cpu": 1 << 20, "cuda": 1 << 26}  # a mask has a number for each; other GPUs hold all scores
-_POSITIONS_PER_HEAD = {"cpu": 256, "cuda": 2048}  # rows of logits held at once
+_POSITIONS_PER_HEAD = {"cpu": 128, "cuda": 2048}  # rows of logits held at once, on CPUs in memory that is reused
 _TREE_TOKENS = 512  # attention grows with the square of a row
 _WORTH_SHARING = 8  # a text joins a tree if at least 1 / 8 of it is there already
 

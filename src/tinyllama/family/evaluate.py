@@ -22,6 +22,7 @@ from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.family.trained import identity
 from tinyllama.files import sha256_json
 from tinyllama.formats.model_source import CheckpointModel
+from tinyllama.inference.packing import pack
 from tinyllama.processors import available_cores
 from tinyllama.train.machine import describe_machine
 from tinyllama.train.precision import DTYPES
@@ -66,7 +67,9 @@ def _evaluate(  # noqa: PLR0913, PLR0917  # everything that a record depends on
     weights = source.load(DTYPES[recipe.precision]).to(work.device)
     bits = bits_of_corpora(weights, _measurable(prepared, window), document_masking=masking)
     options = EvaluationOptions(bos=source.adds_bos)
-    scores = evaluate_tasks(source.load().to(work.device), prepared.tokenizer, recipe.evaluation.tasks, data, options)
+    exact = source.load().to(work.device)
+    pack(exact)
+    scores = evaluate_tasks(exact, prepared.tokenizer, recipe.evaluation.tasks, data, options)
     return EvaluationRecord(
         model=model,
         source=source.identity(),

@@ -28,6 +28,7 @@ from tinyllama.evaluation.vocabulary import refuse_other_vocabulary
 from tinyllama.family.progress import SILENT, at_intervals
 from tinyllama.folders import claim
 from tinyllama.formats.open import open_model
+from tinyllama.inference.packing import pack
 from tinyllama.layout import family_of_corpus
 from tinyllama.model.devices import choose_device, describe_device
 from tinyllama.paths import printable_path
@@ -149,6 +150,8 @@ def evaluate_model(
     identity, tokenizer = source.identity(), source.tokenizer()
     model = source.load(DTYPES[request.dtype]).to(device)
     refuse_other_vocabulary(tokenizer, model)
+    bits = _bits_per_byte(model, tokenizer, texts, request.dtype, bos=source.adds_bos)
+    pack(model)  # last, since bits per byte need the head as it is
     exact = request.out / re.sub(r"[^\w.-]+", "_", source.name).strip("._")
     rounded = request.dtype != EXACT
     depends_on = legacy.journal_inputs(identity, tokenizer.sha256, request.dtype, device.type, torch.__version__)
@@ -173,7 +176,6 @@ def evaluate_model(
             say=progress.say,
         )
         scores = evaluate_tasks(model, tokenizer, request.tasks, request.data, options)
-    bits = _bits_per_byte(model, tokenizer, texts, request.dtype, bos=source.adds_bos)
     answers = chain.from_iterable(scores.answers.values())
     record = EvaluationRecord(
         model=str(name),

@@ -1,4 +1,4 @@
-"""Weights in a layout that is fast to read once per token, which dominates the time of generating on a CPU."""
+"""Weights in a layout that a CPU reads fast once per token, which is most of generating, and for many tokens too."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SMALL = 1 << 18
 
 
 def pack(model: Llama) -> None:
-    """Replace a model's linear layers by packed ones, in place; the model can then only generate.
+    """Replace a model's linear layers by packed ones, in place; the model can then only generate and score.
 
     A plain product of one position with a matrix rearranges the matrix, or reads it slowly, at every token. Each
     layer's own weights are freed as soon as they are packed, so this needs little memory. Without oneDNN, on a GPU,
