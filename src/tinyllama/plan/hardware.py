@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyllama.errors import PlanError
 from tinyllama.layout import BASE
-from tinyllama.plan.cards import find_gpu
+from tinyllama.plan.cards import find_gpu, full_name
 from tinyllama.plan.step_time import Cluster, flops_formulas, predict_step
 from tinyllama.plan.table import compile_plan
 
@@ -163,11 +163,8 @@ def predict(  # noqa: PLR0913  # one assumption each
     """
     card = find_gpu(card_name)
     used = card.utilization.at(recipe.model.width)
-    if nodes is not None and gpus % nodes:
-        raise PlanError(f"{gpus} GPUs are not the same number on each of {nodes} nodes; give a divisor of {gpus}")
+    training = _training(recipe, card_name, gpus, nodes, mfu)
     nodes = nodes or -(-gpus // card.per_node)
-    per_node = -(-gpus // nodes)
-    training = _Training(recipe, Cluster(card, gpus, per_node, used.value, mfu=mfu))
 
     def span(name: str, plan: Plan) -> Span:
         first = 0 if name == BASE else plan.fork_step
@@ -184,7 +181,7 @@ def predict(  # noqa: PLR0913  # one assumption each
     speed = training.speed(batch)
     by_shard = {shard: training.sharded(shard) for shard in ("node", "all", "none")}
     return Prediction(
-        card=card_name,
+        card=full_name(card_name),
         gpus=gpus,
         nodes=nodes,
         sharded_over=training.sharded_over,
@@ -204,6 +201,25 @@ def predict(  # noqa: PLR0913  # one assumption each
         },
         spans=spans,
     )
+
+
+def predict_speed(recipe: Recipe, card_name: str, gpus: int, nodes: int | None, sequences: int) -> float | None:
+    """Tokens per second of all GPUs together in steps of so many sequences; None if they do not fit in memory.
+
+    Raises:
+        PlanError, RecipeError: see `predict`.
+    """
+    training = _training(recipe, card_name, gpus, nodes)
+    return gpus * training.speed(sequences) if training.fits(sequences) else None
+
+
+def _training(recipe: Recipe, card_name: str, gpus: int, nodes: int | None, mfu: float | None = None) -> _Training:
+    card = find_gpu(card_name)
+    if nodes is not None and gpus % nodes:
+        raise PlanError(f"{gpus} GPUs are not the same number on each of {nodes} nodes; give a divisor of {gpus}")
+    per_node = -(-gpus // (nodes or -(-gpus // card.per_node)))
+    utilization = card.utilization.at(recipe.model.width).value
+    return _Training(recipe, Cluster(card, gpus, per_node, utilization, mfu=mfu))
 
 
 def even_counts(rows: int) -> list[int]:
