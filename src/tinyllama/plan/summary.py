@@ -44,8 +44,9 @@ class CorpusSummary:
     name: str
     sequences: int
     tokens: int
-    size: int
-    epochs: float
+    size: int | None
+    """Training tokens; None before it is prepared, if the recipe states no size."""
+    epochs: float | None
     too_many_epochs: bool
 
 
@@ -60,6 +61,8 @@ class PlanSummary:
     learning_rate: str
     stages: list[StageSummary]
     corpora: list[CorpusSummary]
+    parameters: int
+    """Weights of the model."""
     optimizer: str
     """Its kind and constants, in words."""
     average: str | None
@@ -112,8 +115,8 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
     for name, sequences in zip(plan.corpora, totals.tolist(), strict=True):
         size = (sizes or {}).get(name, recipe.corpora[name].size)
         tokens = sequences * plan.context
-        epochs = tokens / size
-        corpora.append(CorpusSummary(name, sequences, tokens, size, epochs, epochs > MANY_EPOCHS))
+        epochs = None if size is None else tokens / size
+        corpora.append(CorpusSummary(name, sequences, tokens, size, epochs, (epochs or 0.0) > MANY_EPOCHS))
     return PlanSummary(
         recipe=recipe.name,
         variant=plan.variant,
@@ -122,6 +125,7 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
         learning_rate=recipe.optimizer.learning_rate.describe(),
         stages=stages,
         corpora=corpora,
+        parameters=recipe.model.parameters,
         optimizer=recipe.describe_optimizer(),
         average=None if recipe.average is None else recipe.average.describe(),
         parent=parent,
