@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tinyllama.files import Json
 
 GROUPS = {
-    "Training": ("recipes", "plan", "rehearse", "train", "reproduce", "audit", "inspect"),
+    "Training": ("new", "size", "recipes", "plan", "rehearse", "train", "reproduce", "audit", "inspect"),
     "Models": ("generate", "chat", "serve", "import", "export", "publish"),
     "Data": ("prepare", "corpus", "tokenizer"),
     "Evaluation": ("evaluate", "compare", "report", "contaminated"),

@@ -33,7 +33,8 @@ class LossFit(NamedTuple):
 
     def loss(self, parameters: float, tokens: float) -> float:
         """The expected loss in nats a token, of the text and the tokenizer of the fit."""
-        return self.irreducible + self.parameters / parameters**self.alpha + self.tokens / tokens**self.beta
+        of_size = self.parameters * math.pow(parameters, -self.alpha)
+        return self.irreducible + of_size + self.tokens * math.pow(tokens, -self.beta)
 
     def covers(self, parameters: float, tokens: float) -> bool:
         """Whether models as small and trainings as short were fitted."""
@@ -64,7 +65,7 @@ def peak_learning_rate(flops: float) -> float:
 
     0.3118 · C^-0.1250 (Bi et al. 2024, "DeepSeek LLM", equation 1). Its C counts no embeddings, and attention.
     """
-    return 0.3118 * flops**-0.1250
+    return 0.3118 * math.pow(flops, -0.1250)
 
 
 def batch_tokens(flops: float) -> float:
@@ -72,7 +73,7 @@ def batch_tokens(flops: float) -> float:
 
     0.2920 · C^0.3271 (Bi et al. 2024, "DeepSeek LLM", equation 1). Its C counts no embeddings, and attention.
     """
-    return 0.2920 * flops**0.3271
+    return 0.2920 * math.pow(flops, 0.3271)
 
 
 def warmup_tokens(batch: int, total: int) -> int:
@@ -96,4 +97,4 @@ def optimal_vocabulary(other_parameters: float, width: int) -> float:
     Vocabulary parameters 3.1M · (N/33M)^0.835 (Tao et al. 2024, "Scaling Laws with Vocabulary", approach 2, for 33M to
     1.13B other parameters).
     """
-    return 3_145_728 * (other_parameters / 33e6) ** 0.8354 / width
+    return 3_145_728 * math.pow(other_parameters / 33e6, 0.8354) / width

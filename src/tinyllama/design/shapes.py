@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from tinyllama.recipe import ModelShape
 
-WIDTHS = (64, 96, 128, 160, 192, 256, 320, 384, 448, 512, 576, 640, 768, 896, 960, 1024, 1152, 1280, 1536, 1792) + (
-    2048, 2304, 2560, 3072, 3584, 4096,
-)  # fmt: skip
+WIDTHS = (
+    *(64, 96, 128, 160, 192, 256, 320, 384, 448, 512, 576, 640, 768, 896, 960, 1024),
+    *(1152, 1280, 1536, 1792, 2048, 2304, 2560, 3072, 3584, 4096),
+)
 """Widths that are planned: whole numbers of heads, about a fifth apart."""
 _NARROW, _NARROW_HEAD = 512, 32
 """Below this width, heads are smaller, so that there are several."""
