@@ -37,6 +37,7 @@ SPELLERS = {"_explain"}
 CARRIERS = {"problem"}
 """Arguments that are the text of a fault, whatever takes them; and attributes that hold such a text."""
 FORWARDED = {
+    "design/new.py: RecipeError('\\n'.join(lines))",
     "evaluation/jail.py: sys.stderr.write(f'{what}: {os.strerror(number)}\\n')",
     "family/import_model.py: ModelError('\\n'.join(mismatches))",
     "family/prepare.py: SourceError('; '.join((f'{name}: {reason}' for name, reason in self.missing.items())))",

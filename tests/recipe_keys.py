@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Union, get_arg
 from pydantic import BaseModel
 
 from tinyllama.recipe import Recipe
+from tinyllama.recipe.classification import Derived, marker
 from tinyllama.recipe.editing import docstrings
 from tinyllama.recipe.quantities import Batch, format_share
 from tinyllama.text import markdown_table
@@ -125,6 +126,8 @@ def _plural(word: str) -> str:
 
 
 def _default(field: FieldInfo) -> str:
+    if (derived := marker(field, Derived)) is not None:
+        return derived.what
     if field.is_required():
         return "**required**"
     value = field.get_default(call_default_factory=True, validated_data={})

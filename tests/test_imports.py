@@ -31,7 +31,7 @@ ORDER = (
     ("train", "inference"),
     ("evaluation", "export"),
     ("report",),
-    ("comparison",),
+    ("comparison", "design"),
     ("family",),
     ("serve", "launch", "fidelity", "doctor", "monitor"),
     ("studio",),
@@ -39,7 +39,7 @@ ORDER = (
 )
 """The packages and single modules in the order of imports; those of one line do not import each other."""
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
-TORCH_FREE = ("recipe", "plan", "tokenizer", "sources", "corpus", "prepare", "sampler")
+TORCH_FREE = ("recipe", "plan", "tokenizer", "sources", "corpus", "prepare", "sampler", "design")
 CROWDED = {"tokenizer", "evaluation", "train"}
 """Packages that may hold more than `MOST` files at one level."""
 MOST = 16

@@ -44,7 +44,7 @@ def test_an_empty_section_has_its_defaults(empty: str, field: Path, tinyllama: R
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("evaluation: {every: 512, rows: 1}", "evaluation:", "evaluation.every: this key is missing"),
+        ("evaluation: {every: 512, rows: 1}", "evaluation: often", "evaluation: must be a section"),
         ("base: {prose: 100%}", "base:", "base: has no value"),
         ("name: field", "name:", "name: has no value"),
         ("rows: 1}", "rows: }", "evaluation.rows: has no value"),

@@ -5,12 +5,13 @@ learned positions and a feed-forward layer of two matrices of 4 x width; the row
 vocabulary and number of weights.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import pytest
 
-from tinyllama.plan.cards import GPUS, Utilization
+from tinyllama.errors import PlanError
+from tinyllama.plan.cards import GPUS, Utilization, full_name
 from tinyllama.plan.step_time import Cluster, predict_step
 from tinyllama.recipe import Recipe, load_recipe
 
@@ -185,10 +186,25 @@ def test_the_utilization_of_each_card_is_what_its_fitted_row_implies(row: Row) -
     assert speed(row) == pytest.approx(row.published, rel=0.01)
 
 
-def test_each_card_has_one_fitted_row_but_the_h200_which_is_an_h100_with_other_memory() -> None:
+def test_each_card_has_one_fitted_row_or_says_whose_utilization_it_has() -> None:
     narrow = ("a100-80g", "mpt-350m", 8, FOUNDRY)
-    assert sorted(card for card, *_ in FITTED - {narrow}) == sorted(set(GPUS) - {"h200-141g"})
-    assert GPUS["h200-141g"].utilization == GPUS["h100-80g"].utilization
+    own = sorted(name for name, gpu in GPUS.items() if gpu.utilization.assumed_of is None)
+    assert sorted(card for card, *_ in FITTED - {narrow}) == own
+    for gpu in GPUS.values():
+        if (other := gpu.utilization.assumed_of) is not None:
+            assert replace(gpu.utilization, assumed_of=None) == GPUS[other].utilization
+
+
+def test_cards_are_found_without_their_memory_where_that_is_clear() -> None:
+    assert full_name("h100") == full_name("H100") == "h100-80g"
+    with pytest.raises(PlanError, match="may be a100-40g or a100-80g; write"):
+        full_name("a100")
+    with pytest.raises(PlanError, match="no GPU is named 'h1000'"):
+        full_name("h1000")
+
+
+def test_every_card_names_where_its_figures_were_published() -> None:
+    assert all(gpu.sheet.startswith(("https://", "NVIDIA's ")) for gpu in GPUS.values())
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if key(row) not in FITTED | set(NOT_PREDICTED)], ids=name_of)

@@ -6,7 +6,7 @@ import copy
 import json
 import re
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import pytest
 import yaml
@@ -74,7 +74,7 @@ def places(section: type[BaseModel] = Recipe, path: tuple[str | int, ...] = ()) 
 
 def _inside(annotation: Any, path: tuple[str | int, ...]) -> Iterator[Place]:  # noqa: ANN401  # a type of any kind
     origin, arguments = get_origin(annotation), get_args(annotation)
-    kinds = [annotation, *arguments]
+    kinds = [annotation, *arguments, *(get_args(kind)[0] for kind in arguments if get_origin(kind) is Annotated)]
     words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
     right = words + [value for kind in kinds for value in (RIGHT.get(kind, []) if isinstance(kind, type) else [])]
     yield Place(path, tuple(right))

@@ -28,7 +28,20 @@ if TYPE_CHECKING:
     from tinyllama.files import Json
 
 GROUPS = {
-    "Training": ("recipes", "recipe", "plan", "rehearse", "train", "reproduce", "watch", "studio", "audit", "inspect"),
+    "Training": (
+        "new",
+        "size",
+        "recipes",
+        "recipe",
+        "plan",
+        "rehearse",
+        "train",
+        "reproduce",
+        "watch",
+        "studio",
+        "audit",
+        "inspect",
+    ),
     "Models": ("generate", "chat", "serve", "import", "export", "publish"),
     "Data": ("prepare", "corpus", "tokenizer"),
     "Evaluation": ("evaluate", "compare", "report", "contaminated"),

@@ -2,6 +2,7 @@
 
 from tinyllama.cli import (
     corpora,
+    designing,
     doctor,
     evaluation,
     fidelity,
@@ -19,6 +20,7 @@ from tinyllama.cli.app import app
 __all__ = [
     "app",
     "corpora",
+    "designing",
     "doctor",
     "evaluation",
     "fidelity",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,6 @@ from rich.progress import (
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 from tinyllama.family.progress import SECONDS_BETWEEN_LINES
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
     from tinyllama.plan import Plan
     from tinyllama.prepare.task import Counts
-    from tinyllama.train.metrics import Record
+    from tinyllama.train.metrics import Record, StepRecord
+
+
+_SECONDS_OF_SPEED = 20.0
+"""Over which a speed is the mean."""
 
 
 class TerminalProgress:
@@ -47,9 +51,9 @@ class TerminalProgress:
         finally:
             progress.close()
 
-    def training(self, name: str, plan: Plan) -> TrainingProgress:
+    def training(self, name: str, plan: Plan, place: str) -> TrainingProgress:
         """A progress bar for one run."""
-        return TrainingProgress(self, name, plan)
+        return TrainingProgress(self, name, plan, place)
 
 
 class PreparationProgress:
@@ -100,16 +104,77 @@ def _clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
+class TrainingLine:
+    """The line about a training: as many of its parts as a terminal has room for."""
+
+    def __init__(self, name: str, place: str, first: int, last: int) -> None:
+        """Begin a model's line.
+
+        Args:
+            name: of the model.
+            place: its place among all models: `2 of 4`.
+            first: tokens seen before its first step.
+            last: tokens seen after its last step.
+        """
+        self._title, self._first, self._last = f"{name} ({place})", first, last
+        self._recent = deque[tuple[float, int]]()
+        """Times and tokens of the last seconds."""
+
+    def text(self, record: StepRecord, width: int | None = None) -> str:
+        """The line after a step, at most so wide; to be called once a step."""
+        parts, kept = self._parts(record, self._speed(record)), set[int]()
+        for rank, _ in sorted(parts):
+            line = _joined(parts, kept | {rank})
+            if width is not None and len(line) > width and kept:
+                break
+            kept.add(rank)
+        return _joined(parts, kept)
+
+    def _speed(self, record: StepRecord) -> float:
+        """Tokens per second over the last seconds, checkpoints and measurements included; of the step at first."""
+        now, recent = time.monotonic(), self._recent
+        if not recent or record.tokens <= recent[-1][1]:  # the first one, or the first after a rollback
+            recent.clear()
+            recent.append((now - record.seconds, record.tokens - round(record.tokens_per_second * record.seconds)))
+        recent.append((now, record.tokens))
+        while len(recent) > 2 and now - recent[1][0] >= _SECONDS_OF_SPEED:
+            recent.popleft()
+        (began, before), (ended, after) = recent[0], recent[-1]
+        return (after - before) / max(ended - began, 1e-9)
+
+    def _parts(self, record: StepRecord, speed: float) -> list[tuple[int, str]]:
+        """Parts of the line in their order, each with the rank in which it is kept on a narrow terminal."""
+        done = (record.tokens - self._first) / max(1, self._last - self._first)
+        left = timedelta(seconds=round((self._last - record.tokens) / max(speed, 1e-9)))
+        return [
+            (0, self._title),
+            (6, record.stage),
+            (1, f"{done:.0%}"),
+            (5, f"{format_count(record.tokens - self._first)}/{format_count(self._last - self._first)} tokens"),
+            (2, f"loss {record.loss:.3f}"),
+            (7, f"lr {record.lr:.2e}"),
+            (8, f"batch {record.batch}"),
+            (3, f"{format_count(speed, 3)} tokens/s"),
+            (9, f"MFU {record.mfu:.0%}"),
+            (4, f"{left} left"),
+        ]
+
+
+def _joined(parts: list[tuple[int, str]], ranks: set[int]) -> str:
+    return " · ".join(text for rank, text in parts if rank in ranks)
+
+
 class TrainingProgress:
     """Receives the records of a run and shows its progress."""
 
-    def __init__(self, screen: TerminalProgress, name: str, plan: Plan) -> None:
+    def __init__(self, screen: TerminalProgress, name: str, plan: Plan, place: str) -> None:
         self._screen, self._name = screen, name
         self._first = plan.tokens_after(plan.fork_step if plan.variant else 0)
         self._total = plan.tokens_after(plan.steps)
         self._bar: Progress | None = None
         self._task: Any = None
         self._last_line = 0.0
+        self._line = TrainingLine(name, place, self._first, self._total)
 
     def log(self, record: Record) -> None:
         """Show one record."""
@@ -126,21 +191,19 @@ class TrainingProgress:
             text = f"step {record.step} is skipped: fp16 gradients overflowed at loss scale {record.scale:g}"
             self._screen.say(f"  {self._name}: {text}")
             return
-        text = (
-            f"{self._name} · {record.stage} · {format_count(record.tokens)}/{format_count(self._total)} tokens · "
-            f"loss {record.loss:.3f} · lr {record.lr:.2e} · batch {record.batch} · "
-            f"{record.tokens_per_second:,.0f} tokens/s · MFU {record.mfu:.0%}"
-        )
         if self._screen.console.is_terminal:
-            self._update(record.tokens, text)
-        elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+            # A space before the bar, of which two columns are left, and one in which terminals wrap.
+            self._update(record.tokens, self._line.text(record, self._screen.console.width - 4))
+            return
+        text = self._line.text(record)
+        if time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._screen.say(text)
             self._last_line = time.monotonic()
 
     def _update(self, tokens: int, text: str) -> None:
         if self._bar is None:
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=self._screen.console, transient=True)
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=None))
+            self._bar = Progress(*columns, console=self._screen.console, transient=True, expand=True)
             self._bar.start()
             self._task = self._bar.add_task("", total=self._total - self._first)
         self._bar.update(self._task, completed=tokens - self._first, description=text)

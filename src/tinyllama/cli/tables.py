@@ -46,6 +46,7 @@ def print_plan(console: Console, summary: PlanSummary) -> None:
     if summary.parent is not None:
         title += f" · forks from {summary.parent} at {summary.fork_tokens:,}, after step {summary.fork_step:,}"
     _print(console, title, STAGE_HEADER, stage_rows(summary))
+    console.print(f"model: {summary.parameters:,} parameters", markup=False, highlight=False)
     console.print(f"learning rate: {summary.learning_rate}\n", markup=False, soft_wrap=True)
     _print(console, "", CORPUS_HEADER, corpus_rows(summary))
     for sentence in repetitions(summary):
@@ -58,8 +59,8 @@ def print_plan(console: Console, summary: PlanSummary) -> None:
     for corpus in summary.corpora:
         if corpus.too_many_epochs:
             console.print(
-                f"warning: {corpus.name} is read {corpus.epochs:.1f} times; beyond about {MANY_EPOCHS:g} epochs, "
-                "new text helps more than further passes",
+                f"warning: {corpus.name} is read {number(corpus.epochs, 1)} times; beyond about {MANY_EPOCHS:g} "
+                "epochs, new text helps more than further passes",
                 markup=False,
                 soft_wrap=True,
             )

@@ -26,8 +26,8 @@ class Progress(Protocol):
     def counting(self, what: str) -> AbstractContextManager[Callable[[Counts], None]]:
         """A context that shows counts of documents, bytes and tokens."""
 
-    def training(self, name: str, plan: Plan) -> Logger:
-        """A receiver of one run's records."""
+    def training(self, name: str, plan: Plan, place: str) -> Logger:
+        """A receiver of one run's records; `place` is that among all models: `2 of 4`."""
 
 
 class Silent:
@@ -41,7 +41,7 @@ class Silent:
         """Drop all counts."""
         yield lambda _counts: None
 
-    def training(self, name: str, plan: Plan) -> Logger:  # noqa: ARG002  # as Progress has it
+    def training(self, name: str, plan: Plan, place: str) -> Logger:  # noqa: ARG002  # as Progress has it
         """Drop all records."""
         return _SilentLogger()
 

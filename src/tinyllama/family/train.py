@@ -49,7 +49,8 @@ def training_run(work: Workspace, prepared: Prepared, model: str) -> TrainingRun
         return held_out_losses(trained, corpora, rows=rows, document_masking=masking)
 
     plan = compile_plan(recipe, model)
-    watch: list[Logger] = [work.progress.training(model, plan)]
+    place = f"{recipe.models.index(model) + 1} of {len(recipe.models)}"
+    watch: list[Logger] = [work.progress.training(model, plan, place)]
     if recipe.evaluation.tasks_every is not None or recipe.evaluation.samples_every is not None:
         watch.append(BackgroundEvaluation(work.layout.model(model), recipe.evaluation, work.progress.say))
     return TrainingRun(

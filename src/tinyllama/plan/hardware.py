@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tinyllama.errors import PlanError
 from tinyllama.layout import BASE
-from tinyllama.plan.cards import find_gpu
+from tinyllama.plan.cards import find_gpu, full_name
 from tinyllama.plan.step_time import Cluster, flops_formulas, predict_step
 from tinyllama.plan.table import compile_plan
 
@@ -167,11 +167,8 @@ def predict(  # noqa: PLR0913  # one assumption each
     """
     card = find_gpu(card_name)
     used = card.utilization.at(recipe.model.width)
-    if nodes is not None and gpus % nodes:
-        raise PlanError(f"{gpus} GPUs are not the same number on each of {nodes} nodes; give a divisor of {gpus}")
+    training = _training(recipe, card_name, gpus, nodes, mfu)
     nodes = nodes or -(-gpus // card.per_node)
-    per_node = -(-gpus // nodes)
-    training = _Training(recipe, Cluster(card, gpus, per_node, used.value, mfu=mfu))
 
     def span(name: str, plan: Plan) -> Span:
         first = 0 if name == BASE else plan.fork_step
@@ -188,7 +185,7 @@ def predict(  # noqa: PLR0913  # one assumption each
     compiled = {plan.variant or BASE: plan for plan in plans}
     models = dict.fromkeys(name for plan in plans for name in recipe.ancestry(plan.variant or BASE))
     spans = [span(name, compiled.get(name) or compile_plan(recipe, name)) for name in models]
-    main = _main_stage(recipe, plans[0])
+    main = main_stage(recipe, plans[0])
     whole, training, batch = training, training.in_stage(main), recipe.batch_sequences(main)
     stages = [stage for plan in plans for stage in recipe.line(plan.variant).stages[: len(plan.stages)]]
     others = [(whole.in_stage(stage), stage) for stage in stages if stage.shape(recipe.model) != training.recipe.model]
@@ -196,7 +193,7 @@ def predict(  # noqa: PLR0913  # one assumption each
     speed = training.speed(batch)
     by_shard = {shard: training.sharded(shard) for shard in ("node", "all", "none")}
     return Prediction(
-        card=card_name,
+        card=full_name(card_name),
         gpus=gpus,
         nodes=nodes,
         sharded_over=training.sharded_over,
@@ -220,7 +217,7 @@ def predict(  # noqa: PLR0913  # one assumption each
     )
 
 
-def _main_stage(recipe: Recipe, plan: Plan) -> Stage:
+def main_stage(recipe: Recipe, plan: Plan) -> Stage:
     """The first stage with the batch and context that see most tokens of a plan."""
     tokens: dict[tuple[int, int], int] = {}
     stages = recipe.line(plan.variant).stages[: len(plan.stages)]
@@ -228,6 +225,25 @@ def _main_stage(recipe: Recipe, plan: Plan) -> Stage:
     for kind, (_, first, end) in zip(kinds, plan.stage_steps(), strict=True):
         tokens[kind] = tokens.get(kind, 0) + (end - first) * kind[0] * kind[1]
     return stages[kinds.index(max(tokens, key=lambda kind: tokens[kind]))]
+
+
+def predict_speed(recipe: Recipe, card_name: str, gpus: int, nodes: int | None, sequences: int) -> float | None:
+    """Tokens per second of all GPUs together in steps of so many sequences; None if they do not fit in memory.
+
+    Raises:
+        PlanError, RecipeError: see `predict`.
+    """
+    training = _training(recipe, card_name, gpus, nodes)
+    return gpus * training.speed(sequences) if training.fits(sequences) else None
+
+
+def _training(recipe: Recipe, card_name: str, gpus: int, nodes: int | None, mfu: float | None = None) -> _Training:
+    card = find_gpu(card_name)
+    if nodes is not None and gpus % nodes:
+        raise PlanError(f"{gpus} GPUs are not the same number on each of {nodes} nodes; give a divisor of {gpus}")
+    per_node = -(-gpus // (nodes or -(-gpus // card.per_node)))
+    utilization = card.utilization.at(recipe.model.width).value
+    return _Training(recipe, Cluster(card, gpus, per_node, utilization, mfu=mfu))
 
 
 def even_counts(rows: int) -> list[int]:

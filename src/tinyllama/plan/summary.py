@@ -50,9 +50,10 @@ class CorpusSummary:
     """Tokens of a sequence."""
     sequences: int
     tokens: int
-    size: int
-    epochs: float
-    """Of these sequences."""
+    size: int | None
+    """Training tokens; None before it is prepared, if the recipe states no size."""
+    epochs: float | None
+    """Of these sequences; None for a corpus of unknown size."""
     too_many_epochs: bool
     """Whether all sequences of the corpus together are too many."""
     met_again: int
@@ -70,6 +71,8 @@ class PlanSummary:
     learning_rate: str
     stages: list[StageSummary]
     corpora: list[CorpusSummary]
+    parameters: int
+    """Weights of the model."""
     optimizer: str
     """Its kind and constants, in words."""
     average: str | None
@@ -134,6 +137,7 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
         learning_rate=recipe.optimizer.learning_rate.describe(),
         stages=stages,
         corpora=_corpora(plan, known),
+        parameters=recipe.model.parameters,
         optimizer=recipe.describe_optimizer(),
         average=None if recipe.average is None else recipe.average.describe(),
         parent=parent,
@@ -144,7 +148,7 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
     )
 
 
-def _corpora(plan: Plan, sizes: Mapping[str, int]) -> list[CorpusSummary]:
+def _corpora(plan: Plan, sizes: Mapping[str, int | None]) -> list[CorpusSummary]:
     """What each corpus gives in sequences of each context.
 
     A context has orders of its own, so what others met before is expected to be the same part of all its sequences.
@@ -152,7 +156,7 @@ def _corpora(plan: Plan, sizes: Mapping[str, int]) -> list[CorpusSummary]:
     found: list[CorpusSummary] = []
     unmet = dict.fromkeys(plan.corpora, 1.0)
     totals = np.einsum("sc,s->c", plan.counts, plan.contexts, dtype=np.int64).tolist()
-    epochs = {corpus: total / sizes[corpus] for corpus, total in zip(plan.corpora, totals, strict=True)}
+    whole = {corpus: _epochs(total, sizes[corpus]) or 0 for corpus, total in zip(plan.corpora, totals, strict=True)}
     for name, (corpus, context) in plan.partitions.items():
         own = plan.counts[plan.contexts == context, plan.corpora.index(corpus)]
         sequences, size = int(own.sum(dtype=np.int64)), sizes[corpus]
@@ -160,7 +164,12 @@ def _corpora(plan: Plan, sizes: Mapping[str, int]) -> list[CorpusSummary]:
         if context != plan.context and not tokens:
             continue  # it does not enter
         met_again = round(tokens * (1 - unmet[corpus]))
-        unmet[corpus] *= 1 - min(1.0, tokens / size)
-        many = epochs[corpus] > MANY_EPOCHS
-        found.append(CorpusSummary(name, context, sequences, tokens, size, tokens / size, many, met_again))
+        epochs = _epochs(tokens, size)
+        unmet[corpus] *= 1 - min(1.0, epochs or 0)
+        many = whole[corpus] > MANY_EPOCHS
+        found.append(CorpusSummary(name, context, sequences, tokens, size, epochs, many, met_again))
     return found
+
+
+def _epochs(tokens: int, size: int | None) -> float | None:
+    return None if size is None else tokens / size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tinyllama.recipe.quantities import format_count
-from tinyllama.text import markdown_table
+from tinyllama.text import MISSING, markdown_table, number
 
 if TYPE_CHECKING:
     from tinyllama.plan.summary import PlanSummary, StageSummary
@@ -39,8 +39,8 @@ def corpus_rows(summary: PlanSummary) -> list[tuple[str, ...]]:
             corpus.name,
             f"{corpus.sequences:,}",
             format_count(corpus.tokens),
-            format_count(corpus.size),
-            f"{corpus.epochs:.2f}",
+            MISSING if corpus.size is None else format_count(corpus.size),
+            number(corpus.epochs, 2),
         )
         for corpus in summary.corpora
     ]

@@ -1,4 +1,6 @@
-"""Classification of keys by whether they affect a result; each key is classified once, at its definition in the schema.
+"""Classification of keys by whether they affect a result, and whether they follow from other keys.
+
+Each key is classified once, at its definition in the schema.
 
 A key affects the weights (or, below `corpora`, the prepared corpus) unless its annotation has a marker:
 
@@ -9,6 +11,8 @@ A key affects the weights (or, below `corpora`, the prepared corpus) unless its 
 So an unmarked key is part of every fingerprint and of every corpus's request. Mark a key that is added later with
 `Absent` and the behavior of the versions before it: files then omit the key while it has that value, and old
 fingerprints stay unchanged. The default may change later; the value of `Absent` must not.
+
+A key that is marked `Derived` may be left out of a recipe; `with_derived` then gives its value, before validation.
 """
 
 from __future__ import annotations
@@ -18,12 +22,16 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from pydantic import BaseModel, JsonValue
 
+from tinyllama.recipe.quantities import LARGEST_COUNT, parse_count
 from tinyllama.recipe.section import section_of
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 _Marker = TypeVar("_Marker")
+_LLAMA2_IDS = 32000
+_MEASUREMENTS, _CHECKPOINTS = 20, 100
+"""In a whole training, if the recipe does not say how often."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,14 @@ class Absent:
 
     value: object
     """The value that corresponds to the behavior of versions without the key."""
+
+
+@dataclass(frozen=True)
+class Derived:
+    """Marks a key that follows from others where it is absent."""
+
+    what: str
+    """What it follows from, for readers of the documentation."""
 
 
 def without_absent(section: BaseModel) -> dict[str, JsonValue]:
@@ -88,6 +104,32 @@ def absent_value(schema: type[BaseModel], key: str) -> object:
     return value
 
 
+def with_derived(recipe: dict[str, object]) -> dict[str, object]:
+    """A recipe with the keys that it leaves out; what is of no known form is left to the validator.
+
+    The recipe in a family's folder spells them out, so that another version's rule does not change them.
+    """
+    first, last = _tokens(recipe)
+    span = max(1, last - first)
+    found = dict(recipe)
+    model, tokenizer = _section(recipe, "model"), _section(recipe, "tokenizer")
+    training = _section(tokenizer, "train")
+    ids = training.get("vocab_size") or (_LLAMA2_IDS if tokenizer.get("builtin") is not None else None)
+    if model and ids is not None:
+        found["model"] = {"vocab_size": ids} | model
+    if isinstance(tokenizer.get("train"), dict) and "vocab_size" in model:
+        found["tokenizer"] = tokenizer | {"train": {"vocab_size": model["vocab_size"]} | training}
+    optimizer = _section(recipe, "optimizer")
+    rate = _section(optimizer, "learning_rate")
+    if rate and rate.get("schedule", "cosine") in {"cosine", "wsd"} and rate.get("horizon") is None:
+        found["optimizer"] = optimizer | {"learning_rate": rate | {"horizon": last}}
+    for name, times in (("evaluation", _MEASUREMENTS), ("checkpoints", _CHECKPOINTS)):
+        section = recipe.get(name)
+        if section is None or isinstance(section, dict):
+            found[name] = {"every": max(1, span // times)} | (section or {})
+    return found
+
+
 def _deciding(value: object, written: JsonValue) -> JsonValue:
     """`written`, the JSON of `value`, without keys in nested sections that do not affect the result."""
     if isinstance(value, BaseModel):
@@ -102,3 +144,23 @@ def _deciding(value: object, written: JsonValue) -> JsonValue:
 def _is_absent(field: FieldInfo, value: object) -> bool:
     found = marker(field, Absent)
     return found is not None and value == found.value
+
+
+def _tokens(recipe: dict[str, object]) -> tuple[int, int]:
+    """Tokens before the first step and after the last stage; the most possible where the recipe states none."""
+    stages = recipe.get("stages")
+    final = stages[-1] if isinstance(stages, list) and stages else None
+    until = final.get("until") if isinstance(final, dict) else None
+    return _count(_section(recipe, "start").get("tokens"), 0), _count(until, LARGEST_COUNT)
+
+
+def _count(value: object, otherwise: int) -> int:
+    try:
+        return parse_count(value)
+    except ValueError:
+        return otherwise
+
+
+def _section(parent: dict[str, object], name: str) -> dict[str, object]:
+    found = parent.get(name)
+    return found if isinstance(found, dict) else {}

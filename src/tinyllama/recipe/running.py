@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from tinyllama.errors import RecipeError
+from tinyllama.recipe.classification import Derived
 from tinyllama.recipe.quantities import LARGEST_BATCH, Flag
 from tinyllama.recipe.section import PathText, PositiveCount, Section, count_or
 from tinyllama.text import shown
@@ -86,7 +87,7 @@ class Hardware(Section):
 class Checkpoints(Section):
     """When to save and how many checkpoints to keep; checkpoints at stage ends are always kept."""
 
-    every: PositiveCount
+    every: Annotated[PositiveCount, Derived("a hundredth of all tokens")]
     """Tokens between checkpoints."""
     keep: PositiveCount = 2
     """Number of recent checkpoints to keep, in addition to permanent ones and those at stage ends."""
@@ -99,7 +100,7 @@ class Checkpoints(Section):
 class Evaluation(Section):
     """Measurements during and after training."""
 
-    every: PositiveCount
+    every: Annotated[PositiveCount, Derived("a twentieth of all tokens")]
     """Tokens between measurements of the held-out losses during training."""
     rows: PositiveCount = 32
     """Held-out rows per corpus in each of these measurements.

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tinyllama.layout import BASE
-from tinyllama.recipe.classification import DECIDES_NOTHING, Absent, RepresentedBy
+from tinyllama.recipe.classification import DECIDES_NOTHING, Absent, Derived, RepresentedBy, with_derived
 from tinyllama.recipe.folders import refuse_same_folder, refuse_taken
 from tinyllama.recipe.quantities import Flag, Seed
 from tinyllama.recipe.running import Checkpoints, Evaluation, Hardware, Logging
@@ -38,9 +38,9 @@ class Recipe(Section):
 
     name: Annotated[Name, DECIDES_NOTHING]
     """Name of the family and of its folder below `runs/`."""
-    description: Annotated[str, DECIDES_NOTHING]
+    description: Annotated[str, DECIDES_NOTHING] = "A family of small Llama-compatible language models"
     """One-line description of the family, for `tinyllama recipes` and the model cards."""
-    license: Annotated[str, DECIDES_NOTHING]
+    license: Annotated[str, DECIDES_NOTHING] = "other"
     """License of the trained models, as a hub identifier (`apache-2.0`); appears in model cards."""
     seed: Seed = 0
     """Seed of the initial weights and of all permutations of rows."""
@@ -79,16 +79,21 @@ class Recipe(Section):
         Field(default={})
     )
     """Models that fork from any other one, at any step, and have stages of their own, by name."""
-    evaluation: Annotated[Evaluation, DECIDES_NOTHING]
+    evaluation: Annotated[Evaluation, DECIDES_NOTHING, Derived("optional")]
     """What to measure, and when."""
     hardware: Annotated[Hardware, DECIDES_NOTHING] = Hardware()
     """How training runs."""
-    checkpoints: Annotated[Checkpoints, DECIDES_NOTHING]
+    checkpoints: Annotated[Checkpoints, DECIDES_NOTHING, Derived("optional")]
     """When to save checkpoints, and how many to keep."""
     spikes: Annotated[Spikes, RepresentedBy("the steps that were skipped")] = Spikes()
     """How to handle loss spikes."""
     logging: Annotated[Logging, DECIDES_NOTHING] = Logging()
     """Destinations of metrics in addition to metrics.jsonl."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fills_in(cls, recipe: object) -> object:
+        return with_derived(recipe) if isinstance(recipe, dict) else recipe
 
     def batch_sequences(self, stage: Stage) -> int:
         """Sequences per step of a stage."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from tinyllama.recipe.classification import Absent
+from tinyllama.recipe.classification import Absent, Derived
 from tinyllama.recipe.quantities import Flag, Number
 from tinyllama.recipe.section import Dimension, Section, WrongKey
 
@@ -73,7 +73,7 @@ class ModelShape(Section):
     """Dimension of a head, an even number (default: `width` / `heads`)."""
     context: Dimension
     """Tokens per training sequence."""
-    vocab_size: Dimension
+    vocab_size: Annotated[Dimension, Derived("the tokenizer's, if it is trained or builtin")]
     """Number of embeddings: the tokenizer's number of ids, or more with an imported tokenizer."""
     rope_theta: _Positive = 10000.0
     """Base of the rotary position embeddings."""

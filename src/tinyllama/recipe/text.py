@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tinyllama.recipe.classification import DECIDES_NOTHING, RepresentedBy
+from tinyllama.recipe.classification import DECIDES_NOTHING, Derived, RepresentedBy
 from tinyllama.recipe.filters import Filter
 from tinyllama.recipe.quantities import Flag, Share
 from tinyllama.recipe.section import Dimension, Name, PathText, PositiveCount, Section
@@ -18,7 +18,7 @@ _BY_HASH = RepresentedBy("the tokenizer's hash")
 class TokenizerTraining(Section):
     """A Llama-style SentencePiece BPE tokenizer, trained on the recipe's corpora."""
 
-    vocab_size: Dimension
+    vocab_size: Annotated[Dimension, Derived("`model.vocab_size`")]
     """Number of ids; must equal `model.vocab_size`."""
     corpora: list[Name] = Field(default=[])
     """Corpora to train on; an empty list means all."""
@@ -101,7 +101,7 @@ class Corpus(Section):
 
     sources: Annotated[list[Source], Field(min_length=1)]
     """Sources of the text, read in order."""
-    size: Annotated[PositiveCount, DECIDES_NOTHING]
+    size: Annotated[PositiveCount | None, DECIDES_NOTHING] = None
     """Number of training tokens; an estimate that is used until the corpus is prepared."""
     cut: PositiveCount | None = None
     """Maximum characters per piece; longer documents are split, at line ends if possible."""
@@ -109,5 +109,5 @@ class Corpus(Section):
     """Percentage of damaged documents above which preparation stops."""
     held_out: HeldOut
     """The part that is never trained on."""
-    license: Annotated[str, DECIDES_NOTHING]
+    license: Annotated[str, DECIDES_NOTHING] = "unknown"
     """License of the text; appears in model cards."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
-from tinyllama.recipe.classification import DECIDES_NOTHING, Absent, RepresentedBy
+from tinyllama.recipe.classification import DECIDES_NOTHING, Absent, Derived, RepresentedBy
 from tinyllama.recipe.quantities import BatchSize, Count, Number, Share, format_count, parse_share
 from tinyllama.recipe.section import Dimension, Name, PathText, PositiveCount, Section, WrongKey
 from tinyllama.recipe.shape import RopeScaling
@@ -59,9 +59,9 @@ class LearningRate(Section):
     """For `cosine` and `wsd`: learning rate at the horizon and after it."""
     warmup: Count
     """Tokens over which the learning rate rises linearly from 0 to the peak."""
-    horizon: PositiveCount | None = None
+    horizon: Annotated[PositiveCount | None, Derived("`until` of the last stage")] = None
     """For `cosine` and `wsd`: tokens at which the minimum is reached.
-    It is a separate key, so that extending a stage does not change the curve."""
+    It is a key of its own, so that extending a stage does not change the curve."""
     decay_from: Annotated[Count | None, BeforeValidator(_of_the_horizon), Absent(None)] = None
     """For `wsd`: tokens at which the decay begins, or a percentage of the horizon."""
     decay: Annotated[Literal["linear", "cosine", "1-sqrt", "exponential"] | None, Absent(None)] = None

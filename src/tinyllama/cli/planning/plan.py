@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,17 +28,30 @@ if TYPE_CHECKING:
     from tinyllama.family import Family
 
 
-@app.command(epilog="Example: tinyllama recipes")
-def recipes(*, as_json: AsJson = False) -> None:
-    """List the shipped recipes."""
+@app.command(epilog="Example: tinyllama recipes mini > my-family.yaml")
+def recipes(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The recipe to print, to copy and change.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List the shipped recipes, or print one of them as it is written."""
     from tinyllama.recipe import load_recipe, shipped_recipes
+    from tinyllama.recipe.loading import find_recipe
 
-    found = {name: load_recipe(name).description for name in shipped_recipes()}
+    if name is not None:
+        path = find_recipe(name)
+        text = path.read_text(encoding="utf-8")
+        if as_json:
+            print_json({"name": path.stem, "text": text})
+        else:
+            typer.echo(text, nl=False)
+        return
+    found = {shipped: load_recipe(shipped).description for shipped in shipped_recipes()}
     if as_json:
         print_json(found)
         return
-    for name, description in found.items():
-        typer.echo(f"{name:16} {description}")
+    for shipped, description in found.items():
+        typer.echo(f"{shipped:16} {description}")
 
 
 @app.command(
@@ -64,7 +78,11 @@ def plan(
         typer.Option(metavar="FILE.svg", parser=expand_path, help="Draw LR, batch, context and shares by tokens."),
     ] = None,
     hardware: Annotated[
-        str | None, typer.Option(metavar="GPU", help="Predict memory, speed, days and cost on this GPU, e.g. a100-40g.")
+        str | None,
+        typer.Option(
+            metavar="GPU",
+            help="Predict memory, speed, days and cost on this GPU, e.g. a100-40g; `here` measures this machine.",
+        ),
     ] = None,
     gpus: Annotated[int, whole("Number of GPUs.", most=1_000_000)] = 1,
     nodes: Annotated[int | None, whole("Number of nodes (default: by the usual number of GPUs in one).")] = None,
@@ -81,17 +99,20 @@ def plan(
 ) -> None:
     """Show each stage of a recipe: steps, tokens, batch, learning rate, shares, epochs.
 
-    With --hardware, also predict memory, speed, days and cost. With --check, check text, tasks, prompts, packages, disk
-    and memory, as `prepare`, `train` and `reproduce` do before they begin.
+    With --hardware, also predict memory, speed, days and cost; `--hardware here` measures the speed of this machine,
+    in one process on `hardware.device`, and shows the time of each model. With --check, check text, tasks, prompts,
+    packages, disk and memory, as `prepare`, `train` and `reproduce` do before they begin.
     """
-    from tinyllama.cli.planning.prediction import print_prediction
+    from tinyllama.cli.planning.prediction import measure_here, print_hardware
     from tinyllama.cli.tables import output, print_plan, print_tree
+    from tinyllama.design.machines import HERE
     from tinyllama.errors import UserError
     from tinyllama.plan import compile_plan, summarize
     from tinyllama.plan.hardware import predict
 
-    if hardware is None:
-        refuse_options(ctx, {"gpus", "nodes", "mfu", "price"}, WITHOUT_HARDWARE)
+    if hardware is None or hardware == HERE:
+        why = WITHOUT_HARDWARE if hardware is None else "with --hardware here, which measures one process"
+        refuse_options(ctx, {"gpus", "nodes", "mfu", "price"}, why)
     family = open_family(recipe, overrides, run)
     if check:
         refuse_options(ctx, {"parquet", "plot", "hardware"}, "with --check, which plans nothing")
@@ -101,7 +122,11 @@ def plan(
     if parquet is not None and variant is None:
         raise UserError("--parquet writes one variant's table; name it with --variant")
     plans = [compile_plan(loaded, name) for name in ([variant] if variant else loaded.planned)]
-    prediction = None if hardware is None else predict(loaded, plans, hardware, gpus, nodes=nodes, mfu=mfu, price=price)
+    found = None
+    if hardware is not None:
+        here = hardware == HERE
+        predicted = partial(predict, loaded, plans, hardware, gpus, nodes=nodes, mfu=mfu, price=price)
+        found = measure_here(loaded, plans) if here else predicted()
     if plot is not None:
         from tinyllama.report.plan_plot import write_plan_plot
 
@@ -111,15 +136,14 @@ def plan(
     summaries = [summarize(compiled, loaded, sizes) for compiled in plans]
     if as_json:
         table = [summary.as_dict() for summary in summaries]
-        print_json(table if prediction is None else {"plans": table, "hardware": prediction.as_dict()})
+        print_json(table if found is None else {"plans": table, "hardware": found.as_dict()})
         return
     console = output()
     for summary in summaries:
         print_plan(console, summary)
     if loaded.branches:
         print_tree(console, loaded, {name: family.work.replay(name) for name in loaded.branches})
-    if prediction is not None:
-        print_prediction(console, prediction)
+    print_hardware(console, found)
 
 
 def _check(family: Family, variant: str | None, *, as_json: bool) -> None:

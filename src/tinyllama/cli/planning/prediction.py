@@ -1,7 +1,9 @@
-"""Tables of a family's requirements on given hardware."""
+"""Tables of a family's requirements on given hardware, and of its time on this machine."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -9,12 +11,66 @@ from rich.table import Table
 from tinyllama.recipe.quantities import format_count
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
+    from tinyllama.files import Json
+    from tinyllama.plan import Plan
     from tinyllama.plan.hardware import Prediction
     from tinyllama.plan.step_time import StepTime
+    from tinyllama.recipe import Recipe
 
 _GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The time of a family on this machine."""
+
+    device: str
+    tokens_per_second: float
+    """Of one process, without measurements, checkpoints and evaluation."""
+    seconds: dict[str, float]
+    """Model → seconds of training after its fork."""
+
+    def as_dict(self) -> dict[str, Json]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def measure_here(recipe: Recipe, plans: Sequence[Plan]) -> Measured:
+    """Measure the speed of the stage that sees most tokens on the recipe's device, in this process."""
+    from tinyllama.model.devices import choose_device, describe_device
+    from tinyllama.plan.hardware import main_stage
+    from tinyllama.train.speed import measure_speed  # imports torch
+
+    device, stage = choose_device(recipe.hardware.device), main_stage(recipe, plans[0])
+    speed = measure_speed(recipe.in_stage(stage), recipe.batch_sequences(stage), device)
+    seconds = {model: recipe.own_tokens(model) / speed for model in recipe.models}
+    return Measured(describe_device(device), speed, seconds)
+
+
+def print_hardware(console: Console, found: Prediction | Measured | None) -> None:
+    """Print what is predicted for GPUs or measured here; nothing for None."""
+    if isinstance(found, Measured):
+        print_measured(console, found)
+    elif found is not None:
+        print_prediction(console, found)
+
+
+def print_measured(console: Console, measured: Measured) -> None:
+    """Print the measured speed, and the time of each model."""
+    times = {**measured.seconds, "family": sum(measured.seconds.values())}
+    line = ", ".join(f"{name} {_clock(seconds)}" for name, seconds in times.items())
+    console.print(
+        f"measured here, {measured.device}: {measured.tokens_per_second:,.0f} tokens/s; training takes {line}",
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
 
 def print_prediction(console: Console, prediction: Prediction) -> None:
@@ -77,9 +133,11 @@ def _speed(prediction: Prediction) -> str:
     if prediction.assumed_mfu is not None:
         return f"{speed}, with computation at {prediction.assumed_mfu:.1%} of the peak"
     used, (slowest, fastest) = prediction.utilization, prediction.speed_range
+    whose = "" if used.assumed_of is None else f" of the {used.assumed_of}, for lack of its own"
     return (
         f"{speed} ({slowest:,.0f} to {fastest:,.0f}), with matrix products in bf16 at {used.value:.1%} of the peak at "
-        f"this width (published speeds: {used.low:.0%} to {used.high:.0%}; fitted to {used.fitted}: {used.source})"
+        f"this width (published speeds{whose}: {used.low:.0%} to {used.high:.0%}; fitted to {used.fitted}: "
+        f"{used.source})"
     )
 
 

@@ -53,7 +53,7 @@ def rehearse(
     With --hardware, also check that the model fits in memory.
     """
     from tinyllama.corpus.rows import row_count  # imports numpy
-    from tinyllama.errors import TinyLlamaError
+    from tinyllama.errors import TinyLlamaError, UserError
     from tinyllama.family.progress import at_intervals
     from tinyllama.sampler import rehearse
     from tinyllama.system_memory import peak_memory
@@ -62,7 +62,13 @@ def rehearse(
         refuse_options(ctx, {"gpus"}, WITHOUT_HARDWARE)
     family = open_family(recipe, overrides, run)
     loaded = family.recipe
-    sizes = {name: corpus.size for name, corpus in loaded.corpora.items()} | family.prepared_sizes()
+    stated = {name: corpus.size for name, corpus in loaded.corpora.items() if corpus.size is not None}
+    sizes = stated | family.prepared_sizes()
+    if unknown := sorted(loaded.corpora.keys() - sizes.keys()):
+        raise UserError(
+            f"corpora.{unknown[0]}.size: is not stated, and the corpus is not prepared; run `tinyllama prepare`, or "
+            "write size"
+        )
     rows = {
         partition: row_count(size, context)
         for name, size in sizes.items()

@@ -1,0 +1,100 @@
+"""Published rules for the numbers of a recipe, each a pure function with its source."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+TOKENS_PER_PARAMETER = 20.0
+"""Of compute-optimal training (Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models", table 3)."""
+MANY_EPOCHS = 4
+"""Repeating text up to 4 times is nearly as good as new text (Muennighoff et al. 2023)."""
+_REPEATS = 15.39
+"""R*, the repetitions after which repeated text has lost most of its worth (Muennighoff et al. 2023, section 5)."""
+_WARMUP_STEPS, _WARMUP_SHARE = 2000, 0.05
+
+
+class LossFit(NamedTuple):
+    """A fit of the final loss in nats a token: E + A/N^alpha + B/D^beta, of N parameters and D tokens."""
+
+    name: str
+    irreducible: float
+    """E."""
+    parameters: float
+    """A."""
+    tokens: float
+    """B."""
+    alpha: float
+    beta: float
+    smallest: int
+    """Parameters of the smallest model that was fitted."""
+    fewest: int
+    """Tokens of the shortest training that was fitted."""
+
+    def loss(self, parameters: float, tokens: float) -> float:
+        """The expected loss in nats a token, of the text and the tokenizer of the fit."""
+        of_size = self.parameters * math.pow(parameters, -self.alpha)
+        return self.irreducible + of_size + self.tokens * math.pow(tokens, -self.beta)
+
+    def covers(self, parameters: float, tokens: float) -> bool:
+        """Whether models as small and trainings as short were fitted."""
+        return parameters >= self.smallest and tokens >= self.fewest
+
+
+CHINCHILLA = LossFit("Hoffmann et al. 2022", 1.69, 406.4, 410.7, 0.34, 0.28, 44_000_000, 5_000_000_000)
+"""Their approach 3 (equation 10): models of 44M to 16B parameters on 5B to 500B tokens of MassiveText."""
+
+
+def optimal_tokens(parameters: float, over_training: float = 1.0) -> float:
+    """Tokens to train a model of so many parameters on.
+
+    With `over_training` 1 the compute is spent so that the loss is lowest (Hoffmann et al. 2022). More tokens give a
+    better model of the same size, whose use costs less than that of a larger one (Touvron et al. 2023, "LLaMA";
+    TinyLlama has 1,800 tokens per parameter). How many more is a choice.
+    """
+    return TOKENS_PER_PARAMETER * over_training * parameters
+
+
+def optimal_parameters(tokens: float, over_training: float = 1.0) -> float:
+    """Parameters of the model to train on so many tokens, the inverse of `optimal_tokens`."""
+    return tokens / TOKENS_PER_PARAMETER / over_training
+
+
+def peak_learning_rate(flops: float) -> float:
+    """Peak of AdamW's learning rate for a training of so many FLOPs.
+
+    0.3118 · C^-0.1250 (Bi et al. 2024, "DeepSeek LLM", equation 1). Its C counts no embeddings, and attention.
+    """
+    return 0.3118 * math.pow(flops, -0.1250)
+
+
+def batch_tokens(flops: float) -> float:
+    """Tokens of a batch for a training of so many FLOPs.
+
+    0.2920 · C^0.3271 (Bi et al. 2024, "DeepSeek LLM", equation 1). Its C counts no embeddings, and attention.
+    """
+    return 0.2920 * math.pow(flops, 0.3271)
+
+
+def warmup_tokens(batch: int, total: int) -> int:
+    """Tokens of the linear warm-up: 2,000 steps (Touvron et al. 2023, "LLaMA"; DeepSeek LLM), at most 5% of all."""
+    return min(_WARMUP_STEPS * batch, math.ceil(_WARMUP_SHARE * total))
+
+
+def effective_tokens(unique: float, tokens: float) -> float:
+    """Tokens of new text that are worth as much as `tokens` of a text of `unique` tokens, read again and again.
+
+    U + U · R* · (1 - exp(-R/R*)) with R = tokens/unique - 1 repetitions and R* = 15.39 (Muennighoff et al. 2023,
+    "Scaling Data-Constrained Language Models", equation 5).
+    """
+    repetitions = max(0.0, tokens / unique - 1)
+    return min(tokens, unique) + unique * _REPEATS * -math.expm1(-repetitions / _REPEATS)
+
+
+def optimal_vocabulary(other_parameters: float, width: int) -> float:
+    """Number of ids for a model with so many parameters besides its vocabulary's, of `width` each.
+
+    Vocabulary parameters 3.1M · (N/33M)^0.835 (Tao et al. 2024, "Scaling Laws with Vocabulary", approach 2, for 33M to
+    1.13B other parameters).
+    """
+    return 3_145_728 * math.pow(other_parameters / 33e6, 0.8354) / width
