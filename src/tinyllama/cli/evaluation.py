@@ -29,9 +29,9 @@ from tinyllama.text import MISSING
 
 if TYPE_CHECKING:
     from tinyllama.corpus.manifest import PreparedCorpus
-    from tinyllama.evaluation.contamination import Overlap
     from tinyllama.family.evaluate_model import Evaluated
     from tinyllama.files import Json
+    from tinyllama.quality.overlap import Overlap
 
 _OF_SINGLE_MODELS: Final = {
     "tasks",
@@ -285,8 +285,9 @@ def contaminated(
     from tinyllama.corpus.manifest import HELD_OUT, TRAIN
     from tinyllama.corpus.reading import read_texts
     from tinyllama.evaluation.catalogue import expand_tasks
-    from tinyllama.evaluation.contamination import METHOD, QuestionIndex, read_questions
+    from tinyllama.evaluation.contamination import read_questions
     from tinyllama.layout import family_of_corpus
+    from tinyllama.quality.overlap import METHOD, QuestionIndex
     from tinyllama.tokenizer.opening import open_tokenizer
 
     if expand_path(where).is_dir():
