@@ -1,6 +1,6 @@
 """Recipes: one YAML file that defines a whole family."""
 
-from tinyllama.recipe.filters import Filter
+from tinyllama.recipe.filters import Deduplication, Filter, Filters
 from tinyllama.recipe.loading import dump_recipe, find_recipe, is_dumped_recipe, load_recipe, shipped_recipes
 from tinyllama.recipe.running import Evaluation
 from tinyllama.recipe.schema import Recipe
@@ -14,8 +14,10 @@ __all__ = [
     "Branch",
     "Corpus",
     "Decay",
+    "Deduplication",
     "Evaluation",
     "Filter",
+    "Filters",
     "HeldOut",
     "LearningRate",
     "ModelShape",

@@ -18,7 +18,7 @@ from tinyllama.recipe.running import Checkpoints, Evaluation, Hardware, Logging
 from tinyllama.recipe.section import Dimension, Name, Section, WrongKey
 from tinyllama.recipe.shape import ModelShape
 from tinyllama.recipe.stages import batch_sequences, check_shares, check_stages, no_corpus, whole_ends
-from tinyllama.recipe.text import Corpus, TokenizerSettings
+from tinyllama.recipe.text import Corpus, TokenizerSettings, check_methods
 from tinyllama.recipe.training import Average, Optimizer, Shares, Spikes, Stage, Start
 from tinyllama.recipe.tree import Branch, check_branch, check_fork, check_parents, path_to_fork
 
@@ -220,6 +220,7 @@ class Recipe(Section):
     @classmethod
     def _corpora_have_folders(cls, corpora: dict[str, Corpus]) -> dict[str, Corpus]:
         refuse_same_folder(corpora)
+        check_methods(corpora)
         return corpora
 
     @field_validator("base")
