@@ -2,6 +2,7 @@
 
 from tinyllama.cli import (
     corpora,
+    corpus,
     evaluation,
     fidelity,
     generation,
@@ -17,6 +18,7 @@ from tinyllama.cli.app import app
 __all__ = [
     "app",
     "corpora",
+    "corpus",
     "evaluation",
     "fidelity",
     "generation",
