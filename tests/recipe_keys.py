@@ -122,7 +122,7 @@ def _value(annotation: object) -> str:
 
 
 def _plural(word: str) -> str:
-    return word if word == "text" else f"{word}s"
+    return word if word == "text" or word.startswith("`") else f"{word}s"
 
 
 def _default(field: FieldInfo) -> str:

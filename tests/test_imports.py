@@ -22,6 +22,7 @@ ORDER = (
     ("plan",),
     ("tokenizer",),
     ("sources",),
+    ("quality",),
     ("corpus",),
     ("prepare",),
     ("sampler",),
@@ -39,7 +40,7 @@ ORDER = (
 )
 """The packages and single modules in the order of imports; those of one line do not import each other."""
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
-TORCH_FREE = ("recipe", "plan", "tokenizer", "sources", "corpus", "prepare", "sampler", "design")
+TORCH_FREE = ("recipe", "plan", "tokenizer", "sources", "quality", "corpus", "prepare", "sampler", "design")
 CROWDED = {"tokenizer", "evaluation", "train"}
 """Packages that may hold more than `MOST` files at one level."""
 MOST = 16

@@ -55,3 +55,28 @@ def test_export_prints_the_prefixes_that_megatron_takes(family: Path) -> None:
     assert prefixes == [str(family / "out" / split) for split in ("train", "held_out")]
     assert all(Path(prefix + suffix).is_file() for prefix in prefixes for suffix in (".bin", ".idx"))
     assert run("corpus", "export", family / "corpora/arithmetic", "--out", family / "out").returncode == 2
+
+
+def test_stats_and_random_documents_are_shown_and_as_json(family: Path) -> None:
+    corpus = family / "corpora/arithmetic"
+    done = run("corpus", "stats", corpus, "--top", "2")
+    assert done.returncode == 0, done.stderr
+    assert "LATIN" in done.stdout
+    found = json.loads(run("corpus", "stats", corpus, "--json").stdout)
+    facts = json.loads(run("corpus", "inspect", corpus, "--json").stdout)
+    assert found["tokens"] == facts["train"]["tokens"] + facts["held_out"]["tokens"]
+    assert found["dropped"] == {}
+    texts = json.loads(run("corpus", "sample", corpus, "--n", "3", "--seed", "1", "--json").stdout)
+    shown = run("corpus", "sample", corpus, "--n", "3", "--seed", "1").stdout
+    assert len(texts) == 3
+    assert all(text["origin"] in shown and text["text"] in shown for text in texts)
+
+
+def test_the_difference_of_two_corpora_is_shown(family: Path) -> None:
+    corpora = family / "corpora"
+    same = run("corpus", "diff", corpora / "code", corpora / "code")
+    assert (same.returncode, same.stdout.splitlines()[-1]) == (0, "both hold the same documents")
+    found = json.loads(run("corpus", "diff", corpora / "code", corpora / "prose", "--json").stdout)
+    assert "sources" in found["keys"]
+    assert found["kept"]["documents"] == 0
+    assert found["removed"]["documents"] + found["changed"]["documents"] > 0

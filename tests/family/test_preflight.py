@@ -93,7 +93,7 @@ def test_text_that_a_filter_may_drop_is_no_fault(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(_Disk, "free", 1_000_000)
     faults, notes = found(_text(tmp_path, ", where: len(text) < 9"))["disk"]
     assert not faults
-    assert "if `where` selects much" in notes[0]
+    assert "if its filters keep much" in notes[0]
 
 
 def test_a_disk_without_room_for_checkpoints_is_a_note_while_text_is_prepared(

@@ -9,7 +9,7 @@ from tinyllama.corpus.shards import SHARD_TOKENS, ShardWriter, token_dtype
 from tinyllama.corpus.verification import find_damage
 from tinyllama.errors import CorpusError
 from tinyllama.files import sha256_file
-from tinyllama.prepare.assembly import finished_shard, plan_shards, write_shard
+from tinyllama.prepare.assembly import finished_shard, kept_parts, plan_shards, write_shard
 from tinyllama.prepare.held_out import is_held_out
 from tinyllama.prepare.prepare import prepare_corpus
 from tinyllama.prepare.task import Counts, TaskResult, finished_task, task_folder
@@ -114,7 +114,7 @@ def test_tokens_that_changed_on_the_disk_before_they_became_a_shard_stop_the_pre
     split = SplitEntry(documents=1, tokens=300, bytes=300, shards=tuple(writer.shards))
     empty = SplitEntry(documents=0, tokens=0, bytes=0, shards=())
     result = TaskResult(splits={TRAIN: split, HELD_OUT: empty}, quarantined={}, checked=0, input_bytes=0)
-    shards = plan_shards(tmp_path, [result], token_dtype(400), limit)[TRAIN]
+    shards = plan_shards(kept_parts(tmp_path, [result]), token_dtype(400), limit)[TRAIN]
     for shard in shards:
         write_shard(tmp_path, shard, 2)
     whole = b"".join((tmp_path / shard.file).read_bytes() for shard in shards)

@@ -15,7 +15,16 @@ LEGACY = Path(__file__).parents[1] / "legacy/family-4bd9be0"
 OTHER = {
     "Source": {"files": "other.jsonl", "text_field": "body", "where": "len(text) > 3", "limit": 7},
     "HeldOut": {"share": "11%", "by": "block", "block": 3},
-    "Corpus": {"cut": 123, "size": 5, "max_damaged": "50%", "license": "another"},
+    "Corpus": {
+        "filters": {"min_characters": 3},
+        "pii": "mask",
+        "decontaminate": ["piqa"],
+        "deduplicate": "exact",
+        "cut": 123,
+        "size": 5,
+        "max_damaged": "50%",
+        "license": "another",
+    },
 }
 """For each key a value that the recipe of the old family does not have."""
 ELSEWHERE = {"sources", "held_out"}

@@ -2,6 +2,7 @@
 
 from tinyllama.cli import (
     corpora,
+    corpus,
     designing,
     doctor,
     evaluation,
@@ -20,6 +21,7 @@ from tinyllama.cli.app import app
 __all__ = [
     "app",
     "corpora",
+    "corpus",
     "designing",
     "doctor",
     "evaluation",

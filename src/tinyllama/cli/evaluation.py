@@ -28,9 +28,9 @@ from tinyllama.paths import expand_path, printable_path
 
 if TYPE_CHECKING:
     from tinyllama.corpus.manifest import PreparedCorpus
-    from tinyllama.evaluation.contamination import Overlap
     from tinyllama.family.evaluate_model import Evaluated
     from tinyllama.files import Json
+    from tinyllama.quality.overlap import Overlap
 
 _OF_SINGLE_MODELS: Final = {
     "tasks",
@@ -291,9 +291,10 @@ def contaminated(
     from tinyllama.corpus.manifest import HELD_OUT, TRAIN
     from tinyllama.corpus.reading import read_texts
     from tinyllama.evaluation.catalogue import expand_tasks
-    from tinyllama.evaluation.contamination import METHOD, QuestionIndex, read_questions
+    from tinyllama.evaluation.contamination import read_questions
     from tinyllama.evaluation.scores import gaps
     from tinyllama.layout import family_of_corpus
+    from tinyllama.quality.overlap import METHOD, QuestionIndex
     from tinyllama.tokenizer.opening import open_tokenizer
 
     if expand_path(where).is_dir():

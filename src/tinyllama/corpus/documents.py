@@ -12,7 +12,7 @@ import numpy as np
 from tinyllama.corpus.index import index_file, unreadable_index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tinyllama.corpus.manifest import PreparedCorpus
 
-_COLUMNS = ["start", "tokens", "origin", "part"]
+_COLUMNS = ["start", "tokens", "origin", "part", "bytes"]
 
 
 class IndexedDocument(NamedTuple):
@@ -33,6 +33,8 @@ class IndexedDocument(NamedTuple):
     tokens: int
     origin: str
     part: int
+    bytes: int
+    """UTF-8 bytes of the text."""
 
 
 class DocumentIndex:
@@ -72,6 +74,31 @@ class DocumentIndex:
                 table = self._group(number)
                 found += self._documents(number, table, table["origin"].to_numpy() == origin)
         return found
+
+    def numbered(self, numbers: Sequence[int]) -> list[IndexedDocument]:
+        """The documents with these indices, which ascend.
+
+        Raises:
+            CorpusError: the index cannot be read.
+        """
+        found: list[IndexedDocument] = []
+        firsts = [group.first for group in self._groups]
+        groups = np.searchsorted(firsts, numbers, side="right") - 1
+        for group in np.unique(groups).tolist():
+            table = self._group(group)
+            chosen = np.zeros(len(table), bool)
+            chosen[np.array(numbers)[groups == group] - firsts[group]] = True
+            found += self._documents(group, table, chosen)
+        return found
+
+    def batches(self, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+        """Some columns of the index, in parts of at most so many rows.
+
+        Raises:
+            CorpusError: the index cannot be read.
+        """
+        with self._open() as file:
+            yield from file.iter_batches(rows, columns=list(columns))
 
     def sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First token, and bytes of the text, of every document of the split.

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
-from pydantic import ConfigDict, JsonValue, field_validator
+from pydantic import ConfigDict, JsonValue, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from tinyllama.corpus.legacy import FORMAT_1, identity, rounded_share, upgraded
 from tinyllama.corpus.rows import Rows
 from tinyllama.corpus.shards import ShardEntry, TokenStream
+from tinyllama.corpus.signatures import SIGNATURES
 from tinyllama.errors import CorpusError
 from tinyllama.folders import FolderKind
 from tinyllama.record_files import FileEntry, FileRecord, parse_record, read_object, write_record
@@ -82,6 +83,23 @@ class SplitEntry(FileRecord):
     shards: tuple[ShardEntry, ...]
 
 
+class QualityEntry(FileRecord):
+    """What the keys `filters`, `pii`, `decontaminate` and `deduplicate` did."""
+
+    dropped: dict[str, int]
+    """Documents that are not in the corpus, by reason."""
+    shortened: int
+    """Documents of which rules removed lines."""
+    masked: int
+    """Documents in which addresses were replaced."""
+    questions: str | None
+    """SHA-256 of the questions in `decontaminate`."""
+    before: dict[str, str]
+    """Corpora whose documents are first copies → their identities."""
+    libraries: dict[str, str]
+    """Version of each package that decided something."""
+
+
 class CorpusManifest(FileRecord):
     """`manifest.json`: what a corpus is, what it was made from, and its files."""
 
@@ -98,7 +116,7 @@ class CorpusManifest(FileRecord):
     """Documents and files that the corpus does not hold."""
     quarantined: dict[str, int]
     """Entries in `rejected.jsonl` by kind; those of the kind `repaired` are in the corpus. And, as RESPELLED, documents
-    of the corpus that the tokenizer does not spell back as they are, which have no entries."""
+    of the corpus, copies included, that the tokenizer does not spell back as they are, which have no entries."""
     sources: tuple[FilesEntry | BuiltinEntry, ...]
     held_out_documents: tuple[int, ...] = ()
     """Of each source, in their order, which is that of the documents; empty if an earlier version wrote this."""
@@ -109,6 +127,13 @@ class CorpusManifest(FileRecord):
     """`train` and `held_out`."""
     files: dict[str, FileEntry]
     """Every file of the corpus but the manifest, by name."""
+    quality: QualityEntry | None = None
+    """What became of documents by their text; absent if the corpus has none of these keys."""
+
+    @model_serializer(mode="wrap")
+    def _omit_what_earlier_versions_lack(self, write: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        written: dict[str, JsonValue] = write(self)
+        return {key: value for key, value in written.items() if key != "quality" or value is not None}
 
     @field_validator("splits")
     @classmethod
@@ -192,7 +217,7 @@ def _is_corpus(folder: Path) -> bool:
 
 CORPUS_FOLDER = FolderKind(
     "a corpus",
-    (MANIFEST, "files.jsonl", "rejected.jsonl", "*.documents.parquet", *(f"{split}-*.bin" for split in SPLITS)),
+    (MANIFEST, "files.jsonl", "rejected.jsonl", SIGNATURES, "*.documents.parquet", *(f"{s}-*.bin" for s in SPLITS)),
     _is_corpus,
 )
 

@@ -37,6 +37,36 @@ class PreparedText(NamedTuple):
     """Its first token in the split."""
 
 
+class Decoder:
+    """Decodes documents of a split."""
+
+    def __init__(self, corpus: PreparedCorpus, tokenizer: Tokenizer, split: str) -> None:
+        """Bind a split of a corpus, and its tokenizer.
+
+        Raises:
+            CorpusError: the corpus was prepared with another tokenizer.
+        """
+        made_with = corpus.manifest.request.tokenizer
+        if tokenizer.sha256 != made_with:
+            raise CorpusError(
+                f"{corpus.folder}: was prepared with the tokenizer {made_with[:12]}…, not {tokenizer.sha256[:12]}…; "
+                "name the corpus inside the folder of its family"
+            )
+        self._corpus, self._tokenizer, self._stream = corpus, tokenizer, corpus.stream(split)
+        self._special = {corpus.manifest.bos_id, corpus.manifest.eos_id}
+
+    def text(self, start: int, tokens: int, origin: str) -> str:
+        """The text of the document that begins at token `start`; `origin` is what messages call it.
+
+        Raises:
+            CorpusError: its ids are damaged, or cannot be read.
+        """
+        ids = self._stream.read(start, tokens)
+        if ids.max(initial=0) >= self._tokenizer.vocab_size:
+            raise CorpusError(f"{self._corpus.folder}: {origin} has ids beyond the vocabulary; {_AGAIN}")
+        return self._tokenizer.decode([i for i in ids.tolist() if i not in self._special])
+
+
 def read_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, split: str, origin: str = "") -> Iterator[PreparedText]:
     """The documents of a split, in the order of the shards.
 
@@ -52,23 +82,13 @@ def read_texts(corpus: PreparedCorpus, tokenizer: Tokenizer, split: str, origin:
     """
     from pyarrow import ArrowException, compute, parquet
 
-    made_with = corpus.manifest.request.tokenizer
-    if tokenizer.sha256 != made_with:
-        raise CorpusError(
-            f"{corpus.folder}: was prepared with the tokenizer {made_with[:12]}…, not {tokenizer.sha256[:12]}…; "
-            "name the corpus inside the folder of its family"
-        )
-    stream = corpus.stream(split)
-    special, exact = {corpus.manifest.bos_id, corpus.manifest.eos_id}, spells_back(tokenizer)
+    decoder, exact = Decoder(corpus, tokenizer, split), spells_back(tokenizer)
     path = corpus.folder / index_file(split)
     try:
         with path.open("rb") as file, parquet.ParquetFile(file) as index:
             for batch in index.iter_batches(columns=["start", "tokens", "bytes", "origin", "part"]):
                 for row in batch.filter(compute.match_substring(batch["origin"], origin)).to_pylist():
-                    ids = stream.read(row["start"], row["tokens"])
-                    if ids.max(initial=0) >= tokenizer.vocab_size:
-                        raise CorpusError(f"{corpus.folder}: {row['origin']} has ids beyond the vocabulary; {_AGAIN}")
-                    text = tokenizer.decode([i for i in ids.tolist() if i not in special])
+                    text = decoder.text(row["start"], row["tokens"], row["origin"])
                     if exact and not can_spell(text, row["bytes"]):
                         raise CorpusError(
                             f"{corpus.folder}: {row['origin']} decodes to {len(text.encode())} bytes, not the "

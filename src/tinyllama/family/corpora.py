@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from tinyllama.checkpoint.store import checkpoint_store
 from tinyllama.corpus.manifest import open_corpus
-from tinyllama.errors import CheckpointError, CorpusError
+from tinyllama.errors import CheckpointError, CorpusError, EvaluationError
+from tinyllama.paths import expand_path
 from tinyllama.prepare.changes import source_changes
 from tinyllama.prepare.job import present_corpus
 from tinyllama.prepare.prepare import corpus_request, prepare_corpus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from tinyllama.corpus.manifest import PreparedCorpus
@@ -58,7 +59,7 @@ class Trained:
         return next((self._by_model[name] for name in path if name in self._by_model), {})
 
 
-def prepare_versions(  # noqa: PLR0913  # what to prepare (3), how, and two rules
+def prepare_versions(  # noqa: PLR0913  # what to prepare (3), how, two rules, and other corpora
     work: Workspace,
     name: str,
     tokenizer: Tokenizer,
@@ -66,6 +67,7 @@ def prepare_versions(  # noqa: PLR0913  # what to prepare (3), how, and two rule
     *,
     trained: Trained,
     look: bool,
+    before: Sequence[PreparedCorpus] = (),
 ) -> list[PreparedCorpus]:
     """The preparations of a corpus that suit the recipe, oldest first; makes one if there is none.
 
@@ -79,6 +81,7 @@ def prepare_versions(  # noqa: PLR0913  # what to prepare (3), how, and two rule
         options: how to prepare.
         trained: what the family's models were trained on.
         look: compare the sources with those that the corpus was prepared from.
+        before: the corpora of whose documents this one holds no copies.
 
     Raises:
         CorpusError, SourceError, WorkerLostError, UserError: see `prepare_corpus`.
@@ -90,12 +93,23 @@ def prepare_versions(  # noqa: PLR0913  # what to prepare (3), how, and two rule
 
     def prepared(folder: Path) -> PreparedCorpus:
         with work.progress.counting(f"corpus {folder.name}") as count:
-            return prepare_corpus(work.recipe, name, tokenizer, folder, work.root, count, options, replace=True)
+            return prepare_corpus(
+                work.recipe,
+                name,
+                tokenizer,
+                folder,
+                work.root,
+                count,
+                options,
+                replace=True,
+                questions=partial(_questions, work, name),
+                before=before,
+            )
 
     if not present:
         return [prepared(_free_folder(work, name, trained))]
     newest = present[-1]
-    changes = source_changes(newest, corpus, work.root, thorough=options.refresh) if look else None
+    changes = source_changes(newest, corpus, work.root, before, thorough=options.refresh) if look else None
     if not changes:
         return present
     if not (models := trained.models_on(newest)):
@@ -113,6 +127,23 @@ def prepare_versions(  # noqa: PLR0913  # what to prepare (3), how, and two rule
         "was trained on it (--refresh-corpora prepares a new one beside it)"
     )
     return present
+
+
+def _questions(work: Workspace, corpus: str, tasks: Sequence[str]) -> dict[str, list[str]]:
+    """Texts of the questions of the tasks and groups in a corpus's `decontaminate`.
+
+    Raises:
+        EvaluationError: no task has such a name, or its data is unavailable or has another layout.
+    """
+    from tinyllama.evaluation.catalogue import expand_tasks
+    from tinyllama.evaluation.contamination import read_questions
+
+    questions, missing = read_questions(expand_tasks(tasks), expand_path(work.recipe.evaluation.data))
+    for task, found in missing.items():
+        raise EvaluationError(
+            f"corpora.{corpus}.decontaminate: the questions of {task} are unavailable: {found.reason}"
+        )
+    return questions
 
 
 def _free_folder(work: Workspace, name: str, trained: Trained) -> Path:

@@ -11,6 +11,7 @@ from tinyllama.errors import SourceError
 from tinyllama.family.corpora import Trained, prepare_versions
 from tinyllama.locks import one_at_a_time
 from tinyllama.prepare.tokenizer import obtain_tokenizer
+from tinyllama.recipe.text import corpora_before
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,8 +93,9 @@ def prepare(work: Workspace, options: PrepareOptions, *, look: bool = True) -> P
     for name in work.recipe.corpora:
         lock = work.layout.corpus(name).with_name(f".{name}.lock")
         try:
+            before = _before(work.recipe, name, corpora)
             with one_at_a_time(lock, partial(work.progress.say, _WAITING.format(name))):
-                versions = prepare_versions(work, name, tokenizer, options, trained=trained, look=look)
+                versions = prepare_versions(work, name, tokenizer, options, trained=trained, look=look, before=before)
         except SourceError as error:
             missing[name] = str(error)
             _log.warning("corpus %s: %s", name, error)
@@ -103,6 +105,21 @@ def prepare(work: Workspace, options: PrepareOptions, *, look: bool = True) -> P
             several[name] = versions
             corpora[name] = next(filter(trained.models_on, reversed(versions)), versions[-1])
     return Prepared(tokenizer, corpora, missing, several)
+
+
+def _before(recipe: Recipe, name: str, prepared: Mapping[str, PreparedCorpus]) -> list[PreparedCorpus]:
+    """The corpora of whose documents a corpus holds no copies.
+
+    Raises:
+        SourceError: one of them is not prepared.
+    """
+    needed = corpora_before(recipe.corpora, name)
+    if lacking := [other for other in needed if other not in prepared]:
+        raise SourceError(
+            f"it may hold no copies of {', '.join(lacking)}, which is unavailable; make that available, or set "
+            f"corpora.{name}.deduplicate.across: false"
+        )
+    return [prepared[other] for other in needed]
 
 
 def prepare_tokenizer(work: Workspace) -> Tokenizer:

@@ -7,22 +7,28 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from tinyllama.corpus.index import index_file, index_schema
-from tinyllama.corpus.manifest import SPLITS, SplitEntry
+import numpy as np
+
+from tinyllama.corpus.index import INDEX_COLUMNS, index_file, index_schema
+from tinyllama.corpus.manifest import SPLITS, TRAIN, SplitEntry
 from tinyllama.corpus.shards import SHARD_TOKENS, ShardEntry, shard_name
 from tinyllama.errors import CorpusError
 from tinyllama.files import fsync_path, sha256_file, unique_mark
-from tinyllama.prepare.task import FILES, REJECTED, task_folder
+from tinyllama.prepare.copies import is_kept
+from tinyllama.prepare.task import DOCUMENT, FILES, REJECTED, task_folder
 from tinyllama.record_files import read_record, write_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
+    import pyarrow as pa
 
     from tinyllama.prepare.task import TaskResult
 
@@ -47,29 +53,88 @@ class Shard(NamedTuple):
     ranges: tuple[ByteRange, ...]
 
 
+class Part(NamedTuple):
+    """What a task gives a split of the corpus."""
+
+    task: Path
+    """The task's folder."""
+    written: SplitEntry
+    """What the task wrote."""
+    kept: SplitEntry
+    """The same without copies; its shards mean nothing."""
+    runs: Sequence[tuple[int, int]]
+    """The tokens that are kept: [first, end) of each run."""
+
+
+def kept_parts(work: Path, results: Sequence[TaskResult], *, deduplicated: bool = False) -> dict[str, list[Part]]:
+    """What each task gives each split: all that it wrote, or what is left of it without copies of documents."""
+    return {
+        split: [
+            _without_copies(task_folder(work, index), result.splits[split], split)
+            if deduplicated
+            else _whole(task_folder(work, index), result.splits[split])
+            for index, result in enumerate(results)
+        ]
+        for split in SPLITS
+    }
+
+
+def _whole(task: Path, written: SplitEntry) -> Part:
+    return Part(task, written, written, [(0, written.tokens)])
+
+
+def _without_copies(task: Path, written: SplitEntry, split: str) -> Part:
+    from pyarrow import parquet
+
+    columns = parquet.read_table(task / index_file(split), columns=["tokens", "bytes", DOCUMENT], partitioning=None)
+    tokens, sizes, documents = (column.to_numpy() for column in columns.columns)
+    kept = is_kept(task, documents)
+    if kept.all():
+        return _whole(task, written)
+    entry = SplitEntry(
+        documents=int(kept.sum()), tokens=int(tokens[kept].sum()), bytes=int(sizes[kept].sum()), shards=()
+    )
+    ends = np.cumsum(tokens)
+    changes = np.flatnonzero(np.diff(kept, prepend=False, append=False))
+    runs = [(int(ends[first] - tokens[first]), int(ends[end - 1])) for first, end in changes.reshape(-1, 2).tolist()]
+    return Part(task, written, entry, runs)
+
+
 def plan_shards(
-    work: Path, results: Sequence[TaskResult], dtype: np.dtype[Any], shard_tokens: int = SHARD_TOKENS
+    parts: Mapping[str, Sequence[Part]], dtype: np.dtype[Any], shard_tokens: int = SHARD_TOKENS
 ) -> dict[str, list[Shard]]:
-    """The shards of each split: the tokens of all tasks in order, divided every `shard_tokens`."""
-    return {split: list(_shards(work, results, split, dtype.itemsize, shard_tokens)) for split in SPLITS}
+    """The shards of each split: the kept tokens of all tasks in order, divided every `shard_tokens`."""
+    return {split: list(_shards(parts[split], split, dtype.itemsize, shard_tokens)) for split in SPLITS}
 
 
-def _shards(work: Path, results: Sequence[TaskResult], split: str, item: int, shard_tokens: int) -> Iterator[Shard]:
+def _shards(parts: Sequence[Part], split: str, item: int, shard_tokens: int) -> Iterator[Shard]:
     ranges: list[ByteRange] = []
     room, number = shard_tokens, 0
-    for index, result in enumerate(results):
-        for shard in result.splits[split].shards:
-            done = 0
-            while done < shard.tokens:
-                here = min(room, shard.tokens - done)
-                file = task_folder(work, index) / shard.file
-                ranges.append(ByteRange(file, done * item, here * item, shard.sha256))
-                done, room = done + here, room - here
-                if not room:
-                    yield Shard(shard_name(split, number), tuple(ranges))
-                    ranges, room, number = [], shard_tokens, number + 1
+    for file, sha256, start, end in chain.from_iterable(map(_pieces, parts)):
+        done = start
+        while done < end:
+            here = min(room, end - done)
+            ranges.append(ByteRange(file, done * item, here * item, sha256))
+            done, room = done + here, room - here
+            if not room:
+                yield Shard(shard_name(split, number), tuple(ranges))
+                ranges, room, number = [], shard_tokens, number + 1
     if ranges:
         yield Shard(shard_name(split, number), tuple(ranges))
+
+
+def _pieces(part: Part) -> Iterator[tuple[Path, str, int, int]]:
+    """The kept runs of a part in each of the task's files: file, SHA-256 of the file, first token in it, end."""
+    first, runs = 0, deque(part.runs)
+    for shard in part.written.shards:
+        while runs and runs[0][0] < first + shard.tokens:
+            start, end = runs.popleft()
+            here = min(end, first + shard.tokens)
+            yield part.task / shard.file, shard.sha256, start - first, here - first
+            if here < end:
+                runs.appendleft((here, end))
+                break
+        first += shard.tokens
 
 
 def write_shard(work: Path, shard: Shard, item: int) -> None:
@@ -101,8 +166,9 @@ def write_shard(work: Path, shard: Shard, item: int) -> None:
 def _check_ranges(path: Path, shard: Shard, work: Path) -> None:
     """Compare each part of a written shard with the hash of what its task wrote.
 
-    Where a shard holds only a part of a task's file, the file is compared with its hash, and the part with the file.
+    Where a shard holds only parts of a task's file, the file is compared with its hash, and the parts with the file.
     """
+    file_hash = cache(sha256_file)
     with path.open("rb") as written:
         for part in shard.ranges:
             wanted = part.sha256
@@ -110,7 +176,7 @@ def _check_ranges(path: Path, shard: Shard, work: Path) -> None:
                 with part.file.open("rb") as file:
                     file.seek(part.offset)
                     wanted = _hash(file, part.bytes)
-                if sha256_file(part.file) != part.sha256:
+                if file_hash(part.file) != part.sha256:
                     wanted = ""
             if _hash(written, part.bytes) != wanted:
                 raise CorpusError(
@@ -149,13 +215,13 @@ def _entry_file(work: Path, shard: Shard) -> Path:
 
 
 def assemble(
-    work: Path, results: Sequence[TaskResult], dtype: np.dtype[Any], folder: Path, workers: int
+    work: Path, parts: Mapping[str, Sequence[Part]], dtype: np.dtype[Any], folder: Path, workers: int
 ) -> dict[str, SplitEntry]:
     """Write the shards, the index of each split and the quarantine of all tasks into a folder.
 
     Args:
         work: folder of the tasks' folders; shards are written there first, so that a finished one is kept.
-        results: results of the tasks.
+        parts: what each task gives each split.
         dtype: type of a token.
         folder: folder of the corpus.
         workers: number of threads; hashing and copying release the interpreter lock.
@@ -166,50 +232,59 @@ def assemble(
     Raises:
         CorpusError: see `write_shard`.
     """
-    shards = plan_shards(work, results, dtype)
-    parts = {split: [result.splits[split] for result in results] for split in SPLITS}
+    shards = plan_shards(parts, dtype)
     with ThreadPoolExecutor(workers) as threads:
         writing = [
             threads.submit(write_shard, work, shard, dtype.itemsize) for split in SPLITS for shard in shards[split]
         ]
         for split in SPLITS:
-            _write_index(work, parts[split], split, folder / index_file(split))
+            _write_index(parts[split], split, folder / index_file(split))
         for written in writing:
             written.result()
     entries: dict[str, SplitEntry] = {}
     for split in SPLITS:
         finished = [finished_shard(work, shard) for shard in shards[split]]
         entries[split] = SplitEntry(
-            documents=sum(part.documents for part in parts[split]),
-            tokens=sum(part.tokens for part in parts[split]),
-            bytes=sum(part.bytes for part in parts[split]),
+            documents=sum(part.kept.documents for part in parts[split]),
+            tokens=sum(part.kept.tokens for part in parts[split]),
+            bytes=sum(part.kept.bytes for part in parts[split]),
             shards=tuple(entry for entry in finished if entry is not None),
         )
         for shard in shards[split]:
             (work / shard.file).replace(folder / shard.file)
     for name in (REJECTED, FILES):
         with (folder / name).open("ab") as out:
-            for index in range(len(results)):
-                with (task_folder(work, index) / name).open("rb") as file:
+            for part in parts[TRAIN]:
+                with (part.task / name).open("rb") as file:
                     shutil.copyfileobj(file, out)
     return entries
 
 
-def _write_index(work: Path, parts: Sequence[SplitEntry], split: str, target: Path) -> None:
+def _write_index(parts: Sequence[Part], split: str, target: Path) -> None:
     """Write the indices of all tasks as one, in groups of `_INDEX_ROWS` rows whatever the sizes of the tasks."""
     import pyarrow as pa
-    from pyarrow import compute, parquet
+    from pyarrow import parquet
 
     start = 0
     with parquet.ParquetWriter(target, index_schema(), compression="zstd") as writer:
         pending = index_schema().empty_table()
-        for index, part in enumerate(parts):
-            table = parquet.read_table(task_folder(work, index) / index_file(split), partitioning=None)
-            table = table.set_column(0, "start", compute.add(table["start"], start))
-            pending = pa.concat_tables([pending, table]).combine_chunks()
-            start += part.tokens
+        for part in parts:
+            pending = pa.concat_tables([pending, _kept_rows(part, split, start)]).combine_chunks()
+            start += part.kept.tokens
             while len(pending) >= _INDEX_ROWS:
                 writer.write_table(pending.slice(0, _INDEX_ROWS), row_group_size=_INDEX_ROWS)
                 pending = pending.slice(_INDEX_ROWS).combine_chunks()
         if len(pending):
             writer.write_table(pending, row_group_size=_INDEX_ROWS)
+
+
+def _kept_rows(part: Part, split: str, start: int) -> pa.Table:
+    """The index of a part, whose first kept token is token `start` of the split."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = parquet.read_table(part.task / index_file(split), partitioning=None)
+    if part.kept is not part.written:
+        table = table.filter(is_kept(part.task, table[DOCUMENT].to_numpy()))
+    tokens = table["tokens"].to_numpy()
+    return table.select(INDEX_COLUMNS).set_column(0, "start", pa.array(start + np.cumsum(tokens) - tokens))

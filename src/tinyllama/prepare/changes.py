@@ -32,6 +32,8 @@ class SourceChanges(NamedTuple):
     removed: Sequence[str] = ()
     edited: Sequence[str] = ()
     """Files with other content; builtin sources of another version."""
+    others: Sequence[str] = ()
+    """Corpora of whose documents this one holds no copies, and which are other ones now."""
 
     def __bool__(self) -> bool:
         """Whether anything changed."""
@@ -39,7 +41,11 @@ class SourceChanges(NamedTuple):
 
     def __str__(self) -> str:
         """`2 files added (a.txt, b.txt), 1 file removed (c.txt)`."""
-        return ", ".join(_listed(names, what) for what, names in zip(self._fields, self, strict=True) if names)
+        files = zip(self._fields, self[:3], strict=False)
+        told = [_listed(names, what) for what, names in files if names]
+        if self.others:
+            told.append(f"the corpora whose copies it lacks changed ({', '.join(self.others)})")
+        return ", ".join(told)
 
 
 def _listed(names: Sequence[str], what: str) -> str:
@@ -47,7 +53,14 @@ def _listed(names: Sequence[str], what: str) -> str:
     return f"{len(names):,} file{'s' * (len(names) > 1)} {what} ({', '.join(names[:_NAMED])}{more})"
 
 
-def source_changes(corpus: PreparedCorpus, settings: Corpus, root: Path, *, thorough: bool = False) -> SourceChanges:
+def source_changes(
+    corpus: PreparedCorpus,
+    settings: Corpus,
+    root: Path,
+    before: Sequence[PreparedCorpus] = (),
+    *,
+    thorough: bool = False,
+) -> SourceChanges:
     """Compare the local files of a corpus's sources with those that it was prepared from.
 
     A file is read only where its time is later than the preparation's; then its fingerprint decides.
@@ -56,22 +69,24 @@ def source_changes(corpus: PreparedCorpus, settings: Corpus, root: Path, *, thor
         corpus: the prepared corpus.
         settings: the same corpus in the recipe.
         root: folder that relative file patterns start from.
+        before: the corpora of whose documents it should hold no copies.
         thorough: compare remote files and builtin sources too, and count a file of more than 2 MiB as edited if it was
             written to since, since its fingerprint covers its ends alone.
 
     Returns:
-        No changes if a source is not there at all: its text may stay on another machine.
+        No changes of files if a source is not there at all: its text may stay on another machine.
 
     Raises:
         CorpusError: a source is not there, with `thorough`.
         SourceError: a remote source is unavailable, with `thorough`.
     """
+    others = _other_corpora(corpus, before)
     try:
         found = {file.origin: file for file in _find(settings, root, thorough=thorough)}
     except CorpusError:
         if thorough:
             raise
-        return SourceChanges()
+        return SourceChanges(others=others)
     path = corpus.folder / FILES
     began = path.stat().st_mtime - _CLOCK
     with path.open(encoding="utf-8") as file:  # whose lines end at line feeds alone, not at U+2028
@@ -87,7 +102,16 @@ def source_changes(corpus: PreparedCorpus, settings: Corpus, root: Path, *, thor
     ]
     if thorough:
         edited += _changed_builtins(corpus, settings)
-    return SourceChanges(sorted(found.keys() - recorded.keys()), sorted(recorded.keys() - found.keys()), sorted(edited))
+    return SourceChanges(
+        sorted(found.keys() - recorded.keys()), sorted(recorded.keys() - found.keys()), sorted(edited), others
+    )
+
+
+def _other_corpora(corpus: PreparedCorpus, before: Sequence[PreparedCorpus]) -> list[str]:
+    quality = corpus.manifest.quality
+    recorded = quality.before if quality is not None else {}
+    now = {other.name: other.sha256 for other in before}
+    return sorted(name for name in recorded.keys() | now.keys() if recorded.get(name) != now.get(name))
 
 
 def _find(settings: Corpus, root: Path, *, thorough: bool) -> Iterator[SourceFile]:

@@ -17,7 +17,7 @@ _COPIES = 2
 
 
 def bytes_needed(corpus: Corpus, tasks: Iterable[ReadTask]) -> int:
-    """Bytes that a corpus takes on the disk at least while it is prepared, if no `where` selects its documents.
+    """Bytes that a corpus takes on the disk at least while it is prepared, if no key selects its documents.
 
     Args:
         corpus: the recipe's corpus.

@@ -27,14 +27,19 @@ from tinyllama.corpus.manifest import (
     EngineEntry,
     FilesEntry,
     PreparedCorpus,
+    QualityEntry,
     open_corpus,
     write_manifest,
 )
 from tinyllama.corpus.shards import token_dtype
 from tinyllama.errors import CorpusError, WorkerLostError
+from tinyllama.files import sha256_json
 from tinyllama.folders import replaced_folder
-from tinyllama.prepare.assembly import assemble, plan_shards
+from tinyllama.prepare.assembly import assemble, kept_parts, plan_shards
+from tinyllama.prepare.copies import find_copies, reject_copies, write_signatures
 from tinyllama.prepare.task import FILES, REJECTED, Counts, finished_task, finished_tasks, run_task, task_folder
+from tinyllama.quality.refinement import MASKED, SHORTENED
+from tinyllama.quality.requirements import selects
 from tinyllama.record_files import file_entries
 from tinyllama.sources.builtin.registry import builtin_version
 from tinyllama.sources.checks import explain_nothing
@@ -45,7 +50,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tinyllama.corpus.manifest import CorpusRequest, SplitEntry
-    from tinyllama.prepare.assembly import Shard
+    from tinyllama.prepare.assembly import Part, Shard
     from tinyllama.prepare.task import TaskResult, TaskSettings
     from tinyllama.recipe import Source
     from tinyllama.sources.documents import ReadTask
@@ -72,6 +77,8 @@ class Preparation:
     request: CorpusRequest
     skipped: Sequence[Rejected]
     """Files that are not read by any task."""
+    before: Sequence[PreparedCorpus] = ()
+    """Corpora of whose documents this one holds no copies."""
 
     def pending(self) -> list[int]:
         """Unfinished tasks, the largest first, so that a large one does not run alone at the end."""
@@ -96,8 +103,20 @@ class Preparation:
         """
         results = self._results()
         self._check_damage(results)
-        dtype, work = token_dtype(self.settings.tokenizer.vocab_size), self.settings.work
-        return [(work, shard, dtype.itemsize) for part in plan_shards(work, results, dtype).values() for shard in part]
+        dtype, parts = token_dtype(self.settings.tokenizer.vocab_size), self._parts(results)
+        planned = plan_shards(parts, dtype).values()
+        return [(self.settings.work, shard, dtype.itemsize) for shards in planned for shard in shards]
+
+    def find_copies(self) -> None:
+        """Find copies of documents among finished tasks, if the corpus is to hold none and this was not done before.
+
+        Raises:
+            WorkerLostError: a task is not finished.
+            CorpusError: no document could be read, or too many are damaged; signatures cannot be read.
+        """
+        if (copies := self.settings.corpus.deduplicate) is not None:
+            self._check_damage(self._results())
+            find_copies(self.settings.work, self.settings.name, self._task_folders, copies, self.before)
 
     def finish(self, workers: int = 1) -> None:
         """Make the corpus from finished tasks; shards that are missing are written by this process.
@@ -120,17 +139,21 @@ class Preparation:
                 respelled,
                 sum(part.documents for result in results for part in result.splits.values()),
             )
-        dtype = token_dtype(self.settings.tokenizer.vocab_size)
+        dtype, parts, copies = token_dtype(self.settings.tokenizer.vocab_size), self._parts(results), Counter[str]()
         with replaced_folder(self.folder, CORPUS_FOLDER, CorpusError) as beside:
             with (beside / REJECTED).open("w", encoding="utf-8") as file:
                 quarantine = Quarantine(file)
                 for rejected in self.skipped:
                     quarantine(rejected)
-            splits = assemble(work, results, dtype, beside, workers)
+            splits = assemble(work, parts, dtype, beside, workers)
+            if (deduplication := self.settings.corpus.deduplicate) is not None:
+                copies = self._reject_copies(beside / REJECTED, deduplication.method)
+                write_signatures(self._task_folders, deduplication, beside)
             if (work / IDENTITY).is_file():  # the time from which on a change of a source matters
                 began = (work / IDENTITY).stat().st_mtime
                 os.utime(beside / FILES, (began, began))
-            write_manifest(beside, self._manifest(results, quarantined, splits, beside))
+            kinds = dict(sorted((Counter(quarantined) + Counter(duplicate=copies.total())).items()))
+            write_manifest(beside, self._manifest(results, kinds, splits, beside, copies))
 
     def clean_up(self) -> None:
         """Remove the work folder; `remove_leftovers` completes this if the process is killed."""
@@ -147,12 +170,39 @@ class Preparation:
             )
         return done
 
+    @property
+    def _task_folders(self) -> list[Path]:
+        return [task_folder(self.settings.work, index) for index in range(len(self.tasks))]
+
+    def _parts(self, results: Sequence[TaskResult]) -> dict[str, list[Part]]:
+        """What each task gives each split, without copies of documents."""
+        self.find_copies()
+        parts = kept_parts(self.settings.work, results, deduplicated=self.settings.corpus.deduplicate is not None)
+        if not sum(part.kept.documents for part in parts[TRAIN]):
+            raise CorpusError(
+                f"corpus {self.settings.name}: all documents to train on are copies of others; give it other text, or "
+                f"remove corpora.{self.settings.name}.deduplicate"
+            )
+        return parts
+
+    def _reject_copies(self, path: Path, method: str) -> Counter[str]:
+        """Append the copies of documents to the quarantine, and count them by reason."""
+        reasons = Counter[str]()
+        with path.open("a", encoding="utf-8") as file:
+            quarantine = Quarantine(file)
+            for task in self._task_folders:
+                for rejected in reject_copies(task, method):
+                    quarantine(rejected)
+                    reasons[rejected.reason] += 1
+        return reasons
+
     def _manifest(
         self,
         results: Sequence[TaskResult],
         quarantined: dict[str, int],
         splits: dict[str, SplitEntry],
         folder: Path,
+        copies: Counter[str],
     ) -> CorpusManifest:
         """The manifest of the corpus whose other files are in `folder`."""
         known = {shard.file: shard.sha256 for part in splits.values() for shard in part.shards}
@@ -170,6 +220,19 @@ class Preparation:
             dtype=token_dtype(self.settings.tokenizer.vocab_size).name,
             splits=splits,
             files=file_entries(folder, known),
+            quality=self._quality(results, copies) if selects(self.settings.corpus) else None,
+        )
+
+    def _quality(self, results: Sequence[TaskResult], copies: Counter[str]) -> QualityEntry:
+        counts = sum((Counter(result.dropped) for result in results), copies)
+        questions = self.settings.questions
+        return QualityEntry(
+            dropped={reason: counts[reason] for reason in sorted(counts.keys() - {SHORTENED, MASKED})},
+            shortened=counts[SHORTENED],
+            masked=counts[MASKED],
+            questions=sha256_json({**questions}) if questions else None,
+            before={corpus.name: corpus.sha256 for corpus in self.before},
+            libraries=dict(self.settings.libraries),
         )
 
     def _held_out_documents(self, results: Sequence[TaskResult]) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace as replace_fields
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -18,6 +19,7 @@ from tinyllama.prepare.job import IDENTITY, Preparation, present_corpus, remove_
 from tinyllama.prepare.task import Counts, TaskSettings
 from tinyllama.prepare.workers import run_tasks
 from tinyllama.processors import available_cores
+from tinyllama.quality.requirements import package_versions, refuse_missing_packages, selects
 from tinyllama.recipe.classification import without_absent
 from tinyllama.sources.documents import TASK_BYTES, plan_tasks
 from tinyllama.tokenizer.bulk import open_engine
@@ -69,6 +71,8 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # what to prepare (5), how, and w
     options: PrepareOptions = _DEFAULT,
     *,
     replace: bool = False,
+    questions: Callable[[Sequence[str]], Mapping[str, list[str]]] = lambda _tasks: {},
+    before: Sequence[PreparedCorpus] = (),
 ) -> PreparedCorpus:
     """Prepare one corpus of a recipe into `folder`, unless the folder holds it already.
 
@@ -85,13 +89,15 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # what to prepare (5), how, and w
         progress: called with what was done so far.
         options: workers, executor and checks.
         replace: prepare it even if the folder holds it, since its sources changed.
+        questions: returns the texts of the questions of each task in `decontaminate`.
+        before: the corpora whose documents come first where copies are dropped; see `corpora_before`.
 
     Raises:
         CorpusError: no document could be read or too many are damaged, a pattern matches nothing, the disk is full, or
             the engine's ids differ from the tokenizer's.
         SourceError: a builtin or remote source is unavailable.
         WorkerLostError: a worker was killed, or jobs ended before the corpus was complete.
-        UserError: the cluster or a package of its executor is missing, or other jobs prepare the corpus.
+        UserError: the cluster or a package is missing, or other jobs prepare the corpus.
     """
     corpus = recipe.corpora[name]
     request = corpus_request(recipe, name, tokenizer.sha256)
@@ -101,18 +107,23 @@ def prepare_corpus(  # noqa: PLR0913, PLR0917  # what to prepare (5), how, and w
         return present
     claim(folder, CORPUS_FOLDER, CorpusError)
     _check_installed(options.executor)
+    refuse_missing_packages(corpus, name)
     skipped: list[Rejected] = []
     tasks = plan_tasks(corpus, root, skipped.append, name=name)
     engine, work = open_engine(tokenizer), work_folder(folder)
-    _claim(
-        work,
-        sha256_json([request.model_dump(mode="json"), engine.name, options.exact_all, *tasks_identity(tasks)]),
-        options.executor,
-    )
     settings = TaskSettings(
         corpus, name, tokenizer, recipe.tokenizer.bos, recipe.tokenizer.eos, work, options.exact_all
     )
-    preparation = Preparation(settings, tasks, engine.name, folder.absolute(), request, skipped)
+    identity = [request.model_dump(mode="json"), engine.name, options.exact_all, *tasks_identity(tasks)]
+    if selects(corpus):
+        settings = replace_fields(
+            settings,
+            questions=questions(corpus.decontaminate) if corpus.decontaminate else {},
+            libraries=package_versions(corpus),
+        )
+        identity += [sha256_json({**settings.questions}), {**settings.libraries}, [one.sha256 for one in before]]
+    _claim(work, sha256_json(identity), options.executor)
+    preparation = Preparation(settings, tasks, engine.name, folder.absolute(), request, skipped, before)
     if options.executor == "local":
         _prepare_here(preparation, engine, options.workers or _workers_worth(tasks), progress)
     else:

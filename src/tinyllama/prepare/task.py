@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
-from tinyllama.corpus.index import INDEX_COLUMNS, index_file, index_schema
+from tinyllama.corpus.index import index_file, index_schema
 from tinyllama.corpus.manifest import HELD_OUT, RESPELLED, SPLITS, TRAIN, SplitEntry
 from tinyllama.corpus.shards import SHARD_SUFFIX, ShardWriter, token_dtype
 from tinyllama.errors import CorpusError
 from tinyllama.files import new_directory
+from tinyllama.prepare.copies import Signer
 from tinyllama.prepare.held_out import is_held_out
 from tinyllama.prepare.legacy import TASK_FORMAT_0, upgraded_result
+from tinyllama.quality.overlap import QuestionIndex
+from tinyllama.quality.refinement import Refinement
 from tinyllama.record_files import FileRecord, parse_record, read_object, write_record
 from tinyllama.sources.documents import read_task, utf8_bytes
 from tinyllama.sources.rejected import Quarantine
@@ -23,17 +28,20 @@ from tinyllama.tokenizer.bulk import CheckedEncoder
 from tinyllama.tokenizer.spelling import spells_back
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from tinyllama.recipe import Corpus
     from tinyllama.sources.documents import Document, ReadTask
+    from tinyllama.sources.rejected import Reject
     from tinyllama.tokenizer.base import Tokenizer
     from tinyllama.tokenizer.bulk import Encoded, Engine
 
 RESULT, REJECTED, FILES = "task.json", "rejected.jsonl", "files.jsonl"
+DOCUMENT = "document"
+"""Column of a task's index: `Document.number`."""
 
 _TASK = "task-"
 _BATCH_CHARACTERS = 1_000_000
@@ -72,6 +80,8 @@ class TaskResult(FileRecord):
     """Documents whose ids were compared with those of the tokenizer's own library."""
     input_bytes: int
     """Size of the source files."""
+    dropped: dict[str, int] = Field(default={})
+    """Documents that keys of the corpus dropped, by reason, and those that they changed."""
 
     @property
     def counts(self) -> Counts:
@@ -99,6 +109,15 @@ class TaskSettings:
     """Folder of the tasks' folders."""
     exact_all: bool
     """Compare every document with the tokenizer's own library."""
+    questions: Mapping[str, list[str]] = field(default_factory=dict)
+    """Texts of the questions of each task in `decontaminate`."""
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    """Version of each package that selects documents."""
+
+    @cached_property
+    def question_index(self) -> QuestionIndex | None:
+        """What documents may not hold."""
+        return QuestionIndex(self.questions) if self.questions else None
 
 
 def task_folder(work: Path, index: int) -> Path:
@@ -136,8 +155,8 @@ class _Split:
         self._dtype = token_dtype(vocab_size)
         self.writer = ShardWriter(folder, name, self._dtype)
         self._bytes = 0
-        self._rows: list[tuple[int, int, int, str, str, int]] = []
-        """Rows of the index: values of `INDEX_COLUMNS`."""
+        self._rows: list[tuple[int, int, int, str, str, int, int]] = []
+        """Rows of the index: values of `INDEX_COLUMNS`, and the number of the document."""
 
     def add(self, documents: Sequence[tuple[Document, int, NDArray[np.uint32]]]) -> None:
         """Append documents, each with the bytes of its text and its ids without BOS and EOS."""
@@ -148,8 +167,8 @@ class _Split:
             end = at + around + len(ids)
             stream[at : at + head], stream[end - len(self._tail) : end] = self._head, self._tail
             stream[at + head : at + head + len(ids)] = ids
-            row = (self.writer.tokens + at, end - at, size, document.origin, document.group, document.part)
-            self._rows.append(row)
+            place = (document.origin, document.group, document.part, document.number)
+            self._rows.append((self.writer.tokens + at, end - at, size, *place))
             at, self._bytes = end, self._bytes + size
         self.writer.append(stream)
 
@@ -159,12 +178,33 @@ class _Split:
         from pyarrow import parquet
 
         self.writer.close()
-        columns = list(zip(*self._rows, strict=True)) or [()] * len(INDEX_COLUMNS)
-        table = pa.table(dict(zip(INDEX_COLUMNS, columns, strict=True)), schema=index_schema())
+        schema = index_schema().append(pa.field(DOCUMENT, pa.int64()))
+        columns = list(zip(*self._rows, strict=True)) or [()] * len(schema)
+        table = pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema)
         parquet.write_table(table, self._folder / index_file(self._name), compression="zstd")
         return SplitEntry(
             documents=len(self._rows), tokens=self.writer.tokens, bytes=self._bytes, shards=tuple(self.writer.shards)
         )
+
+
+class _Selection:
+    """Selects and changes the documents of a task by the keys of the corpus, and signs them."""
+
+    def __init__(self, settings: TaskSettings) -> None:
+        copies = settings.corpus.deduplicate
+        self._refinement = Refinement(settings.corpus, settings.question_index)
+        self._signer = Signer(copies) if copies is not None else None
+
+    def __call__(self, documents: Iterable[Document], reject: Reject) -> Iterator[Document]:
+        """The documents that are kept."""
+        kept = self._refinement(documents, reject)
+        return kept if self._signer is None else self._signer(kept)
+
+    def finish(self, folder: Path) -> dict[str, int]:
+        """Write the signatures, if there are any, and return the counts of the refinement."""
+        if self._signer is not None:
+            self._signer.write(folder)
+        return dict(sorted((+self._refinement.counts).items()))
 
 
 def run_task(
@@ -193,7 +233,8 @@ def run_task(
             stack.callback(split.writer.close)
         quarantine = Quarantine(stack.enter_context((beside / REJECTED).open("w", encoding="utf-8")))
         counts, respelled, exact = Counts(unread=task.size), 0, spells_back(tokenizer)
-        for batch in _batches(read_task(settings.corpus, task, quarantine, tokenizer)):
+        selection = _Selection(settings)
+        for batch in _batches(read_task(settings.corpus, task, quarantine, tokenizer, selection)):
             encoded = encoder.encode([document.text for document in batch], [document.origin for document in batch])
             counts = _add_batch(settings, batch, _within(encoded, tokenizer), splits, counts)
             respelled += 0 if exact else _count_respelled(tokenizer, batch, encoded)
@@ -207,6 +248,7 @@ def run_task(
             quarantined=dict(quarantine.counts) | ({RESPELLED: respelled} if respelled else {}),
             checked=encoder.checked,
             input_bytes=task.size,
+            dropped=selection.finish(beside),
         )
         write_record(beside / RESULT, result)
     progress(result.counts)

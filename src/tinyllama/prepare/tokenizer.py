@@ -10,6 +10,8 @@ from tinyllama.errors import CorpusError
 from tinyllama.files import sha256_file, write_atomic
 from tinyllama.folders import FolderKind, claim, replaced_folder
 from tinyllama.paths import expand_path
+from tinyllama.quality.refinement import Refinement
+from tinyllama.quality.requirements import refuse_missing_packages
 from tinyllama.recipe.classification import without_absent
 from tinyllama.record_files import FileRecord, holds_record, read_record, write_record
 from tinyllama.sources.documents import read_documents
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tinyllama.recipe import Recipe, TokenizerTraining
+    from tinyllama.recipe import Corpus, Recipe, TokenizerTraining
     from tinyllama.sources.rejected import Rejected
     from tinyllama.tokenizer.base import Tokenizer
 
@@ -130,10 +132,14 @@ def _origin(recipe: Recipe, folder: Path, root: Path) -> dict[str, JsonValue]:
         return {"imported": open_tokenizer(imported_folder(folder)).sha256}
     training = _training(recipe)
     corpora = {name: recipe.corpora[name] for name in training.corpora or recipe.corpora}
-    texts: dict[str, JsonValue] = {
-        name: {"sources": [without_absent(source) for source in corpus.sources]} for name, corpus in corpora.items()
-    }
+    texts: dict[str, JsonValue] = {name: _text_keys(corpus) for name, corpus in corpora.items()}
     return {"train": without_absent(training), "corpora": texts}
+
+
+def _text_keys(corpus: Corpus) -> dict[str, JsonValue]:
+    """The keys of a corpus that decide what a tokenizer is trained on."""
+    refined = {key: value for key, value in without_absent(corpus).items() if key in {"filters", "pii"}}
+    return {"sources": [without_absent(source) for source in corpus.sources], **refined}
 
 
 def is_tokenizer(folder: Path) -> bool:
@@ -206,10 +212,11 @@ def _training(recipe: Recipe) -> TokenizerTraining:
 
 
 def _training_texts(recipe: Recipe, root: Path, reject: Callable[[Rejected], None]) -> Iterator[str]:
-    """Texts of the corpora that are named for training (of all, if none is), the held-out ones included."""
+    """Texts of the corpora that are named for training (of all, if none is), the held-out ones and copies included."""
     for name in _training(recipe).corpora or recipe.corpora:
-        characters = 0
-        for document in read_documents(recipe.corpora[name], root, reject, name=name):
+        characters, corpus = 0, recipe.corpora[name]
+        refuse_missing_packages(corpus, name)
+        for document in read_documents(corpus, root, reject, name=name, refine=Refinement(corpus)):
             yield document.text
             characters += len(document.text)
             if characters >= TRAINING_CHARACTERS:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from tinyllama.errors import CorpusError, WorkerLostError
 from tinyllama.prepare.task import Counts
+from tinyllama.quality.requirements import package_versions
 from tinyllama.tokenizer.bulk import open_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Future
     from ctypes import Array, c_longlong
 
@@ -102,7 +103,7 @@ def open_worker_engine(preparation: Preparation, definition: str = "") -> Engine
         definition: definition of the engine in the process that started the preparation, if it is known here.
 
     Raises:
-        CorpusError: another engine is installed here.
+        CorpusError: another engine, or another version of a package that selects documents, is installed here.
     """
     os.environ["RAYON_NUM_THREADS"] = os.environ["FASTOKENS_BPE_THREADS"] = "1"  # fastokens' settings
     preparation.settings.tokenizer.limit_threads(1)
@@ -112,7 +113,17 @@ def open_worker_engine(preparation: Preparation, definition: str = "") -> Engine
             f"{platform.node()} encodes with {engine.name}, and {preparation.engine} is used where the preparation was "
             "started; install the same packages on all machines"
         )
+    here, there = package_versions(preparation.settings.corpus), preparation.settings.libraries
+    if here != there:
+        raise CorpusError(
+            f"{platform.node()} has {_spelled(here)}, and the preparation was started with {_spelled(there)}; install "
+            "the same packages on all machines"
+        )
     return engine
+
+
+def _spelled(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{package} {version}" for package, version in versions.items())
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Recipes: one YAML file that defines a whole family."""
 
-from tinyllama.recipe.filters import Filter
+from tinyllama.recipe.filters import Deduplication, Filter, Filters
 from tinyllama.recipe.loading import (
     dump_recipe,
     find_recipe,
@@ -21,8 +21,10 @@ __all__ = [
     "Branch",
     "Corpus",
     "Decay",
+    "Deduplication",
     "Evaluation",
     "Filter",
+    "Filters",
     "HeldOut",
     "LearningRate",
     "ModelShape",

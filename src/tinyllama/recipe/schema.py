@@ -25,7 +25,7 @@ from tinyllama.recipe.stages import (
     no_corpus,
     partition_name,
 )
-from tinyllama.recipe.text import Corpus, TokenizerSettings
+from tinyllama.recipe.text import Corpus, TokenizerSettings, check_methods
 from tinyllama.recipe.training import Average, Optimizer, Shares, Spikes, Stage, Start
 from tinyllama.recipe.tree import Branch, check_branch, check_fork, check_parents, path_to_fork
 
@@ -286,6 +286,7 @@ class Recipe(Section):
     @classmethod
     def _corpora_have_folders(cls, corpora: dict[str, Corpus]) -> dict[str, Corpus]:
         refuse_same_folder(corpora)
+        check_methods(corpora)
         return corpora
 
     @field_validator("base")

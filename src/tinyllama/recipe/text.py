@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from tinyllama.recipe.classification import DECIDES_NOTHING, Derived, RepresentedBy
-from tinyllama.recipe.filters import Filter
+from tinyllama.recipe.classification import DECIDES_NOTHING, Absent, Derived, RepresentedBy
+from tinyllama.recipe.filters import Deduplication, Filter, Filters
 from tinyllama.recipe.quantities import Flag, Share
-from tinyllama.recipe.section import Dimension, Name, PathText, PositiveCount, Section
+from tinyllama.recipe.section import Dimension, Name, PathText, PositiveCount, Section, WrongKey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _BY_HASH = RepresentedBy("the tokenizer's hash")
 
@@ -103,6 +106,14 @@ class Corpus(Section):
     """Sources of the text, read in order."""
     size: Annotated[PositiveCount | None, DECIDES_NOTHING] = None
     """Number of training tokens; an estimate that is used until the corpus is prepared."""
+    filters: Annotated[Filters | None, Absent(None)] = None
+    """What a document needs to be in the corpus."""
+    pii: Annotated[Literal["mask"] | None, Absent(None)] = None
+    """Whether to replace addresses of e-mail and public IPv4 addresses, as datatrove does."""
+    decontaminate: Annotated[list[str], Absent([])] = Field(default=[])
+    """Evaluation tasks and groups; a document that holds 13 consecutive words of one of their questions is dropped."""
+    deduplicate: Annotated[Deduplication | None, Absent(None)] = None
+    """Whether to drop copies of documents: `exact`, `minhash`, or a section with a method and its settings."""
     cut: PositiveCount | None = None
     """Maximum characters per piece; longer documents are split, at line ends if possible."""
     max_damaged: Annotated[Share, DECIDES_NOTHING] = Fraction(1, 10)
@@ -111,3 +122,30 @@ class Corpus(Section):
     """The part that is never trained on."""
     license: Annotated[str, DECIDES_NOTHING] = "unknown"
     """License of the text; appears in model cards."""
+
+
+def corpora_before(corpora: Mapping[str, Corpus], name: str) -> list[str]:
+    """The corpora whose documents count as first copies for those of a corpus, in the recipe's order."""
+    own = corpora[name].deduplicate
+    if own is None or not own.across:
+        return []
+    before = list(corpora)[: list(corpora).index(name)]
+    return [other for other in before if corpora[other].deduplicate is not None]
+
+
+def check_methods(corpora: Mapping[str, Corpus]) -> None:
+    """Refuse corpora whose signatures cannot be compared.
+
+    Raises:
+        WrongKey: a corpus has another method, or other runs or bands, than one before it.
+    """
+    keys = {"method", "ngram", "bands", "rows"}
+    for name, corpus in corpora.items():
+        for other in corpora_before(corpora, name):
+            theirs, ours = corpora[other].deduplicate, corpus.deduplicate
+            if theirs and ours and theirs.model_dump(include=keys) != ours.model_dump(include=keys):
+                raise WrongKey(
+                    f"copies cannot be found across it and corpora.{other}.deduplicate, which has other settings; make "
+                    "them equal, or set across: false",
+                    *(name, "deduplicate"),
+                )

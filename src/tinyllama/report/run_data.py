@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from tinyllama.corpus.manifest import CorpusManifest
     from tinyllama.evaluation.scores import TaskScores
     from tinyllama.recipe import Recipe
     from tinyllama.report.samples import Samples
@@ -140,6 +141,8 @@ class RunData:
     """Corpus → bytes of text for each token of its held-out part; empty where the corpora are not in the folder."""
     samples_by_tokens: dict[str, list[tuple[int, Samples]]] = field(default_factory=dict)
     """Model → (tokens, continuations) written during training, in order."""
+    selection: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Corpus → documents that are kept, changed, and dropped for each reason; of corpora whose keys select text."""
 
     @property
     def models(self) -> list[str]:
@@ -196,6 +199,7 @@ def read_results(run: Path, recipe: Recipe) -> RunData:
     summary = _read(layout.summary, run, missing, read_summary) or FamilySummary()
     samples = _read(layout.samples, run, missing, read_samples)
     by_tokens = _read_by_tokens(run, recipe, missing)
+    manifests = _read_manifests(layout, recipe)
     return RunData(
         recipe=recipe,
         summary=summary,
@@ -203,8 +207,9 @@ def read_results(run: Path, recipe: Recipe) -> RunData:
         samples=samples.samples if samples else {},
         missing=missing,
         by_tokens=by_tokens,
-        bytes_per_token=_bytes_per_token(layout, recipe),
+        bytes_per_token={name: _bytes_per_token(manifest) for name, manifest in manifests.items()},
         samples_by_tokens=_read_samples_by_tokens(run, recipe, missing),
+        selection={name: _selection(manifest) for name, manifest in manifests.items() if manifest.quality is not None},
     )
 
 
@@ -242,13 +247,27 @@ def _read_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[
     return found
 
 
-def _bytes_per_token(layout: FamilyLayout, recipe: Recipe) -> dict[str, float]:
+def _read_manifests(layout: FamilyLayout, recipe: Recipe) -> dict[str, CorpusManifest]:
+    """The newest manifest of each corpus that is in the folder."""
     found = {}
     for name in recipe.corpora:
         with suppress(IndexError, FileNotFoundError, CorpusError):
-            held_out = read_manifest(layout.corpus_versions(name)[-1] / MANIFEST).splits[HELD_OUT]
-            found[name] = held_out.bytes / held_out.tokens
+            found[name] = read_manifest(layout.corpus_versions(name)[-1] / MANIFEST)
     return found
+
+
+def _bytes_per_token(manifest: CorpusManifest) -> float:
+    held_out = manifest.splits[HELD_OUT]
+    return held_out.bytes / max(1, held_out.tokens)
+
+
+def _selection(manifest: CorpusManifest) -> dict[str, int]:
+    quality = manifest.quality
+    if quality is None:
+        return {}
+    kept = sum(split.documents for split in manifest.splits.values())
+    counts = {"kept": kept, "kept, without lines": quality.shortened, "kept, with addresses masked": quality.masked}
+    return {name: count for name, count in counts.items() if count} | quality.dropped
 
 
 def _read_samples_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[str, list[tuple[int, Samples]]]:

@@ -253,6 +253,7 @@ def machine(run: RunData) -> Markup:
         _pairs("Machine", run.summary.machine),
         _pairs("Versions", run.summary.versions),
         _exports(run),
+        *(_pairs(f"Documents of {corpus}", counts) for corpus, counts in run.selection.items()),
     ]
     recipe = element(
         "details", element("summary", "The whole recipe"), element("pre", dump_recipe(run.recipe), tabindex=0)

@@ -62,6 +62,8 @@ def explain_nothing(corpus: Corpus, name: str, reasons: Reasons) -> str:
     filters = [source.where for source in corpus.sources if source.where is not None]
     if filters and not str(reasons):
         return f"corpus {name}: `where` selects no document: {filters[0]}; correct it"
+    if corpus.filters is not None or corpus.decontaminate:
+        return f"corpus {name}: no document is left by its sources, filters and decontaminate{reasons}"
     return f"corpus {name}: no document could be read; check its sources{str(reasons) or ', which are empty'}"
 
 

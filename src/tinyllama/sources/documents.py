@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import PurePath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tinyllama.errors import CorpusError, SourceError
 from tinyllama.recipe import Filter, Source
@@ -24,7 +24,7 @@ from tinyllama.sources.files import FileFinder, is_url
 from tinyllama.sources.json_records import read_json
 from tinyllama.sources.record import BYTE_ORDER_MARK, UTF_16_MARKS, lookup
 from tinyllama.sources.records import JSON_SUFFIXES, read_records, record_suffix
-from tinyllama.sources.rejected import Rejected
+from tinyllama.sources.rejected import Rejected, excerpt
 from tinyllama.sources.token_files import is_token_file, spell_documents
 from tinyllama.text import listing
 
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 TASK_BYTES = 16_000_000
 """Bytes of text at which a task is full: files of a source are read together up to this size."""
 
-_EXCERPT = 120
 _PEEKED = 10
 """Records of a JSON file of which one has the text field."""
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -62,6 +61,15 @@ class Document:
     """The source document that it is a piece of; pieces of a group are neighbors."""
     part: int
     """Index of this piece in its group."""
+    number: int = 0
+    """Index of the document that it is a piece of among those of its task, where copies are dropped."""
+
+
+class Refine(Protocol):
+    """Selects and changes documents; those that it drops are passed to `reject`."""
+
+    def __call__(self, documents: Iterable[Document], reject: Reject) -> Iterator[Document]:
+        """The documents that are kept."""
 
 
 class ReadTask(NamedTuple):
@@ -83,7 +91,9 @@ class ReadTask(NamedTuple):
         return sum(file.text_bytes for file in self.files)
 
 
-def read_documents(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") -> Iterator[Document]:
+def read_documents(
+    corpus: Corpus, root: Path, reject: Reject, *, name: str = "", refine: Refine | None = None
+) -> Iterator[Document]:
     """Every document of a corpus, in order.
 
     Args:
@@ -91,13 +101,14 @@ def read_documents(corpus: Corpus, root: Path, reject: Reject, *, name: str = ""
         root: folder that relative file patterns start from.
         reject: receives documents and files that cannot be used, see `plan_tasks` and `read_task`.
         name: the corpus's name, for error messages.
+        refine: see `read_task`.
 
     Raises:
         CorpusError: a pattern matches nothing.
         SourceError: a builtin or remote source is unavailable.
     """
     for task in plan_tasks(corpus, root, reject, name=name):
-        yield from read_task(corpus, task, reject)
+        yield from read_task(corpus, task, reject, refine=refine)
 
 
 def plan_tasks(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") -> list[ReadTask]:
@@ -138,11 +149,18 @@ def _groups(files: list[SourceFile], limit: int | None) -> Iterator[tuple[Source
         yield tuple(group)
 
 
-def read_task(corpus: Corpus, task: ReadTask, reject: Reject, tokenizer: Tokenizer | None = None) -> Iterator[Document]:
+def read_task(
+    corpus: Corpus,
+    task: ReadTask,
+    reject: Reject,
+    tokenizer: Tokenizer | None = None,
+    refine: Refine | None = None,
+) -> Iterator[Document]:
     """The documents of a task, in order.
 
-    `where` selects documents, `limit` stops after the document that reaches that many characters, then `cut` divides
-    long documents (see `cut_text`). The pieces of a group are numbered consecutively.
+    `where` selects documents, `refine` selects and changes them, `limit` stops after the document that reaches that
+    many characters, then `cut` divides long documents (see `cut_text`). The pieces of a group are numbered
+    consecutively.
 
     Args:
         corpus: the recipe's corpus.
@@ -151,6 +169,7 @@ def read_task(corpus: Corpus, task: ReadTask, reject: Reject, tokenizer: Tokeniz
             white space, lines that are not a JSON object, fields that are missing, duplicate or not a string, and
             damaged or truncated files; also documents in which lone halves of surrogate pairs were replaced.
         tokenizer: decodes files of token ids.
+        refine: selects and changes documents by their text; None keeps all as they are.
 
     Raises:
         CorpusError: a file of token ids is of another tokenizer or contradicts itself, or no tokenizer is given.
@@ -163,6 +182,8 @@ def read_task(corpus: Corpus, task: ReadTask, reject: Reject, tokenizer: Tokeniz
         keep = Filter(source.where) if source.where else None
         read = partial(_read_file, source=source, keep=keep, reject=reject, tokenizer=tokenizer)
         documents = chain.from_iterable(map(read, task.files))
+    if refine is not None:
+        documents = refine(documents, reject)
     yield from _cut(_limit(documents, source.limit), corpus.cut)
 
 
@@ -179,19 +200,19 @@ def accept_text(data: bytes | str, origin: str, group: str, reject: Reject) -> I
         text, halves = _HALF_PAIR.subn("\ufffd", data) if not _is_encodable(data) else (data, 0)
         if halves:
             reason = f"halves of surrogate pairs became U+FFFD: {halves} of them"
-            reject(Rejected(origin, reason, _excerpt(data), "repaired"))
+            reject(Rejected(origin, reason, excerpt(data), "repaired"))
     else:
         try:
             text = data.removeprefix(BYTE_ORDER_MARK).decode()
         except UnicodeDecodeError as error:
             found = "UTF-16, not UTF-8: convert it" if data.startswith(UTF_16_MARKS) else "not valid UTF-8"
-            reject(Rejected(origin, f"{found} (byte {error.start})", _excerpt(data)))
+            reject(Rejected(origin, f"{found} (byte {error.start})", excerpt(data)))
             return
     if not text or text.isspace():
-        reject(Rejected(origin, "empty: no text but white space", _excerpt(text), "empty"))
+        reject(Rejected(origin, "empty: no text but white space", excerpt(text), "empty"))
     elif "\0" in text and text.count("\0") > _MOST_NULS * len(text):
         share = text.count("\0") / len(text)
-        reject(Rejected(origin, f"{share:.0%} of the characters are NUL: UTF-16, or no text at all", _excerpt(text)))
+        reject(Rejected(origin, f"{share:.0%} of the characters are NUL: UTF-16, or no text at all", excerpt(text)))
     else:
         yield Document(text, origin, group, 0)
 
@@ -319,7 +340,7 @@ def _accept_record(
     record: Record, origin: str, text_field: str, keep: Filter | None, reject: Reject
 ) -> Iterator[Document]:
     if record.problem:
-        reject(Rejected(origin, record.problem, _excerpt(record.found)))
+        reject(Rejected(origin, record.problem, excerpt(record.found)))
         return
     try:
         if keep is not None and not keep.keeps(partial(lookup, record.fields)):
@@ -353,10 +374,4 @@ def _is_encodable(text: str) -> bool:
 
 
 def _spelling(fields: Fields) -> str:
-    return _excerpt(json.dumps(fields, default=str, ensure_ascii=False))
-
-
-def _excerpt(data: bytes | str) -> str:
-    if isinstance(data, bytes):
-        data = data[: 4 * _EXCERPT].decode(errors="replace")
-    return data[:_EXCERPT].encode(errors="backslashreplace").decode()
+    return excerpt(json.dumps(fields, default=str, ensure_ascii=False))

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 _NAMED = 5
 """Reasons that a message lists."""
 
-Kind = Literal["damaged", "empty", "skipped", "repaired"]
+_EXCERPT = 120
+"""Characters of an excerpt."""
+
+Kind = Literal["damaged", "empty", "skipped", "repaired", "filtered", "contaminated", "duplicate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,20 @@ class Rejected:
     """The start of the content, for people."""
     kind: Kind = "damaged"
     """`damaged`: text was lost. `empty`: the document has no text. `skipped`: the file was not read. `repaired`: the
-    document is in the corpus, with U+FFFD in place of lone halves of surrogate pairs."""
+    document is in the corpus, with U+FFFD in place of lone halves of surrogate pairs. `filtered`, `contaminated`,
+    `duplicate`: a key of the corpus dropped the document."""
+    partner: str = ""
+    """What it was dropped for: the question of a task, or the document that is kept in its place."""
 
 
 Reject = Callable[[Rejected], None]
+
+
+def excerpt(data: bytes | str) -> str:
+    """The start of a content, for `Rejected`."""
+    if isinstance(data, bytes):
+        data = data[: 4 * _EXCERPT].decode(errors="replace")
+    return data[:_EXCERPT].encode(errors="backslashreplace").decode()
 
 
 class Reasons:
@@ -68,7 +81,10 @@ class Quarantine:
 
     def __call__(self, rejected: Rejected) -> None:
         """Quarantine one."""
-        self._file.write(json.dumps(asdict(rejected), ensure_ascii=False) + "\n")
+        entry = asdict(rejected)
+        if not rejected.partner:
+            del entry["partner"]  # which earlier versions did not write
+        self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         self.counts[rejected.kind] += 1
 
 

@@ -4,14 +4,17 @@ from tinyllama.family.preflight.evaluation_checks import check_packages, check_s
 from tinyllama.family.preflight.findings import Check
 from tinyllama.family.preflight.machine_checks import check_checkpoint_url, check_device, check_disk, check_receiver
 from tinyllama.family.preflight.model_checks import check_plan, check_prompts, check_start, check_tokenizer
+from tinyllama.family.preflight.quality_checks import check_quality
 from tinyllama.family.preflight.text_checks import check_rows, check_sources
 
+_QUALITY = Check("quality", check_quality)
 _SOURCES, _ROWS = Check("sources", check_sources), Check("rows", check_rows)
 _TOKENIZER, _PROMPTS = Check("tokenizer", check_tokenizer), Check("prompts", check_prompts)
 
 CHECKS = (
     Check("plan", check_plan),
     _SOURCES,
+    _QUALITY,
     _ROWS,
     _TOKENIZER,
     Check("start", check_start),

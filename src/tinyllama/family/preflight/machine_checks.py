@@ -12,6 +12,7 @@ from tinyllama.family.preflight.situation import Finding
 from tinyllama.layout import BASE
 from tinyllama.plan.hardware import checkpoint_bytes, memory_per_gpu
 from tinyllama.prepare.disk_space import bytes_needed
+from tinyllama.quality.requirements import selects
 from tinyllama.train.alerts import receiver
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def check_disk(situation: Situation) -> Iterator[Finding]:
     if sum_so_far + filtered > free:
         needs["prepare"] += filtered
         text = (
-            f"{_free(situation, free)}, and the family may need {_parts(needs)} if `where` selects much; {_MAKE_ROOM}"
+            f"{_free(situation, free)}, and the family may need {_parts(needs)} if its filters keep much; {_MAKE_ROOM}"
         )
         yield Finding(text, is_fault=False)
 
@@ -83,12 +84,12 @@ def _existing(folder: Path) -> Path:
 
 
 def _corpora(situation: Situation) -> tuple[int, int]:
-    """Bytes that corpora which are not prepared need: those read whole, and those that a `where` selects from."""
+    """Bytes that corpora which are not prepared need: those read whole, and those that keys select from."""
     certain = filtered = 0
     for name, survey in situation.surveys.items():
         corpus = situation.recipe.corpora[name]
         size = bytes_needed(corpus, survey.tasks)
-        if any(source.where for source in corpus.sources):
+        if selects(corpus) or any(source.where for source in corpus.sources):
             filtered += size
         else:
             certain += size

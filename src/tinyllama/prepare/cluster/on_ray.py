@@ -11,7 +11,7 @@ from datatrove.executor.ray import RayPipelineExecutor
 from datatrove.utils.logging import logger
 
 from tinyllama.errors import UserError
-from tinyllama.prepare.cluster.steps import Pack, Tokenize, jobs_worth
+from tinyllama.prepare.cluster.steps import FindCopies, Pack, Tokenize, jobs_worth
 from tinyllama.prepare.cluster.watching import new_launch, raise_recorded, watching
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def prepare_on_ray(preparation: Preparation, workers: int | None, progress: Call
     logs, pending = new_launch(preparation.settings.work, "ray"), preparation.pending()
     with _connected(), watching(preparation, progress):
         _run(Tokenize(preparation, logs, pending), jobs_worth(preparation, pending, workers), workers)
+        if preparation.settings.corpus.deduplicate is not None:
+            _run(FindCopies(preparation, logs), 1, workers)
         shards = len(preparation.shards())
         _run(Pack(preparation, logs), min(shards, workers or shards), workers)
     preparation.finish()

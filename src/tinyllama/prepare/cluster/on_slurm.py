@@ -14,7 +14,7 @@ from datatrove.utils.logging import logger
 
 from tinyllama.errors import UserError, WorkerLostError
 from tinyllama.prepare.cluster.queue import SLURM, job_name, running_jobs
-from tinyllama.prepare.cluster.steps import Finish, Pack, Tokenize, jobs_worth
+from tinyllama.prepare.cluster.steps import FindCopies, Finish, Pack, Tokenize, jobs_worth
 from tinyllama.prepare.cluster.watching import last_launch, new_launch, raise_recorded, watching
 from tinyllama.prepare.job import present_corpus
 
@@ -84,13 +84,15 @@ def prepare_on_slurm(
 
 
 def _submit(preparation: Preparation, workers: int | None, sbatch: dict[str, str]) -> None:
-    """Submit three steps, each of which starts when the one before it has succeeded."""
+    """Submit the steps, each of which starts when the one before it has succeeded."""
     logger.disable("datatrove")  # it logs each step to stderr
     logs, pending = new_launch(preparation.settings.work, SLURM), preparation.pending()
     after = {"kill-on-invalid-dep": "yes"} | sbatch
     # The number of shards is not known yet; a job without a shard ends at once.
     packing = jobs_worth(preparation, range(len(preparation.tasks)), workers)
     tasks = _executor(Tokenize(preparation, logs, pending), jobs_worth(preparation, pending, workers), workers, sbatch)
+    if preparation.settings.corpus.deduplicate is not None:
+        tasks = _executor(FindCopies(preparation, logs), 1, workers, after, tasks)
     shards = _executor(Pack(preparation, logs), packing, workers, after, tasks)
     try:
         _executor(Finish(preparation, logs), 1, workers, after, shards).launch_job()

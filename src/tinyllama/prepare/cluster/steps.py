@@ -74,6 +74,16 @@ class Tokenize(ClusterStep):
             self.preparation.run(index, engine)
 
 
+class FindCopies(ClusterStep):
+    """The signatures of all tasks → the copies of documents, by one job; nothing where copies are kept."""
+
+    name = "copies"
+
+    def work(self, rank: int, world_size: int) -> None:  # noqa: ARG002  # there is one job, so one share
+        """Find the copies."""
+        self.preparation.find_copies()
+
+
 class Pack(ClusterStep):
     """The token ids of all tasks → shards."""
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from tinyllama.corpus.reading import PreparedText
-from tinyllama.evaluation.contamination import N, QuestionIndex, words
+from tinyllama.quality.overlap import N, QuestionIndex, words
 
 QUESTION = "Which of the seven dogs that ran to the old town came back before the rain? The brown one."
 OTHER = "What is two and two? It is four, as everybody in the small school by the river knows well."
