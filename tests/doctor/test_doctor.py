@@ -59,13 +59,14 @@ def test_a_nearly_full_disk_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_compiler_compilation_is_limited(tmp_path: Path) -> None:
     code = (
         "from tinyllama.doctor.machine import examine_compiler\n"
-        "print([(item.name, item.state) for item in examine_compiler()])"
+        "print([(item.state, item.result) for item in examine_compiler()])"
     )
     empty = {"CXX": str(tmp_path / "no-compiler"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=os.environ | empty, capture_output=True, text=True, check=True
     )
-    assert done.stdout == "[('compile', 'limited')]\n"
+    assert done.stdout.startswith("[('limited', ")
+    assert "C++ compiler" in done.stdout
 
 
 def test_a_hub_that_is_not_asked_is_limited_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,3 +99,15 @@ def test_the_record_of_collectives_is_nccls_where_there_is_one(monkeypatch: pyte
     assert b"version" in internals.recorded_collectives()
     monkeypatch.setattr("torch._C._distributed_c10d._dump_nccl_trace_json", lambda: b"nccl's", raising=False)
     assert internals.recorded_collectives() == b"nccl's"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("InvalidCxxCompiler: none\n\nSet TORCHDYNAMO_VERBOSE=1", "InvalidCxxCompiler: none"),
+        ("backend='inductor' raised:\nFileNotFoundError: g++\n\nSet", "FileNotFoundError: g++"),
+        ("", "ValueError"),
+    ],
+)
+def test_the_reason_of_a_compiler_error_is_one_line(text: str, reason: str) -> None:
+    assert internals.compiler_reason(ValueError(text)) == reason

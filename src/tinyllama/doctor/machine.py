@@ -46,14 +46,13 @@ def examine_compiler() -> Iterator[Examined]:
     import torch
 
     from tinyllama.model.devices import choose_device
-    from tinyllama.model.torch_internals import compiler_errors
+    from tinyllama.model.torch_internals import compiler_errors, compiler_reason
 
     try:
         torch.compile(_example, dynamic=False)(torch.ones(64, device=choose_device()))
     except compiler_errors() as error:
-        reason = str(error).strip().partition("\n")[0]
         yield Examined(
-            "compile", "limited", f"torch.compile fails ({reason})",
+            "compile", "limited", f"torch.compile fails ({compiler_reason(error)})",
             "install a C++ compiler and Python's headers, or set hardware.compile: false; training is slower without",
         )  # fmt: skip
     else:

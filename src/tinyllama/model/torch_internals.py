@@ -42,6 +42,7 @@ __all__ = [
     "TorchDispatchMode",
     "can_pack",
     "compiler_errors",
+    "compiler_reason",
     "copy_all",
     "fake_process_group",
     "header_compilation",
@@ -155,6 +156,12 @@ def compiler_errors() -> tuple[type[Exception], ...]:
     except ImportError:
         return (RuntimeError, OSError)
     return (TorchDynamoException, RuntimeError, OSError)
+
+
+def compiler_reason(error: Exception) -> str:
+    """The line of a compiler's error that says why: after `backend='inductor' raised:`, the next one."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
+    return lines[0].strip() if lines else type(error).__name__
 
 
 def header_compilation() -> Callable[[], None]:

@@ -9,7 +9,7 @@ import torch
 
 from tinyllama.model import HeadLoss, document_mask, shifted_exponentials
 from tinyllama.model.documents import document_bounds
-from tinyllama.model.torch_internals import compiler_errors
+from tinyllama.model.torch_internals import compiler_errors, compiler_reason
 from tinyllama.train.parallel import begin_pass
 from tinyllama.train.profile import region
 
@@ -55,7 +55,7 @@ class Compilation:
                 if self._works:
                     raise
                 self._broken = True
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                reason = compiler_reason(error)
                 _log.warning("torch.compile does not work here, training continues without it: %s", reason)
                 return function(*arguments)
             self._works = True
