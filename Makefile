@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: help demo test check test-slow test-lm-eval test-llamacpp test-smollm test-finetune test-formats test-slurm
 .PHONY: test-compat test-newest dist docs coverage test-field test-gpu test-cluster soak fuzz bench experiments golden
-.PHONY: test-browser constraints clean
+.PHONY: test-browser test-trackers constraints clean
 
 # Install, fetch text, train the demo's family, evaluate it, export it and write its report.
 demo: $(VENV)/.demo
@@ -67,6 +67,10 @@ experiments: $(VENV)/.demo
 # Compare every answer with lm-eval's own command, e.g. MODELS=runs/mini/exports/v1.1 DATA=data/eval LIMIT=8
 test-lm-eval: $(VENV)/.test
 	MODELS="$(MODELS)" DATA="$(DATA)" LIMIT="$(LIMIT)" $(BIN)/pytest -s tests/evaluation/test_lm_eval_command.py
+
+# Train with Weights & Biases, Trackio and MLflow, each on files of this machine.
+test-trackers: $(VENV)/.trackers
+	$(BIN)/pytest tests/train/test_trackers.py
 
 # Run our GGUF files in llama.cpp, and serve them; building llama.cpp takes ten minutes on two cores.
 test-llamacpp: export CMAKE_ARGS ?= -DGGML_NATIVE=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF
@@ -153,7 +157,8 @@ $(VENV)/.llamacpp: EXTRAS := test-llamacpp
 $(VENV)/.browser: EXTRAS := test-browser
 $(VENV)/.cluster: EXTRAS := test-cluster
 $(VENV)/.finetune: EXTRAS := test-finetune
-STAMPS := $(addprefix $(VENV)/.,demo test dev docs bench coverage llamacpp browser cluster finetune)
+$(VENV)/.trackers: EXTRAS := test-trackers
+STAMPS := $(addprefix $(VENV)/.,demo test dev docs bench coverage llamacpp browser cluster finetune trackers)
 $(STAMPS): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) --no-compile --editable '.[$(EXTRAS)]'
@@ -182,4 +187,4 @@ constraints: $(VENV)/.dev
 
 # Delete the virtual environment and all caches.
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -20,7 +20,8 @@ from tinyllama.plan import compile_plan
 from tinyllama.recipe import load_recipe
 from tinyllama.sampler import Sampler
 from tinyllama.train.feeder import read_step
-from tinyllama.train.metrics import JsonlLogger, StepRecord, TensorBoardLogger
+from tinyllama.train.metrics import JsonlLogger, StepRecord
+from tinyllama.train.trackers import TensorBoardLogger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

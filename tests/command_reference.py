@@ -28,6 +28,9 @@ HEAD = """# Commands
 `python -m tests.command_reference` writes this page from the commands themselves; `tinyllama COMMAND -h` prints the
 same. Results go to stdout, progress and messages to stderr. A command exits with 0 on success, 2 after a user's
 mistake or on a full disk, 1 after another error, and 130 or 143 after a signal.
+
+`tinyllama --install-completion` lets bash, zsh, fish or PowerShell complete commands and options with Tab, from the
+next shell on; `tinyllama --show-completion` prints the script instead.
 """
 _KINDS = {bool: "", int: "N", float: "X", str: "TEXT", Path: "PATH"}
 _DEFAULTS = {sys.executable: "this interpreter"}

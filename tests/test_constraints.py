@@ -2,6 +2,7 @@
 
 import re
 from importlib.metadata import distributions
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -49,3 +50,12 @@ def test_the_table_of_dependencies_gives_each_its_extras_and_a_reason() -> None:
             needed.setdefault(requirement.name, []).append(extra)
     assert {row[0].strip("`"): row[1].split(", ") for row in rows} == needed
     assert all(row[2] for row in rows)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").glob("*.txt")), ids=lambda file: file.stem)
+def test_what_benchmarks_install_is_constrained(file: Path) -> None:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "--constraint ../constraints.txt"
+    for needed in (Requirement(line) for line in lines[1:] if not line.startswith("#")):
+        pinned = pins().get(canonicalize_name(needed.name))
+        assert pinned is None or pinned in needed.specifier

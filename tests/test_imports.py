@@ -33,7 +33,7 @@ ORDER = (
     ("report",),
     ("comparison",),
     ("family",),
-    ("serve", "launch", "fidelity"),
+    ("serve", "launch", "fidelity", "doctor", "monitor"),
     ("studio",),
     ("cli",),
 )

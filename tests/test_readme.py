@@ -39,7 +39,7 @@ def test_every_make_target_in_the_readme_is_in_the_makefile() -> None:
 
 def test_every_other_command_in_the_readme_is_an_ordinary_client() -> None:
     others = [command for command in COMMANDS if not command.startswith(("tinyllama ", "make "))]
-    assert all(command.startswith(("pip install ", "python -m ", ". ")) for command in others), others
+    assert all(command.startswith(("pip install ", "python -m ", "python3 -m ", ". ")) for command in others), others
 
 
 def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 DISTRIBUTION = "tinyllama-family"
 """Name of our distribution; PyPI's package `tinyllama` is somebody else's, with the same import name."""
 
+ABSENT = "not installed"
+"""The version of a package that is not there."""
+
 
 def install_hint(extra: str) -> str:
     """The command that installs an extra: `pip install -e '.[report]'` for a checkout, and so on.
@@ -57,11 +60,33 @@ def installed_versions(names: Iterable[str]) -> dict[str, str]:
     return {name: __version__ if name == "tinyllama" else _version(name) for name in names}
 
 
+def unmet_requirements() -> dict[str, str]:
+    """Packages that are missing or outside the range that we need: what is wrong → the command that mends it."""
+    try:
+        texts = distribution(DISTRIBUTION).requires or ()
+    except PackageNotFoundError:
+        return {}
+    unmet = {}
+    for needed in map(Requirement, texts):
+        if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+            there = _version(needed.name)
+            if there == ABSENT or not needed.specifier.contains(there, prereleases=True):
+                needed.marker = None
+                command = f"pip install {shlex.quote(str(needed))}"
+                unmet[f"{needed.name} is {there}, but must be {needed.specifier}"] = command
+    return unmet
+
+
+def has_namesake() -> bool:
+    """Whether PyPI's package of our import name, or a copy of ours from before it was renamed, is installed too."""
+    return _version("tinyllama") != ABSENT
+
+
 def _version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
-        return "not installed"
+        return ABSENT
 
 
 def _is_gone(url: str) -> bool:

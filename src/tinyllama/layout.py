@@ -104,6 +104,18 @@ class FamilyLayout:
         """Folder of one model's TensorBoard files."""
         return self.model(model) / "tensorboard"
 
+    def trackers(self, model: str) -> Path:
+        """The runs of trackers that receive one model's metrics."""
+        return self.model(model) / "trackers.json"
+
+    def process(self, model: str) -> Path:
+        """The process that trains one model, or trained it last."""
+        return self.model(model) / "process.json"
+
+    def profiles(self, model: str) -> Path:
+        """Folder of the profiles of one model's steps."""
+        return self.model(model) / "profiles"
+
     def evaluating(self, model: str) -> Path:
         """Folder of the copies of checkpoints that wait for their task scores."""
         return self.model(model) / "evaluating"

@@ -92,6 +92,7 @@ BASE = load_recipe(
         "average.half_life=1K",
         "start={model: m, tokens: 64, moments: fresh, rewarm: 1K}",
         "model.rope_scaling={kind: llama3, factor: 2}",
+        "stages.0.rope_scaling={kind: llama3, factor: 2}",
     ],
 )
 _RATE = BASE.optimizer.learning_rate.model_copy(update={"points": [Point(tokens=10**4, factor=0.5)]})
@@ -117,6 +118,11 @@ OTHER: dict[str, Any] = {
     "optimizer.learning_rate.points.tokens": 9, "optimizer.learning_rate.points.factor": 0.1,
     "optimizer.learning_rate.between": "step", "start.tokens": 128, "start.moments": "kept", "start.rewarm": 7,
     "stages.until": 10**5, "stages.batch": Batch(8, "sequences"), "stages.ramp": 7, "stages.learning_rate_factor": 0.5,
+    "stages.context": 32, "stages.rope_theta": 2e4,
+    "stages.rope_scaling.kind": "yarn", "stages.rope_scaling.factor": 3.0, "stages.rope_scaling.original_context": 8,
+    "stages.rope_scaling.low_freq_factor": 2.0, "stages.rope_scaling.high_freq_factor": 3.0,
+    "stages.rope_scaling.beta_fast": 16.0, "stages.rope_scaling.beta_slow": 2.0,
+    "stages.rope_scaling.attention_factor": 1.5,
 }  # fmt: skip
 """Key → a value that differs from BASE's; a key that is not here fails the test below."""
 PLAN = compile_plan(BASE, "math_code")

@@ -62,3 +62,13 @@ def test_the_line_for_several_gpus_leaves_every_option_to_train() -> None:
     assert asked.module
     assert asked.training_script == "tinyllama"
     assert asked.training_script_args == ["train", "RECIPE", "--run", "folder", "--set", "seed=2"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands(shell: str) -> None:
+    variables = {"_TINYLLAMA_COMPLETE": f"source_{shell}"}
+    script = CliRunner().invoke(app, [], env=variables, prog_name="tinyllama").output
+    assert "_TINYLLAMA_COMPLETE" in script
+    asked = {"_TINYLLAMA_COMPLETE": "complete_bash", "COMP_WORDS": "tinyllama rec", "COMP_CWORD": "1"}
+    found = CliRunner().invoke(app, [], env=asked, prog_name="tinyllama").output
+    assert found.split() == ["recipes", "recipe"]

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.evaluation.hub_rows import parquet
-from tests.evaluation.named_tasks import NAMED, rows_of
+from tests.evaluation.named_tasks import NAMED, Row, rows_of
 from tests.evaluation.test_hub_data import use
 from tests.export.hub_stand_in import COMMIT, CONVERTED, Hub, stand_in_hub
 from tinyllama.errors import EvaluationError
-from tinyllama.evaluation.contamination import read_questions
+from tinyllama.evaluation.contamination import read_questions, words
 from tinyllama.evaluation.lm_eval_index import definitions, lm_eval_folder
 from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScore
 from tinyllama.evaluation.tasks import evaluate_tasks
@@ -182,9 +182,9 @@ metric_list: [{{metric: acc}}]
 """
 
 
-def test_a_group_of_a_users_own_tasks_has_one_score(
-    model: Llama, tokenizer: SentencePieceTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def own_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a group `mine` of two tasks, of 3 questions and of 1."""
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     for name, questions in (("mine_one", 3), ("mine_two", 1)):
         rows = [{"question": f"the {index}", "label": index % 2} for index in range(questions)]
@@ -192,13 +192,24 @@ def test_a_group_of_a_users_own_tasks_has_one_score(
         (tmp_path / f"{name}.yaml").write_text(OWN.format(name=name, file=tmp_path / f"{name}.jsonl"))
     group = "group: mine\ntask: [mine_one, mine_two]\naggregate_metric_list: [{metric: acc, weight_by_size: true}]\n"
     (tmp_path / "mine.yaml").write_text(group)
-    options = EvaluationOptions(include_path=tmp_path)
-    scores = evaluate_tasks(model, tokenizer, ["mine"], tmp_path, options)
+    return tmp_path
+
+
+def test_a_group_of_a_users_own_tasks_has_one_score(
+    model: Llama, tokenizer: SentencePieceTokenizer, own_tasks: Path
+) -> None:
+    options = EvaluationOptions(include_path=own_tasks)
+    scores = evaluate_tasks(model, tokenizer, ["mine"], own_tasks, options)
     answers = scores.answers["mine"]
     assert [answer.question for answer in answers] == ["mine_one/0", "mine_one/1", "mine_one/2", "mine_two/0"]
     mean = sum(answer.scores["acc"] for answer in answers) / 4
     assert scores.measured["mine"].score == pytest.approx(mean)
-    assert list(evaluate_tasks(model, tokenizer, ["mine_two"], tmp_path, options).measured) == ["mine_two"]
+    assert list(evaluate_tasks(model, tokenizer, ["mine_two"], own_tasks, options).measured) == ["mine_two"]
+
+
+def test_contamination_covers_a_users_own_tasks(own_tasks: Path) -> None:
+    questions, missing = read_questions(["mine"], own_tasks, own_tasks)
+    assert (questions, missing) == ({"mine": ["the 0 cat", "the 1 dogs", "the 2 cat", "the 0 cat"]}, {})
 
 
 @pytest.mark.usefixtures("hub")
@@ -209,6 +220,33 @@ def test_contamination_covers_tasks_that_lm_eval_defines(tmp_path: Path) -> None
     assert str(row["question"]) in questions["sciq"][0]
     assert questions["sciq"][0].endswith(f" {row['correct_answer']}")
     assert [len(found) for found in questions.values()] == [4, 4]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hub")
+def test_contamination_covers_twenty_tasks_of_all_types(tmp_path: Path) -> None:
+    questions, missing = read_questions(list(NAMED), tmp_path)
+    assert missing == {}
+    assert list(questions) == list(NAMED)
+    for name, texts in questions.items():
+        spelled = [f" {' '.join(words(text))} " for text in texts]
+        assert any(
+            all(f" {' '.join(words(part_of(name, row)))} " in text for row, text in zip(rows, spelled, strict=True))
+            for rows in rows_of(name).values()
+        ), name
+
+
+def part_of(name: str, row: Row) -> str:
+    """A part of a row that its question or right answer spells as it is."""
+    match name, row:
+        case "swag", {"startphrase": str(part)}:
+            return part
+        case "blimp_adjunct_island", {"sentence_good": str(part)}:
+            return part
+        case "wsc273", {"options": [*options], "label": int(label)}:
+            return str(options[label])
+        case _:
+            return max((value for value in row.values() if isinstance(value, str)), key=len)
 
 
 def test_a_task_whose_data_the_hub_lacks_has_a_reason(

@@ -11,6 +11,7 @@ from tests.evaluation.conftest import write_rows
 from tinyllama.checkpoint.format import steps_saved
 from tinyllama.evaluation.record_folder import read_records_by_tokens
 from tinyllama.family.background import COPIES, BackgroundEvaluation, evaluate_copies, found_lines
+from tinyllama.plan import compile_plan, summarize
 from tinyllama.recipe import Evaluation
 from tinyllama.record_files import write_record
 from tinyllama.report.figures import score_figures
@@ -63,6 +64,8 @@ def test_the_prompts_are_continued_while_a_run_trains(make_family: MakeFamily, t
     assert sorted(path.name for path in (run / COPIES).iterdir()) == [".lock"]
     written = read_run(family.folder, family.recipe).samples_by_tokens["base"]
     assert written[-1][0] == 6144  # earlier ones depend on how fast checkpoints are written
+    planned = summarize(compile_plan(family.recipe), family.recipe).sampled_at
+    assert {tokens for tokens, _ in written} <= set(planned)
     for _, samples in written:
         assert list(samples) == ["Once upon", "1 + 1"]
         assert all(texts["base"] for texts in samples.values())

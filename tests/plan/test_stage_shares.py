@@ -91,7 +91,7 @@ def test_a_ramp_that_whole_steps_cut_off_is_refused() -> None:
     ],
 )
 def test_shares_of_another_models_stage_are_refused(key: str, told: str) -> None:
-    recipe = _recipe(MIXTURES[1], MIXTURES[2]).model_dump(mode="json")
+    recipe = _recipe(MIXTURES[1], MIXTURES[2]).model_dump(mode="json", exclude_none=True)
     with pytest.raises(RecipeError, match=told):
         load_recipe(
             "nano",

@@ -6,7 +6,7 @@ import pytest
 from pyarrow import parquet
 
 from tinyllama.errors import PlanError
-from tinyllama.plan import compile_plan, quota_at, share_at, summarize
+from tinyllama.plan import compile_plan, quota_at, sequences_at, share_at, summarize
 from tinyllama.plan.learning_rate import learning_rate
 from tinyllama.recipe import LearningRate, load_recipe, shipped_recipes
 
@@ -20,8 +20,10 @@ def test_every_shipped_recipe_compiles_and_keeps_its_quota_at_every_sampled_step
         assert (plan.counts.sum(axis=1) == plan.batch).all()
         assert (plan.lr > 0).all()
         for step in np.linspace(1, plan.steps - 1, 200, dtype=int).tolist():
+            context = int(plan.contexts[step])
+            seen = sequences_at(recipe, variant, context, plan.tokens_after(step))
             for index, corpus in enumerate(plan.corpora):
-                quota = quota_at(recipe, variant, corpus, int(plan.before[step]))
+                quota = quota_at(recipe, variant, corpus, seen, context)
                 assert abs(quota - int(plan.taken[step, index])) < 1
 
 

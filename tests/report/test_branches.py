@@ -54,7 +54,7 @@ def test_a_report_draws_branches_from_where_they_fork(tmp_path: Path, tree: Reci
     assert page.figures["training"]["layout"]["xaxis"]["range"] == [0, end]
     lines = re.findall(r'<path d="M([\d.]+) (\d+)(?:C[^"]*? (\d+))?H([\d.]+)" class="branch"', page.html)
     assert len(lines) == 6
-    begins = {name: tree.fork_sequences(name) * tree.model.context / end * 100 for name in tree.models}
+    begins = {name: tree.fork_tokens(name) / end * 100 for name in tree.models}
     assert [float(begin) for begin, *_ in lines] == pytest.approx(list(begins.values()), abs=1e-3)
     assert lines[4][1] == lines[0][1], "early leaves the row of base"
     assert lines[5][1] == lines[2][2], "late leaves the row of math_code"

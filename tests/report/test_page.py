@@ -124,6 +124,19 @@ def flagship(run: Path, recipe: Recipe) -> Page:
     return Page(write_report(run, recipe.model_copy(update={"model": load_recipe("tinyllama-v1.1").model})))
 
 
+def test_bits_by_source_are_shown_where_a_corpus_has_several(run: Path, recipe: Recipe) -> None:
+    assert "by source" not in Page(write_report(run, recipe)).text
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    by_source = {model: {"prose": {"a/*.txt": 1.2345, "<b>": 2.5}} for model in ("base", "v1.1")}
+    write(run / "summary.json", json.dumps(summary | {"bits_per_byte_by_source": by_source}))
+    head, *rows = Page(write_report(run, recipe)).tables["tasks sources"]
+    assert [cell.strip() for cell in head] == ["", "base", "v1.1"]
+    assert [[cell.split() for cell in row] for row in rows] == [
+        [["a/*.txt", "prose"], ["1.234"], ["1.234"]],
+        [["<b>", "prose"], ["2.500"], ["2.500"]],
+    ]
+
+
 def test_published_scores_stand_only_beside_models_of_their_shape(page: Page, flagship: Page) -> None:
     assert "Pythia-1.0B" in flagship.text
     assert "Pythia-1.0B" not in page.text

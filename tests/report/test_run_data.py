@@ -20,7 +20,7 @@ def steps(count: int) -> list[Bin]:
 
 @pytest.mark.parametrize("count", [1, 2 * POINTS, 2 * POINTS + 1, 5000])
 def test_thinning_keeps_steps_sequences_and_the_mean_loss(count: int) -> None:
-    stage = StageHistory(batch=4)
+    stage = StageHistory(batch=4, context=64)
     for step in steps(count):
         stage.add(step)
     assert len(stage.bins) <= 2 * POINTS

@@ -14,6 +14,7 @@ SUMMARY = FamilySummary(
     parameters=7,
     models=["base"],
     bits_per_byte={"base": {"prose": 1.5}},
+    bits_per_byte_by_source={"base": {"prose": {"a/*.txt": 1.25, "docstrings": 1.75}}},
     tasks={"base": TaskScores({"piqa": TaskScore("acc_norm", 0.5, 0.1, 4), "boolq": MissingTask("no file")})},
     tokens={"base": 4096},
     machine={"cpu": "x", "cores": 2, "memory_gib": 23.4},

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tinyllama.studio.columns import MetricColumns
 
-ALL = (-1, 1 << 62)
+ALL, CONTEXTS = (-1, 1 << 62), {"base": 64, "domain": 64}
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def columns(tmp_path: Path) -> MetricColumns:
 
 
 def test_few_steps_are_points_of_their_own(columns: MetricColumns) -> None:
-    found = curves(columns, CORPORA, 64, ALL, 1000)
+    found = curves(columns, CORPORA, CONTEXTS, ALL, 1000)
     assert found.steps == list(range(1, 301))
     assert found.steps_per_point == 1
     assert found.loss == found.low == found.high
@@ -38,7 +38,7 @@ def test_few_steps_are_points_of_their_own(columns: MetricColumns) -> None:
 
 
 def test_buckets_have_equal_tokens_and_lose_no_extreme(columns: MetricColumns) -> None:
-    found = curves(columns, CORPORA, 64, ALL, 30)
+    found = curves(columns, CORPORA, CONTEXTS, ALL, 30)
     assert len(found.tokens) == 30
     assert found.tokens[-1] == 300 * 256
     assert found.steps_per_point == 10
@@ -48,24 +48,24 @@ def test_buckets_have_equal_tokens_and_lose_no_extreme(columns: MetricColumns) -
 
 
 def test_shares_count_every_sequence_once(columns: MetricColumns) -> None:
-    whole, few = curves(columns, CORPORA, 64, ALL, 1000), curves(columns, CORPORA, 64, ALL, 1)
+    whole, few = curves(columns, CORPORA, CONTEXTS, ALL, 1000), curves(columns, CORPORA, CONTEXTS, ALL, 1)
     sequences = [2 if step == 5 else 4 for step in whole.steps]
     total = sum((share or 0) * batch for share, batch in zip(whole.shares["code"], sequences, strict=True))
     assert few.shares["code"] == [pytest.approx(total / sum(sequences), rel=1e-5)]
 
 
 def test_a_span_shows_its_own_steps_in_detail(columns: MetricColumns) -> None:
-    found = curves(columns, CORPORA, 64, (100 * 256, 120 * 256), 30)
+    found = curves(columns, CORPORA, CONTEXTS, (100 * 256, 120 * 256), 30)
     assert found.steps == list(range(101, 121))
     assert found.held_out["prose"].tokens == [110 * 256, 120 * 256]
 
 
 def test_a_span_without_steps_has_no_points(columns: MetricColumns) -> None:
-    found = curves(columns, CORPORA, 64, (10**9, 10**10), 30)
+    found = curves(columns, CORPORA, CONTEXTS, (10**9, 10**10), 30)
     assert found.tokens == found.loss == found.low == found.shares["prose"] == []
 
 
 def test_many_held_out_losses_become_few_with_the_last(columns: MetricColumns) -> None:
-    found = curves(columns, CORPORA, 64, ALL, 10).held_out["prose"]
+    found = curves(columns, CORPORA, CONTEXTS, ALL, 10).held_out["prose"]
     assert len(found.tokens) <= 11
     assert found.tokens[-1] == 300 * 256

@@ -9,7 +9,7 @@ import torch
 from tinyllama.formats.open import open_model
 from tinyllama.train.metrics import StepRecord, read_metrics
 
-TIMINGS = {"seconds", "checkpoint_seconds", "tokens_per_second", "mfu"}
+TIMINGS = {"seconds", "checkpoint_seconds", "tokens_per_second", "mfu", "memory"}
 
 
 def deterministic_metrics(run: Path) -> list[dict[str, Any]]:

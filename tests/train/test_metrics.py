@@ -11,7 +11,6 @@ from tinyllama.train.metrics import (
     Record,
     SpikeRecord,
     StepRecord,
-    TensorBoardLogger,
     link,
     read_lines,
     read_metrics,
@@ -136,22 +135,6 @@ def test_cutting_before_the_first_record_leaves_the_header_alone(tmp_path: Path)
     path.write_text(OLD_STEP + "\n")
     _write(path, step=0)
     assert path.read_text().splitlines() == ['{"kind": "header", "format": 2}']
-
-
-def test_tensorboard_gets_every_number_by_tokens(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    logger = TensorBoardLogger(tmp_path, 0)
-    logger.log(STEP)
-    logger.log(HELD_OUT)
-    logger.log(SPIKE)
-    logger.flush()
-    logger.close()
-    events = EventAccumulator(str(tmp_path))
-    events.Reload()
-    of_steps = ("loss", "lr", "grad_norm", "batch", "seconds", "checkpoint_seconds", "tokens_per_second", "mfu")
-    assert set(events.Tags()["scalars"]) == {*(f"train/{name}" for name in of_steps), "held_out/prose"}
-    assert [(event.step, event.value) for event in events.Scalars("held_out/prose")] == [(10, 3.5)]
 
 
 def test_records_are_read_without_torch() -> None:

@@ -109,6 +109,8 @@ def fingerprint_inputs(  # noqa: PLR0913, PLR0917  # a state is decided by that 
         return FingerprintInputs({key: value for key, value in values.items() if _of_the_import(key)})
     for index, item in enumerate(recipe.stages[: stage + 1]):
         keys = without_absent(item) | {"batch": recipe.batch_sequences(item)}
+        if item.context == recipe.model.context:
+            del keys["context"]
         if index == stage:
             del keys["until"]
         values |= _flat(keys, f"stages.{index}.")

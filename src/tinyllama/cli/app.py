@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from tinyllama.files import Json
 
 GROUPS = {
-    "Training": ("recipes", "recipe", "plan", "rehearse", "train", "reproduce", "studio", "audit", "inspect"),
+    "Training": ("recipes", "recipe", "plan", "rehearse", "train", "reproduce", "watch", "studio", "audit", "inspect"),
     "Models": ("generate", "chat", "serve", "import", "export", "publish"),
     "Data": ("prepare", "corpus", "tokenizer"),
     "Evaluation": ("evaluate", "compare", "report", "contaminated"),
     "Cluster": ("launch",),
+    "Set-up": ("doctor",),
 }
 """Command groups in the help text."""
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
@@ -180,6 +181,18 @@ def refuse_options(ctx: typer.Context, parameters: set[str], why: str) -> None:
 def as_text(argument: str) -> str:
     """An argument that is a text: bytes that are no UTF-8 become U+FFFD, as in corpora."""
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def parse_steps(option: str, text: str) -> range:
+    """The steps that an option names: one, or a range such as `100..102`, its last step included.
+
+    Raises:
+        UserError: the text is neither.
+    """
+    first, _, last = text.partition("..")
+    if not (first.isdecimal() and (last or first).isdecimal()):
+        raise UserError(f"{option} {text}: is neither a step nor a range such as 100..102")
+    return range(int(first), int(last or first) + 1)
 
 
 def print_json(value: Json) -> None:

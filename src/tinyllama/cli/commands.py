@@ -2,16 +2,16 @@
 
 from tinyllama.cli import (
     corpora,
+    doctor,
     evaluation,
     fidelity,
+    following,
     generation,
     interop,
     launch,
     planning,
     recipe_files,
-    rehearse,
     serving,
-    studio,
     training,
 )
 from tinyllama.cli.app import app
@@ -19,15 +19,15 @@ from tinyllama.cli.app import app
 __all__ = [
     "app",
     "corpora",
+    "doctor",
     "evaluation",
     "fidelity",
+    "following",
     "generation",
     "interop",
     "launch",
     "planning",
     "recipe_files",
-    "rehearse",
     "serving",
-    "studio",
     "training",
 ]

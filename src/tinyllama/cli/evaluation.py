@@ -25,7 +25,6 @@ from tinyllama.cli.app import (
 from tinyllama.cli.training import print_scores
 from tinyllama.errors import EvaluationError, UserError
 from tinyllama.paths import expand_path, printable_path
-from tinyllama.text import MISSING
 
 if TYPE_CHECKING:
     from tinyllama.corpus.manifest import PreparedCorpus
@@ -46,6 +45,10 @@ _OF_SINGLE_MODELS: Final = {
     "include_path",
 }
 _OF_RECIPES: Final = {"overrides", "run"}
+IncludePath = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", parser=expand_path, help="Folder of your own tasks, in lm-eval's YAML format."),
+]
 
 
 @app.command(
@@ -74,10 +77,7 @@ def evaluate(
     num_fewshot: Annotated[
         int | None, whole("Examples before each question, as lm-eval's option (default: as the task states).", least=0)
     ] = None,
-    include_path: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", parser=expand_path, help="Folder of your own tasks, in lm-eval's YAML format."),
-    ] = None,
+    include_path: IncludePath = None,
     limit: Annotated[int | None, whole("Maximum number of questions per task or subject.")] = None,
     batch: Annotated[str, typer.Option(metavar="N|auto", help="Rows per forward pass.")] = "auto",
     precision: Annotated[
@@ -192,27 +192,32 @@ def _rows(batch: str) -> int | None:
 def _evaluate_family(
     name: str, overrides: list[str] | None, run: Path | None, data: Path | None, *, print_it: bool
 ) -> dict[str, Json]:
+    from tinyllama.evaluation.record import bits_by_source
+
     family = open_family(name, overrides, run)
     records = family.evaluate(data)
     bits = {model: record.bits_by_text for model, record in records.items()}
+    by_source = bits_by_source(records)
     if print_it:
-        print_scores(family, bits, {model: record.scores for model, record in records.items()})
+        print_scores(family, bits, by_source, {model: record.scores for model, record in records.items()})
     return {
         "bits_per_byte": bits,
+        "bits_per_byte_by_source": by_source,
         "tasks": {model: record.scores.to_json() for model, record in records.items()},
     }
 
 
 def _print(found: dict[str, Evaluated], texts: list[Path]) -> None:
-    from tinyllama.cli.tables import output, print_matrix, print_tasks
+    from tinyllama.cli.tables import output, print_matrix, print_sources, print_tasks
     from tinyllama.evaluation.published import PARAMETERS
-    from tinyllama.evaluation.record import EXACT
+    from tinyllama.evaluation.record import EXACT, bits_by_source
     from tinyllama.evaluation.record_tables import agreement_with_fp32
 
     console, records = output(), {name: evaluated.record for name, evaluated in found.items()}
     bits = {name: record.bits_per_byte.values for name, record in records.items() if record.bits_per_byte}
     if bits:
         print_matrix(console, "bits per byte", bits, [printable_path(path) for path in texts])
+    print_sources(console, bits_by_source(records))
     flagship = any(record.source.parameters == PARAMETERS for record in records.values())
     print_tasks(console, {name: record.scores for name, record in records.items()}, published=flagship)
     for name, record in records.items():
@@ -277,6 +282,7 @@ def contaminated(
     data: Annotated[
         Path, typer.Option(metavar="FOLDER", parser=expand_path, help="Local copies of the tasks' data.")
     ] = Path("data/eval"),
+    include_path: IncludePath = None,
     run: RunFolder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -286,13 +292,14 @@ def contaminated(
     from tinyllama.corpus.reading import read_texts
     from tinyllama.evaluation.catalogue import expand_tasks
     from tinyllama.evaluation.contamination import METHOD, QuestionIndex, read_questions
+    from tinyllama.evaluation.scores import gaps
     from tinyllama.layout import family_of_corpus
     from tinyllama.tokenizer.opening import open_tokenizer
 
     if expand_path(where).is_dir():
         refuse_options(ctx, {"run"}, "with a corpus's folder, only with a recipe")
     corpora, progress = _corpora(where, run), TerminalProgress()
-    questions, missing = read_questions(expand_tasks(tasks.split(",")), data)
+    questions, missing = read_questions(expand_tasks(tasks.split(","), include_path), data, include_path)
     index = QuestionIndex(questions)
     for corpus in corpora:
         progress.say(f"corpus {corpus.name}: {corpus.tokens(TRAIN):,} tokens")
@@ -310,8 +317,8 @@ def contaminated(
         for question, places in sorted(overlap.found.items()):
             listed = "; ".join(f"{corpus}: {', '.join(names)}" for corpus, names in places.items())
             typer.echo(f"  question {question}: {listed}")
-    for task, result in missing.items():
-        typer.echo(f"{task}: {MISSING} {result.reason}")
+    for gap in gaps(missing.items()):
+        typer.echo(gap)
 
 
 def _corpora(where: str, run: Path | None) -> list[PreparedCorpus]:

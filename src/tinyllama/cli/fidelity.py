@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from tinyllama.cli.app import AsJson, app, as_text, print_json, refuse_options, whole
+from tinyllama.cli.app import AsJson, app, as_text, parse_steps, print_json, refuse_options, whole
 from tinyllama.paths import expand_path
 
 if TYPE_CHECKING:
@@ -127,10 +127,8 @@ def _rows(runs: Sequence[OpenRun], steps: str, rank: int | None, position: int |
     from tinyllama.errors import UserError
     from tinyllama.fidelity import rows_of_steps
 
-    first, _, last = steps.partition("..")
-    if not (first.isdecimal() and (last or first).isdecimal()):
-        raise UserError(f"--step {steps}: is neither a step nor a range such as 100..102")
-    span = int(first), int(last or first)
+    named = parse_steps("--step", steps)
+    span = named.start, named.stop - 1
     if len(runs) > 1 and span[1] > runs[0].plan.steps:
         raise UserError(
             f"--step {steps}: the base has {runs[0].plan.steps} steps, and the models differ after them; name one of "

@@ -166,7 +166,9 @@ def _export_single(name: str, form: Format, precision: Precision, text: Path | N
     else:
         beside = source.path.parent if Path(name).exists() else Path()  # a hub id is downloaded to the hub's cache
         folder = beside / f"{source.title}-{precision}-gguf"
-    held_out = None if text is None else HeldOutText({printable_path(text): open_text(text)}, source.adds_bos, imatrix)
+    held_out = None
+    if text is not None:
+        held_out = HeldOutText({printable_path(text): open_text(text).documents}, source.adds_bos, imatrix)
     result = convert_to_gguf(source, folder, precision, held_out)
     if isinstance(result, QuantizationRecord) and result.warning:
         typer.echo(f"note: {result.warning}", err=True)

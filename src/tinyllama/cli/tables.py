@@ -12,13 +12,21 @@ from rich.text import Text
 from tinyllama.comparison.documents import HEADER, cells, changed_summary
 from tinyllama.evaluation.published import PUBLISHED, TASKS, published_scores
 from tinyllama.plan import MANY_EPOCHS
-from tinyllama.plan.tables import CORPUS_HEADER, STAGE_HEADER, corpus_rows, stage_rows
+from tinyllama.plan.tables import (
+    CORPUS_HEADER,
+    STAGE_HEADER,
+    corpus_rows,
+    measurement_lines,
+    repetitions,
+    stage_rows,
+)
 from tinyllama.text import MISSING, number, percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tinyllama.comparison.compare import Comparison
+    from tinyllama.doctor import Examined
     from tinyllama.evaluation.scores import TaskScore, TaskScores
     from tinyllama.family.preflight import CheckResult
     from tinyllama.plan import PlanSummary
@@ -40,9 +48,13 @@ def print_plan(console: Console, summary: PlanSummary) -> None:
     _print(console, title, STAGE_HEADER, stage_rows(summary))
     console.print(f"learning rate: {summary.learning_rate}\n", markup=False, soft_wrap=True)
     _print(console, "", CORPUS_HEADER, corpus_rows(summary))
+    for sentence in repetitions(summary):
+        console.print(sentence, markup=False, soft_wrap=True)
     console.print(f"optimizer: {summary.optimizer}", markup=False, soft_wrap=True)
     if summary.average is not None:
         console.print(f"average: {summary.average}", markup=False, soft_wrap=True)
+    for line in measurement_lines(summary):
+        console.print(line, markup=False, soft_wrap=True)
     for corpus in summary.corpora:
         if corpus.too_many_epochs:
             console.print(
@@ -76,10 +88,38 @@ def print_checks(console: Console, results: Sequence[CheckResult]) -> None:
     console.print(table)
 
 
+def print_examined(console: Console, found: Sequence[Examined]) -> None:
+    """Print a line for each thing that was examined, with the remedy below what does not work."""
+    table = Table(box=None)
+    for name in ("", "state", "found"):
+        table.add_column(name, overflow="fold")
+    for item in found:
+        table.add_row(item.name, item.state, Text(item.result))
+        if item.remedy:
+            table.add_row("", "", Text(f"→ {item.remedy}"))
+    console.print(table)
+
+
 def print_matrix(console: Console, title: str, bits: Mapping[str, Mapping[str, float]], corpora: list[str]) -> None:
     """Print bits per byte, models by corpora or texts."""
     rows = [(model, *(number(row.get(name), 3) for name in corpora)) for model, row in bits.items()]
     _print(console, title, ("model", *corpora), rows)
+
+
+def print_sources(console: Console, bits: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    """Print bits per byte of corpora that have several sources, sources by models; nothing if there are none.
+
+    Args:
+        console: receives them.
+        bits: model → corpus or text → source → bits per byte.
+    """
+    names = dict.fromkeys((text, source) for texts in bits.values() for text in texts for source in texts[text])
+    rows = [
+        (f"{text}: {source}", *(number(texts.get(text, {}).get(source), 3) for texts in bits.values()))
+        for text, source in names
+    ]
+    if rows:
+        _print(console, "bits per byte by source", ("source", *bits), rows)
 
 
 def print_tasks(console: Console, tasks: Mapping[str, TaskScores], *, published: bool) -> None:

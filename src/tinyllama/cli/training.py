@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,12 +18,17 @@ from tinyllama.cli.app import (
     app,
     on_device,
     open_family,
+    parse_steps,
     print_json,
 )
+from tinyllama.errors import UserError
 
 if TYPE_CHECKING:
     from tinyllama.evaluation.scores import TaskScores
     from tinyllama.family import Family
+
+_MOST_PROFILED = 50
+"""Steps in a profile; each takes megabytes."""
 
 
 @app.command(
@@ -38,6 +43,13 @@ def train(
     run: RunFolder = None,
     device: Device = "auto",
     refresh_corpora: RefreshCorpora = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N[..M]",
+            help="Write a trace and a table of where the time of these steps goes, counted from 1.",
+        ),
+    ] = None,
 ) -> None:
     """Train the base once, then each variant and branch from its fork. If interrupted, run the command again to resume.
 
@@ -48,13 +60,22 @@ def train(
     from tinyllama.recipe import load_recipe
     from tinyllama.train.ranks import join_ranks  # imports torch
 
+    steps = None if profile is None else _steps_to_profile(profile)
     loaded = load_recipe(recipe, on_device(overrides, device))
     with join_ranks(loaded.hardware.collective_timeout, loaded.hardware.device) as ranks:
         family = Family(loaded, run, progress=TerminalProgress(quiet=not ranks.first), ranks=ranks)
-        trained = family.train(*([] if variant is None else [variant]), refresh_corpora=refresh_corpora)
+        models = [] if variant is None else [variant]
+        trained = family.train(*models, refresh_corpora=refresh_corpora, profile=steps)
         if ranks.first:
             for model in trained:
                 typer.echo(family.layout.model(model))
+
+
+def _steps_to_profile(text: str) -> range:
+    steps = parse_steps("--profile", text)
+    if not steps or len(steps) > _MOST_PROFILED:
+        raise UserError(f"--profile {text}: name 1 to {_MOST_PROFILED} steps, such as 10..12, since a trace is large")
+    return steps
 
 
 @app.command(
@@ -95,18 +116,24 @@ def reproduce(
     if as_json:
         print_json(summary.to_json())
     else:
-        print_scores(family, summary.bits_per_byte, summary.tasks)
+        print_scores(family, summary.bits_per_byte, summary.bits_per_byte_by_source, summary.tasks)
         for folder in summary.exports.values():
             typer.echo(family.folder / folder)
         typer.echo(family.layout.report)
     family.prepare().require_all()
 
 
-def print_scores(family: Family, bits: dict[str, dict[str, float]], tasks: dict[str, TaskScores]) -> None:
-    """Print a family's bits per byte and task scores."""
-    from tinyllama.cli.tables import output, print_matrix, print_tasks
+def print_scores(
+    family: Family,
+    bits: dict[str, dict[str, float]],
+    by_source: dict[str, dict[str, dict[str, float]]],
+    tasks: dict[str, TaskScores],
+) -> None:
+    """Print a family's bits per byte, also by source where corpora have several, and its task scores."""
+    from tinyllama.cli.tables import output, print_matrix, print_sources, print_tasks
     from tinyllama.evaluation.published import PARAMETERS
 
     console = output()
     print_matrix(console, "held-out bits per byte", bits, list(family.prepare().corpora))
+    print_sources(console, by_source)
     print_tasks(console, tasks, published=family.recipe.model.parameters == PARAMETERS)

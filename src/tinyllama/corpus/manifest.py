@@ -100,6 +100,8 @@ class CorpusManifest(FileRecord):
     """Entries in `rejected.jsonl` by kind; those of the kind `repaired` are in the corpus. And, as RESPELLED, documents
     of the corpus that the tokenizer does not spell back as they are, which have no entries."""
     sources: tuple[FilesEntry | BuiltinEntry, ...]
+    held_out_documents: tuple[int, ...] = ()
+    """Of each source, in their order, which is that of the documents; empty if an earlier version wrote this."""
     engine: EngineEntry
     dtype: str
     """NumPy's name of the type of a token."""
@@ -139,8 +141,11 @@ class PreparedCorpus:
 
     @property
     def sha256(self) -> str:
-        """Identity of the corpus: the hash of its manifest, which holds the hashes of all its files."""
-        return identity(self.manifest.model_dump(mode="json"))
+        """Identity of the corpus: the hash of its manifest, which holds the hashes of all its files.
+
+        Earlier versions did not write `held_out_documents`, which follow from the files.
+        """
+        return identity(self.manifest.model_dump(mode="json", exclude={"held_out_documents"}))
 
     @property
     def separator(self) -> Separator:

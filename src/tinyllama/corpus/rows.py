@@ -37,7 +37,7 @@ class Rows:
         if stream.tokens < context + 1:
             raise CorpusError(
                 f"{name} has {stream.tokens} tokens, less than one row of {context + 1}; "
-                "give it more text (or a larger held-out share), or make model.context smaller"
+                "give it more text (or a larger held-out share), or make model.context or a stage's context smaller"
             )
         self.stream, self._context = stream, context
 

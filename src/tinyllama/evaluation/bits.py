@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -14,23 +14,35 @@ from torch.nn import functional
 from tinyllama.corpus.documents import DocumentIndex
 from tinyllama.corpus.manifest import HELD_OUT
 from tinyllama.corpus.rows import IGNORED
+from tinyllama.corpus.source_parts import held_out_parts
 from tinyllama.errors import EvaluationError
-from tinyllama.evaluation.record import TextBits
+from tinyllama.evaluation.record import SourceBits, TextBits
 from tinyllama.model import document_mask
 from tinyllama.model.packed import products_with
 from tinyllama.sampler import Permutation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from tinyllama.corpus.manifest import PreparedCorpus, Separator
+    from tinyllama.corpus.source_parts import SourcePart
     from tinyllama.model import Llama
     from tinyllama.tokenizer.base import Tokenizer
 
 Row = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
 """Inputs and targets [T] of one row."""
+
+
+class Texts(NamedTuple):
+    """What bits per byte of any model are measured on."""
+
+    documents: Iterable[tuple[str, int]]
+    """Each with its UTF-8 bytes, which a text that a tokenizer has normalized does not tell any more."""
+    parts: Sequence[SourcePart] = ()
+    """Which of them came from which source."""
+
 
 _BATCH_TOKENS = 4096
 _PIECE, _MOST_PIECES = 256, 200
@@ -72,13 +84,11 @@ def bits_of_corpora(
         held_out = corpus.rows(HELD_OUT, model.shape.context)
         separator = corpus.separator if document_masking else None
         losses = _losses(model, map(held_out.row, range(len(held_out))), separator)
-        result[name] = _by_piece(*losses, *DocumentIndex(corpus, HELD_OUT).sizes())
+        result[name] = _by_piece(*losses, *DocumentIndex(corpus, HELD_OUT).sizes(), held_out_parts(corpus))
     return result
 
 
-def bits_of_texts(
-    model: Llama, tokenizer: Tokenizer, texts: Iterable[tuple[str, int]], *, bos: bool, window: int
-) -> TextBits:
+def bits_of_texts(model: Llama, tokenizer: Tokenizer, texts: Texts, *, bos: bool, window: int) -> TextBits:
     """The same measure for any tokenizer: -Σ log2 p over the tokens of all texts, by their UTF-8 bytes.
 
     Texts are tokenized one by one and concatenated, each as BOS + ids + EOS; all tokens but the first are
@@ -87,8 +97,7 @@ def bits_of_texts(
     Args:
         model: as it is (its own precision).
         tokenizer: the model's own.
-        texts: each with its UTF-8 bytes, which a text that a tokenizer has normalized does not tell any more; at least
-            one token together.
+        texts: of at least one token together.
         bos: whether the model expects BOS before a text.
         window: tokens seen at once, and the stride; at most the model's context.
 
@@ -96,7 +105,7 @@ def bits_of_texts(
         EvaluationError: there is no text.
     """
     stream, starts, sizes = list[int](), list[int](), list[int]()
-    for text, size in texts:
+    for text, size in texts.documents:
         starts.append(len(stream))
         sizes.append(size)
         stream += [tokenizer.bos_id] * bos + tokenizer.encode([text])[0] + [tokenizer.eos_id]
@@ -105,7 +114,7 @@ def bits_of_texts(
     window = min(window, model.shape.context, len(stream) - 1)
     ids = np.asarray(stream)
     rows = (_window(ids, start, window) for start in range(0, len(ids) - 1, window))
-    return _by_piece(*_losses(model, rows, None), np.asarray(starts), np.asarray(sizes))
+    return _by_piece(*_losses(model, rows, None), np.asarray(starts), np.asarray(sizes), texts.parts)
 
 
 def _window(ids: NDArray[np.int64], start: int, window: int) -> Row:
@@ -116,8 +125,10 @@ def _window(ids: NDArray[np.int64], start: int, window: int) -> Row:
     return ids[begin : begin + window], targets
 
 
-def _by_piece(nats: float, losses: Tensor, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> TextBits:
-    """Sum losses over pieces of a text that are of equal size in bytes.
+def _by_piece(
+    nats: float, losses: Tensor, starts: NDArray[np.int64], sizes: NDArray[np.int64], parts: Sequence[SourcePart]
+) -> TextBits:
+    """Sum losses over pieces of a text that are of equal size in bytes, and over its sources.
 
     Where a token ends in its document is estimated by its share of the document's tokens, so that the pieces of models
     with different tokenizers are nearly the same text.
@@ -127,14 +138,21 @@ def _by_piece(nats: float, losses: Tensor, starts: NDArray[np.int64], sizes: NDA
         losses: in nats, of the tokens 1, 2, … of the stream.
         starts: first token of each document.
         sizes: bytes of each document.
+        parts: which documents came from which source.
     """
     total = int(sizes.sum())
     pieces = min(max(1, total // _PIECE), _MOST_PIECES)
     bounds = np.append(starts, len(losses) + 1), np.append(0, np.cumsum(sizes))
     middles = np.interp(np.arange(1, len(losses) + 1) + 0.5, *bounds)  # bytes before the middle of each token
     piece = np.minimum((middles * pieces / total).astype(np.int64), pieces - 1)
-    bits = np.bincount(piece, losses.double().numpy(), pieces) / math.log(2)
-    return TextBits(total, nats / math.log(2), bits.tolist())
+    exact = losses.double().numpy()
+    bits = np.bincount(piece, exact, pieces) / math.log(2)
+    sources = {}
+    for name, documents in parts:
+        first, end = (max(0, int(bounds[0][number]) - 1) for number in (documents.start, documents.stop))
+        size = int(sizes[documents.start : documents.stop].sum())
+        sources[name] = SourceBits(size, float(exact[first:end].sum()) / math.log(2))
+    return TextBits(total, nats / math.log(2), bits.tolist(), sources)
 
 
 @torch.no_grad()

@@ -58,15 +58,18 @@ class Overlap:
         return self.contaminated / checked if checked else None
 
 
-def read_questions(tasks: Sequence[str], data: Path) -> tuple[dict[str, list[str]], dict[str, MissingTask]]:
+def read_questions(
+    tasks: Sequence[str], data: Path, include_path: Path | None = None
+) -> tuple[dict[str, list[str]], dict[str, MissingTask]]:
     """Task → texts of its questions with their right answers, and the tasks whose data is not there.
 
     Args:
         tasks: names of tasks.
         data: folder with the local copies.
+        include_path: folder of a user's own definitions in lm-eval's format.
 
     Raises:
-        EvaluationError: a file has another layout than its task reads.
+        EvaluationError: a file has another layout than its task reads, or a definition cannot be loaded.
     """
     questions: dict[str, list[str]] = {}
     missing: dict[str, MissingTask] = {}
@@ -74,7 +77,7 @@ def read_questions(tasks: Sequence[str], data: Path) -> tuple[dict[str, list[str
     if others := [name for name in tasks if name not in ours]:
         from tinyllama.evaluation.lm_eval_tasks import load_tasks  # needs lm-eval
 
-        for name, task in load_tasks(others).items():
+        for name, task in load_tasks(others, include_path).items():
             if isinstance(task, MissingTask):
                 missing[name] = task
             else:

@@ -28,7 +28,13 @@ CORE = frozenset({
 })  # fmt: skip
 """lm-eval's names of the tasks of DCLM's CORE (arXiv:2406.11794); it has no definition of jeopardy."""
 _BASELINES = {"boolq": 0.62}
-"""CORE's baselines that are not the chance of a guess: for BoolQ, the share of its more frequent answer."""
+"""CORE's baselines that are not the chance of a guess: for BoolQ, the share of its more frequent answer in percent.
+
+Source: the column "Random baseline" of `eval/eval_meta_data.csv` and `eval_meta_data_v1.csv` in mlfoundations/dclm: 62
+in both versions of CORE. The second version gives other tasks the chance among the options of its own form of the
+questions (commonsense_qa 40.3, agi_eval_lsat_ar and bigbench_language_identification 25); ours is that among the
+options that lm-eval asks.
+"""
 
 
 def with_measures(scores: TaskScores) -> TaskScores:

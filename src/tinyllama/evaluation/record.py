@@ -10,6 +10,8 @@ from tinyllama.evaluation.published import PARAMETERS
 from tinyllama.installation import installed_versions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tinyllama.evaluation.agreement import Agreement
     from tinyllama.evaluation.scores import TaskScores
     from tinyllama.files import Json
@@ -23,6 +25,21 @@ _LIBRARIES = ("tinyllama", "lm_eval", "torch", "transformers", "tokenizers", "se
 
 
 @dataclass(frozen=True)
+class SourceBits:
+    """What a model needs for the held-out documents of one of a corpus's sources."""
+
+    bytes: int
+    """UTF-8 bytes of their text."""
+    total: float
+    """Bits for all of it."""
+
+    @property
+    def per_byte(self) -> float:
+        """Bits per byte."""
+        return self.total / self.bytes
+
+
+@dataclass(frozen=True)
 class TextBits:
     """What a model needs for one text."""
 
@@ -32,6 +49,8 @@ class TextBits:
     """Bits for the whole text."""
     bits: list[float]
     """For each of its pieces, which have equal sizes in bytes; in the order of rounding alone, their sum differs."""
+    sources: dict[str, SourceBits] = field(default_factory=dict)
+    """By source, for a corpus of several; empty for other texts, and in a record of an earlier version."""
 
     @property
     def per_byte(self) -> float:
@@ -53,6 +72,15 @@ class BitsPerByte:
     """Of the weights and products."""
     texts: dict[str, TextBits] = field(default_factory=dict)
     """What the values follow from; empty in a record of an earlier version."""
+
+    @property
+    def by_source(self) -> dict[str, dict[str, float]]:
+        """Text → source → bits per byte, for the texts that have several sources."""
+        return {
+            name: {source: bits.per_byte for source, bits in text.sources.items()}
+            for name, text in self.texts.items()
+            if text.sources
+        }
 
     @classmethod
     def of(cls, texts: dict[str, TextBits], window: int, precision: str) -> Self:
@@ -105,9 +133,19 @@ class EvaluationRecord:
         return self.bits_per_byte.values if self.bits_per_byte else {}
 
     @property
+    def bits_by_source(self) -> dict[str, dict[str, float]]:
+        """Corpus or text → source → bits per byte, for those that have several sources."""
+        return self.bits_per_byte.by_source if self.bits_per_byte else {}
+
+    @property
     def published(self) -> dict[str, dict[str, Difference]]:
         """Published model → task (and `average`) → the difference of the scores to it; empty for other sizes."""
         return differences(self.scores.measured) if self.source.parameters == PARAMETERS else {}
+
+
+def bits_by_source(records: Mapping[str, EvaluationRecord]) -> dict[str, dict[str, dict[str, float]]]:
+    """Model → corpus or text → source → bits per byte; only models and texts that have several sources."""
+    return {name: found for name, record in records.items() if (found := record.bits_by_source)}
 
 
 def library_versions() -> dict[str, str]:

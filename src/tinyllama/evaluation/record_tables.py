@@ -14,6 +14,8 @@ from tinyllama.evaluation.record import EXACT
 from tinyllama.text import MISSING, markdown_table, number, percent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tinyllama.evaluation.noise import Difference
     from tinyllama.evaluation.record import EvaluationRecord
     from tinyllama.evaluation.scores import TaskScore
@@ -52,9 +54,8 @@ def record_markdown(record: EvaluationRecord) -> str:
     lines += [line for note in notes for line in ("", f"{note}.")]
     if record.published and any(task.name in record.scores.measured for task in TASKS):
         lines += ["", *_beside_published(record)]
-    if record.bits_per_byte:
-        values = [(name, f"{value:.4f}") for name, value in record.bits_per_byte.values.items()]
-        lines += ["", markdown_table(("text", "bits per byte"), values)]
+    if bits := [(name, f"{value:.4f}") for name, value in _bits(record)]:
+        lines += ["", markdown_table(("text", "bits per byte"), bits)]
     if record.conditions and record.conditions.dtype != EXACT:
         lines += ["", *_beside_fp32(record)]
     keys = asdict(record.source) | (asdict(record.conditions) if record.conditions else {})
@@ -72,9 +73,17 @@ def record_csv(record: EvaluationRecord) -> str:
         fields = asdict(result)
         table.writerow((record.model, name, *(fields.get(key, "") for key in _FIELDS)))
     table.writerow((record.model, "average", "", record.scores.average, *[""] * (len(_FIELDS) - 2)))
-    for name, value in (record.bits_per_byte.values if record.bits_per_byte else {}).items():
+    for name, value in _bits(record):
         table.writerow((record.model, name, "bits_per_byte", value, *[""] * (len(_FIELDS) - 2)))
     return out.getvalue()
+
+
+def _bits(record: EvaluationRecord) -> Iterator[tuple[str, float]]:
+    """Bits per byte of each text, followed by those of its sources if it has several."""
+    by_source = record.bits_by_source
+    for name, value in record.bits_by_text.items():
+        yield name, value
+        yield from ((f"{name}: {source}", bits) for source, bits in by_source.get(name, {}).items())
 
 
 def agreement_with_fp32(record: EvaluationRecord) -> str:

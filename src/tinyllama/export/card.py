@@ -89,7 +89,7 @@ def model_card(  # noqa: PLR0913  # the parts of a card
         published: label → task → percentage, rows of other models for comparison.
     """
     sections = {
-        "Quick start": _quick_start(recipe, name),
+        "Quick start": _quick_start(recipe, name, tokens),
         "Family": _family(recipe, name),
         "Training": _training(recipe, name, tokens),
         "Plan": plan_summary.strip(),
@@ -97,7 +97,7 @@ def model_card(  # noqa: PLR0913  # the parts of a card
         "Recipe": _recipe(recipe),
     }
     body = "".join(f"\n## {heading}\n\n{text}\n" for heading, text in sections.items())
-    return f"{_front_matter(recipe)}\n\n{_introduction(recipe, name)}\n{body}"
+    return f"{_front_matter(recipe)}\n\n{_introduction(recipe, name, tokens)}\n{body}"
 
 
 def _front_matter(recipe: Recipe) -> str:
@@ -110,12 +110,12 @@ def _front_matter(recipe: Recipe) -> str:
     return f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---"
 
 
-def _introduction(recipe: Recipe, name: str) -> str:
-    model = recipe.model
+def _introduction(recipe: Recipe, name: str, tokens: int) -> str:
+    model = recipe.shape_at(averaged(name), tokens)
     base = f"trained on {_mixture(recipe, BASE)}"
     if recipe.start is not None:
-        tokens = format_count(recipe.start.tokens)
-        imported = f"imported from {_public_name(recipe.start.model)}, counted as {tokens} tokens"
+        counted = format_count(recipe.start.tokens)
+        imported = f"imported from {_public_name(recipe.start.model)}, counted as {counted} tokens"
         base = imported if recipe.fork_index == 0 else f"{imported}, and {base}"
     trained = averaged(name)
     origin = (
@@ -140,7 +140,7 @@ def _introduction(recipe: Recipe, name: str) -> str:
 
 def _branch(recipe: Recipe, name: str) -> str:
     """Where a branch forked, and what it continued with."""
-    fork = format_count(recipe.fork_sequences(name) * recipe.model.context)
+    fork = format_count(recipe.fork_tokens(name))
     return (
         f"It forked from the family's model {recipe.parent(name)} after {fork} tokens, and continued with "
         f"{_mixture(recipe, name)}."
@@ -149,9 +149,12 @@ def _branch(recipe: Recipe, name: str) -> str:
 
 def _positions(model: ModelShape) -> str:
     """What is not as in Llama 2: the size of a head, and scaled positions."""
-    head = f", heads of size {model.head_dim}" if model.head_dim else ""
+    return (f", heads of size {model.head_dim}" if model.head_dim else "") + _scaling(model)
+
+
+def _scaling(model: ModelShape) -> str:
     scaling = model.rope_scaling
-    return head + (f", RoPE scaled by {scaling.factor:g} ({scaling.kind})" if scaling else "")
+    return f", RoPE scaled by {scaling.factor:g} ({scaling.kind})" if scaling else ""
 
 
 def _public_name(model: str) -> str:
@@ -159,11 +162,12 @@ def _public_name(model: str) -> str:
     return model if HUB_ID.fullmatch(model) and not Path(model).exists() else Path(model).name
 
 
-def _quick_start(recipe: Recipe, name: str) -> str:
+def _quick_start(recipe: Recipe, name: str, tokens: int) -> str:
+    shape = recipe.shape_at(averaged(name), tokens)
     own = next(iter(recipe.evaluation.prompts), _NEUTRAL_PROMPT)
     prompt = _PUBLISHED_PROMPT if recipe.name == _FLAGSHIP else own
-    code = quick_start(f"path/to/{recipe.name}-{name}", prompt, min(_MAX_LENGTH, recipe.model.context))
-    release = _oldest_transformers(recipe.model)
+    code = quick_start(f"path/to/{recipe.name}-{name}", prompt, min(_MAX_LENGTH, shape.context))
+    release = _oldest_transformers(shape)
     return f"Needs `transformers` ({release} or later) and `accelerate`.\n\n```python\n{code}```"
 
 
@@ -225,8 +229,10 @@ def _stage(recipe: Recipe, stage: Stage) -> str:
     sequences = recipe.batch_sequences(stage)
     text = (
         f"until {format_count(stage.until)} tokens, batch {sequences:,} sequences = "
-        f"{sequences * recipe.model.context:,} tokens"
+        f"{sequences * recipe.context(stage):,} tokens"
     )
+    if (shape := stage.shape(recipe.model)) != recipe.model:
+        text += f", context {shape.context:,}, RoPE base {shape.rope_theta:g}{_scaling(shape)}"
     if stage.fork:
         text += f"; begins at the fork, shares ramp over {format_count(stage.ramp)} tokens"
     elif stage.shares:

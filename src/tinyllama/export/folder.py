@@ -11,6 +11,7 @@ from tinyllama.files import sha256_file, write_atomic, write_json
 from tinyllama.folders import FolderKind, replaced_folder
 from tinyllama.formats.huggingface.config import CONFIG, config_of_shape
 from tinyllama.formats.huggingface.state_dict import write_weights
+from tinyllama.layout import averaged
 from tinyllama.recipe import dump_recipe
 from tinyllama.record_files import FileRecord, read_record, write_record
 from tinyllama.tokenizer.convert import write_transformers_files
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tinyllama.files import Json
-    from tinyllama.recipe import Recipe
+    from tinyllama.recipe import ModelShape, Recipe
     from tinyllama.tokenizer.base import Tokenizer
 
 RECORD = ".tinyllama.json"
@@ -41,6 +42,7 @@ def export_model(  # noqa: PLR0913  # the parts of an export
     tokenizer: Tokenizer,
     card: str,
     dtype: torch.dtype,
+    shape: ModelShape | None = None,
 ) -> ParityResult:
     """Export a model to `folder`, which appears only when it is complete and has passed its check.
 
@@ -57,12 +59,13 @@ def export_model(  # noqa: PLR0913  # the parts of an export
         card: the model card, from `model_card`.
         dtype: of the stored weights. torch.float32 keeps the master weights as trained, whatever precision
             the products were computed in; torch.bfloat16 halves the folder at the cost of rounding.
+        shape: of the model as far as it is trained; None for that of the finished model.
 
     Raises:
         ExportError: the folder is something else, cannot be written, or the check failed.
         CorpusError: the tokenizer is of a kind that other tools cannot read.
     """
-    shape = recipe.model
+    shape = recipe.final_shape(averaged(name)) if shape is None else shape
     if tokenizer.vocab_size > shape.vocab_size:
         raise ExportError(
             f"{tokenizer.model_file}: has {tokenizer.vocab_size} tokens, more than the {shape.vocab_size} "

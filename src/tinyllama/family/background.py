@@ -51,7 +51,8 @@ class BackgroundEvaluation:
     def __init__(self, run: Path, evaluation: Evaluation, say: Callable[[str], None]) -> None:
         self._run, self._evaluation, self._say = run, evaluation, say
         self._every = {"tasks": evaluation.tasks_every, "samples": evaluation.samples_every}
-        self._due = set[str]()
+        self._due = dict[str, int]()
+        """What is to be measured → the step from which on a checkpoint will do."""
         self._tokens: int | None = None
         self._taken = set(_steps(run / "checkpoints"))
         self._said, self._looked = set(_found(run)), time.monotonic()
@@ -64,7 +65,7 @@ class BackgroundEvaluation:
         before, self._tokens = self._tokens, record.tokens
         for what, every in self._every.items():
             if every is not None and before is not None and before // every != record.tokens // every:
-                self._due.add(what)
+                self._due.setdefault(what, record.step)
         if time.monotonic() - self._looked > SECONDS_BETWEEN_LINES:
             self._tell()
 
@@ -73,23 +74,26 @@ class BackgroundEvaluation:
 
     def close(self) -> None:
         """Evaluate the run's last checkpoint, regardless of its token count."""
-        self._due = {what for what, every in self._every.items() if every is not None}
+        self._due = {what: 0 for what, every in self._every.items() if every is not None}
         self._take()
         self._tell()
 
     def _take(self) -> None:
         """Copy the newest checkpoint if one is due, and start the process that evaluates it."""
-        new = [step for step in _steps(self._run / "checkpoints") if step not in self._taken]
-        if not self._due or not new:
+        if not self._due:
+            return
+        saved, first = _steps(self._run / "checkpoints"), min(self._due.values())
+        new = [step for step in saved if step not in self._taken and step >= first]
+        if not new:
             return
         step = max(new)
         self._taken.update(new)
+        due, self._due = self._due, {what: since for what, since in self._due.items() if since > step}
         checkpoint = self._run / "checkpoints" / f"step-{step}"
-        if "tasks" not in self._due:
+        if "tasks" not in due or "tasks" in self._due:
             mark = self._run / COPIES / f"{_ALONE}{step}"
             mark.parent.mkdir(exist_ok=True)
             mark.touch()
-        self._due.clear()
         with (
             new_directory(self._run / COPIES / checkpoint.name, keep=True) as copy,
             locked_folder(checkpoint, shared=True, wait=True),  # so that it is not pruned meanwhile

@@ -62,9 +62,9 @@ def _evaluate(  # noqa: PLR0913, PLR0917  # everything that a record depends on
 ) -> EvaluationRecord:
     began, recipe = time.monotonic(), work.recipe
     source = CheckpointModel(checkpoint, recipe, model, work.layout, model)
-    window, masking = recipe.model.context, recipe.document_masking
+    window, masking = source.shape.context, recipe.document_masking
     weights = source.load(DTYPES[recipe.precision]).to(work.device)
-    bits = bits_of_corpora(weights, _measurable(work, prepared), document_masking=masking)
+    bits = bits_of_corpora(weights, _measurable(prepared, window), document_masking=masking)
     options = EvaluationOptions(bos=source.adds_bos)
     scores = evaluate_tasks(source.load().to(work.device), prepared.tokenizer, recipe.evaluation.tasks, data, options)
     return EvaluationRecord(
@@ -85,12 +85,12 @@ def _evaluate(  # noqa: PLR0913, PLR0917  # everything that a record depends on
     )
 
 
-def _measurable(work: Workspace, prepared: Prepared) -> dict[str, PreparedCorpus]:
-    """Corpora whose held-out part has at least one row."""
+def _measurable(prepared: Prepared, context: int) -> dict[str, PreparedCorpus]:
+    """Corpora whose held-out part has at least one row of a context."""
     kept = {}
     for name, corpus in prepared.corpora.items():
         try:
-            corpus.rows(HELD_OUT, work.recipe.model.context)
+            corpus.rows(HELD_OUT, context)
         except CorpusError as error:
             _log.warning("%s", error)
             continue

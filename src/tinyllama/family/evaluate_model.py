@@ -14,9 +14,10 @@ import torch
 
 from tinyllama.corpus.manifest import HELD_OUT, is_prepared, open_corpus
 from tinyllama.corpus.reading import read_texts
+from tinyllama.corpus.source_parts import held_out_parts
 from tinyllama.errors import CorpusError, EvaluationError, UserError
 from tinyllama.evaluation import legacy
-from tinyllama.evaluation.bits import bits_of_texts
+from tinyllama.evaluation.bits import Texts, bits_of_texts
 from tinyllama.evaluation.catalogue import expand_tasks
 from tinyllama.evaluation.journal import Journal
 from tinyllama.evaluation.record import EXACT, PRECISIONS, BitsPerByte, Conditions, EvaluationRecord, library_versions
@@ -39,7 +40,7 @@ from tinyllama.train.machine import describe_machine
 from tinyllama.train.precision import DTYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from tinyllama.family.progress import Progress
     from tinyllama.model import Llama
@@ -201,34 +202,33 @@ def evaluate_model(
 
 
 def _bits_per_byte(
-    model: Llama, tokenizer: Tokenizer, texts: Mapping[str, Iterable[tuple[str, int]]], dtype: str, *, bos: bool
+    model: Llama, tokenizer: Tokenizer, texts: Mapping[str, Texts], dtype: str, *, bos: bool
 ) -> BitsPerByte | None:
     if not texts:
         return None
     window = min(WINDOW, model.shape.context)
-    measured = {
-        name: bits_of_texts(model, tokenizer, documents, bos=bos, window=window) for name, documents in texts.items()
-    }
+    measured = {name: bits_of_texts(model, tokenizer, text, bos=bos, window=window) for name, text in texts.items()}
     return BitsPerByte.of(measured, window, dtype)
 
 
-def open_text(path: Path) -> Iterable[tuple[str, int]]:
+def open_text(path: Path) -> Texts:
     """The held-out documents of a prepared corpus, or a file or folder as a corpus has it, each with its bytes."""
     if is_prepared(path):
         corpus = open_corpus(path)
         tokenizer = open_tokenizer(family_of_corpus(path).tokenizer)
-        return ((document.text, document.bytes) for document in read_texts(corpus, tokenizer, HELD_OUT))
+        documents = ((document.text, document.bytes) for document in read_texts(corpus, tokenizer, HELD_OUT))
+        return Texts(documents, held_out_parts(corpus))
     name, rejected = printable_path(path), list["Rejected"]()
     try:
         if path.is_dir() or record_suffix(path.name):
             text = Corpus(size=1, license="", sources=[Source(files=str(path))], held_out=HeldOut(share=Fraction(1, 2)))
-            documents = list(read_documents(text, Path(), rejected.append))
+            found = list(read_documents(text, Path(), rejected.append))
         else:
-            documents = list(accept_text(path.read_bytes(), name, name, rejected.append))
+            found = list(accept_text(path.read_bytes(), name, name, rejected.append))
     except OSError as error:
         raise EvaluationError(f"--text {name}: {error.strerror}; {_TEXT}") from error
     except CorpusError as error:
         raise EvaluationError(f"--text {name}: {error}") from error
-    if not documents:
+    if not found:
         raise EvaluationError(f"--text {name}: {rejected[0].reason if rejected else 'is empty'}; {_TEXT}")
-    return [(document.text, utf8_bytes(document.text)) for document in documents]
+    return Texts([(document.text, utf8_bytes(document.text)) for document in found])

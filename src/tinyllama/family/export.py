@@ -121,6 +121,7 @@ def export_hugging_face(
                 name=model,
                 tokenizer=prepared.tokenizer,
                 card=card,
+                shape=work.recipe.shape_at(averaged(model), checkpoint.state.tokens),
                 dtype=_DTYPES[kind],
             )
             write_record(marker, ExportMarker(inputs=inputs, largest_difference=result.largest_difference))
@@ -150,7 +151,7 @@ def export_gguf_files(
         work.progress.say(f"exporting {model}")
         result = export_gguf(
             CheckpointWeights(checkpoint),
-            shape=work.recipe.model,
+            shape=work.recipe.shape_at(averaged(model), checkpoint.state.tokens),
             tokenizer=tokenizer,
             folder=folder,
             kind=kind,

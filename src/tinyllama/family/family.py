@@ -224,31 +224,34 @@ class Family:
 
         return training_run(self.work, self.prepare(), model)
 
-    def train(self, *models: str, refresh_corpora: bool = False) -> dict[str, Checkpoint]:
+    def train(self, *models: str, refresh_corpora: bool = False, profile: range | None = None) -> dict[str, Checkpoint]:
         """Train models to the end, resuming from their last checkpoints, each after those that it forks from.
 
         Args:
             models: `base` or names of variants and branches; all by default.
             refresh_corpora: prepare corpora anew whose sources changed after models were trained on them.
+            profile: steps, counted from 1, of which each model that does them writes a profile into its folder.
 
         Returns:
             The last checkpoint of each model trained.
 
         Raises:
-            UserError: the recipe has no such model.
+            UserError: the recipe has no such model, or none of them has a step to profile.
             PreflightError: a check found what would end training; see `check`.
             Interrupted: a signal stopped training; the state was saved first.
         """
-        from tinyllama.family.train import train_model  # imports torch
+        from tinyllama.family.train import refuse_no_step, train_model  # imports torch
 
         if unknown := [model for model in models if model not in self.models]:
             raise UserError(f"{self.recipe.name} has no model {unknown[0]!r}; it has {', '.join(self.models)}")
         asked = [BASE, *(models or self.models)]
         wanted = list(dict.fromkeys(name for model in asked for name in self.recipe.ancestry(model)))
         self._refuse_faults({"prepare", "train"}, wanted)
+        if profile is not None:
+            refuse_no_step(self.work, wanted, profile)
         prepared = self._prepare(PrepareOptions(refresh=refresh_corpora))
         self._on_rank0(lambda: refuse_faults(self._check_prepared({"train"}, wanted)))
-        return {model: train_model(self.work, prepared, model) for model in wanted}
+        return {model: train_model(self.work, prepared, model, profile) for model in wanted}
 
     def import_start(self) -> tuple[Checkpoint, ParityResult | None]:
         """Import the model that the recipe starts from, even if it was imported before; see `import_model`."""

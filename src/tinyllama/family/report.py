@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import ExportError
+from tinyllama.evaluation.record import bits_by_source
 from tinyllama.family.background import evaluate_copies
 from tinyllama.family.evaluate import evaluate_family
 from tinyllama.family.export import export_hugging_face
@@ -62,6 +63,7 @@ def _summarize(
         corpora=list(prepared.corpora),
         missing=prepared.missing,
         bits_per_byte={model: record.bits_by_text for model, record in records.items()},
+        bits_per_byte_by_source=bits_by_source(records),
         tasks={model: record.scores for model, record in records.items()},
         tokens={model: record.source.tokens or 0 for model, record in records.items()},
         fingerprints={model: record.source.fingerprint or "" for model, record in records.items()},

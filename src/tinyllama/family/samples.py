@@ -11,7 +11,7 @@ from tinyllama.family.trained import identity
 from tinyllama.files import sha256_json
 from tinyllama.formats.open import open_model
 from tinyllama.inference import CARD_SAMPLING, continue_prompts
-from tinyllama.layout import SAMPLES
+from tinyllama.layout import SAMPLES, averaged
 from tinyllama.record_files import write_record
 from tinyllama.report.samples import SamplesFile, read_samples
 
@@ -38,7 +38,8 @@ def sample_family(work: Workspace, tokenizer: Tokenizer, checkpoints: dict[str, 
             return recorded.samples
     texts: Samples = {prompt: {} for prompt in prompts}
     for model, checkpoint in checkpoints.items():
-        weights = load_model(checkpoint, work.recipe.model).to(work.device)
+        shape = work.recipe.shape_at(averaged(model), checkpoint.state.tokens)
+        weights = load_model(checkpoint, shape).to(work.device)
         for prompt in prompts:
             texts[prompt][model] = _continue(weights, tokenizer, prompt, seed)
     write_record(work.layout.samples, SamplesFile(inputs=inputs, samples=texts))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tinyllama.checkpoint.store import checkpoint_store
+from tinyllama.errors import UserError
 from tinyllama.evaluation.bits import held_out_losses
 from tinyllama.family.background import BackgroundEvaluation
 from tinyllama.family.corpora import Trained
@@ -15,11 +16,14 @@ from tinyllama.model.devices import best_precision, describe_device, device_coun
 from tinyllama.plan import compile_plan
 from tinyllama.recipe.schema import AUTO
 from tinyllama.train.import_start import imported_sha256
+from tinyllama.train.profile import profile_name
 from tinyllama.train.ranks import Ranks
 from tinyllama.train.run import TrainingRun, is_finished
 from tinyllama.train.trainer import train
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tinyllama.checkpoint.format import Checkpoint
     from tinyllama.corpus.manifest import PreparedCorpus
     from tinyllama.family.prepare import Prepared
@@ -76,8 +80,14 @@ def _corpora(work: Workspace, prepared: Prepared, model: str) -> dict[str, Prepa
     return corpora
 
 
-def train_model(work: Workspace, prepared: Prepared, model: str) -> Checkpoint:
+def train_model(work: Workspace, prepared: Prepared, model: str, profile: range | None = None) -> Checkpoint:
     """Train a model to the end, resuming from its last checkpoint; import the model that the recipe starts from.
+
+    Args:
+        work: the family.
+        prepared: its corpora and tokenizer.
+        model: `base`, or the name of the variant or branch.
+        profile: steps, counted from 1, that are profiled if the model still has to do them.
 
     Returns:
         The model's last checkpoint.
@@ -91,7 +101,7 @@ def train_model(work: Workspace, prepared: Prepared, model: str) -> Checkpoint:
         ranks = work.ranks or Ranks()
         with ranks.phase("the import of the model to start from; run `tinyllama import` before training"):
             ranks.run_on_rank0(lambda: _import_missing(work, prepared))
-    run = training_run(work, prepared, model)
+    run = replace(training_run(work, prepared, model), profile=_own_steps(work, model, profile))
     if model in work.recipe.branches:
         _replay_to_fork(work, prepared, run)
     if is_finished(run):
@@ -104,8 +114,39 @@ def train_model(work: Workspace, prepared: Prepared, model: str) -> Checkpoint:
         work.progress.say(f"training {model}{compiles}")
     with work.timed(f"train {model}"):
         trained = train(run)
+    if run.profile is not None and any(work.layout.profiles(model).glob(f"{profile_name(run.profile)}.*")):
+        work.progress.say(f"{model}: the profile of its steps is in {work.layout.profiles(model)}")
     free_memory(run.ranks.device)
     return trained
+
+
+def refuse_no_step(work: Workspace, models: Sequence[str], steps: range) -> None:
+    """Reject steps to profile that no model has.
+
+    Raises:
+        UserError: no model trains them.
+    """
+    if not any(_own_steps(work, model, steps) for model in models):
+        spans = [
+            f"{model} steps {span.start} to {span.stop - 1}" for model in models for span in [_steps_of(work, model)]
+        ]
+        raise UserError(
+            f"--profile {steps.start}..{steps.stop - 1}: no model that is to be trained has these steps; "
+            f"{', '.join(spans)}"
+        )
+
+
+def _own_steps(work: Workspace, model: str, steps: range | None) -> range | None:
+    """Those of some steps that a model does itself; None for none."""
+    if steps is None:
+        return None
+    own = _steps_of(work, model)
+    return range(max(steps.start, own.start), min(steps.stop, own.stop)) or None
+
+
+def _steps_of(work: Workspace, model: str) -> range:
+    plan = compile_plan(work.recipe, model)
+    return range((plan.fork_step if plan.variant else 0) + 1, plan.steps + 1)
 
 
 def _replay_to_fork(work: Workspace, prepared: Prepared, run: TrainingRun) -> None:

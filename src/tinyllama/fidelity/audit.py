@@ -93,10 +93,10 @@ def digest_of_step(run: OpenRun, step: int) -> str:
     Raises:
         CorpusError: a corpus is not here, or cannot be read.
     """
-    corpora, total = run.plan.corpora, 0
+    partitions, total = run.plan.partitions_of(step - 1), 0
     chosen = run.sampler.step(step - 1)
     for index, row in zip(chosen.corpus.tolist(), chosen.row.tolist(), strict=True):
-        total += row_digest(corpora[index], row, *run.rows[corpora[index]].row(row))
+        total += row_digest(partitions[index], row, *run.rows[partitions[index]].row(row))
     return from_limbs(limbs(total))
 
 

@@ -85,8 +85,8 @@ class RecordedSteps:
             yield Outcome("steps", "no evidence", "nothing is recorded")
             return
         skipped = sum(last - first + 1 for first, last in self.skipped)
-        total, context = sum(self._taken.values()) or 1, self._plan.context
-        shares = ", ".join(f"{name} {count * context:,} ({count / total:.2%})" for name, count in self._taken.items())
+        total = sum(self._taken.values()) or 1
+        shares = ", ".join(f"{name} {tokens:,} ({tokens / total:.2%})" for name, tokens in self._taken.items())
         passed = {
             "steps": f"{self.first + 1} to {self.last} of {self._plan.steps}, each once; {skipped} updates skipped",
             **_PASSED,
@@ -126,7 +126,7 @@ class RecordedSteps:
         self._same("stages", step, record.stage, plan.stages[plan.stage[row]])
         self._same("tokens", step, record.tokens, plan.tokens_after(step))
         if record.kind == "spike":
-            counts = Counter(name.rpartition(":")[0] for name in record.rows)
+            counts = Counter(name.rpartition(":")[0].partition("@")[0] for name in record.rows)
             self.skipped = add_span(self.skipped, record.skipped)
         elif record.kind == "overflow":
             counts = Counter(record.counts)
@@ -141,7 +141,7 @@ class RecordedSteps:
                     "finite", f"a number is not finite: loss {record.loss}, gradient norm {record.grad_norm}", step
                 )
         self._same("shares", step, +counts, +Counter(dict(zip(plan.corpora, plan.counts[row].tolist(), strict=True))))
-        self._taken += counts
+        self._taken += Counter({name: count * int(plan.contexts[row]) for name, count in counts.items()})
 
     def _same(self, check: str, step: int, found: object, planned: object) -> None:
         if found != planned:

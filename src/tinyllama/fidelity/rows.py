@@ -41,8 +41,9 @@ class SeenRow:
     position: int
     """In the batch, from 0."""
     corpus: str
+    """Its name, as `name@context` where the context is not the model's own."""
     row: int
-    """Index in the corpus's training rows."""
+    """Index in the corpus's training rows of this context."""
     pieces: list[Piece]
 
 
@@ -66,14 +67,15 @@ def rows_of_steps(
         raise UserError(f"--step {first}..{last}: the plan of {run.model} has the steps 1 to {run.plan.steps}")
     indices = {name: DocumentIndex(corpus, TRAIN) for name, corpus in run.corpora.items()}
     for step in range(first, last + 1):
-        chosen = run.sampler.step(step - 1)
+        chosen, partitions = run.sampler.step(step - 1), run.plan.partitions_of(step - 1)
         batch = range(len(chosen.row))
         wanted = batch if rank is None else batch[rank_part(len(batch), rank, _ranks(run, step, rank))]
         if position is not None and position not in batch:
             raise UserError(f"--row {position}: step {step} has the rows 0 to {len(batch) - 1}")
         for at in wanted if position is None else {position} & set(wanted):
             corpus, row = run.plan.corpora[chosen.corpus[at]], int(chosen.row[at])
-            yield SeenRow(step, at, corpus, row, _pieces(run, indices[corpus], row))
+            partition = partitions[chosen.corpus[at]]
+            yield SeenRow(step, at, partition, row, _pieces(run, indices[corpus], partition, row))
 
 
 def _ranks(run: OpenRun, step: int, rank: int) -> int:
@@ -86,13 +88,13 @@ def _ranks(run: OpenRun, step: int, rank: int) -> int:
     raise UserError(f"--rank {rank}: no checkpoint tells how many ranks trained step {step}; omit --rank")
 
 
-def _pieces(run: OpenRun, index: DocumentIndex, row: int) -> list[Piece]:
-    corpus, span = index.corpus, run.rows[index.corpus.name].span(row)
+def _pieces(run: OpenRun, index: DocumentIndex, partition: str, row: int) -> list[Piece]:
+    corpus, span = index.corpus, run.rows[partition].span(row)
     special = {corpus.manifest.bos_id, corpus.manifest.eos_id}
     found = []
     for document in index.overlapping(span.start, span.stop):
         begin, end = max(span.start, document.start), min(span.stop, document.start + document.tokens)
-        ids = run.rows[corpus.name].stream.read(begin, end - begin).tolist()
+        ids = run.rows[partition].stream.read(begin, end - begin).tolist()
         text = run.tokenizer.decode([token for token in ids if token not in special])
         found.append(Piece(document.number, document.origin, document.part, begin - document.start, end - begin, text))
     return found

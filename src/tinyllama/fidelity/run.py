@@ -78,8 +78,9 @@ class OpenRun:
 
     @cached_property
     def rows(self) -> dict[str, Rows]:
-        """The training rows of each corpus of the plan."""
-        return {name: corpus.rows(TRAIN, self.plan.context) for name, corpus in self.corpora.items()}
+        """The training rows of each partition of the plan."""
+        partitions = self.plan.partitions.items()
+        return {name: self.corpora[corpus].rows(TRAIN, context) for name, (corpus, context) in partitions}
 
     @cached_property
     def sampler(self) -> Sampler:
@@ -100,10 +101,10 @@ class OpenRun:
         """The family's tokenizer."""
         return open_tokenizer(self.layout.tokenizer)
 
-    def visits(self, corpus: str, rows: range) -> list[list[int]]:
+    def visits(self, partition: str, rows: range) -> list[list[int]]:
         """For each row, the steps, counted from 1, at which the plan serves it; twice for one that serves it twice."""
         steps: list[list[int]] = [[] for _ in rows]
-        which, at = self.sampler.visits(corpus, np.array(rows, np.int64))
+        which, at = self.sampler.visits(partition, np.array(rows, np.int64))
         for index, step in zip(which.tolist(), at.tolist(), strict=True):
             steps[index].append(step + 1)
         return steps

@@ -26,13 +26,14 @@ class Occurrence:
     text: str
     """What was looked for."""
     corpus: str
+    """Its name, as `name@context` for training rows whose context is not the model's own."""
     split: str
     """`train`, or `held_out`: never seen."""
     origin: str
     document: int
     """Index among the documents of the split."""
     row: int | None
-    """Index among the training rows; None if it is held out."""
+    """Index among the training rows of this context; None if it is held out."""
     steps: dict[str, list[int]]
     """Model → steps, counted from 1, at which it saw or will see the row; a variant's path begins with the base's."""
 
@@ -121,7 +122,11 @@ def _occurrences(
         yield found
         return
     readers = [run for run in runs if run.corpora.get(corpus.name, corpus).folder == corpus.folder]
-    rows = corpus.rows(TRAIN, runs[0].plan.context).predicting(start, end)
-    visits = {run.model: run.visits(corpus.name, rows) for run in readers}
-    for index, row in enumerate(rows):
-        yield replace(found, row=row, steps={model: steps[index] for model, steps in visits.items()})
+    for partition, context in runs[0].recipe.partitions(corpus.name).items():
+        if not any(partition in run.plan.partitions for run in readers):
+            continue
+        rows = corpus.rows(TRAIN, context).predicting(start, end)
+        visits = {run.model: run.visits(partition, rows) for run in readers}
+        for index, row in enumerate(rows):
+            steps = {model: steps[index] for model, steps in visits.items()}
+            yield replace(found, corpus=partition, row=row, steps=steps)

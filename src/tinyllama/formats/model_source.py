@@ -22,6 +22,7 @@ from tinyllama.formats.gguf.tokenizer import write_gguf_tokenizer
 from tinyllama.formats.huggingface.config import CONFIG, read_config, shape_of_config, stored_dtype
 from tinyllama.formats.huggingface.tensors import FolderWeights, read_object, weight_files
 from tinyllama.formats.identity import ModelIdentity
+from tinyllama.layout import averaged
 from tinyllama.model.stored_weights import build_model, check_weights
 from tinyllama.tokenizer.end_ids import GENERATION_CONFIG
 from tinyllama.tokenizer.json_file import SETTINGS, TOKENIZER_JSON, JsonTokenizer
@@ -275,7 +276,8 @@ class CheckpointModel(OpenModel):
             origin: what the caller named it by.
         """
         self.checkpoint, self.recipe, self.model, self.family = checkpoint, recipe, model, family
-        self.path, self.shape, self.license = checkpoint.folder, recipe.model, recipe.license
+        self.path, self.license = checkpoint.folder, recipe.license
+        self.shape = recipe.shape_at(averaged(checkpoint.state.run), checkpoint.state.tokens)
         self.name = f"{family.root.absolute().name}/{model}/{checkpoint.folder.name}"
         self.origin, self.title = origin, f"{recipe.name}-{model}"
 

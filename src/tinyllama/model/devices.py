@@ -11,7 +11,7 @@ import torch
 from tinyllama.errors import UserError
 from tinyllama.model.torch_internals import multiplies_in_bf16
 from tinyllama.processors import available_cores
-from tinyllama.system_memory import physical_memory
+from tinyllama.system_memory import peak_memory, physical_memory
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -107,6 +107,13 @@ def unused_memory(device: torch.device) -> int | None:
         return None
     free_memory(device)
     return int(torch.get_device_module(device).mem_get_info(device)[0])
+
+
+def most_memory(device: torch.device) -> int | None:
+    """The most bytes that this process has held so far: on its own GPU, or else in all. None: unknown."""
+    if device.type in {"cpu", "mps"}:
+        return peak_memory()
+    return int(torch.get_device_module(device).max_memory_reserved(device))
 
 
 def free_memory(device: torch.device) -> None:

@@ -8,6 +8,7 @@
 | `_dynamo.exc` | failures of the compiler are told from ours | RuntimeError alone falls back to eager |
 | `_inductor.codecache` | the header of all kernels is compiled while a run starts | the first step compiles it |
 | `_dump_nccl_trace_json`, `_dump_fr_trace_json` | the collectives before a hang | none are written |
+| `cuda.memory._record_memory_history` | a profile shows which code holds a GPU's memory | no snapshot |
 | `StateDictStager` | copies in pinned host memory that is used again | a new copy each time |
 | fake tensors, dispatch modes, `fake` process group | a rank's memory is measured without its GPU | only the estimate |
 
@@ -30,8 +31,12 @@ from torch.utils._pytree import tree_leaves
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from torch import Tensor
+
+_MEMORY_EVENTS = 200_000
+"""Most allocations and releases that a snapshot of a GPU's memory holds, the last ones."""
 
 __all__ = [
     "TorchDispatchMode",
@@ -45,6 +50,7 @@ __all__ = [
     "multiplies_in_bf16",
     "pack_linear",
     "packed_linear",
+    "record_memory",
     "recorded_collectives",
     "shapes_only",
     "silent_backend",
@@ -110,6 +116,26 @@ def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
         return
     for target, source in zip(targets, sources, strict=True):
         target.copy_(source)
+
+
+def record_memory(device: torch.device) -> Callable[[Path], None] | None:
+    """Begin to record which code holds the memory of a CUDA device.
+
+    Returns:
+        A function that writes what was recorded to a file for PyTorch's viewer, and ends the recording; None for
+        another device.
+    """
+    begin = getattr(torch.cuda.memory, "_record_memory_history", None)
+    dump = getattr(torch.cuda.memory, "_dump_snapshot", None)
+    if device.type != "cuda" or begin is None or dump is None:
+        return None
+    begin(max_entries=_MEMORY_EVENTS)
+
+    def write(path: Path) -> None:
+        dump(str(path))
+        begin(enabled=None)
+
+    return write
 
 
 def recorded_collectives() -> bytes:

@@ -2,7 +2,7 @@
 
 from tinyllama.plan.schedule import share_at
 from tinyllama.plan.summary import MANY_EPOCHS, PlanSummary, summarize
-from tinyllama.plan.table import Plan, compile_plan, quota_at
+from tinyllama.plan.table import Plan, compile_plan, quota_at, sequences_at
 
 __all__ = [
     "MANY_EPOCHS",
@@ -10,6 +10,7 @@ __all__ = [
     "PlanSummary",
     "compile_plan",
     "quota_at",
+    "sequences_at",
     "share_at",
     "summarize",
 ]

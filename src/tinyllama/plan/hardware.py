@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tinyllama.errors import PlanError
 from tinyllama.layout import BASE
 from tinyllama.plan.cards import find_gpu
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from tinyllama.plan.cards import Utilization
     from tinyllama.plan.step_time import StepTime
     from tinyllama.plan.table import Plan
-    from tinyllama.recipe import Recipe
+    from tinyllama.recipe import Recipe, Stage
 
 _GATHERED = 0.1
 """Of a device's memory, the most that sharded weights may take to stay gathered for a whole step."""
@@ -69,10 +67,11 @@ class Prediction:
     sharded_over: int
     micro_batch: int
     memory: Memory
+    """In the stage that needs most."""
     memory_limit: int
     """Bytes of the card that training can use."""
     step: StepTime
-    """Of the batch that sees most tokens of the base."""
+    """Of the batch and context that see most tokens of the first plan."""
     assumed_mfu: float | None
     """Of computation, in place of the card's utilization; None for that."""
     utilization: Utilization
@@ -110,6 +109,11 @@ class _Training:
         """The same with another `hardware.shard`."""
         hardware = self.recipe.hardware.model_copy(update={"shard": shard})
         return _Training(self.recipe.model_copy(update={"hardware": hardware}), self.cluster)
+
+    def in_stage(self, stage: Stage) -> _Training:
+        """The same with the shape that the model has in a stage."""
+        recipe = self.recipe.in_stage(stage)
+        return self if recipe is self.recipe else _Training(recipe, self.cluster)
 
     def fits(self, sequences: int) -> bool:
         """Whether a step of so many sequences fits."""
@@ -171,16 +175,24 @@ def predict(  # noqa: PLR0913  # one assumption each
 
     def span(name: str, plan: Plan) -> Span:
         first = 0 if name == BASE else plan.fork_step
-        batches, steps = np.unique(plan.batch[first:], return_counts=True)
-        each = zip(batches.tolist(), steps.tolist(), strict=True)
-        hours = sum(number * training.step(batch).seconds for batch, number in each) * gpus / 3600
+        spans = zip(recipe.line(plan.variant).stages, plan.stage_steps(), strict=False)
+        own = [(stage, begin, end) for stage, (_, begin, end) in spans if begin >= first]
+        seconds = [
+            (end - begin) * training.in_stage(stage).step(recipe.batch_sequences(stage)).seconds
+            for stage, begin, end in own
+        ]
+        hours = sum(seconds) * gpus / 3600
         tokens = plan.tokens_after(plan.steps) - plan.tokens_after(first)
         return Span(name, tokens, hours / gpus / 24, hours, None if price is None else hours * price)
 
     compiled = {plan.variant or BASE: plan for plan in plans}
     models = dict.fromkeys(name for plan in plans for name in recipe.ancestry(plan.variant or BASE))
     spans = [span(name, compiled.get(name) or compile_plan(recipe, name)) for name in models]
-    batch = int(np.bincount(plans[0].batch, weights=plans[0].batch).argmax())
+    main = _main_stage(recipe, plans[0])
+    whole, training, batch = training, training.in_stage(main), recipe.batch_sequences(main)
+    stages = [stage for plan in plans for stage in recipe.line(plan.variant).stages[: len(plan.stages)]]
+    others = [(whole.in_stage(stage), stage) for stage in stages if stage.shape(recipe.model) != training.recipe.model]
+    memories = [other.memory(other.micro_batch(recipe.batch_sequences(stage))) for other, stage in others]
     speed = training.speed(batch)
     by_shard = {shard: training.sharded(shard) for shard in ("node", "all", "none")}
     return Prediction(
@@ -189,21 +201,33 @@ def predict(  # noqa: PLR0913  # one assumption each
         nodes=nodes,
         sharded_over=training.sharded_over,
         micro_batch=training.micro_batch(batch),
-        memory=training.memory(training.micro_batch(batch)),
+        memory=max([training.memory(training.micro_batch(batch)), *memories], key=lambda memory: memory.total),
         memory_limit=card.usable,
         step=training.step(batch),
         assumed_mfu=mfu,
         utilization=used,
         tokens_per_second_per_gpu=speed,
         speed_range=(training.speed(batch, used.low), training.speed(batch, used.high)),
-        flops_per_token=recipe.model.flops_per_token,
-        mfu=speed * recipe.model.flops_per_token / card.flops,
-        mfu_by_formula={name: speed * value / card.flops for name, value in flops_formulas(recipe.model).items()},
+        flops_per_token=training.recipe.model.flops_per_token,
+        mfu=speed * training.recipe.model.flops_per_token / card.flops,
+        mfu_by_formula={
+            name: speed * value / card.flops for name, value in flops_formulas(training.recipe.model).items()
+        },
         seconds_by_shard={
             shard: other.step(batch).seconds if other.fits(batch) else None for shard, other in by_shard.items()
         },
         spans=spans,
     )
+
+
+def _main_stage(recipe: Recipe, plan: Plan) -> Stage:
+    """The first stage with the batch and context that see most tokens of a plan."""
+    tokens: dict[tuple[int, int], int] = {}
+    stages = recipe.line(plan.variant).stages[: len(plan.stages)]
+    kinds = [(recipe.batch_sequences(stage), recipe.context(stage)) for stage in stages]
+    for kind, (_, first, end) in zip(kinds, plan.stage_steps(), strict=True):
+        tokens[kind] = tokens.get(kind, 0) + (end - first) * kind[0] * kind[1]
+    return stages[kinds.index(max(tokens, key=lambda kind: tokens[kind]))]
 
 
 def even_counts(rows: int) -> list[int]:

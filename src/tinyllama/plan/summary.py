@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinyllama.plan.measurements import measured_tokens
 from tinyllama.plan.schedule import share_at
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class StageSummary:
     tokens_after: int
     batch_sequences: int
     batch_tokens: int
+    context: int
+    """Tokens of a sequence."""
     first_lr: float
     last_lr: float
     shares_at_start: dict[str, float]
@@ -39,14 +42,21 @@ class StageSummary:
 
 @dataclass(frozen=True)
 class CorpusSummary:
-    """What one corpus gives to one variant, base included."""
+    """What one corpus gives to one variant in sequences of one context, base included."""
 
     name: str
+    """The corpus, and the context where it is not the model's own."""
+    context: int
+    """Tokens of a sequence."""
     sequences: int
     tokens: int
     size: int
     epochs: float
+    """Of these sequences."""
     too_many_epochs: bool
+    """Whether all sequences of the corpus together are too many."""
+    met_again: int
+    """Tokens among these that sequences of other contexts had met before, as expected of independent orders."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,10 @@ class PlanSummary:
     """Steps of its parent's path that it begins with; 0 for the base."""
     fork_tokens: int
     """Tokens seen at the fork."""
+    scored_at: list[int]
+    """Tokens of the checkpoints that get task scores during training; empty if the recipe asks for none."""
+    sampled_at: list[int]
+    """Tokens of the checkpoints that continue the prompts during training; empty if the recipe asks for none."""
 
     def as_dict(self) -> dict[str, Json]:
         """Plain data for JSON."""
@@ -86,6 +100,9 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
     """
     parent = None if plan.variant is None else recipe.parent(plan.variant)
     fork = 0 if parent is None else plan.fork_step
+    evaluation = recipe.evaluation
+    scored = measured_tokens(plan, recipe, evaluation.tasks_every)
+    sampled = measured_tokens(plan, recipe, evaluation.samples_every)
     recipe = recipe.line(plan.variant)
     stages = []
     for index, (name, first, end) in enumerate(plan.stage_steps()):
@@ -100,20 +117,15 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
                 tokens_before=before,
                 tokens_after=after,
                 batch_sequences=batch,
-                batch_tokens=batch * plan.context,
+                batch_tokens=batch * int(plan.contexts[first]),
+                context=int(plan.contexts[first]),
                 first_lr=float(plan.lr[first]),
                 last_lr=float(plan.lr[end - 1]),
                 shares_at_start=share_at(recipe, forked, before + (0 if recipe.stages[index].ramp else 1)),
                 shares_at_end=share_at(recipe, forked, after),
             )
         )
-    totals = plan.counts.sum(axis=0, dtype=np.int64)
-    corpora = []
-    for name, sequences in zip(plan.corpora, totals.tolist(), strict=True):
-        size = (sizes or {}).get(name, recipe.corpora[name].size)
-        tokens = sequences * plan.context
-        epochs = tokens / size
-        corpora.append(CorpusSummary(name, sequences, tokens, size, epochs, epochs > MANY_EPOCHS))
+    known = {name: (sizes or {}).get(name, recipe.corpora[name].size) for name in plan.corpora}
     return PlanSummary(
         recipe=recipe.name,
         variant=plan.variant,
@@ -121,10 +133,34 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
         tokens=plan.tokens_after(plan.steps),
         learning_rate=recipe.optimizer.learning_rate.describe(),
         stages=stages,
-        corpora=corpora,
+        corpora=_corpora(plan, known),
         optimizer=recipe.describe_optimizer(),
         average=None if recipe.average is None else recipe.average.describe(),
         parent=parent,
         fork_step=fork,
         fork_tokens=plan.tokens_after(fork),
+        scored_at=scored,
+        sampled_at=sorted({*scored, *sampled}) if sampled else [],
     )
+
+
+def _corpora(plan: Plan, sizes: Mapping[str, int]) -> list[CorpusSummary]:
+    """What each corpus gives in sequences of each context.
+
+    A context has orders of its own, so what others met before is expected to be the same part of all its sequences.
+    """
+    found: list[CorpusSummary] = []
+    unmet = dict.fromkeys(plan.corpora, 1.0)
+    totals = np.einsum("sc,s->c", plan.counts, plan.contexts, dtype=np.int64).tolist()
+    epochs = {corpus: total / sizes[corpus] for corpus, total in zip(plan.corpora, totals, strict=True)}
+    for name, (corpus, context) in plan.partitions.items():
+        own = plan.counts[plan.contexts == context, plan.corpora.index(corpus)]
+        sequences, size = int(own.sum(dtype=np.int64)), sizes[corpus]
+        tokens = sequences * context
+        if context != plan.context and not tokens:
+            continue  # it does not enter
+        met_again = round(tokens * (1 - unmet[corpus]))
+        unmet[corpus] *= 1 - min(1.0, tokens / size)
+        many = epochs[corpus] > MANY_EPOCHS
+        found.append(CorpusSummary(name, context, sequences, tokens, size, tokens / size, many, met_again))
+    return found

@@ -42,7 +42,7 @@ def verify_plan(recipe: Recipe, plan: Plan) -> list[Check]:
 
 
 def _batches(recipe: Recipe, plan: Plan) -> Check:
-    """Every stage has the recipe's batch and ends with the first step that reaches its boundary."""
+    """Every stage has the recipe's batch and context, and ends with the first step that reaches its boundary."""
     spans = plan.stage_steps()
     for stage, (name, first, end) in zip(recipe.stages, spans, strict=False):
         stated = recipe.batch_sequences(stage)
@@ -51,6 +51,10 @@ def _batches(recipe: Recipe, plan: Plan) -> Check:
             return Check(
                 "batches", f"step {step}: {plan.batch[step - 1]} sequences, {name} says {stated}", passed=False
             )
+        context = recipe.model.context if stage.context is None else stage.context
+        if wrong := _first(plan.contexts[first:end] != context):
+            found = f"step {first + wrong}: sequences of {plan.contexts[first + wrong - 1]}, {name} says {context}"
+            return Check("batches", found, passed=False)
         if not plan.tokens_after(end - 1) < stage.until <= plan.tokens_after(end):
             return Check(
                 "batches", f"{name} ends at {plan.tokens_after(end)} tokens, not at {stage.until}", passed=False
@@ -65,7 +69,7 @@ def _learning_rate(recipe: Recipe, plan: Plan) -> Check:
     After an imported start both are scaled by a rise from 0 to 1, where the recipe states one.
     """
     stated = recipe.optimizer.learning_rate
-    tokens = plan.before.astype(np.int64) * plan.context + plan.batch.astype(np.int64) * plan.context
+    tokens = plan.tokens
     expected = _scheduled(stated, tokens)
     if stated.warmup:
         expected = np.where(tokens < stated.warmup, stated.peak / stated.warmup * tokens, expected)
@@ -118,11 +122,16 @@ def _scheduled(stated: LearningRate, tokens: NDArray[np.int64]) -> NDArray[np.fl
 def _bookkeeping(plan: Plan) -> Check:
     """Counts are never negative and sum to the batch; running totals are their sums."""
     counts = plan.counts.astype(np.int64)
-    seen, taken = np.cumsum(plan.batch, dtype=np.int64), np.cumsum(counts, axis=0)
+    seen, taken = np.cumsum(plan.batch, dtype=np.int64), np.zeros_like(counts)
+    for context in np.unique(plan.contexts):
+        own = plan.contexts == context
+        taken[own] = np.cumsum(counts[own], axis=0)
+    tokens = plan.start * plan.context + np.cumsum(plan.batch.astype(np.int64) * plan.contexts)
     problems = {
         "a count is negative": (counts < 0).any(axis=1),
         "the counts do not sum to the batch": counts.sum(axis=1) != plan.batch,
         "sequences seen are not the sum of the batches": plan.before != plan.start + seen - plan.batch,
+        "tokens seen are not those of the batches": plan.tokens != tokens,
         "sequences taken are not the sum of the counts": (plan.taken != taken - counts).any(axis=1),
     }
     for problem, where in problems.items():
@@ -132,22 +141,25 @@ def _bookkeeping(plan: Plan) -> Check:
 
 
 def _quota(recipe: Recipe, plan: Plan) -> Check:
-    """Every corpus stays within a sequence of its quota after every step."""
+    """Every corpus stays within a sequence of its quota after every step, among the sequences of each context."""
     (_, base), *changes = recipe.path_shares(plan.variant or BASE)
     starts = [first for _, first, _ in plan.stage_steps()]
-    seen = (plan.before + plan.batch - plan.start).astype(np.int64)
     largest = 0.0
-    for index, name in enumerate(plan.corpora):
-        share = base.get(name, Fraction(0))
+    for name, (corpus, context) in plan.partitions.items():
+        index, steps = plan.corpora.index(corpus), np.flatnonzero(plan.contexts == context)
+        batch = np.where(plan.contexts == context, plan.batch, 0).astype(np.int64)
+        share = base.get(corpus, Fraction(0))
         rises: list[_Rise] = []
         for stage, shares in changes:
-            begin = int(plan.batch[: starts[stage]].sum(dtype=np.int64))
-            rise = shares.get(name, Fraction(0)) - share - sum((r.height for r in rises), Fraction(0))
-            rises.append(_Rise(rise, Fraction(recipe.stages[stage].ramp, plan.context), begin))
-        quota, unit = _quota_curve(share, rises, seen)
-        away = (plan.taken[:, index] + plan.counts[:, index]) * unit - quota
+            rise = shares.get(corpus, Fraction(0)) - share - sum((r.height for r in rises), Fraction(0))
+            elsewhere = stage < len(starts) and plan.contexts[starts[stage]] != context
+            ramp = Fraction(0 if elsewhere else recipe.stages[stage].ramp, context)
+            rises.append(_Rise(rise, ramp, int(batch[: starts[stage]].sum())))
+        quota, unit = _quota_curve(share, rises, np.cumsum(batch)[steps])
+        away = (plan.taken[steps, index] + plan.counts[steps, index]) * unit - quota
         if wrong := _first(np.abs(away) >= unit):
-            found = f"step {wrong}: {name} is {float(away[wrong - 1] / unit):+.2f} sequences from its quota"
+            step, away_by = int(steps[wrong - 1]) + 1, float(away[wrong - 1] / unit)
+            found = f"step {step}: {name} is {away_by:+.2f} sequences from its quota"
             return Check("quota", found, passed=False)
         largest = max(largest, float(np.abs(away).max() / unit))
     return Check("quota", f"never more than {largest:.3f} sequences from the stated shares", passed=True)

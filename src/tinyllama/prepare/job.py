@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from tinyllama.corpus.manifest import (
     CORPUS_FOLDER,
+    HELD_OUT,
     RESPELLED,
     TRAIN,
     BuiltinEntry,
@@ -164,11 +165,19 @@ class Preparation:
             rejected=sum(count for kind, count in quarantined.items() if kind not in {"repaired", RESPELLED}),
             quarantined=quarantined,
             sources=tuple(map(_source_entry, self.settings.corpus.sources)),
+            held_out_documents=self._held_out_documents(results),
             engine=EngineEntry(name=self.engine, checked=sum(result.checked for result in results)),
             dtype=token_dtype(self.settings.tokenizer.vocab_size).name,
             splits=splits,
             files=file_entries(folder, known),
         )
+
+    def _held_out_documents(self, results: Sequence[TaskResult]) -> tuple[int, ...]:
+        """Held-out documents of each source."""
+        counts = [0] * len(self.settings.corpus.sources)
+        for task, result in zip(self.tasks, results, strict=True):
+            counts[task.source] += result.splits[HELD_OUT].documents
+        return tuple(counts)
 
     def _check_damage(self, results: Sequence[TaskResult]) -> dict[str, int]:
         """Count the quarantined entries by kind, and refuse a corpus with too many of them."""

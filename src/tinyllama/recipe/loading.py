@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Places = dict["Key", str]
 """Origin of each key: `file:line` or `--set key=value`."""
+_HIDDEN = "logging.notify"
+"""The key whose value no message shows."""
 _MOST_BYTES = 1 << 20
 """Size of a recipe; a larger file is something else, named by mistake."""
 _UTF16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
@@ -237,7 +239,7 @@ def _without(places: Places, key: Key) -> Places:
 def _override(data: dict[str, Value], override: str) -> tuple[Key, str]:
     """Set the key of `key=value`; returns the key, and what messages call its place."""
     name, separator, text = override.partition("=")
-    place = f"--set {override}"
+    place = f"--set {name if name == _HIDDEN else override}"
     if not separator or not name:
         raise RecipeError(f"{place}: write --set key=value, e.g. --set hardware.micro_batch=4")
     try:

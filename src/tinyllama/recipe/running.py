@@ -15,6 +15,7 @@ from tinyllama.text import shown
 MEASURED = "measured"
 """The micro-batch that takes the least time."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^\0\n]+")
+_WEBHOOK = re.compile(r"(?:https?://|\$)[^\s\0]+")
 _DEVICE = re.compile("auto|cpu|(cuda|xpu)(:[0-9]{1,3})?|mps")
 _MOST_THREADS = 4096
 """More make the system refuse to start one, which ends the process."""
@@ -26,6 +27,12 @@ _YEAR = 365 * 86_400
 def _address(url: str) -> str:
     if not _ADDRESS.fullmatch(url):
         raise ValueError(f"{shown(url)} is no URL; write it like s3://bucket/folder")
+    return url
+
+
+def _webhook(url: str | None) -> str | None:
+    if url is not None and not _WEBHOOK.fullmatch(url):  # the message does not show it, since it may be a secret
+        raise ValueError("is no URL of a receiver; write one that begins with https://, or a variable such as $WEBHOOK")
     return url
 
 
@@ -116,3 +123,10 @@ class Logging(Section):
     """Whether to write TensorBoard events into each model's folder."""
     wandb: str | None = None
     """Weights & Biases project that also receives the metrics (extra `wandb`)."""
+    trackio: str | None = None
+    """Trackio project that also receives the metrics (extra `trackio`)."""
+    mlflow: str | None = None
+    """MLflow experiment that also receives the metrics (extra `mlflow`)."""
+    notify: Annotated[str | None, AfterValidator(_webhook), Field(exclude=True, repr=False)] = None
+    """URL that gets a JSON message at a loss spike, a failure and the end of each model's training.
+    `$VARIABLE` is replaced by the environment variable's value. Nothing that is written contains the URL."""

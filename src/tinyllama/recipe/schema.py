@@ -17,7 +17,14 @@ from tinyllama.recipe.quantities import Flag, Seed
 from tinyllama.recipe.running import Checkpoints, Evaluation, Hardware, Logging
 from tinyllama.recipe.section import Dimension, Name, Section, WrongKey
 from tinyllama.recipe.shape import ModelShape
-from tinyllama.recipe.stages import batch_sequences, check_shares, check_stages, no_corpus, whole_ends
+from tinyllama.recipe.stages import (
+    batch_sequences,
+    check_shares,
+    check_stages,
+    end_tokens,
+    no_corpus,
+    partition_name,
+)
 from tinyllama.recipe.text import Corpus, TokenizerSettings
 from tinyllama.recipe.training import Average, Optimizer, Shares, Spikes, Stage, Start
 from tinyllama.recipe.tree import Branch, check_branch, check_fork, check_parents, path_to_fork
@@ -87,6 +94,55 @@ class Recipe(Section):
         """Sequences per step of a stage."""
         return batch_sequences(stage, self.model.context)
 
+    def context(self, stage: Stage) -> int:
+        """Tokens per sequence of a stage."""
+        return stage.context or self.model.context
+
+    def contexts_of(self, model: str) -> tuple[int, ...]:
+        """The contexts that a model is trained at, in order; those of the path to its fork included."""
+        line = self.line(model)
+        stages = line.stages[: line.fork_index] if model == BASE else line.stages
+        return tuple(dict.fromkeys(map(self.context, stages)))
+
+    @property
+    def longest_context(self) -> int:
+        """The longest context that a model of the family is trained at."""
+        return max([self.model.context, *(context for model in self.models for context in self.contexts_of(model))])
+
+    def partitions(self, corpus: str) -> dict[str, int]:
+        """Names of the rows of a corpus that some model of the family is trained on, and their context."""
+        contexts = [context for model in self.models for context in self.contexts_of(model)]
+        contexts = [self.model.context, *contexts]
+        return {partition_name(corpus, context, self.model.context): context for context in contexts}
+
+    def shape_at(self, model: str, tokens: int) -> ModelShape:
+        """The shape of a model that has seen so many tokens: that of the stage in which its last step was."""
+        line = self.line(model)
+        stages = line.stages[: line.fork_index] if model == BASE else line.stages
+        ends = zip(stages, line.end_tokens, strict=False)
+        last = next((stage for stage, end in ends if end >= tokens), stages[-1] if stages else None)
+        return self.model if last is None or tokens <= self.start_tokens else last.shape(self.model)
+
+    def final_shape(self, model: str) -> ModelShape:
+        """The shape of a finished model."""
+        line = self.line(model)
+        return self.shape_at(model, [self.start_tokens, *line.end_tokens][line.fork_index if model == BASE else -1])
+
+    def in_stage(self, stage: Stage) -> Recipe:
+        """The recipe with the model's shape in a stage, and as many tokens in a pass as it states for its context."""
+        shape, stated = stage.shape(self.model), self.hardware.micro_batch
+        if shape == self.model:
+            return self
+        hardware = self.hardware
+        if isinstance(stated, int):
+            update = {"micro_batch": self.rows_of_pass(stated, shape.context)}
+            hardware = hardware.model_copy(update=update)
+        return self.model_copy(update={"model": shape, "hardware": hardware})
+
+    def rows_of_pass(self, micro_batch: int, context: int) -> int:
+        """Sequences of a context in a pass that has as many tokens as `micro_batch` sequences of the model's."""
+        return max(1, micro_batch * self.model.context // context)
+
     def in_precision(self, precision: object) -> Recipe:
         """The recipe with the precision that `auto` is, or was where a model was trained."""
         return self.model_copy(update={"precision": precision})
@@ -99,8 +155,13 @@ class Recipe(Section):
 
     @property
     def start_sequences(self) -> int:
-        """Sequences seen before the first step: `start.tokens` in whole sequences, rounded up."""
+        """Sequences seen before the first step: `start.tokens` in whole sequences of the model's, rounded up."""
         return 0 if self.start is None else -(-self.start.tokens // self.model.context)
+
+    @property
+    def start_tokens(self) -> int:
+        """Tokens seen before the first step, in whole sequences."""
+        return self.start_sequences * self.model.context
 
     @property
     def widening(self) -> float:
@@ -146,20 +207,20 @@ class Recipe(Section):
         return [BASE] if model == BASE else [*self.ancestry(self.parent(model)), model]
 
     @property
-    def whole_ends(self) -> list[int]:
-        """Sequences seen at the end of each stage, in whole steps."""
-        return whole_ends(self.stages, self.model.context, self.start_sequences)
+    def end_tokens(self) -> list[int]:
+        """Tokens seen at the end of each stage, in whole steps."""
+        return end_tokens(self.stages, self.model.context, self.start_tokens)
 
-    def fork_sequences(self, model: str) -> int:
-        """Sequences seen where a model forks; for the base, before its first step."""
+    def fork_tokens(self, model: str) -> int:
+        """Tokens seen where a model forks; for the base, before its first step."""
         line = self.line(model)
-        return [self.start_sequences, *line.whole_ends][0 if model == BASE else line.fork_index]
+        return [self.start_tokens, *line.end_tokens][0 if model == BASE else line.fork_index]
 
     def own_tokens(self, model: str) -> int:
         """Tokens that a model is trained on after its fork, in whole steps."""
         line = self.line(model)
-        end = [self.start_sequences, *line.whole_ends][line.fork_index if model == BASE else -1]
-        return (end - self.fork_sequences(model)) * self.model.context
+        end = [self.start_tokens, *line.end_tokens][line.fork_index if model == BASE else -1]
+        return end - self.fork_tokens(model)
 
     def line(self, model: str | None) -> Recipe:
         """A recipe without branches whose plan for a model is the same: the recipe itself unless it is a branch.
@@ -172,11 +233,11 @@ class Recipe(Section):
         parent, context = self.line(branch.parent), self.model.context
         stages = parent.stages[: parent.fork_index] if branch.parent == BASE else parent.stages
         shares = parent.path_shares(branch.parent)
-        path = path_to_fork(branch, stages, [end * context for end in parent.whole_ends], dict(shares[1:]))
+        path = path_to_fork(branch, stages, parent.end_tokens, dict(shares[1:]))
         first, *rest = branch.stages
         rate = parent.optimizer.learning_rate
         if branch.decay is not None:
-            fork = whole_ends(path, context, self.start_sequences)[-1] * context
+            fork = end_tokens(path, context, self.start_tokens)[-1]
             rate = branch.decay.schedule(rate, fork, branch.stages[-1].until)
         return self.model_copy(
             update={
@@ -253,6 +314,11 @@ class Recipe(Section):
             raise WrongKey(f"stage {stages[0].name} must end after start.tokens ({start.tokens})", 0, "until")
         seen, corpora = 0 if start is None else start.tokens, len(info.data.get("corpora", {}))
         check_stages(stages, model and model.context, corpora, seen)
+        if model is not None and model.rope_scaling is not None and model.rope_scaling.kind == "dynamic":
+            for index, stage in enumerate(stages):
+                if stage.context is not None:
+                    found = "a model with dynamic scaling has one context; state rope_scaling of another kind for it"
+                    raise WrongKey(found, index, "context")
         return stages
 
     @field_validator("parametrization")

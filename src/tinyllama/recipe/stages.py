@@ -20,19 +20,29 @@ _MOST_ENTRIES = 2**25
 
 
 def batch_sequences(stage: Stage, context: int) -> int:
-    """Sequences per step of a stage."""
-    return stage.batch.amount if stage.batch.unit == "sequences" else stage.batch.amount // context
+    """Sequences per step of a stage, of its own context or else the model's."""
+    return stage.batch.amount if stage.batch.unit == "sequences" else stage.batch.amount // (stage.context or context)
 
 
-def whole_ends(stages: Sequence[Stage], context: int, seen: int) -> list[int]:
-    """Sequences seen at the end of each stage: the first whole step that reaches its boundary.
+def batch_tokens(stage: Stage, context: int) -> int:
+    """Tokens per step of a stage, of its own context or else the model's."""
+    return stage.batch.amount * (1 if stage.batch.unit == "tokens" else stage.context or context)
+
+
+def partition_name(corpus: str, context: int, own: int) -> str:
+    """Name of a corpus's rows of a context; those of the model's own context bear the corpus's name."""
+    return corpus if context == own else f"{corpus}@{context}"
+
+
+def end_tokens(stages: Sequence[Stage], context: int, seen: int) -> list[int]:
+    """Tokens seen at the end of each stage: the first whole step that reaches its boundary; `seen` precede them.
 
     A stage whose boundary the one before it already reaches has no step.
     """
     ends = []
     for stage in stages:
-        batch = batch_sequences(stage, context)
-        seen += max(0, -(-(stage.until - seen * context) // (batch * context))) * batch
+        step = batch_tokens(stage, context)
+        seen += max(0, -(-(stage.until - seen) // step)) * step
         ends.append(seen)
     return ends
 
@@ -52,7 +62,7 @@ def check_stages(stages: Sequence[Stage], context: int | None, corpora: int, see
             raise WrongKey(f"the ramp of stage {after.name} is longer than the stage", index, "ramp")
     if context is not None:
         for index, stage in enumerate(stages):
-            _check_batch(index, stage, context)
+            _check_batch(index, stage, stage.context or context)
         _check_steps(stages, context, corpora, seen)
 
 
@@ -73,8 +83,7 @@ def _check_steps(stages: Sequence[Stage], context: int, corpora: int, seen: int)
     """Refuse a plan whose table, a number for each step and corpus, would not fit into memory."""
     steps = 0
     for index, stage in enumerate(stages):
-        tokens = stage.batch.amount * (context if stage.batch.unit == "sequences" else 1)
-        steps += max(0, stage.until - seen) // tokens
+        steps += max(0, stage.until - seen) // batch_tokens(stage, context)
         seen = stage.until
         if steps * max(corpora, 1) > _MOST_ENTRIES:
             raise WrongKey(

@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from tinyllama.recipe.classification import DECIDES_NOTHING, Absent, RepresentedBy
 from tinyllama.recipe.quantities import BatchSize, Count, Number, Share, format_count, parse_share
-from tinyllama.recipe.section import Name, PathText, PositiveCount, Section, WrongKey
+from tinyllama.recipe.section import Dimension, Name, PathText, PositiveCount, Section, WrongKey
+from tinyllama.recipe.shape import RopeScaling
 
 if TYPE_CHECKING:
     from tinyllama.recipe.shape import ModelShape
@@ -230,7 +231,7 @@ class Optimizer(Section):
 
 
 class Stage(Section):
-    """A span of tokens with one batch size."""
+    """A span of tokens with one batch size and one context."""
 
     name: Annotated[Name, DECIDES_NOTHING]
     """Name of the stage."""
@@ -246,12 +247,36 @@ class Stage(Section):
     """Share of each corpus from this stage on, for each model that changes: `base`, or from the fork on a variant."""
     learning_rate_factor: Annotated[Number, Field(gt=0), Absent(1.0)] = 1.0
     """Multiplies the learning rate's schedule within this stage."""
+    context: Annotated[Dimension | None, Absent(None)] = None
+    """Tokens per training sequence in this stage (default: `model.context`).
+    Sequences of another length are drawn from the whole corpus again, with epochs and shares of their own."""
+    rope_theta: Annotated[Number | None, Field(gt=0), Absent(None)] = None
+    """Base of the rotary position embeddings in this stage (default: `model.rope_theta`)."""
+    rope_scaling: Annotated[RopeScaling | None, Absent(None)] = None
+    """How positions are scaled in this stage (default: `model.rope_scaling`); `original_context` is the model's."""
 
     @model_validator(mode="after")
     def _ramp_has_a_change(self) -> Stage:
         if self.ramp and not (self.fork or self.shares):
             raise ValueError("ramp is allowed only on the stage with fork: true, or with shares of its own")
         return self
+
+    @model_validator(mode="after")
+    def _scaling_has_an_effect(self) -> Stage:
+        if self.rope_scaling is not None and self.rope_scaling.kind == "dynamic":
+            found = "dynamic scaling acts beyond the context alone, so not in training; choose linear, llama3 or yarn"
+            raise WrongKey(found, "rope_scaling", "kind")
+        return self
+
+    def shape(self, model: ModelShape) -> ModelShape:
+        """The shape of the model in this stage, with the stage's context and positions."""
+        if self.context is None and self.rope_theta is None and self.rope_scaling is None:
+            return model
+        scaling = self.rope_scaling or model.rope_scaling
+        if scaling is not None and scaling.kind in {"llama3", "yarn"} and scaling.original_context is None:
+            scaling = scaling.model_copy(update={"original_context": model.context})
+        own = {"context": self.context or model.context, "rope_theta": self.rope_theta or model.rope_theta}
+        return model.model_copy(update={**own, "rope_scaling": scaling})
 
 
 class Start(Section):

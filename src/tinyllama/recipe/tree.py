@@ -114,19 +114,19 @@ class Line(Protocol):
         """The branches by name."""
 
     @property
-    def start_sequences(self) -> int:
-        """Sequences seen before the first step."""
+    def start_tokens(self) -> int:
+        """Tokens seen before the first step."""
 
     @property
     def fork_index(self) -> int:
         """Index of the first stage after the line's fork."""
 
     @property
-    def whole_ends(self) -> list[int]:
-        """Sequences seen at the end of each stage."""
+    def end_tokens(self) -> list[int]:
+        """Tokens seen at the end of each stage."""
 
-    def fork_sequences(self, model: str) -> int:
-        """Sequences seen where a model forks."""
+    def fork_tokens(self, model: str) -> int:
+        """Tokens seen where a model forks."""
 
     def own_shares(self, model: str) -> list[tuple[int, Shares]]:
         """Stage → the shares of a model from there on."""
@@ -184,9 +184,9 @@ def check_fork(name: str, recipe: Line) -> None:
     Raises:
         WrongKey: the origin of the branch.
     """
-    branch, context = recipe.branches[name], recipe.model.context
+    branch = recipe.branches[name]
     parent = recipe.line(branch.parent)
-    begin, fork = recipe.fork_sequences(branch.parent) * context, parent.fork_index
+    begin, fork = recipe.fork_tokens(branch.parent), parent.fork_index
     own = slice(0, fork) if branch.parent == BASE else slice(fork, None)
     names = [stage.name for stage in parent.stages[own]]
     if not names:
@@ -197,11 +197,11 @@ def check_fork(name: str, recipe: Line) -> None:
         except ValueError:
             found = f"{branch.point!r} is neither a number of tokens nor a stage of {branch.parent}: {', '.join(names)}"
             raise WrongKey(found, *_from(name)) from None
-        if not begin < tokens <= (end := parent.whole_ends[own][-1] * context):
+        if not begin < tokens <= (end := parent.end_tokens[own][-1]):
             span = f"{format_count(begin)} to {format_count(end)} tokens"
             raise WrongKey(f"{branch.parent} is trained from {span}, which {branch.point} is not in", *_from(name))
     line = recipe.line(name)
-    starts = [tokens * context for tokens in (recipe.start_sequences, *line.whole_ends)]
+    starts = [recipe.start_tokens, *line.end_tokens]
     for index, _ in line.own_shares(BASE)[1:]:
         if starts[index] + line.stages[index].ramp > starts[line.fork_index]:
             ramp = line.stages[index].name
@@ -216,14 +216,14 @@ def check_branch(name: str, recipe: Line) -> None:
     """
     branch, line, place, context = recipe.branches[name], recipe.line(name), ("branches", name), recipe.model.context
     try:
-        check_stages(line.stages, context, len(recipe.corpora), recipe.start_sequences * context)
+        check_stages(line.stages, context, len(recipe.corpora), recipe.start_tokens)
     except WrongKey as error:
         index, *key = error.key
         raise WrongKey(str(error), *place, "stages", int(index) - line.fork_index, *key) from None
-    before = fork = recipe.fork_sequences(name)
-    for index, (stage, end) in enumerate(zip(branch.stages, line.whole_ends[line.fork_index :], strict=True)):
+    before = fork = recipe.fork_tokens(name)
+    for index, (stage, end) in enumerate(zip(branch.stages, line.end_tokens[line.fork_index :], strict=True)):
         if end == before:
-            found = f"stage {stage.name} has no step, since the last one before it ends at {end * context} tokens"
+            found = f"stage {stage.name} has no step, since the last one before it ends at {end} tokens"
             raise WrongKey(f"{found}; let it end later", *place, "stages", index, "until")
         before = end
         for model, shares in stage.shares.items():
@@ -233,7 +233,7 @@ def check_branch(name: str, recipe: Line) -> None:
             check_shares(shares, recipe.corpora, *of_stage)
     if branch.decay is not None:
         rate = recipe.line(branch.parent).optimizer.learning_rate
-        if fork * context < rate.warmup or rate.in_force(fork * context).schedule != "constant":
+        if fork < rate.warmup or rate.in_force(fork).schedule != "constant":
             raise WrongKey(f"needs a constant learning rate up to the fork, not {rate.describe()}", *place, "decay")
         if branch.decay.minimum >= rate.peak:
             raise WrongKey(f"must be below the peak, {rate.peak:g}", *place, "decay", "minimum")

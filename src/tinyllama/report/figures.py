@@ -72,9 +72,8 @@ class Figure:
 
 def stage_spans(recipe: Recipe) -> list[tuple[Stage, int, int]]:
     """Each stage with the tokens seen before it and at its end, in whole steps."""
-    ends = [sequences * recipe.model.context for sequences in stage_ends(recipe)]
-    start = recipe.start_sequences * recipe.model.context
-    return list(zip(recipe.stages, [start, *ends[:-1]], ends, strict=True))
+    ends = stage_ends(recipe)
+    return list(zip(recipe.stages, [recipe.start_tokens, *ends[:-1]], ends, strict=True))
 
 
 def last_tokens(recipe: Recipe) -> int:
@@ -225,18 +224,18 @@ def _continued(run: RunData, model: str, bins: list[Bin]) -> list[Bin]:
 def _schedule(run: RunData) -> list[Line]:
     """Learning rate and batch size of the base and the first variant that ran, which all share, and of each branch."""
     shared = [model for model in run.histories if model not in run.recipe.branches][:2]
-    lines = _schedule_of({n: stage for model in shared for n, stage in run.histories[model].stages.items()}, run, None)
+    lines = _schedule_of({n: stage for model in shared for n, stage in run.histories[model].stages.items()}, None)
     for model in run.histories:
         if model in run.recipe.branches:
-            lines += _schedule_of(run.histories[model].stages, run, model)
+            lines += _schedule_of(run.histories[model].stages, model)
     return lines
 
 
-def _schedule_of(stages: Mapping[str, StageHistory], run: RunData, branch: str | None) -> list[Line]:
+def _schedule_of(stages: Mapping[str, StageHistory], branch: str | None) -> list[Line]:
     bins = [item for stage in stages.values() for item in stage.bins]
-    context, of = run.recipe.model.context, "" if branch is None else f" of {branch}"
+    of = "" if branch is None else f" of {branch}"
     edges = [
-        (tokens, stage.batch * context)
+        (tokens, stage.batch * stage.context)
         for stage in stages.values()
         if stage.bins
         for tokens in (stage.bins[0].start, stage.bins[-1].end)

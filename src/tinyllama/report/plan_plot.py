@@ -81,10 +81,9 @@ def _curves(plan: Plan) -> NDArray[np.float64]:
     edges = [step for _, begin, end in plan.stage_steps() for step in (begin, end - 1) if step >= first]
     at = np.union1d(np.linspace(first, plan.steps - 1, _POINTS).astype(np.int64), np.array(edges))
     at = np.concatenate([at[:1], at])
-    tokens = (plan.before[at] + plan.batch[at]) * plan.context
-    rates = plan.lr[at]
+    tokens, rates, contexts = plan.tokens[at], plan.lr[at], plan.contexts[at]
     tokens[0], rates[0] = plan.tokens_after(first), plan.lr[first - 1] if first else 0.0
-    return np.stack([tokens, rates, plan.batch[at] * float(plan.context), np.full(len(at), plan.context)], axis=1)
+    return np.stack([tokens, rates, plan.batch[at] * contexts.astype(np.float64), contexts], axis=1)
 
 
 def _panel(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -18,7 +18,7 @@ from tinyllama.report.summary import FamilySummary, read_summary
 from tinyllama.train.metrics import read_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from tinyllama.evaluation.scores import TaskScores
@@ -67,6 +67,8 @@ class StageHistory:
 
     batch: int
     """Sequences per step."""
+    context: int
+    """Tokens of a sequence."""
     bins: list[Bin] = field(default_factory=list)
     steps_per_bin: int = 1
     unplaced: Bin | None = None
@@ -110,6 +112,10 @@ class History:
         """Bins of all stages."""
         return [item for stage in self.stages.values() for item in stage.bins]
 
+    def bins_of(self, context: int) -> list[Bin]:
+        """Bins of the stages of a context."""
+        return [item for stage in self.stages.values() if stage.context == context for item in stage.bins]
+
     @property
     def steps_per_point(self) -> int:
         """The largest number of steps behind one point."""
@@ -152,7 +158,7 @@ class RunData:
 
     def fork_tokens(self, model: str) -> int:
         """Tokens seen where a model forks."""
-        return self.recipe.fork_sequences(model) * self.recipe.model.context
+        return self.recipe.fork_tokens(model)
 
     @property
     def reference(self) -> str:
@@ -170,7 +176,9 @@ def read_run(run: Path, recipe: Recipe) -> RunData:
     missing: dict[str, str] = {}
     histories = {}
     for model in recipe.models:
-        if history := _read_history(run, f"{model}/metrics.jsonl", recipe.model.context, missing):
+        own = {stage.name: recipe.context(stage) for stage in recipe.line(model).stages}
+        contexts = defaultdict(lambda: recipe.model.context, own)  # a stage may have been renamed
+        if history := _read_history(run, f"{model}/metrics.jsonl", contexts, missing):
             histories[model] = history
     return replace(results, histories=histories, missing=missing | results.missing)
 
@@ -253,36 +261,38 @@ def _read_samples_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) 
     return found
 
 
-def _read_history(run: Path, name: str, context: int, missing: dict[str, str]) -> History | None:
+def _read_history(run: Path, name: str, contexts: Mapping[str, int], missing: dict[str, str]) -> History | None:
     history = History()
     if not (run / name).is_file():
         missing[name] = f"{name} does not exist"
         return None
     try:
         for record in read_metrics(run / name):
-            _add(record, context, history)
+            _add(record, contexts, history)
     except (OSError, TrainingError) as error:
         missing[name] = f"{str(error).removeprefix(f'{run}/')}; its curves end before it"
     return history if history.stages or history.held_out else None
 
 
-def _add(record: Record, context: int, history: History) -> None:
+def _add(record: Record, contexts: Mapping[str, int], history: History) -> None:
+    """Add a record to the history; `contexts` are those of the stages."""
     if record.kind == "held_out":
         losses = {name: loss for name, loss in record.losses.items() if math.isfinite(loss)}
         history.held_out.append((record.tokens, losses))
     elif record.kind == "spike":
         history.spikes.append(record)
-        _skip(history, record.stage, record.tokens, Counter(row.rpartition(":")[0] for row in record.rows), context)
+        counts = Counter(row.rpartition(":")[0].partition("@")[0] for row in record.rows)
+        _skip(history, record.stage, record.tokens, counts, contexts[record.stage])
     elif record.kind == "overflow":
         history.overflows += 1
-        _skip(history, record.stage, record.tokens, record.counts, context)
+        _skip(history, record.stage, record.tokens, record.counts, contexts[record.stage])
     else:
-        stage = history.stages.setdefault(record.stage, StageHistory(record.batch))
-        start = record.tokens - record.batch * context
+        stage = history.stages.setdefault(record.stage, StageHistory(record.batch, contexts[record.stage]))
+        start = record.tokens - record.batch * stage.context
         stage.add(Bin(start, record.tokens, 1, record.loss, record.lr, record.counts))
 
 
 def _skip(history: History, stage: str, end: int, counts: dict[str, int], context: int) -> None:
     """Count the sequences of a skipped step that ended at `end` tokens."""
     batch = sum(counts.values())
-    history.stages.setdefault(stage, StageHistory(batch)).skip(end - batch * context, end, counts)
+    history.stages.setdefault(stage, StageHistory(batch, context)).skip(end - batch * context, end, counts)

@@ -10,16 +10,19 @@ from tinyllama.recipe.quantities import format_count
 from tinyllama.report.figures import held_out_figures, score_figures, share_figures, training_figure
 from tinyllama.report.findings import findings
 from tinyllama.report.markup import Markup, element, join
-from tinyllama.report.tables import bits_table, quota_table, spikes_table, swatch
+from tinyllama.report.tables import bits_table, quota_table, sources_table, spikes_table, swatch
 from tinyllama.report.task_tables import tasks_tables
 from tinyllama.report.text import duration
 from tinyllama.report.tree import family_tree
+from tinyllama.text import listing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tinyllama.report.figures import Figure
     from tinyllama.report.run_data import RunData
+
+_OF_THE_STAGE = ", in windows of the stage's context"
 
 
 def section(name: str, title: str, lead: str, *content: Markup | None) -> Markup:
@@ -81,10 +84,23 @@ def family(run: RunData) -> Markup:
     forked = f" Every {every} starts from the {parent}, with its weights and optimizer moments."
     lead = (
         f"A Llama 2 decoder with {shape.layers} layers, width {shape.width:,}, {shape.heads} query heads, "
-        f"{shape.kv_heads} key-value heads, context {shape.context:,} and vocabulary {shape.vocab_size:,}."
+        f"{shape.kv_heads} key-value heads, context {_contexts(run)} and vocabulary {shape.vocab_size:,}."
         f"{forked if run.models[1:] else ''}"
     )
     return section("family", "The family", lead, family_tree(run))
+
+
+def _changes_context(run: RunData) -> bool:
+    """Whether some stage has another context than the model."""
+    return any(run.recipe.contexts_of(model) != (run.recipe.model.context,) for model in run.models if model != BASE)
+
+
+def _contexts(run: RunData) -> str:
+    """The context of the models; if stages differ, that of each finished model."""
+    finished = {model: run.recipe.final_shape(model).context for model in run.models}
+    if set(finished.values()) == {run.recipe.model.context}:
+        return f"{run.recipe.model.context:,}"
+    return listing([f"{context:,} ({model})" for model, context in finished.items()])
 
 
 def learnt(run: RunData) -> Markup:
@@ -94,12 +110,15 @@ def learnt(run: RunData) -> Markup:
     lead = "Bits that each model needs per byte of held-out text; lower is better."
     if run.models[1:]:
         lead += f" The second line and the color of a cell show the difference from {run.reference}."
+    if _changes_context(run):
+        lead += " Each model sees windows of its own context."
     if not any(bits.values()):
         return section("learnt", title, lead, absent(_reason(run, "summary.json", "bits_per_byte")))
     sentences = findings(bits, run.reference, run.recipe.corpora_of(BASE))
     items = [element("li", swatch(run, name), element("b", name), f": {text}.") for name, text in sentences.items()]
     scale = element("p", "a quarter of the bits", element("span", class_="scale"), "four times", class_="legend-scale")
-    return section("learnt", title, lead, element("ul", items, class_="findings"), bits_table(run, bits), scale)
+    listed = element("ul", items, class_="findings")
+    return section("learnt", title, lead, listed, bits_table(run, bits), scale, sources_table(run))
 
 
 def curves(run: RunData, figures: list[Figure]) -> Markup:
@@ -127,7 +146,7 @@ def curves(run: RunData, figures: list[Figure]) -> Markup:
         lead,
         _legend(run),
         _figure(training, note),
-        element("h3", _held_out_title(run)),
+        element("h3", _held_out_title(run) + _OF_THE_STAGE * _changes_context(run)),
         element("div", grid, class_="grid") if grid else absent("the metrics hold no held-out losses"),
         spikes_table(run),
         *[absent(reason) for name, reason in run.missing.items() if name.endswith("metrics.jsonl")],
@@ -152,6 +171,8 @@ def shares(run: RunData, figures: list[Figure]) -> Markup:
         "In sequences, for each model's own part of the plan. The gap is the largest difference between the cumulative "
         "count and the plan's quota at the plotted points; it must stay below one sequence."
     )
+    if _changes_context(run):
+        note += " Sequences of another context than the model's count by themselves; their corpora are named with it."
     grid = element("div", [_small_figure(corpus, figure) for corpus, figure in charts], class_="grid")
     return section("shares", title, lead, _legend(run), grid, element("p", note), quota_table(run))
 

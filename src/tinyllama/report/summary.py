@@ -39,6 +39,8 @@ class FamilySummary:
     """Corpus → reason why its source is unavailable."""
     bits_per_byte: dict[str, dict[str, float]] = field(default_factory=dict)
     """Model → corpus → bits per byte of held-out text."""
+    bits_per_byte_by_source: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    """Model → corpus that has several sources → source → bits per byte of its held-out text."""
     tasks: dict[str, TaskScores] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
     """Tokens seen in training."""

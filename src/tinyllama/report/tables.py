@@ -6,10 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 from tinyllama.layout import BASE, averaged
-from tinyllama.plan import compile_plan, quota_at
+from tinyllama.plan import compile_plan, quota_at, sequences_at
+from tinyllama.recipe.stages import partition_name
 from tinyllama.report.markup import Markup, element, join
 from tinyllama.report.text import percent_change, spike_text
-from tinyllama.text import MISSING
+from tinyllama.text import MISSING, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,6 +50,33 @@ def bits_table(run: RunData, bits: Matrix) -> Markup:
     caption = element("caption", "Held-out bits per byte by model and corpus", class_="unseen")
     table = element("table", caption, element("thead", head), element("tbody", rows), class_="heat")
     return scrollable(table, "Bits per byte")
+
+
+def sources_table(run: RunData) -> Markup | None:
+    """Bits per byte of corpora that have several sources, sources by models; None if there are none."""
+    bits = run.summary.bits_per_byte_by_source
+    models = [model for model in run.measured if model in bits]
+    names = dict.fromkeys((corpus, source) for row in bits.values() for corpus in row for source in row[corpus])
+    rows = [
+        element(
+            "tr",
+            element("th", source, element("small", corpus), scope="row"),
+            [element("td", number(bits[model].get(corpus, {}).get(source), 3)) for model in models],
+        )
+        for corpus, source in names
+    ]
+    if not rows:
+        return None
+    label = "Held-out bits per byte by source"
+    heads = [element("th", swatch(run, model), model, scope="col") for model in models]
+    table = element(
+        "table",
+        element("caption", label, class_="unseen"),
+        element("thead", element("tr", element("td"), heads)),
+        element("tbody", rows),
+        class_="tasks sources",
+    )
+    return join(element("h3", label), scrollable(table, label))
 
 
 def _bits_cell(row: Mapping[str, float], reference: Mapping[str, float], corpus: str) -> Markup:
@@ -111,31 +139,35 @@ def quota_table(run: RunData) -> Markup:
 
 
 def _quota_rows(run: RunData, model: str) -> Iterator[tuple[str, ...]]:
-    """Corpus, planned, realized, share and largest gap, in sequences since the model's start."""
-    bins = run.histories[model].bins
-    total = sum(sum(item.counts.values()) for item in bins)
+    """Corpus, planned, realized, share and largest gap, in sequences of each context since the model's start."""
     own = {name for _, shares in run.recipe.own_shares(model) for name, share in shares.items() if share}
-    for corpus in run.recipe.corpora:
-        taken = sum(item.counts.get(corpus, 0) for item in bins)
-        if bins and (taken or corpus in own):
-            planned, gap = _against_plan(run, model, corpus)
-            yield corpus, f"{planned:,.1f}", f"{taken:,}", f"{taken / max(total, 1):.2%}", f"{gap:.2f}"
+    history = run.histories[model]
+    for context in dict.fromkeys(stage.context for stage in history.stages.values()):
+        bins = history.bins_of(context)
+        total = sum(sum(item.counts.values()) for item in bins)
+        for corpus in run.recipe.corpora:
+            taken = sum(item.counts.get(corpus, 0) for item in bins)
+            if bins and (taken or corpus in own):
+                planned, gap = _against_plan(run, model, corpus, context)
+                name = partition_name(corpus, context, run.recipe.model.context)
+                yield name, f"{planned:,.1f}", f"{taken:,}", f"{taken / max(total, 1):.2%}", f"{gap:.2f}"
 
 
-def _against_plan(run: RunData, model: str, corpus: str) -> tuple[float, float]:
-    """Sequences planned for a model's own part, and the largest cumulative gap, including the base's part."""
-    variant, context = (None if model == BASE else model), run.recipe.model.context
+def _against_plan(run: RunData, model: str, corpus: str, context: int) -> tuple[float, float]:
+    """Sequences of a context planned for a model's own part, and the largest cumulative gap, including the base's."""
+    variant = None if model == BASE else model
 
     def quota(tokens: int) -> float:
-        return float(quota_at(run.recipe, variant, corpus, tokens // context))
+        return float(quota_at(run.recipe, variant, corpus, sequences_at(run.recipe, variant, context, tokens), context))
 
-    bins = run.histories[model].bins
-    before = [item for item in run.parent_history(model).bins if model not in run.recipe.branches]
+    bins = run.histories[model].bins_of(context)
+    before = [item for item in run.parent_history(model).bins_of(context) if model not in run.recipe.branches]
     start = quota(bins[0].start)
     taken = sum(item.counts.get(corpus, 0) for item in before) if before else start
     if model in run.recipe.branches:  # the bins of its parent may end elsewhere than at the fork
         plan = compile_plan(run.recipe, model)
-        taken = int(plan.taken[plan.fork_step, plan.corpora.index(corpus)]) if corpus in plan.corpora else 0
+        of_context = plan.counts[: plan.fork_step][plan.contexts[: plan.fork_step] == context]
+        taken = int(of_context[:, plan.corpora.index(corpus)].sum()) if corpus in plan.corpora else 0
     gaps = []
     for item in bins:
         taken += item.counts.get(corpus, 0)

@@ -100,13 +100,13 @@ def _tick(text: str, end: float) -> Markup:
 
 def _label(recipe: Recipe) -> str:
     base = f"Family tree: the base ({shares_in_words(recipe, BASE)}) is trained on "
-    tokens = recipe.own_tokens(BASE) + recipe.start_sequences * recipe.model.context
+    tokens = recipe.own_tokens(BASE) + recipe.start_tokens
     text = f"{base}{format_count(tokens, digits=3)} tokens"
     if recipe.variants:
         branches = [f"{name} ({shares_in_words(recipe, name)})" for name in recipe.variants]
         text += f"; from there {listing(branches)} continue to {format_count(recipe.stages[-1].until)}"
     for name, branch in recipe.branches.items():
-        fork, end = recipe.fork_sequences(name) * recipe.model.context, branch.stages[-1].until
+        fork, end = recipe.fork_tokens(name), branch.stages[-1].until
         text += f"; {name} ({shares_in_words(recipe, name)}) forks from {branch.parent} at {format_count(fork)} tokens"
         text += f" and continues to {format_count(end)}"
     return f"{text}."

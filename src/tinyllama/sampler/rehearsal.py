@@ -71,13 +71,13 @@ def rehearse(
 
     Args:
         recipe: the family.
-        rows: rows of each corpus.
+        rows: rows of each corpus, and of its partitions of other contexts.
         variants: the variants and branches to walk; "base" walks the base alone.
         progress: called with the name of the walk, the sequences walked so far, and their total.
         parts: planner, sampler and division among ranks.
     """
     base = parts.compile(recipe, None)
-    start = {name: Visits(name, rows[name]) for name in base.corpora}
+    start = {name: Visits(name, rows[name]) for name in base.partitions}
     sampler = parts.sampler(base, recipe.seed, rows)
     _walk(base, sampler, 0, start, partial(progress, BASE))
     for variant in variants:
@@ -89,7 +89,7 @@ def rehearse(
             parent = parts.compile(recipe, branch.parent)
             of_parent, fork = parts.sampler(parent, recipe.seed, rows), _stated_fork(branch, parent)
             walked, first = {}, 0
-        visits = {name: walked[name].copy() if name in walked else Visits(name, rows[name]) for name in plan.corpora}
+        visits = {name: walked[name].copy() if name in walked else Visits(name, rows[name]) for name in plan.partitions}
         own = parts.sampler(plan, recipe.seed, rows)
         checks = [
             *verify_plan(recipe, plan),
@@ -107,8 +107,7 @@ def _stated_fork(branch: Branch, parent: Plan) -> int:
     ends = {name: end for name, _, end in parent.stage_steps()} | {"": parent.steps}
     if branch.point in ends:
         return ends[branch.point]
-    after = (parent.before + parent.batch) * parent.context
-    return int(np.argmax(after >= parse_count(branch.point))) + 1
+    return int(np.argmax(parent.tokens >= parse_count(branch.point))) + 1
 
 
 def _shares_path(parent: Plan, plan: Plan, fork: int, samplers: tuple[Sampler, Sampler]) -> Check:
@@ -117,7 +116,10 @@ def _shares_path(parent: Plan, plan: Plan, fork: int, samplers: tuple[Sampler, S
     if plan.fork_step != fork:
         found = f"it forks after step {plan.fork_step:,}, and the recipe says after step {fork:,} of {whose}"
         return Check("shared path", found, passed=False)
-    same = bool((plan.lr[:fork] == parent.lr[:fork]).all())
+    same = all(
+        bool((own[:fork] == theirs[:fork]).all())
+        for own, theirs in ((plan.lr, parent.lr), (plan.contexts, parent.contexts))
+    )
     for index, name in enumerate(plan.corpora):
         counts = parent.counts[:fork, parent.corpora.index(name)] if name in parent.corpora else 0
         same = same and bool((plan.counts[:fork, index] == counts).all())
@@ -145,7 +147,8 @@ def _ranks(plan: Plan, part: Callable[[int, int, int], slice]) -> Check:
 
 def _visited(visits: Visits, plan: Plan) -> Check:
     visits.check()
-    planned = int(plan.taken[-1, plan.corpora.index(visits.name)] + plan.counts[-1, plan.corpora.index(visits.name)])
+    corpus, context = plan.partitions[visits.name]
+    planned = int(plan.counts[plan.contexts == context, plan.corpora.index(corpus)].sum(dtype=np.int64))
     name = f"rows of {visits.name}"
     if visits.problem:
         return Check(name, visits.problem, passed=False)
@@ -165,24 +168,25 @@ def _walk(
     with ThreadPoolExecutor(available_cores()) as pool:
         step = first
         while step < plan.steps:
-            end = _next_crossing(plan, step, visits)
+            names, stop = plan.partitions_of(step), plan.context_spans(step, plan.steps)[0][1]
+            end = _next_crossing(plan, step, stop, [visits[name] for name in names])
             for done in pool.map(lambda span: _mark(plan, sampler, span, visits), _spans(plan, step, end)):
                 progress(done - begun, total - begun)
-            for index, name in enumerate(plan.corpora):
+            for index, name in enumerate(names):
                 visits[name].add(int(plan.counts[step:end, index].sum(dtype=np.int64)))
-            if end < plan.steps:
+            if end < stop:
                 chosen = sampler.step(end)
-                for index, name in enumerate(plan.corpora):
+                for index, name in enumerate(names):
                     visits[name].cross(chosen.row[chosen.corpus == index])
-            step = end + 1
+            step = min(end + 1, stop)
 
 
-def _next_crossing(plan: Plan, step: int, visits: Mapping[str, Visits]) -> int:
-    """The first step at or after `step` that completes a corpus's current epoch (or the end of the plan)."""
-    ends = [plan.steps]
-    for index, name in enumerate(plan.corpora):
-        whole = int(plan.taken[step, index]) + visits[name].until_whole
-        ends.append(int(np.searchsorted(plan.taken[:, index], whole)) - 1)
+def _next_crossing(plan: Plan, step: int, stop: int, visits: Sequence[Visits]) -> int:
+    """The first step at or after `step` that completes a partition's current epoch, or `stop`, where another begins."""
+    ends = [stop]
+    for index, partition in enumerate(visits):
+        whole = int(plan.taken[step, index]) + partition.until_whole
+        ends.append(step + int(np.searchsorted(plan.taken[step:stop, index], whole)) - 1)
     return min(ends)
 
 
@@ -196,6 +200,6 @@ def _spans(plan: Plan, first: int, end: int) -> Iterator[tuple[int, int]]:
 def _mark(plan: Plan, sampler: Sampler, span: tuple[int, int], visits: Mapping[str, Visits]) -> int:
     """Mark the rows of a range of steps; return the number of sequences seen at its end."""
     chosen = sampler.span(*span)
-    for index, name in enumerate(plan.corpora):
+    for index, name in enumerate(plan.partitions_of(span[0])):
         visits[name].mark(chosen.row[chosen.corpus == index] if len(plan.corpora) > 1 else chosen.row)
     return int(plan.before[span[1] - 1] + plan.batch[span[1] - 1])

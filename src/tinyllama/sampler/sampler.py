@@ -40,16 +40,16 @@ class Sampler:
         Args:
             plan: number of sequences from each corpus in each step.
             seed: seed of all permutations.
-            rows: number of rows of each corpus.
+            rows: number of rows of each partition, see `Plan.partitions`.
 
         Raises:
             PlanError: a corpus of the plan is missing or has no rows.
         """
-        for name in plan.corpora:
+        for name in plan.partitions:
             if rows.get(name, 0) < 1:
                 raise PlanError(f"corpus {name} has no rows to train on; prepare it first")
         self._plan, self._seed = plan, seed
-        self._rows = [rows[name] for name in plan.corpora]
+        self._rows = {name: rows[name] for name in plan.partitions}
 
     def step(self, step: int) -> StepRows:
         """Rows of a step: O(batch) at any step."""
@@ -57,34 +57,43 @@ class Sampler:
 
     def span(self, first: int, end: int) -> StepRows:
         """Rows of the steps in [`first`, `end`), step by step."""
-        counts = self._plan.counts[first:end]
+        parts = [self._span(*span) for span in self._plan.context_spans(first, end)]
+        if len(parts) == 1:
+            return parts[0]
+        return StepRows(np.concatenate([part.corpus for part in parts]), np.concatenate([part.row for part in parts]))
+
+    def _span(self, first: int, end: int) -> StepRows:
+        """Rows of steps of one context."""
+        counts, names = self._plan.counts[first:end], self._plan.partitions_of(first)
         corpora = np.arange(counts.shape[1])
         corpus = np.repeat(np.tile(corpora, len(counts)), counts.ravel())
         row = np.empty(len(corpus), np.int64)
         for index in corpora.tolist():
             taken, count = int(self._plan.taken[first, index]), int(counts[:, index].sum())
-            row[corpus == index] = self._part(index, taken, count)
+            row[corpus == index] = self._part(names[index], taken, count)
         order = self._mixing(first, end)
         return StepRows(corpus[order], row[order])
 
-    def visits(self, corpus: str, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The steps (counted from 0) at which the plan visits some rows of a corpus: O(rows) for each epoch, no walk.
+    def visits(self, partition: str, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The steps (counted from 0) at which the plan visits some rows of a partition: O(rows) an epoch, no walk.
 
         Returns:
             Of each visit, in order of epochs: index into `rows`, and step.
         """
-        if corpus not in self._plan.corpora or not self._plan.steps:
+        plan = self._plan
+        if partition not in self._rows or not plan.steps:
             return np.empty(0, np.int64), np.empty(0, np.int64)
-        index = self._plan.corpora.index(corpus)
-        taken, size = self._plan.taken[:, index], self._rows[index]
-        end = int(taken[-1]) + int(self._plan.counts[-1, index])
+        corpus, context = plan.partitions[partition]
+        steps, index, size = np.flatnonzero(plan.contexts == context), plan.corpora.index(corpus), self._rows[partition]
+        taken = plan.taken[steps, index]
+        end = int(taken[-1]) + int(plan.counts[steps[-1], index])
         parts = [
-            Permutation(size, f"{self._seed}/{corpus}/{epoch}").inverse(rows) + epoch * size
+            Permutation(size, f"{self._seed}/{partition}/{epoch}").inverse(rows) + epoch * size
             for epoch in range(-(-end // size))
         ]
         at = np.concatenate([np.empty(0, np.int64), *parts])
         which = np.tile(np.arange(len(rows)), len(parts))[at < end]
-        return which, np.searchsorted(taken, at[at < end], side="right") - 1
+        return which, steps[np.searchsorted(taken, at[at < end], side="right") - 1]
 
     def _mixing(self, first: int, end: int) -> NDArray[np.int64]:
         """The order of the rows of a range of steps: each step's rows are shuffled within the step."""
@@ -97,9 +106,9 @@ class Sampler:
             parts.append((permute_each(int(batch[start]), keys) + before[start:stop, None]).ravel())
         return np.concatenate(parts)
 
-    def _part(self, index: int, taken: int, count: int) -> NDArray[np.int64]:
-        """Rows `taken` … `taken + count - 1` of one corpus's infinite sequence of epochs."""
-        size, name = self._rows[index], self._plan.corpora[index]
+    def _part(self, name: str, taken: int, count: int) -> NDArray[np.int64]:
+        """Rows `taken` … `taken + count - 1` of one partition's infinite sequence of epochs."""
+        size = self._rows[name]
         parts = [np.empty(0, np.int64)]
         while count:
             epoch, position = divmod(taken, size)

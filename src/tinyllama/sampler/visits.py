@@ -41,7 +41,8 @@ class Visits:
 
     def mark(self, rows: NDArray[np.int64]) -> None:
         """Mark rows visited in the current epoch; count them afterwards with `add`."""
-        self._seen[rows] = True
+        if not self._lacks(rows):
+            self._seen[rows] = True
 
     def add(self, count: int) -> None:
         """Count marked visits."""
@@ -49,6 +50,8 @@ class Visits:
 
     def cross(self, rows: NDArray[np.int64]) -> None:
         """Mark and count the visits, in any order, of a step in which the current epoch ends."""
+        if self._lacks(rows):
+            return
         values, counts = np.unique(rows, return_counts=True)
         if len(rows) >= self.until_whole:
             self.check()
@@ -73,6 +76,13 @@ class Visits:
             self._fail(
                 f"{self.visited - marked} of {self.visited:,} visits in epoch {self.epochs + 1} are repeated rows"
             )
+
+    def _lacks(self, rows: NDArray[np.int64]) -> bool:
+        """Whether one of the rows does not exist, which is an error."""
+        last = int(rows.max(initial=0))
+        if last >= self.rows:
+            self._fail(f"row {last} does not exist")
+        return last >= self.rows
 
     def _fail(self, problem: str) -> None:
         self.problem = self.problem or problem

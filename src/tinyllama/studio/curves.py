@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -56,13 +56,15 @@ class Curves:
     """The most steps in a bucket."""
 
 
-def curves(columns: MetricColumns, corpora: Sequence[str], context: int, span: tuple[int, int], points: int) -> Curves:
+def curves(
+    columns: MetricColumns, corpora: Sequence[str], contexts: Mapping[str, int], span: tuple[int, int], points: int
+) -> Curves:
     """The curves between two numbers of tokens.
 
     Args:
         columns: the model's metrics.
         corpora: those that the model reads.
-        context: tokens in a sequence.
+        contexts: stage → tokens in a sequence.
         span: the tokens after which steps are shown, and up to which.
         points: most points in a curve; where there are more steps, buckets of equal tokens take their place.
     """
@@ -84,12 +86,21 @@ def curves(columns: MetricColumns, corpora: Sequence[str], context: int, span: t
             loss=_numbers(_mean(loss, starts)),
             low=_numbers(np.fmin.reduceat(loss, starts) if len(starts) else loss),
             high=_numbers(np.fmax.reduceat(loss, starts) if len(starts) else loss),
-            batch=_numbers(batch[last].astype(np.float64) * context),
+            batch=_numbers(
+                batch[last].astype(np.float64) * tokens_per_sequence(columns, contexts, part("stage")[last])
+            ),
             means={name: _numbers(_mean(part(name), starts)) for name in MEANS},
             shares={name: _numbers(_sums(part(name), starts) / totals) for name in corpora},
             held_out=_held_out(columns, span, points),
             steps_per_point=int(np.diff(np.append(starts, len(loss))).max(initial=1)),
         )
+
+
+def tokens_per_sequence(
+    columns: MetricColumns, contexts: Mapping[str, int], stages: NDArray[np.generic]
+) -> NDArray[np.float64]:
+    """Tokens in a sequence of each step, by the values of the column `stage`."""
+    return np.array([contexts[name] for name in columns.stages], np.float64)[stages.astype(np.int64)]
 
 
 def _starts(tokens: NDArray[np.generic], points: int) -> NDArray[np.int64]:

@@ -20,12 +20,12 @@ from tinyllama.report.summary import FamilySummary
 from tinyllama.report.text import spike_text
 from tinyllama.report.tree import family_tree
 from tinyllama.studio.columns import BLOCK, MetricColumns
-from tinyllama.studio.curves import Curves, curves
+from tinyllama.studio.curves import Curves, curves, tokens_per_sequence
 from tinyllama.studio.metric_blocks import COLUMNS
 from tinyllama.studio.summaries import CheckpointSummary, FamilyView, ModelSummary, SpikeSummary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -134,7 +134,7 @@ class StudioFamily:
         self.update()
         recipe = self.recipe
         return {
-            model: curves(columns, recipe.corpora_of(model), recipe.model.context, span, points)
+            model: curves(columns, recipe.corpora_of(model), _contexts(recipe, model), span, points)
             for model, columns in self._columns.items()
         }
 
@@ -152,19 +152,17 @@ class StudioFamily:
         return changed
 
     def _model(self, recipe: Recipe, model: str) -> ModelSummary:
-        context = recipe.model.context
         parent = None if model == BASE else recipe.parent(model)
-        start = recipe.start_sequences if parent is None else recipe.fork_sequences(model)
         spans = stage_spans(recipe.line(model))
         end = spans[-1 if parent is not None else recipe.fork_index - 1][2]
-        untrained = ModelSummary(model, parent, start * context, end)
+        untrained = ModelSummary(model, parent, recipe.fork_tokens(model), end)
         if model not in self._columns:
             return untrained
         columns = self._columns[model]
         with columns.unchanged():
-            return self._trained(untrained, columns, context)
+            return self._trained(untrained, columns, _contexts(recipe, model))
 
-    def _trained(self, model: ModelSummary, columns: MetricColumns, context: int) -> ModelSummary:
+    def _trained(self, model: ModelSummary, columns: MetricColumns, contexts: Mapping[str, int]) -> ModelSummary:
         """What a model's metrics say, added to what its recipe says."""
         spikes = [record for record in columns.events if record.kind == "spike"]
         known = replace(
@@ -179,7 +177,8 @@ class StudioFamily:
         if not len(recent["step"]):
             return known
         seconds = float(np.nansum(recent["seconds"]) + np.nansum(recent["checkpoint_seconds"]))
-        trained = float(recent["batch"][np.isfinite(recent["seconds"])].sum()) * context
+        batches = recent["batch"] * tokens_per_sequence(columns, contexts, recent["stage"])
+        trained = float(batches[np.isfinite(recent["seconds"])].sum())
         speed = trained / seconds if seconds > 0 else None
         tokens, state = int(recent["tokens"][-1]), _FINISHED
         if tokens < model.end_tokens:
@@ -192,7 +191,7 @@ class StudioFamily:
             stage=columns.stages[int(recent["stage"][-1])],
             loss=_last(recent["loss"]),
             lr=_last(recent["lr"]),
-            batch=int(recent["batch"][-1]) * context,
+            batch=int(batches[-1]),
             tokens_per_second=speed,
             mfu=_last(recent["mfu"]),
             seconds_left=(model.end_tokens - tokens) / speed if speed and state == "running" else None,
@@ -206,6 +205,11 @@ class StudioFamily:
             if time.time() - self.layout.metrics(model).stat().st_mtime < silent:
                 return "running"
         return "stopped"
+
+
+def _contexts(recipe: Recipe, model: str) -> dict[str, int]:
+    """Stage → tokens in a sequence."""
+    return {stage.name: recipe.context(stage) for stage in recipe.line(model).stages}
 
 
 class StudioFamilies:

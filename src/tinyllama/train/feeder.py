@@ -41,8 +41,9 @@ class StepBatch(NamedTuple):
     """Sum of the digests of this rank's rows."""
 
     def named_rows(self, plan: Plan) -> list[str]:
-        """Each row of all ranks as `corpus:row`."""
-        names = [plan.corpora[index] for index in self.rows.corpus.tolist()]
+        """Each row of all ranks as `corpus:row`, or `corpus@context:row` if the context is not the model's own."""
+        partitions = plan.partitions_of(self.step)
+        names = [partitions[index] for index in self.rows.corpus.tolist()]
         return [f"{name}:{row}" for name, row in zip(names, self.rows.row.tolist(), strict=True)]
 
 
@@ -56,14 +57,14 @@ _ALONE = Ranks()
 
 
 def read_step(plan: Plan, sampler: Sampler, rows: Mapping[str, Rows], step: int, ranks: Ranks = _ALONE) -> StepBatch:
-    """Read this rank's rows of one step.
+    """Read this rank's rows of one step, of the partitions of its context.
 
     All ranks get the same number: where it does not divide the batch, a rank's part ends in a row without targets.
     """
-    chosen = sampler.step(step)
-    named = [(plan.corpora[c], r) for c, r in zip(chosen.corpus.tolist(), chosen.row.tolist(), strict=True)]
+    chosen, partitions = sampler.step(step), plan.partitions_of(step)
+    named = [(partitions[c], r) for c, r in zip(chosen.corpus.tolist(), chosen.row.tolist(), strict=True)]
     own = named[rank_part(len(named), ranks.rank, ranks.count)]
-    shape = (-(-len(named) // ranks.count), plan.context)
+    shape = (-(-len(named) // ranks.count), int(plan.contexts[step]))
     inputs, targets = np.zeros(shape, np.int64), np.full(shape, IGNORED, np.int64)
     digest = 0
     for index, (name, row) in enumerate(own):

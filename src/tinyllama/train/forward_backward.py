@@ -11,6 +11,7 @@ from tinyllama.model import HeadLoss, document_mask, shifted_exponentials
 from tinyllama.model.documents import document_bounds
 from tinyllama.model.torch_internals import compiler_errors
 from tinyllama.train.parallel import begin_pass
+from tinyllama.train.profile import region
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,14 +111,16 @@ class Gradients:
             targets = all_targets[start : start + self.micro_batch]
             last = start + self.micro_batch >= len(batch.inputs)
             begin_pass(self._model, last=last, gathered=self._gathered)
-            if bounds is not None:
-                mask: Tensor | None = bounds[number]
-            else:
-                mask = None if self._documents is None else document_mask(inputs, self._documents.separator)
-            hidden = self._model.hidden(inputs, mask)
-            head = self._model.lm_head.weight
-            loss = self._loss(hidden.flatten(0, 1), head, targets.flatten(), scale=scale)
-            loss.backward()  # type: ignore[no-untyped-call]
+            with region("forward"):
+                if bounds is not None:
+                    mask: Tensor | None = bounds[number]
+                else:
+                    mask = None if self._documents is None else document_mask(inputs, self._documents.separator)
+                hidden = self._model.hidden(inputs, mask)
+                head = self._model.lm_head.weight
+                loss = self._loss(hidden.flatten(0, 1), head, targets.flatten(), scale=scale)
+            with region("backward"):
+                loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             z_total += self._loss.z_sum
         return total, z_total

@@ -68,7 +68,7 @@ def import_start(recipe: Recipe, source: OpenModel, family: Path, tokenizer_sha2
         recipe=recipe.name,
         run=BASE,
         step=0,
-        tokens=recipe.start_sequences * recipe.model.context,
+        tokens=recipe.start_tokens,
         fingerprint=inputs.fingerprint(),
         fingerprint_inputs=inputs,
         torch_version=torch.__version__,

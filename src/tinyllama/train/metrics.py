@@ -1,9 +1,9 @@
-"""Metrics of a training run: metrics.jsonl (the record), TensorBoard and Weights & Biases (views of it).
+"""Metrics of a training run, in metrics.jsonl; `trackers.py` has the services that show them.
 
 The first line of metrics.jsonl is a header with the format's number; each other line is one record. All fields but
-`seconds`, `checkpoint_seconds`, `tokens_per_second`, `mfu` and `chain` are deterministic. The last field of a line is
-`chain`, a SHA-256 over the chain of the line before it and the line without the field, so that an edited or dropped
-line is found.
+`seconds`, `checkpoint_seconds`, `tokens_per_second`, `mfu`, `memory` and `chain` are deterministic. The last field of a
+line is `chain`, a SHA-256 over the chain of the line before it and the line without the field, so that an edited or
+dropped line is found.
 """
 
 from __future__ import annotations
@@ -17,15 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias
 from pydantic import Field, TypeAdapter, ValidationError
 
 from tinyllama.errors import NewerFormatError, TrainingError
-from tinyllama.installation import install_hint
 from tinyllama.record_files import first_problem, parse_object
 from tinyllama.train.legacy import MFU, SKIPPED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
-
-    from tinyllama.recipe import Recipe
 
 FORMAT = 2
 """Of metrics.jsonl; a file without a header is of format 1."""
@@ -63,6 +60,9 @@ class StepRecord:
     """Mean z-loss, in nats, which `loss` excludes; None without one."""
     digest: str = ""
     """Of the rows that all ranks were fed: see `corpus/digest.py`. Empty in records of earlier versions."""
+    memory: int | None = None
+    """The most bytes that the first rank has held so far, on its GPU or, without one, in its process; None if unknown,
+    as in records of earlier versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +76,8 @@ class HeldOutRecord:
     """Seen by then."""
     losses: dict[str, float]
     """Corpus → mean loss, in nats a token."""
+    context: int | None = None
+    """Tokens of a held-out row; None in records of earlier versions, which had the model's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +146,7 @@ class JsonlLogger:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         with path.open("rb") as file:
-            _is_header(file.readline(), path)  # refuses a file of a later version
+            is_header(file.readline(), path)  # refuses a file of a later version
         last = _cut_after(path, step)
         self.head = split_chain(last)[1]
         """Of the chain over all lines; empty before the first, and after a line of an earlier version."""
@@ -167,51 +169,6 @@ class JsonlLogger:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-class TensorBoardLogger:
-    """Scalars by tokens seen."""
-
-    def __init__(self, folder: Path, tokens: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder), purge_step=tokens + 1)
-
-    def log(self, record: Record) -> None:
-        """Write the record's numbers."""
-        for name, value in _scalars(record).items():
-            self._writer.add_scalar(name, value, record.tokens)
-
-    def flush(self) -> None:
-        """Write out what is buffered."""
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Close the event file."""
-        self._writer.close()
-
-
-class WandbLogger:
-    """A run in a Weights & Biases project."""
-
-    def __init__(self, recipe: Recipe, project: str, name: str) -> None:
-        try:
-            import wandb  # an extra
-        except ImportError:
-            raise TrainingError(f"logging.wandb needs an extra: {install_hint('wandb')}") from None
-        config = recipe.model_dump(mode="json")
-        self._run = wandb.init(project=project, name=f"{recipe.name}-{name}", config=config, resume="allow")
-
-    def log(self, record: Record) -> None:
-        """Send the record's numbers."""
-        self._run.log(_scalars(record) | {"tokens": record.tokens})
-
-    def flush(self) -> None:
-        """Nothing to do: wandb sends in the background."""
-
-    def close(self) -> None:
-        """Finish the run."""
-        self._run.finish()
 
 
 def read_metrics(path: Path) -> Iterator[Record]:
@@ -240,8 +197,8 @@ def parse_lines(lines: Iterable[bytes], path: Path, first: int = 1) -> Iterator[
         first: number of the first of the lines, for messages.
     """
     for number, line in enumerate(lines, first):
-        if line.endswith(b"\n") and not _is_header(line, path):
-            yield _parse(line, f"{path}:{number}"), line
+        if line.endswith(b"\n") and not is_header(line, path):
+            yield parse_line(line, f"{path}:{number}"), line
 
 
 def link(head: str, text: str) -> str:
@@ -255,22 +212,40 @@ def split_chain(line: bytes) -> tuple[str, str]:
     return (f"{text}}}", chain.removesuffix('"}')) if found else (chain, "")
 
 
-def _is_header(line: bytes, path: Path) -> bool:
-    """Whether a line is a header, of a format that we read."""
+def scalars(record: Record) -> dict[str, float]:
+    """Numbers to draw, by the names of their curves."""
+    if record.kind == "held_out":
+        return {f"held_out/{name}": value for name, value in record.losses.items()}
+    group = "train" if record.kind == "step" else record.kind
+    numbers = {name: value for name, value in asdict(record).items() if isinstance(value, int | float)}
+    return {f"{group}/{name}": value for name, value in numbers.items() if name not in {"step", "tokens"}}
+
+
+def parse_line(line: bytes, where: str) -> Record:
+    """The record in a line, which is no header.
+
+    Raises:
+        TrainingError: the line, found at `where`, is not a record; names the key.
+    """
+    try:
+        return _ADAPTER.validate_json(line, strict=True)
+    except ValidationError as error:
+        problem = first_problem(error, inside=1)  # inside the kind
+        raise TrainingError(f"{where}: {problem}; this line is not a training record, remove it") from error
+
+
+def is_header(line: bytes, path: Path) -> bool:
+    """Whether a line is a header, of a format that we read.
+
+    Raises:
+        NewerFormatError: a later version wrote the file.
+    """
     if not line.startswith(b'{"kind": "header"'):
         return False
     number = parse_object(line, path, TrainingError, "remove its first line").get("format")
     if isinstance(number, int) and number > FORMAT:
         raise NewerFormatError(path, number, FORMAT)
     return True
-
-
-def _parse(line: bytes, where: str) -> Record:
-    try:
-        return _ADAPTER.validate_json(line, strict=True)
-    except ValidationError as error:
-        problem = first_problem(error, inside=1)  # inside the kind
-        raise TrainingError(f"{where}: {problem}; this line is not a training record, remove it") from error
 
 
 def _cut_after(path: Path, step: int) -> bytes:
@@ -303,12 +278,3 @@ def _step(line: bytes, path: Path) -> int:
         return int(json.loads(line).get("step", 0))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise TrainingError(f"{path}: {line[:60]!r} is not a training record ({error}); remove the line") from error
-
-
-def _scalars(record: Record) -> dict[str, float]:
-    """Numbers to draw, by the names of their curves."""
-    if record.kind == "held_out":
-        return {f"held_out/{name}": value for name, value in record.losses.items()}
-    group = "train" if record.kind == "step" else record.kind
-    numbers = {name: value for name, value in asdict(record).items() if isinstance(value, int | float)}
-    return {f"{group}/{name}": value for name, value in numbers.items() if name not in {"step", "tokens"}}

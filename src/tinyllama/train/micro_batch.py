@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tinyllama.checkpoint.state import CheckpointState
+    from tinyllama.recipe import Recipe
     from tinyllama.train.forward_backward import Gradients
     from tinyllama.train.ranks import Ranks
     from tinyllama.train.run import TrainingRun
@@ -63,6 +64,7 @@ def largest_micro_batch(run: TrainingRun, step: int, build: BuildGradients) -> i
     unused = unused_memory(ranks.device)
     if unused is None:
         return recipe.micro_batch
+    stages = run.recipes_from(step)
     rows, silent = _rows(run, step), ranks.without_communication()
     gathered = ranks.count > 1 and stays_gathered(recipe, ranks)
 
@@ -71,13 +73,14 @@ def largest_micro_batch(run: TrainingRun, step: int, build: BuildGradients) -> i
             return bool(ranks.largest(found))
 
     def too_large(count: int) -> bool:
-        needed = measure_step(recipe, silent, count, gathered=gathered).total + RESERVED
+        passes = ((stage, recipe.rows_of_pass(count, stage.model.context)) for stage in stages)
+        needed = max(measure_step(stage, silent, rows, gathered=gathered).total for stage, rows in passes) + RESERVED
         return on_any_rank(found=needed > unused)
 
     counts = even_counts(rows)
     most = counts[max(0, bisect_left(counts, 1, key=too_large) - 1)]
     chosen = most_even(rows, most)
-    while on_any_rank(found=not _runs(run, silent, chosen, build)) and chosen > 1:
+    while on_any_rank(found=not all(_runs(recipe, stage, silent, chosen, build) for stage in stages)) and chosen > 1:
         smaller = most_even(rows, chosen // 2)
         if ranks.first:
             _log.warning("out of memory with %d sequences in a pass; trying %d", chosen, smaller)
@@ -85,12 +88,14 @@ def largest_micro_batch(run: TrainingRun, step: int, build: BuildGradients) -> i
     return chosen
 
 
-def _runs(run: TrainingRun, silent: Ranks, micro_batch: int, build: BuildGradients) -> bool:
-    """Whether a step of two passes fits on this rank's device."""
+def _runs(recipe: Recipe, stage: Recipe, silent: Ranks, micro_batch: int, build: BuildGradients) -> bool:
+    """Whether a step of two passes fits on this rank's device, with the shape that the model has in a stage."""
     free_memory(silent.device)  # that of the try before
+    shape = stage.model
+    rows = recipe.rows_of_pass(micro_batch, shape.context)
     try:
-        state = TrainingState(run.recipe, silent, initial=False)
-        build(state, micro_batch)(trial_batch(2 * micro_batch, run.plan.context, run.recipe.model.vocab_size))
+        state = TrainingState(stage, silent, initial=False)
+        build(state, rows)(trial_batch(2 * rows, shape.context, shape.vocab_size))
         state.update(0.0)
     except RuntimeError as error:
         if not _is_out_of_memory(error):
@@ -128,5 +133,6 @@ def fastest_micro_batch(run: TrainingRun, step: int, most: int, gradients: Gradi
 
 
 def _rows(run: TrainingRun, step: int) -> int:
-    """Rows of a rank in most steps of the plan from `step` on."""
-    return -(-int(np.bincount(run.plan.batch[step:]).argmax()) // run.ranks.count)
+    """Rows of a rank in most steps of the plan from `step` on, in sequences of the model's context."""
+    batch = run.plan.batch[step:].astype(np.int64) * run.plan.contexts[step:] // run.plan.context
+    return max(1, -(-int(np.bincount(batch).argmax()) // run.ranks.count))

@@ -6,8 +6,6 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tinyllama.checkpoint.fingerprint import FingerprintInputs, fingerprint_inputs
 from tinyllama.checkpoint.format import Checkpoint
 from tinyllama.checkpoint.store import CheckpointStore, checkpoint_store
@@ -53,6 +51,8 @@ class TrainingRun:
     """Whether the recipe left the precision to the device."""
     replay_to: int | None = None
     """The step that training ends at to make a checkpoint that was not kept; it records no metrics then."""
+    profile: range | None = None
+    """Steps, counted from 1, that are profiled; it changes no weights."""
 
     @property
     def name(self) -> str:
@@ -72,9 +72,14 @@ class TrainingRun:
     @property
     def fork_steps(self) -> frozenset[int]:
         """The steps that branches fork at from this model, whose checkpoints stay."""
-        after = self.plan.before + self.plan.batch
-        forks = [self.recipe.fork_sequences(name) for name in self.recipe.branches_of(self.name)]
-        return frozenset((np.searchsorted(after, forks) + 1).tolist())
+        forks = [self.recipe.fork_tokens(name) for name in self.recipe.branches_of(self.name)]
+        return frozenset(self.plan.steps_reaching(forks))
+
+    def recipes_from(self, step: int) -> list[Recipe]:
+        """The recipe with each shape that the model has in the steps after `step`, which differ in their context."""
+        stages = self.recipe.line(self.plan.variant).stages[: len(self.plan.stages)]
+        recipes = map(self.recipe.in_stage, stages[self.plan.stage[step] :])
+        return list({recipe.model.context: recipe for recipe in recipes}.values())
 
     @property
     def layout(self) -> FamilyLayout:

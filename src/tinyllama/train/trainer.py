@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,15 +17,18 @@ from tinyllama.checkpoint.retention import Retention
 from tinyllama.checkpoint.state import CheckpointState
 from tinyllama.corpus.digest import from_limbs, limbs
 from tinyllama.corpus.local_copies import local_copies
+from tinyllama.corpus.manifest import TRAIN
 from tinyllama.errors import Interrupted, TrainingError
-from tinyllama.model.devices import free_memory, set_current_device
+from tinyllama.model.devices import free_memory, most_memory, set_current_device
 from tinyllama.model.documents import Documents, without_segments
 from tinyllama.processors import available_cores
 from tinyllama.recipe.running import MEASURED
 from tinyllama.sampler import Sampler
+from tinyllama.train.alerts import receiver
 from tinyllama.train.average import averaged_steps, write_average
 from tinyllama.train.feeder import StepBatch, feed
 from tinyllama.train.forward_backward import Gradients
+from tinyllama.train.lifecycle import Lifecycle
 from tinyllama.train.machine import exclusive, measure_peak_flops, reuse_memory
 from tinyllama.train.metrics import (
     HeldOutRecord,
@@ -35,16 +38,16 @@ from tinyllama.train.metrics import (
     Record,
     SpikeRecord,
     StepRecord,
-    TensorBoardLogger,
-    WandbLogger,
 )
 from tinyllama.train.micro_batch import fastest_micro_batch, known_micro_batch, largest_micro_batch
 from tinyllama.train.optimizer import clip, gradient_norm
 from tinyllama.train.precision import DTYPES
+from tinyllama.train.profile import profiled, region
 from tinyllama.train.run import TrainingRun, find_start, keep_recipe
 from tinyllama.train.saving import CheckpointWriter
 from tinyllama.train.signals import StopRequest
 from tinyllama.train.spikes import MOST_IN_A_ROW, SpikeWatch
+from tinyllama.train.trackers import TensorBoardLogger, open_trackers
 from tinyllama.train.training_state import TrainingState
 
 if TYPE_CHECKING:
@@ -73,6 +76,8 @@ def train(run: TrainingRun) -> Checkpoint:
     with ExitStack() as held:
         with ranks.phase("the start"):
             ranks.run_on_rank0(lambda: held.enter_context(exclusive(run.folder)))
+            url = ranks.run_on_rank0(lambda: receiver(run.recipe.logging.notify))
+            lifecycle = held.enter_context(Lifecycle(run, url))
             start = ranks.run_on_rank0(lambda: find_start(run))
             step = start.step if start is not None else run.first_step
             differing = difference(
@@ -85,16 +90,18 @@ def train(run: TrainingRun) -> Checkpoint:
             with ranks.phase("the average of the weights"):
                 ranks.run_on_rank0(lambda: write_average(run))
             return start
+        lifecycle.begin()
         with StopRequest() as stop:
-            return _Trainer(run, start, stop).run_to_end()
+            return _Trainer(run, start, stop, lifecycle).run_to_end()
 
 
 class _Trainer:
     """Executes a run in this process."""
 
-    def __init__(self, run: TrainingRun, start: Checkpoint | None, stop: StopRequest) -> None:
+    def __init__(self, run: TrainingRun, start: Checkpoint | None, stop: StopRequest, lifecycle: Lifecycle) -> None:
         recipe, recorded = run.recipe, start.state if start is not None else None
         self.run, self.recipe, self.plan, self.stop, self.ranks = run, recipe, run.plan, stop, run.ranks
+        self.lifecycle = lifecycle
         self.threads, first = _threads(run, recorded), run.first_step if start is None else start.step
         torch.set_num_threads(self.threads)
         if self.ranks.per_node > 1:  # each rank has workers of its own
@@ -116,10 +123,14 @@ class _Trainer:
             self.planned = start.step  # the fork, of whose path no earlier checkpoint need be there
         """Step of the last checkpoint that was planned, not asked for by a signal; None before the first."""
         self.gradients = build(self.state, micro_batch)
+        self.micro_batch = micro_batch
+        """Sequences of the model's context in a pass; those of another context have about as many tokens."""
         if known is None and recipe.hardware.micro_batch == MEASURED:
-            self.gradients.micro_batch = fastest_micro_batch(run, first, micro_batch, self.gradients)
+            self.micro_batch = fastest_micro_batch(run, first, micro_batch, self.gradients)
             self.state.weights.sync_working_copy()  # drops their gradients
         self.peak_flops = measure_peak_flops(recipe.precision, self.ranks.device) * self.ranks.count
+        self.shapes = [stage.shape(recipe.model) for stage in recipe.line(run.plan.variant).stages]
+        """The model's in each stage."""
         self.stage_ends = {end for _, _, end in run.plan.stage_steps()}
         permanent = recipe.checkpoints.permanent
         # An imported model is the step-0 checkpoint; variants may fork from it at any later time.
@@ -143,14 +154,17 @@ class _Trainer:
     def run_to_end(self) -> Checkpoint:
         """Execute the plan from the current step on."""
         run, plan, recipe = self.run, self.plan, self.recipe
-        rows = {name: run.corpora[name].rows("train", plan.context) for name in plan.corpora}
+        rows = {name: run.corpora[corpus].rows(TRAIN, context) for name, (corpus, context) in plan.partitions.items()}
         sampler = Sampler(plan, recipe.seed, {name: len(part) for name, part in rows.items()})
         self.loggers = self._open_loggers()
         try:
-            streams = [(run.corpora[name], part.stream) for name, part in rows.items()]
+            streams = [(run.corpora[plan.partitions[name][0]], part.stream) for name, part in rows.items()]
             with local_copies(recipe.hardware.local_copies, streams):
-                for batch in feed(plan, sampler, rows, self.state.step, run.last_step, self.ranks):
-                    self._step(batch)
+                fed, steps = feed(plan, sampler, rows, self.state.step, run.last_step, self.ranks), self._to_profile()
+                folder = run.layout.profiles(run.name)
+                with closing(profiled(fed, steps, self.state.step, folder, self.ranks.device)) as batches:
+                    for batch in batches:
+                        self._step(batch)
         finally:
             self.writer.close()  # first, so that receivers find the last checkpoint complete
             for logger in self.loggers:
@@ -168,6 +182,7 @@ class _Trainer:
     def _step(self, batch: StepBatch) -> None:
         """One row of the plan, from its batch to its checkpoint."""
         step, began = batch.step + 1, time.perf_counter()
+        self._enter_stage(batch.step)
         with self.ranks.phase(f"the gradients of step {step}"):
             loss, z_loss, norm = self._accumulate(batch)
         self.writer.before_update()  # of the weights, or of their average alone
@@ -180,14 +195,16 @@ class _Trainer:
         else:
             if not math.isfinite(norm) or not math.isfinite(loss):
                 self.ranks.raise_on_rank0(TrainingError(self._not_finite(batch, loss, norm)))
-            self.state.update(float(self.plan.lr[batch.step]), self._average_rate(step))
+            with region("optimizer"):
+                self.state.update(float(self.plan.lr[batch.step]), self._average_rate(step))
             if self.spikes is not None:
                 self.spikes.updated(loss)
             self._log(self._step_record(batch, loss, z_loss, norm, time.perf_counter() - began))
         if self._due(self.recipe.evaluation.every):
-            with self.ranks.phase(f"the held-out losses of step {step}"):
+            with self.ranks.phase(f"the held-out losses of step {step}"), region("held-out losses"):
                 losses = self.run.held_out_losses(self.state.model)
-            self._log(HeldOutRecord(step=step, tokens=self.plan.tokens_after(step), losses=losses))
+            context = self.state.model.shape.context
+            self._log(HeldOutRecord(step=step, tokens=self.plan.tokens_after(step), losses=losses, context=context))
         with self.ranks.phase(f"the agreement on signals after step {step}"):
             signal_number = self.ranks.largest(self.stop.signal_number)
         planned = self._due(self.recipe.checkpoints.every) or step in self.always
@@ -197,19 +214,41 @@ class _Trainer:
             text = f"stopped and saved at step {step} of {self.plan.steps}; the same command resumes from there"
             self._interrupt(signal_number, text)
 
+    def _enter_stage(self, row: int) -> None:
+        """Give the model the shape that it has in a step's stage, and a pass about as many tokens as before."""
+        shape = self.shapes[self.plan.stage[row]]
+        self.state.model.shape = shape
+        self.gradients.micro_batch = self.recipe.rows_of_pass(self.micro_batch, shape.context)
+
     def _accumulate(self, batch: StepBatch) -> tuple[float, float | None, float]:
         """Accumulate and clip the gradients; returns mean loss and z-loss of all ranks, and the gradients' norm."""
         weights, optimizer = self.state.weights.masters.values(), self.recipe.optimizer
         total, z_total = self.gradients(batch)
-        if self.state.scaler is not None:
-            self.state.scaler.unscale(weights)
-        norm = gradient_norm(weights)
-        summed, z_sum, found = torch.stack([total, z_total, norm]).cpu().tolist()  # the only time that the host waits
-        clip(weights, optimizer.clip, norm, found)
+        with region("optimizer"):
+            if self.state.scaler is not None:
+                self.state.scaler.unscale(weights)
+            norm = gradient_norm(weights)
+            # The only time that the host waits.
+            summed, z_sum, found = torch.stack([total, z_total, norm]).cpu().tolist()
+            clip(weights, optimizer.clip, norm, found)
         own = [summed / batch.predicted, *limbs(batch.digest), optimizer.z_loss * z_sum / batch.predicted]
         loss, *parts, z_loss = self.ranks.sums(own)
         self.digest = from_limbs(parts)
         return loss, z_loss if optimizer.z_loss else None, found
+
+    def _to_profile(self) -> range:
+        """The steps to profile in this process: on the first rank, those that are asked for."""
+        steps = self.run.profile
+        if steps is None or not self.ranks.first:
+            return range(0)
+        if steps.stop - 1 <= self.state.step:
+            _log.warning(
+                "%s has done steps %d to %d already, so they are not profiled",
+                self.run.name,
+                steps.start,
+                steps.stop - 1,
+            )
+        return steps
 
     def _average_rate(self, step: int) -> float:
         """How far the running average moves toward the weights between the steps done and `step`."""
@@ -270,7 +309,7 @@ class _Trainer:
         self, batch: StepBatch, loss: float, z_loss: float | None, norm: float, seconds: float
     ) -> StepRecord:
         plan, row = self.plan, batch.step
-        speed = len(batch.rows.row) * plan.context / seconds
+        speed = len(batch.rows.row) * int(plan.contexts[row]) / seconds
         stalled, self.stalled = self.stalled, 0.0
         return StepRecord(
             step=row + 1,
@@ -285,8 +324,9 @@ class _Trainer:
             seconds=round(seconds, 4),
             checkpoint_seconds=round(stalled, 4),
             tokens_per_second=round(speed, 1),
-            mfu=round(speed * self.recipe.model.flops_per_token / self.peak_flops, 4),
+            mfu=round(speed * self.state.model.shape.flops_per_token / self.peak_flops, 4),
             digest=self.digest,
+            memory=most_memory(self.ranks.device),
         )
 
     def _due(self, every: int) -> bool:
@@ -300,7 +340,7 @@ class _Trainer:
             self.planned = self.state.step
         for logger in self.loggers:
             logger.flush()
-        with self.ranks.phase(f"the checkpoint of step {self.state.step}"):
+        with self.ranks.phase(f"the checkpoint of step {self.state.step}"), region("checkpoint"):
             began = time.perf_counter()
             needed = self.planned if self.recipe.spikes.policy == "rollback-and-skip" else None
             chain = "" if self.journal is None else self.journal.head
@@ -322,7 +362,7 @@ class _Trainer:
             torch_version=torch.__version__,
             ranks=self.ranks.count,
             threads=self.threads,
-            micro_batch=self.gradients.micro_batch,
+            micro_batch=self.micro_batch,
             moment_steps=self.state.moment_steps,
             skipped=self.state.skipped,
             loss_scale=None if self.state.scaler is None else self.state.scaler.state,
@@ -331,18 +371,17 @@ class _Trainer:
 
     def _open_loggers(self) -> list[Logger]:
         """Receivers of records, on the first rank."""
-        run, logging_keys = self.run, self.recipe.logging
+        run = self.run
         if not self.ranks.first:
             return []
         if run.replay_to is not None:  # the records of these steps are there
             return [*run.watch]
         self.journal = JsonlLogger(run.layout.metrics(run.name), self.state.step)
         loggers: list[Logger] = [self.journal]
-        if logging_keys.tensorboard:
+        if self.recipe.logging.tensorboard:
             loggers.append(TensorBoardLogger(run.layout.tensorboard(run.name), self.plan.tokens_after(self.state.step)))
-        if logging_keys.wandb is not None:
-            loggers.append(WandbLogger(self.recipe, logging_keys.wandb, run.name))
-        return loggers + run.watch
+        loggers += open_trackers(self.recipe, run.name, run.layout.trackers(run.name))
+        return [*loggers, *run.watch, self.lifecycle]
 
     def _log(self, record: Record) -> None:
         for logger in self.loggers:

@@ -17,6 +17,7 @@ from tinyllama.errors import RankLostError
 from tinyllama.model.torch_internals import recorded_collectives
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
     from pathlib import Path
 
@@ -63,6 +64,8 @@ class RankWatch:
         self._limit = max(timeout.total_seconds() - _MARGIN, timeout.total_seconds() / 2)
         self._phase, self._ended = _Phase(), Event()
         self._folder: Path | None = None
+        self.tell: Callable[[RankLostError], None] | None = None
+        """Is told the error that ends this process."""
         self._seen: dict[int, tuple[str, int]] = {}
         self._thread = Thread(target=self._watch, name="rank watch", daemon=True)
         self._thread.start()
@@ -142,6 +145,8 @@ class RankWatch:
         sys.stderr.flush()
         try:
             self._record()
+            if self.tell is not None:
+                self.tell(error)
             if self._rank == 0:  # which may hold the store in which the others look for what it found
                 time.sleep(_ANSWER * self._beat)
         finally:  # whatever the record's error is

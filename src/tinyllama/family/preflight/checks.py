@@ -2,7 +2,7 @@
 
 from tinyllama.family.preflight.evaluation_checks import check_packages, check_samples, check_task_data, check_tasks
 from tinyllama.family.preflight.findings import Check
-from tinyllama.family.preflight.machine_checks import check_checkpoint_url, check_device, check_disk
+from tinyllama.family.preflight.machine_checks import check_checkpoint_url, check_device, check_disk, check_receiver
 from tinyllama.family.preflight.model_checks import check_plan, check_prompts, check_start, check_tokenizer
 from tinyllama.family.preflight.text_checks import check_rows, check_sources
 
@@ -21,6 +21,7 @@ CHECKS = (
     Check("samples", check_samples),
     Check("packages", check_packages),
     Check("checkpoint storage", check_checkpoint_url),
+    Check("notifications", check_receiver),
     Check("disk", check_disk),
     Check("device", check_device),
 )

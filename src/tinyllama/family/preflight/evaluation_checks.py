@@ -80,6 +80,8 @@ def check_packages(situation: Situation) -> Iterator[Finding]:
     recipe = situation.recipe
     needed: list[tuple[str, str, Phase, bool]] = [
         ("logging.wandb", "wandb", "train", recipe.logging.wandb is not None),
+        ("logging.trackio", "trackio", "train", recipe.logging.trackio is not None),
+        ("logging.mlflow", "mlflow", "train", recipe.logging.mlflow is not None),
         ("precision: fp8", "torchao", "train", recipe.precision == "fp8"),
         ("the report's charts", "plotly", "report", True),
     ]

@@ -1,4 +1,4 @@
-"""Checks of the machine: disk, memory, and where checkpoints are stored."""
+"""Checks of the machine: disk, memory, where checkpoints are stored, and who is notified."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from tinyllama.checkpoint.retention import Retention
 from tinyllama.checkpoint.store import checkpoint_store
-from tinyllama.errors import StorageError, UserError
+from tinyllama.errors import StorageError, TrainingError, UserError
 from tinyllama.family.preflight.situation import Finding
 from tinyllama.layout import BASE
 from tinyllama.plan.hardware import checkpoint_bytes, memory_per_gpu
 from tinyllama.prepare.disk_space import bytes_needed
+from tinyllama.train.alerts import receiver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,6 +34,14 @@ def check_checkpoint_url(situation: Situation) -> Iterator[Finding]:
         checkpoint_store(situation.recipe, situation.layout.root, BASE).steps()
     except UserError as error:
         yield situation.needed_by("train", str(error))
+
+
+def check_receiver(situation: Situation) -> Iterator[Finding]:
+    """The receiver of messages has a URL; a job may have its variable where this machine has none."""
+    try:
+        receiver(situation.recipe.logging.notify)
+    except TrainingError as error:
+        yield Finding(str(error), is_fault=situation.here and "train" in situation.phases)
 
 
 def check_disk(situation: Situation) -> Iterator[Finding]:
@@ -99,9 +108,9 @@ def _checkpoints(situation: Situation, model: str) -> int:
     stages = recipe.stages[:fork] if model == BASE else recipe.stages[fork:]
     if not stages:
         return 0
-    begin = recipe.stages[fork - 1].until if model != BASE and fork else recipe.start_sequences * recipe.model.context
+    begin = recipe.stages[fork - 1].until if model != BASE and fork else recipe.start_tokens
     tokens = stages[-1].until - begin
-    step = min(recipe.batch_sequences(stage) for stage in stages) * recipe.model.context  # no two are nearer
+    step = min(recipe.batch_sequences(stage) * recipe.context(stage) for stage in stages)  # no two are nearer
     averaged = 0 if recipe.average is None else recipe.average.last or 0
     lasting = tokens // max(permanent, step) if permanent else 0
     always = len(stages) + len(situation.recipe.branches_of(model)) + lasting + averaged
@@ -135,9 +144,17 @@ def check_device(situation: Situation) -> Iterator[Finding]:
     # Except on CPUs, training chooses from memory what is not stated.
     chosen = device.type != "cpu" and not isinstance(recipe.hardware.micro_batch, int)
     sequences = 1 if chosen else recipe.micro_batch
+    stages = [stage for model in recipe.models for stage in recipe.line(model).stages]
+    shapes = {staged.model.context: staged for staged in (recipe, *map(recipe.in_stage, stages))}
     try:
         sharded_over = recipe.hardware.sharded_over(situation.ranks, situation.per_node)
-        needed = memory_per_gpu(recipe, sharded_over, there, sequences)
+        needed = max(
+            (
+                memory_per_gpu(staged, sharded_over, there, recipe.rows_of_pass(sequences, context))
+                for context, staged in shapes.items()
+            ),
+            key=lambda memory: memory.total,
+        )
     except UserError:  # which another check reports
         return
     state = needed.weights + needed.gradients + needed.moments

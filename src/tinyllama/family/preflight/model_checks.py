@@ -50,8 +50,9 @@ def check_prompts(situation: Situation) -> Iterator[Finding]:
     except UserError:  # which another check reports
         return
     if tokenizer is not None:
+        context = min(situation.recipe.final_shape(model).context for model in situation.recipe.models)
         for prompt in prompts:
-            yield from _check_prompt(prompt, tokenizer, situation.recipe.model.context)
+            yield from _check_prompt(prompt, tokenizer, context)
 
 
 def _check_prompt(prompt: str, tokenizer: Tokenizer, context: int) -> Iterator[Finding]:

@@ -81,7 +81,7 @@ class Situation:
             return {}
         others = {name: corpus for name, corpus in self.recipe.corpora.items() if name not in self.corpora}
         return {
-            name: survey_corpus(corpus, name, self.root, self.recipe.model.context) for name, corpus in others.items()
+            name: survey_corpus(corpus, name, self.root, self.recipe.longest_context) for name, corpus in others.items()
         }
 
     def trained_on(self, models: tuple[str, ...]) -> set[str]:
@@ -107,4 +107,4 @@ class Situation:
         """The parts of a prepared corpus that do not fill a row: split → its tokens."""
         used = corpus.name in self.trained_on(tuple(self.recipe.models))
         tokens = {split: corpus.tokens(split) for split in (SPLITS if used else (HELD_OUT,))}
-        return {split: count for split, count in tokens.items() if count <= self.recipe.model.context}
+        return {split: count for split, count in tokens.items() if count <= self.recipe.longest_context}

@@ -56,7 +56,7 @@ def check_rows(situation: Situation) -> Iterator[Finding]:
     used = situation.trained_on(tuple(recipe.models))
     for name, survey in situation.surveys.items():
         for split in SPLITS if name in used else (HELD_OUT,):
-            yield from _expected(recipe, name, split, survey, recipe.model.context + 1)
+            yield from _expected(recipe, name, split, survey, recipe.longest_context + 1)
 
 
 def _expected(recipe: Recipe, name: str, split: str, survey: Survey, wanted: int) -> Iterator[Finding]:
@@ -75,7 +75,7 @@ def _expected(recipe: Recipe, name: str, split: str, survey: Survey, wanted: int
 
 
 def _too_short(recipe: Recipe, name: str, split: str, found: str, groups: Mapping[str, int] | None = None) -> Finding:
-    corpus, context = recipe.corpora[name], recipe.model.context
+    corpus, context = recipe.corpora[name], recipe.longest_context
     return Finding(
         f"corpora.{name}: the {_PART[split]} {found}, which is less than a row of {context + 1} tokens; "
         f"{_remedy(corpus, name, groups or {}, context)}"
@@ -84,7 +84,7 @@ def _too_short(recipe: Recipe, name: str, split: str, found: str, groups: Mappin
 
 def _remedy(corpus: Corpus, name: str, groups: Mapping[str, int], context: int) -> str:
     """How to hold out enough: blocks of documents that are few and long, or more text."""
-    more = "give it more text, change held_out.share, or lower model.context"
+    more = "give it more text, change held_out.share, or lower model.context or a stage's context"
     if corpus.held_out.by == "document" or corpus.cut is None:
         if groups and (works := _working_cut(corpus, name, groups, context)):
             cut, block = works

@@ -7,7 +7,7 @@ accepts every valid recipe. What depends on several keys, or on the text of a va
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic.json_schema import GenerateJsonSchema
 
@@ -31,27 +31,30 @@ if TYPE_CHECKING:
 def _any_case(words: str) -> str:
     """A pattern for words in any case; JSON Schema's patterns have no flags."""
     letters = (f"[{letter}{letter.upper()}]" if letter.isalpha() else letter for letter in words)
-    return rf"^\s*({''.join(letters)})\s*$"
+    return "".join(letters)
+
+
+def _written(pattern: str, example: str, *kinds: str) -> JsonSchemaValue:
+    """What people write: a YAML value of some kinds, or text of a pattern; editors show the example."""
+    return {
+        "type": [*kinds, "string"],
+        "pattern": rf"^\s*({pattern})\s*$",
+        "patternErrorMessage": f"write it like {example}",
+    }
 
 
 _NUMBER = r"[+-]?[0-9_]*\.?[0-9_]*([eE][+-]?[0-9]+)?"
-_TEXT: Final = {"type": "string"}
-_COUNT: Final = [
-    {"type": "integer"},
-    {"type": "string", "pattern": rf"^\s*\+?([0-9]{{1,3}}(,[0-9]{{3}})+|{_NUMBER})\s*[KMBTkmbt]?\s*$"},
-]
-_SHARE: Final = [{"type": "string", "pattern": rf"^\s*({_NUMBER}\s*%|[0-9]+\s*/\s*[0-9]+)\s*$"}]
-_WRITTEN: dict[Callable[..., Any], list[JsonSchemaValue]] = {
+_COUNTS = rf"\+?([0-9]{{1,3}}(,[0-9]{{3}})+|{_NUMBER})\s*[KMBTkmbt]?"
+_COUNT = _written(_COUNTS, "1500000, 1.5M or 2T", "integer")
+_SHARE = _written(rf"{_NUMBER}\s*%|[0-9]+\s*/\s*[0-9]+", "75% or 1/3")
+_WRITTEN: dict[Callable[..., Any], JsonSchemaValue] = {
     quantities.parse_count: _COUNT,
-    quantities.parse_seed: [{"type": "integer"}, {"type": "string", "pattern": rf"^\s*{_NUMBER}\s*$"}],
-    quantities.parse_number: [{"type": "number"}, {"type": "string", "pattern": rf"^\s*{_NUMBER}\s*$"}],
+    quantities.parse_seed: _written(_NUMBER, "1", "integer"),
+    quantities.parse_number: _written(_NUMBER, "0.1 or 4e-4", "number"),
     quantities.parse_share: _SHARE,
-    quantities.parse_batch: [
-        *_COUNT,
-        {"type": "string", "pattern": r"^.*[0-9.KMBTkmbt]\s*[sS]equences?\s*$"},
-    ],
-    quantities.parse_flag: [{"type": "boolean"}, {"type": "string", "pattern": _any_case("yes|no|on|off|true|false")}],
-    section.parse_name: [_TEXT, {"type": "number"}],
+    quantities.parse_batch: _written(rf"{_COUNTS}(\s*[sS]equences?)?", "880 sequences or 1802240", "integer"),
+    quantities.parse_flag: _written(_any_case("yes|no|on|off|true|false"), "true or false", "boolean"),
+    section.parse_name: {"type": ["string", "number"]},
 }
 """What people write for the functions that read it."""
 _BOUNDS = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
@@ -65,7 +68,10 @@ def recipe_json_schema() -> dict[str, Json]:
     for model in _sections(Recipe):
         _describe(definitions.get(model.__name__, schema), model)
     needed = _take_required(Recipe, schema, definitions)
-    schema["properties"]["extends"] = _TEXT | {"description": "Name or path of the recipe that this one extends."}
+    schema["properties"]["extends"] = {
+        "type": "string",
+        "description": "Name or path of the recipe that this one extends.",
+    }
     shape = definitions["ModelShape"]
     shape["properties"][IMPORTED] = {"const": True, "description": "Whether the shape is that of `start.model`."}
     shape |= {"type": [*shape["type"], "string"], "if": {"type": "string"}, "then": {"const": IMPORTED}}
@@ -85,11 +91,15 @@ class _Generator(GenerateJsonSchema):
         """The schema of what a function reads."""
         function = schema["function"]["function"]
         if function in _WRITTEN:
-            return {"anyOf": _WRITTEN[function]}
+            return dict(_WRITTEN[function])
         read = super().function_before_schema(schema)
         if (word := getattr(function, "__qualname__", "")).startswith("count_or."):
-            return {"anyOf": [*_COUNT, *(choice for choice in read["anyOf"] if choice.get("type") != "integer")]}
-        return {"anyOf": [*read["anyOf"], *_SHARE]} if word == "_of_the_horizon" else read
+            return {"anyOf": [_COUNT, *(choice for choice in read["anyOf"] if choice.get("type") != "integer")]}
+        return {"anyOf": [*read["anyOf"], _SHARE]} if word == "_of_the_horizon" else read
+
+    def str_schema(self, schema: core_schema.StringSchema) -> JsonSchemaValue:
+        """A text; YAML's own types see a number in `description: 2024`, which loading reads as it is written."""
+        return super().str_schema(schema) | {"type": ["string", "number", "boolean"]}
 
     def encode_default(self, dft: object) -> object:
         """A default as a recipe would have it."""

@@ -63,7 +63,11 @@ def rehearse(
     family = open_family(recipe, overrides, run)
     loaded = family.recipe
     sizes = {name: corpus.size for name, corpus in loaded.corpora.items()} | family.prepared_sizes()
-    rows = {name: row_count(size, loaded.model.context) for name, size in sizes.items()}
+    rows = {
+        partition: row_count(size, context)
+        for name, size in sizes.items()
+        for partition, context in loaded.partitions(name).items()
+    }
     began, results = time.monotonic(), []
     memory = None if hardware is None else _Memory(loaded, hardware, gpus)
     if memory is not None and not as_json:
@@ -119,7 +123,10 @@ class _Memory:
         self._name, self._gpus = name, gpus
         if recipe.precision == AUTO:
             recipe = recipe.in_precision("bf16")  # in which all these GPUs multiply
-        self._measured: RankMemory = measure_memory(recipe, gpus, min(gpus, gpu.per_node), gpu.usable)
+        stages = [stage for model in recipe.models for stage in recipe.line(model).stages]
+        shapes = {staged.model.context: staged for staged in (recipe, *map(recipe.in_stage, stages))}.values()
+        measured = [measure_memory(staged, gpus, min(gpus, gpu.per_node), gpu.usable) for staged in shapes]
+        self._measured: RankMemory = max(measured, key=lambda memory: memory.total)
         self._limit = gpu.usable
         self.fits = self._measured.total <= self._limit
 

@@ -84,7 +84,7 @@ def plan(
     With --hardware, also predict memory, speed, days and cost. With --check, check text, tasks, prompts, packages, disk
     and memory, as `prepare`, `train` and `reproduce` do before they begin.
     """
-    from tinyllama.cli.hardware import print_prediction
+    from tinyllama.cli.planning.prediction import print_prediction
     from tinyllama.cli.tables import output, print_plan, print_tree
     from tinyllama.errors import UserError
     from tinyllama.plan import compile_plan, summarize
