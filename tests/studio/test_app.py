@@ -143,6 +143,14 @@ def test_a_damaged_recipe_is_shown_as_the_familys_error(client: TestClient, runs
     assert client.get("/api/families/nano/curves").status_code == 400
 
 
+def test_metrics_of_a_stage_that_the_recipe_lacks_are_shown(client: TestClient, runs: Path) -> None:
+    path = FamilyLayout(runs / "nano").metrics("base")
+    path.write_text(path.read_text().replace('"stage": "base"', '"stage": "first"'))
+    base = found(client, "/api/families")["families"][0]["models"][0]
+    assert (base["stage"], base["step"] > 0, base["batch"]) == ("first", True, 0)
+    assert found(client, "/api/families/nano/curves")["base"]["loss"]
+
+
 def test_families_of_one_name_have_ids_of_their_own(runs: Path, tmp_path: Path) -> None:
     other = tmp_path / "elsewhere"
     shutil.copytree(runs / "nano", other / "nano")

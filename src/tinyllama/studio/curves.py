@@ -99,8 +99,8 @@ def curves(
 def tokens_per_sequence(
     columns: MetricColumns, contexts: Mapping[str, int], stages: NDArray[np.generic]
 ) -> NDArray[np.float64]:
-    """Tokens in a sequence of each step, by the values of the column `stage`."""
-    return np.array([contexts[name] for name in columns.stages], np.float64)[stages.astype(np.int64)]
+    """Tokens in a sequence of each step, by the values of the column `stage`; NaN in a stage that the recipe lacks."""
+    return np.array([contexts.get(name, np.nan) for name in columns.stages], np.float64)[stages.astype(np.int64)]
 
 
 def _starts(tokens: NDArray[np.generic], points: int) -> NDArray[np.int64]:

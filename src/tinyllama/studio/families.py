@@ -178,7 +178,7 @@ class StudioFamily:
             return known
         seconds = float(np.nansum(recent["seconds"]) + np.nansum(recent["checkpoint_seconds"]))
         batches = recent["batch"] * tokens_per_sequence(columns, contexts, recent["stage"])
-        trained = float(batches[np.isfinite(recent["seconds"])].sum())
+        trained = float(np.nansum(batches[np.isfinite(recent["seconds"])]))
         speed = trained / seconds if seconds > 0 else None
         tokens, state = int(recent["tokens"][-1]), _FINISHED
         if tokens < model.end_tokens:
@@ -191,7 +191,7 @@ class StudioFamily:
             stage=columns.stages[int(recent["stage"][-1])],
             loss=_last(recent["loss"]),
             lr=_last(recent["lr"]),
-            batch=int(batches[-1]),
+            batch=int(np.nan_to_num(batches[-1])),
             tokens_per_second=speed,
             mfu=_last(recent["mfu"]),
             seconds_left=(model.end_tokens - tokens) / speed if speed and state == "running" else None,
