@@ -11,7 +11,7 @@ from tinyllama.cli import (
     rehearse,
     serving,
     training,
-    watch,
+    watching,
 )
 from tinyllama.cli.app import app
 
@@ -27,5 +27,5 @@ __all__ = [
     "rehearse",
     "serving",
     "training",
-    "watch",
+    "watching",
 ]

@@ -213,11 +213,10 @@ def _elsewhere(recent: Sequence[StepRecord], silent: float) -> State:
 
 
 def _speed(recent: Sequence[StepRecord]) -> float | None:
-    """Mean tokens per second of the last steps; the first of several only tells where the others begin."""
-    if len(recent) < 2:
-        return recent[0].tokens_per_second if recent else None
-    seconds = sum(record.seconds + record.checkpoint_seconds for record in recent[1:])
-    return (recent[-1].tokens - recent[0].tokens) / seconds if seconds else None
+    """Mean tokens per second of the last steps, the time for checkpoints between them included."""
+    tokens = sum(record.tokens_per_second * record.seconds for record in recent)
+    seconds = sum(record.seconds + record.checkpoint_seconds for record in recent)
+    return tokens / seconds if seconds else None
 
 
 def _seconds_left(models: Sequence[ModelStatus]) -> float | None:

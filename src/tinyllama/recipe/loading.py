@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Places = dict["Key", str]
 """Origin of each key: `file:line` or `--set key=value`."""
-_SECRET = "logging.notify"
+_NOT_SHOWN = "logging.notify"
 """The key whose value no message shows."""
 _MOST_BYTES = 1 << 20
 """Size of a recipe; a larger file is something else, named by mistake."""
@@ -231,7 +231,7 @@ def _without(places: Places, key: Key) -> Places:
 def _override(data: dict[str, Value], override: str) -> tuple[Key, str]:
     """Set the key of `key=value`; returns the key, and what messages call its place."""
     name, separator, text = override.partition("=")
-    place = f"--set {name if name == _SECRET else override}"
+    place = f"--set {name if name == _NOT_SHOWN else override}"
     if not separator or not name:
         raise RecipeError(f"{place}: write --set key=value, e.g. --set hardware.micro_batch=4")
     try:

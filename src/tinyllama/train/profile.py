@@ -15,7 +15,7 @@ from tinyllama.model.torch_internals import record_memory
 from tinyllama.train.trace_table import PREFIX, STEP, WAIT, read_trace, trace_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -36,7 +36,7 @@ def profile_name(steps: range) -> str:
 
 def profiled(
     batches: Iterator[StepBatch], steps: range, done: int, folder: Path, device: torch.device
-) -> Iterator[StepBatch]:
+) -> Generator[StepBatch]:
     """Pass on the batches of consecutive steps, and profile some of these: from the wait for a batch to the next one.
 
     Args:

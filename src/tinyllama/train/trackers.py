@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import redirect_stdout
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Protocol
 from uuid import uuid4
@@ -19,7 +20,7 @@ from tinyllama.train.metrics import scalars
 from tinyllama.train.outbox import Outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pydantic import JsonValue
@@ -175,8 +176,15 @@ class TrackioTracker:
         self.run = run or f"{recipe.name}-{model}-{uuid4().hex[:6]}"
         try:
             with redirect_stdout(sys.stderr):  # it prints messages
-                self._run = trackio.init(
-                    project, name=self.run, group=recipe.name, config=_config(recipe), resume="allow", embed=False
+                # In a context of its own, where neither the next model's run nor Python's end finishes it again.
+                self._run = copy_context().run(
+                    trackio.init,
+                    project,
+                    name=self.run,
+                    group=recipe.name,
+                    config=_config(recipe),
+                    resume="allow",
+                    embed=False,
                 )
         except (OSError, ValueError) as error:
             raise TrainingError(f"logging.trackio: {error}; correct the project, or the TRACKIO_… variables") from error
@@ -235,7 +243,11 @@ class MlflowTracker:
         return run
 
 
-_SERVICES = {"wandb": WandbTracker, "trackio": TrackioTracker, "mlflow": MlflowTracker}
+_SERVICES: dict[str, Callable[[Recipe, str, str, str | None], _Tracker]] = {
+    "wandb": WandbTracker,
+    "trackio": TrackioTracker,
+    "mlflow": MlflowTracker,
+}
 """By the recipe's keys."""
 
 

@@ -38,7 +38,7 @@ def watch(
 ) -> None:
     """Show what each model of a family is doing, until nothing trains there; Ctrl-C ends it, and not the training."""
     from tinyllama.cli.tables import output
-    from tinyllama.cli.watch_view import render
+    from tinyllama.cli.watching.view import render
     from tinyllama.monitor import open_monitor
 
     monitor = open_monitor(folder)
@@ -56,7 +56,7 @@ def _follow(monitor: FamilyMonitor, status: FamilyStatus) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from tinyllama.cli.watch_view import render
+    from tinyllama.cli.watching.view import render
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the usual way to end this: no message, exit code 0
     with suppress(KeyboardInterrupt), Live(render(status), console=Console(), auto_refresh=False) as live:
