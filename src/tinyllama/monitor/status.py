@@ -190,8 +190,7 @@ def _state(
     process: TrainingProcess | None, recent: Sequence[StepRecord], silent: float | None, *, is_complete: bool
 ) -> tuple[State, str]:
     """What a model is doing, and why it ended."""
-    running = process is not None and process.outcome is None
-    if is_complete and not (running and process is not None and process.is_alive):
+    if is_complete and (process is None or process.outcome is not None or not process.is_alive):
         return "done", ""
     if process is None:  # an earlier version trains it, or nothing does
         return ("waiting", "") if silent is None else (_elsewhere(recent, silent), "")

@@ -149,7 +149,7 @@ class WandbTracker:
                 # The last model's run may still send; and W&B records the command line, where a secret may stand.
                 settings=wandb.Settings(reinit="create_new", x_disable_meta=_shows_receiver(sys.argv)),
             )
-        except wandb.Error as error:
+        except Exception as error:  # each service's client has errors of its own
             raise TrainingError(
                 f"logging.wandb: {error}; run `wandb login`, or set WANDB_MODE=offline to keep the run on disk"
             ) from error
@@ -186,7 +186,7 @@ class TrackioTracker:
                     resume="allow",
                     embed=False,
                 )
-        except (OSError, ValueError) as error:
+        except Exception as error:
             raise TrainingError(f"logging.trackio: {error}; correct the project, or the TRACKIO_… variables") from error
 
     def log(self, record: Record) -> None:
@@ -205,7 +205,6 @@ class MlflowTracker:
     def __init__(self, recipe: Recipe, experiment: str, model: str, run: str | None) -> None:
         try:
             from mlflow import MlflowClient  # an extra
-            from mlflow.exceptions import MlflowException
         except ImportError:
             raise TrainingError(f"logging.mlflow needs an extra: {install_hint('mlflow')}") from None
         try:
@@ -217,7 +216,7 @@ class MlflowTracker:
                 self._client.update_run(run, status="RUNNING")
             else:
                 self.run = self._begin(owner, recipe, model)
-        except MlflowException as error:
+        except Exception as error:
             raise TrainingError(f"logging.mlflow: {error}; correct MLFLOW_TRACKING_URI, or the experiment") from error
 
     def log(self, record: Record) -> None:
