@@ -48,6 +48,7 @@ def test_the_script_is_kept_in_the_familys_folder_and_submitted(tmp_path: Path) 
     [
         ([*ASK, "--variant", "x"], "no variant 'x'"),
         ([*ASK, "--set", "hardware.shard=3"], "do not divide 8 ranks"),
+        ([*ASK, "--set", "logging.notify=https://host/token"], "the job's script would show the URL"),
         (["--time", "3", "--notice", "120"], "leaves no time to train"),
         ([*ASK], "sbatch is not installed here"),
     ],

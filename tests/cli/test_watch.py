@@ -36,11 +36,11 @@ def layout(tmp_path: Path) -> FamilyLayout:
 def test_without_a_terminal_one_snapshot_is_printed(layout: FamilyLayout) -> None:
     done = CliRunner().invoke(app, ["watch", str(layout.root)])
     assert done.exit_code == 0
-    assert done.stdout.splitlines()[0].endswith("0 of 4 models done · 23 s left")
+    assert done.stdout.splitlines()[0].endswith("0 of 4 models done · 45 s left")
     for text in (
-        "├── v1.1  ━━━━━━━━━━━━━━━━━━━━  waiting  14.34K tokens",
+        "├── v1.1       ━━━━━━━━━━━━━━━━━━━━  waiting  14.34K tokens",
         "training 50%  3.072K/6.144K tokens",
-        "base · base · step 3 of 6 · 3.072K of 6.144K tokens · 3 s left",
+        "base · stage base · step 3 of 6 · 3.072K of 6.144K tokens · 3 s left",
         "loss 2.000 · lr 1.00e-03 · gradient norm 0.5 · batch 2",
         "1,024 tokens/s · MFU 40% · memory 1.0 GiB",
         "held-out loss at 10: prose 3.500",

@@ -2,15 +2,18 @@
 
 import gzip
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import MakeFamily
 from tests.train.runs import assert_same_run
-from tests.train.stopping import stop_at
-from tinyllama.errors import UserError
+from tests.train.stopping import StopAt
+from tinyllama.errors import Interrupted, UserError
 from tinyllama.train.trace_table import PARTS, PREFIX, Event, trace_table
+from tinyllama.train.trainer import train
 
 
 def _names(trace: Path) -> list[str]:
@@ -57,7 +60,13 @@ def test_steps_that_are_done_are_named_and_a_stop_keeps_what_was_profiled(
     make_family: MakeFamily, caplog: pytest.LogCaptureFixture
 ) -> None:
     family = make_family("family", "checkpoints.every=1K")
-    stop_at(family, "base", 4)
+    run = replace(family.training_run("base"), profile=range(3, 7))
+    run.watch.append(StopAt(4))
+    with pytest.raises(Interrupted):
+        train(run)
+    names = _names(family.folder / "base/profiles/steps-3-6.trace.json.gz")
+    assert names.count(f"{PREFIX}step") == 2
+    shutil.rmtree(family.folder / "base/profiles")
     family.train("base", profile=range(2, 4))
     assert "base has done steps 2 to 3 already, so they are not profiled" in caplog.text
     assert not (family.folder / "base/profiles").exists()

@@ -23,6 +23,7 @@ store = TCPStore("127.0.0.1", port, 3, rank == 0, timeout=timedelta(seconds=60),
 watch = RankWatch(store, rank, 3, timedelta(seconds=timeout), beat=0.1)
 watch.record_in(Path(folder))
 watch.enter(phase)
+watch.tell = lambda error: print("told:", error, flush=True)
 print("ready", flush=True)
 time.sleep(seconds)  # inside the driver
 watch.close()
@@ -54,8 +55,9 @@ def test_survivors_name_the_rank_that_was_killed_and_the_phase(lost: int) -> Non
     time.sleep(0.5)
     ranks[lost].kill()
     for rank, process in enumerate(ranks):
-        _, said = process.communicate(timeout=30)
+        told, said = process.communicate(timeout=30)
         if rank != lost:
+            assert f"told: rank {rank} of 3: lost" in told
             assert process.returncode == 1
             who = f"lost rank {lost}" if lost else "lost"
             assert f"Error: rank {rank} of 3: {who}" in said

@@ -63,6 +63,11 @@ def launch(
 
     if is_pipe(recipe):
         raise UserError(f"{recipe}: is a pipe, which the job cannot read again; write the recipe to a file")
+    if any(override.startswith("logging.notify=http") for override in overrides or ()):
+        raise UserError(
+            "--set logging.notify: the job's script would show the URL; write it to the recipe, or name a variable of "
+            "the job's environment: --set 'logging.notify=$WEBHOOK'"
+        )
     family = open_family(recipe, overrides, run)
     ranks = ranks_per_node or max(1, gpus_per_node)
     check_job(family.recipe, variant, nodes * ranks, ranks, time=time, notice=notice)

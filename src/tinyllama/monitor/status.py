@@ -190,8 +190,7 @@ def _state(
     process: TrainingProcess | None, recent: Sequence[StepRecord], silent: float | None, *, is_complete: bool
 ) -> tuple[State, str]:
     """What a model is doing, and why it ended."""
-    running = process is not None and process.outcome is None
-    if is_complete and not (running and process is not None and process.is_alive):
+    if is_complete and (process is None or process.outcome is not None or not process.is_alive):
         return "done", ""
     if process is None:  # an earlier version trains it, or nothing does
         return ("waiting", "") if silent is None else (_elsewhere(recent, silent), "")
@@ -213,11 +212,10 @@ def _elsewhere(recent: Sequence[StepRecord], silent: float) -> State:
 
 
 def _speed(recent: Sequence[StepRecord]) -> float | None:
-    """Mean tokens per second of the last steps; the first of several only tells where the others begin."""
-    if len(recent) < 2:
-        return recent[0].tokens_per_second if recent else None
-    seconds = sum(record.seconds + record.checkpoint_seconds for record in recent[1:])
-    return (recent[-1].tokens - recent[0].tokens) / seconds if seconds else None
+    """Mean tokens per second of the last steps, the time for checkpoints between them included."""
+    tokens = sum(record.tokens_per_second * record.seconds for record in recent)
+    seconds = sum(record.seconds + record.checkpoint_seconds for record in recent)
+    return tokens / seconds if seconds else None
 
 
 def _seconds_left(models: Sequence[ModelStatus]) -> float | None:

@@ -70,29 +70,27 @@ def read_trace(path: Path) -> list[Event]:
 
 def trace_table(events: Sequence[Event], title: str) -> str:
     """A page in Markdown: the parts of a step, then what the device, or else the host, spent most time on."""
-    regions = [event for event in events if event.cat == "user_annotation" and event.name.startswith(PREFIX)]
-    steps = [event for event in regions if event.name == f"{PREFIX}{STEP}"]
-    parts = [event for event in regions if event.name != f"{PREFIX}{STEP}"]
+    ours = [event for event in events if event.cat == "user_annotation" and event.name.startswith(PREFIX)]
+    steps = [event for event in ours if event.name == f"{PREFIX}{STEP}"]
+    parts = [event for event in ours if event.name != f"{PREFIX}{STEP}"]
     kernels = [event for event in events if event.cat in _ON_DEVICE]
-    host, count = _sums((event.name.removeprefix(PREFIX), event.dur) for event in parts), max(1, len(steps))
-    total = sum(event.dur for event in steps)
+    count, total, launches = max(1, len(steps)), sum(event.dur for event in steps), _launches(events)
+    host = _sums((event.name.removeprefix(PREFIX), event.dur) for event in parts)
     host["other"] = total - sum(host.values())
-    device = _sums(
-        (_part_of(kernel, parts, launches), kernel.dur) for launches in [_launches(events)] for kernel in kernels
-    )
-    rows = [
-        [name, _per_step(host[name], count), percent(host[name] / max(total, 1e-9), 1)]
-        + ([_per_step(device[name], count)] if kernels else [])
-        for name in (*PARTS, "other")
-    ]
-    rows.append(
-        ["all", _per_step(total, count), "100.0", *([_per_step(sum(device.values()), count)] if kernels else [])]
-    )
+    device = _sums((_part_of(kernel, parts, launches), kernel.dur) for kernel in kernels)
+
+    def row(name: str, spent: float, worked: float) -> list[str]:
+        cells = [name, _per_step(spent, count), percent(spent / total if total else 0.0, 1)]
+        return [*cells, _per_step(worked, count)] if kernels else cells
+
+    rows = [row(name, host[name], device[name]) for name in (*PARTS, "other")]
+    rows.append(row("all", total, sum(device.values())))
     header = ["part", "ms of the host per step", "%", *(["ms of the device per step"] if kernels else [])]
-    what, costs = (
-        ("kernel", [(event.name, event.dur) for event in kernels]) if kernels else ("operator", _own_times(events))
-    )
-    return f"# {title}\n\n{markdown_table(header, rows)}\n\n{_top(what, costs, count)}\n"
+    if kernels:
+        top = _top("kernel", [(event.name, event.dur) for event in kernels], count)
+    else:
+        top = _top("operator", _own_times(events), count)
+    return f"# {title}\n\n{markdown_table(header, rows)}\n\n{top}\n"
 
 
 def _top(what: str, costs: list[tuple[str, float]], steps: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import redirect_stdout
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Protocol
 from uuid import uuid4
@@ -148,7 +149,7 @@ class WandbTracker:
                 # The last model's run may still send; and W&B records the command line, where a secret may stand.
                 settings=wandb.Settings(reinit="create_new", x_disable_meta=_shows_receiver(sys.argv)),
             )
-        except wandb.Error as error:
+        except Exception as error:  # each service's client has errors of its own
             raise TrainingError(
                 f"logging.wandb: {error}; run `wandb login`, or set WANDB_MODE=offline to keep the run on disk"
             ) from error
@@ -175,10 +176,17 @@ class TrackioTracker:
         self.run = run or f"{recipe.name}-{model}-{uuid4().hex[:6]}"
         try:
             with redirect_stdout(sys.stderr):  # it prints messages
-                self._run = trackio.init(
-                    project, name=self.run, group=recipe.name, config=_config(recipe), resume="allow", embed=False
+                # In a context of its own, where neither the next model's run nor Python's end finishes it again.
+                self._run = copy_context().run(
+                    trackio.init,
+                    project,
+                    name=self.run,
+                    group=recipe.name,
+                    config=_config(recipe),
+                    resume="allow",
+                    embed=False,
                 )
-        except (OSError, ValueError) as error:
+        except Exception as error:
             raise TrainingError(f"logging.trackio: {error}; correct the project, or the TRACKIO_… variables") from error
 
     def log(self, record: Record) -> None:
@@ -197,7 +205,6 @@ class MlflowTracker:
     def __init__(self, recipe: Recipe, experiment: str, model: str, run: str | None) -> None:
         try:
             from mlflow import MlflowClient  # an extra
-            from mlflow.exceptions import MlflowException
         except ImportError:
             raise TrainingError(f"logging.mlflow needs an extra: {install_hint('mlflow')}") from None
         try:
@@ -209,7 +216,7 @@ class MlflowTracker:
                 self._client.update_run(run, status="RUNNING")
             else:
                 self.run = self._begin(owner, recipe, model)
-        except MlflowException as error:
+        except Exception as error:
             raise TrainingError(f"logging.mlflow: {error}; correct MLFLOW_TRACKING_URI, or the experiment") from error
 
     def log(self, record: Record) -> None:

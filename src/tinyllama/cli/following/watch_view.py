@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _BAR = 20
 """Characters of a bar."""
+_GUIDE = 4
+"""Characters by which a branch of the tree is indented."""
 _STYLES = {"done": "green", "training": "cyan", "starting": "cyan", "failed": "red", "killed": "red"}
 
 
@@ -47,14 +49,19 @@ def _tree(models: list[ModelStatus]) -> Tree:
     """The models below those that they fork from; one whose parent is not shown is a root."""
     root = Tree("", hide_root=True)
     branches: dict[str | None, Tree] = {}
+    indents: dict[str | None, int] = {}
     for model in models:
-        branches[model.model] = branches.get(model.parent, root).add(_line(model))
+        indents[model.model] = indents.get(model.parent, -_GUIDE) + _GUIDE
+    width = max(len(model.model) + indents[model.model] for model in models)
+    for model in models:
+        name = model.model.ljust(width - indents[model.model])
+        branches[model.model] = branches.get(model.parent, root).add(_line(model, name))
     return root
 
 
-def _line(model: ModelStatus) -> Text:
+def _line(model: ModelStatus, name: str) -> Text:
     filled = round(_BAR * model.fraction)
-    text = Text(f"{model.model}  ")
+    text = Text(f"{name}  ")
     text.append("━" * filled, "green" if model.state == "done" else "cyan").append("━" * (_BAR - filled), "dim")
     percent = "" if model.state in {"waiting", "done"} else f" {100 * model.fraction:.0f}%"
     text.append("  ").append(f"{model.state}{percent}", _STYLES.get(model.state, ""))
@@ -65,7 +72,7 @@ def _line(model: ModelStatus) -> Text:
 def _details(model: ModelStatus) -> Iterator[Text]:
     """Lines about a model that has begun and is not done."""
     last = model.last
-    stage = "" if last is None else f" · {last.stage}"
+    stage = "" if last is None else f" · stage {last.stage}"
     yield Text(
         f"{model.model}{stage} · step {model.step:,} of {model.steps:,} · "
         f"{_tokens(model.tokens)} of {_tokens(model.last_tokens)} tokens", "bold"
