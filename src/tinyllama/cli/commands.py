@@ -2,7 +2,7 @@
 
 from tinyllama.cli import (
     corpora,
-    designing,
+    design,
     evaluation,
     fidelity,
     generation,
@@ -18,7 +18,7 @@ from tinyllama.cli.app import app
 __all__ = [
     "app",
     "corpora",
-    "designing",
+    "design",
     "evaluation",
     "fidelity",
     "generation",
