@@ -22,6 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_commands_run_and_end_with_a_report_and_models(folder: Path) -> None:
     assert len(COMMANDS) == 6
     for command in COMMANDS:

@@ -13,7 +13,7 @@ def test_a_tokenizer_of_ones_own_is_measured_on_text_it_was_not_trained_on() -> 
     (usual,) = compare_tokenizers({"text": LATIN}, 400, "own")
     (other,) = compare_tokenizers({"text": unseen}, 400, "own")
     assert (usual.kind, usual.vocab_size) == ("own", 400)
-    assert usual.overall > 2
+    assert usual.overall > 1.8
     assert other.overall < usual.overall / 1.2  # which it would not be if it had learned capitals
     assert usual.training_seconds > 0
     assert usual.bytes_per_second > 0

@@ -3,7 +3,7 @@
 from tinyllama.cli import (
     corpora,
     corpus,
-    designing,
+    design,
     doctor,
     evaluation,
     fidelity,
@@ -22,7 +22,7 @@ __all__ = [
     "app",
     "corpora",
     "corpus",
-    "designing",
+    "design",
     "doctor",
     "evaluation",
     "fidelity",

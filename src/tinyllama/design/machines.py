@@ -18,6 +18,15 @@ HERE = "here"
 """The name of this machine, beside those of GPUs."""
 COMPILED_FROM = 0.5
 """Hours of training from which compiling, which takes about a minute on CPUs, pays."""
+_TOKENS_FROM = 50_000_000
+"""The same in tokens where no hours are known: about those of the smallest models on two cores."""
+
+
+def compiling_pays(hours: float | None, tokens: int | None) -> bool:
+    """Whether a training is long enough to compile its blocks."""
+    if hours is not None:
+        return hours >= COMPILED_FROM
+    return tokens is None or tokens >= _TOKENS_FROM
 
 
 class Machine(Protocol):

@@ -1,0 +1,100 @@
+"""The command `new`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tinyllama.cli.app import AsJson, Device, app, print_json, real, whole
+from tinyllama.cli.design.options import (
+    MOST_TOKENS,
+    Gpus,
+    Hardware,
+    MachineOptions,
+    Nodes,
+    OverTraining,
+    Shapes,
+    choose_machine,
+)
+from tinyllama.cli.design.size import print_sizes
+
+if TYPE_CHECKING:
+    from tinyllama.design.new import Asked
+
+
+@app.command(
+    short_help="Write a recipe for your text and your hours.",
+    epilog="Example: tinyllama new speeches --text builtin:sotu --domain code=src --hours 1",
+)
+def new(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the family; NAME.yaml is written here.")],
+    *,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="A file, folder, glob or URL of text, or builtin:NAME. May be repeated."),
+    ] = None,
+    domain: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=TEXT", help="A variant that adds this text. May be repeated, also for one NAME."),
+    ] = None,
+    hours: Annotated[float | None, real("Hours for everything, from text to report.", least=0.001, most=1e6)] = None,
+    tokens: Annotated[int | None, whole("Tokens of each model, instead of --hours.", most=MOST_TOKENS)] = None,
+    epochs: Annotated[int, whole("Times that a text is read at most.", most=1000)] = 4,
+    over_training: OverTraining = 1.0,
+    shapes: Shapes = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="KIND", help="own or llama2 (default: by measured bytes per token).")
+    ] = None,
+    text_field: Annotated[
+        str, typer.Option(metavar="FIELD", help="Field of JSON, Parquet and Arrow documents that contains the text.")
+    ] = "text",
+    hardware: Hardware = "here",
+    gpus: Gpus = 1,
+    nodes: Nodes = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Look at a text, measure this machine, and write a commented recipe: each number with its rule and source.
+
+    On a terminal, it asks for what is not given. It never overwrites a file.
+    """
+    from tinyllama.design.compose import design
+    from tinyllama.design.new import Asked, wishes_of, write_recipe
+    from tinyllama.design.writing import describe_text, describe_tokenizer
+
+    asked = Asked(name, text or [], domain or [], hours, tokens, epochs, over_training, shapes, tokenizer, text_field)
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        asked = _ask(asked)
+    wishes = wishes_of(asked)
+    machine = choose_machine(ctx, MachineOptions(hardware, gpus, nodes, device), asked.hours, asked.tokens)
+    found = design(wishes, machine, Path(), lambda line: typer.echo(line, err=True))
+    path = write_recipe(found, Path())
+    if as_json:
+        print_json({
+            "recipe": str(path),
+            "machine": machine.name,
+            "overhead_seconds": found.overhead,
+            "size": found.size.as_dict(),
+        })  # fmt: skip
+        return
+    for corpus_name, corpus in found.corpora.items():
+        typer.echo(describe_text(corpus.survey, found.tokenizer.bytes_per_token[corpus_name]))
+    typer.echo(f"tokenizer: {describe_tokenizer(found.tokenizer)}")
+    print_sizes([found.size], machine)
+    typer.echo(f"wrote {path}; next: tinyllama plan {path} --check, then tinyllama reproduce {path}")
+
+
+def _ask(asked: Asked) -> Asked:
+    """Ask on the terminal for what is not given."""
+    if not asked.text:
+        asked = replace(asked, text=[typer.prompt("Text (file, folder, glob or URL)", err=True)])
+        line = typer.prompt("A domain of its own (NAME=TEXT, empty for none)", default="", show_default=False, err=True)
+        asked = replace(asked, domain=[*asked.domain, line] if line else asked.domain)
+    if asked.hours is None and asked.tokens is None:
+        asked = replace(asked, hours=typer.prompt("Hours for everything", default=1.0, err=True))
+    return asked

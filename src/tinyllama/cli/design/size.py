@@ -1,0 +1,117 @@
+"""The command `size`, and its table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tinyllama.cli.app import AsJson, Device, app, print_json, real, whole
+from tinyllama.cli.design.options import (
+    MOST_TOKENS,
+    Gpus,
+    Hardware,
+    MachineOptions,
+    Nodes,
+    OverTraining,
+    Shapes,
+    choose_machine,
+)
+
+if TYPE_CHECKING:
+    from tinyllama.design.machines import Machine
+    from tinyllama.design.sizing import Size
+
+_FAR = 20
+"""Times fewer parameters or tokens than in a fit, beyond which it says nothing."""
+_COLUMNS = (
+    *("", "layers x width", "parameters", "ids", "tokens", "per parameter"),
+    *("batch", "peak LR", "tokens/s", "hours", "expected loss"),
+)
+_NEAR = 4
+"""Rows above and below the recommended one."""
+
+
+@app.command(
+    short_help="Show which models fit in your hours and memory.",
+    epilog="Example: tinyllama size --hours 12 --hardware rtx4090",
+)
+def size(
+    ctx: typer.Context,
+    *,
+    hours: Annotated[float | None, real("Hours of training.", least=0.001, most=1e6)] = None,
+    tokens: Annotated[int | None, whole("Tokens, instead of --hours.", most=MOST_TOKENS)] = None,
+    vocab_size: Annotated[int | None, whole("Number of ids (default: what suits each size).", least=512)] = None,
+    context: Annotated[int | None, whole("Tokens of a sequence (default: what suits each batch).", least=16)] = None,
+    over_training: OverTraining = 1.0,
+    shapes: Shapes = None,
+    hardware: Hardware = "here",
+    gpus: Gpus = 1,
+    nodes: Nodes = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """List shapes with the tokens that they are trained on in the time, and mark the recommended one.
+
+    The expected loss is that of the text and tokenizer of Hoffmann et al. 2022; it serves to compare rows.
+    """
+    from tinyllama.design.new import budget_of
+    from tinyllama.design.sizing import sizes
+
+    budget = replace(budget_of(hours, tokens, over_training, shapes), vocab_size=vocab_size, context=context)
+    machine = choose_machine(ctx, MachineOptions(hardware, gpus, nodes, device), hours, tokens)
+    found = sizes(machine, budget)
+    if as_json:
+        print_json({"machine": machine.name, "sizes": [each.as_dict() for each in found]})
+        return
+    print_sizes(found, machine)
+
+
+def print_sizes(found: list[Size], machine: Machine) -> None:
+    """Print the rows around the recommended one."""
+    from rich.table import Table
+
+    from tinyllama.cli.tables import output
+    from tinyllama.design.rules import CHINCHILLA, peak_learning_rate
+    from tinyllama.recipe.quantities import format_count
+    from tinyllama.text import MISSING
+
+    best = next(index for index, each in enumerate(found) if each.is_recommended)
+    table = Table(title=machine.name, title_justify="left")
+    for column in _COLUMNS:
+        table.add_column(column, justify="right")
+    for index, each in enumerate(found[max(0, best - _NEAR) : best + _NEAR + 1], max(0, best - _NEAR)):
+        speed = "does not fit" if each.tokens_per_second is None else f"{each.tokens_per_second:,.0f}"
+        table.add_row(
+            "→" if index == best else "",
+            f"{each.shape.layers} x {each.shape.width}",
+            format_count(each.parameters, 3),
+            f"{each.shape.vocab_size:,}",
+            format_count(each.tokens, 3),
+            f"{each.tokens_per_parameter:.3g}",
+            f"{each.sequences} x {each.shape.context}",
+            f"{peak_learning_rate(each.flops):.2e}" if each.tokens else MISSING,
+            speed + ("" if each.is_measured else " (estimate)"),
+            MISSING if each.seconds is None else f"{each.seconds / 3600:.3g}",
+            _loss(each),
+        )
+    console = output()
+    console.print(table)
+    console.print(
+        f"expected loss: nats a token of the text of {CHINCHILLA.name}, by their fit; ~ is beyond it (it has models "
+        f"from {format_count(CHINCHILLA.smallest)} parameters and {format_count(CHINCHILLA.fewest)} tokens on), "
+        f"{MISSING} far beyond",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _loss(size: Size) -> str:
+    """The expected loss, if the fit is not far away."""
+    from tinyllama.design.rules import CHINCHILLA
+    from tinyllama.text import MISSING
+
+    if size.is_fitted:
+        return f"{size.expected_loss:.2f}"
+    is_near = CHINCHILLA.covers(_FAR * size.parameters, _FAR * size.tokens)
+    return f"~{size.expected_loss:.2f}" if is_near else MISSING
