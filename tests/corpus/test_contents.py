@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tinyllama.corpus.difference import corpus_difference
+from tinyllama.corpus.contents.difference import corpus_difference
+from tinyllama.corpus.contents.sampling import sample_texts
+from tinyllama.corpus.contents.statistics import corpus_statistics
 from tinyllama.corpus.manifest import SPLITS, PreparedCorpus
 from tinyllama.corpus.reading import read_texts
-from tinyllama.corpus.sampling import sample_texts
-from tinyllama.corpus.statistics import corpus_statistics
 from tinyllama.prepare.prepare import prepare_corpus
 from tinyllama.prepare.tokenizer import obtain_tokenizer
 from tinyllama.recipe import Recipe, load_recipe

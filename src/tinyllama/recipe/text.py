@@ -145,7 +145,7 @@ def check_methods(corpora: Mapping[str, Corpus]) -> None:
             theirs, ours = corpora[other].deduplicate, corpus.deduplicate
             if theirs and ours and theirs.model_dump(include=keys) != ours.model_dump(include=keys):
                 raise WrongKey(
-                    f"copies cannot be found across it and corpora.{other}.deduplicate, which has other settings; make "
-                    "them equal, or set across: false",
+                    f"copies cannot be found across it and corpora.{other}.deduplicate, which has other settings; give "
+                    "both the same, or set across: false",
                     *(name, "deduplicate"),
                 )

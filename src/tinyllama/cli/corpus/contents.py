@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from tinyllama.corpus.difference import CorpusDifference
+    from tinyllama.corpus.contents.difference import CorpusDifference
+    from tinyllama.corpus.contents.statistics import CorpusStatistics
     from tinyllama.corpus.manifest import PreparedCorpus
-    from tinyllama.corpus.statistics import CorpusStatistics
     from tinyllama.tokenizer.base import Tokenizer
 
 _SMALLEST = 0.0005
@@ -31,8 +31,8 @@ def stats(
     as_json: AsJson = False,
 ) -> None:
     """Show sizes, lengths, languages, scripts, the largest files, documents that repeat, and what was dropped."""
+    from tinyllama.corpus.contents.statistics import corpus_statistics
     from tinyllama.corpus.manifest import open_corpus
-    from tinyllama.corpus.statistics import corpus_statistics
 
     corpus = open_corpus(folder)
     found = corpus_statistics(corpus, _tokenizer_of(folder), sample, top)
@@ -56,8 +56,8 @@ def sample(
     as_json: AsJson = False,
 ) -> None:
     """Show random documents as they were tokenized, each with its origin."""
+    from tinyllama.corpus.contents.sampling import sample_texts
     from tinyllama.corpus.manifest import open_corpus
-    from tinyllama.corpus.sampling import sample_texts
 
     texts = sample_texts(open_corpus(folder), _tokenizer_of(folder), n, seed)
     if as_json:
@@ -76,7 +76,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show what changed between two preparations: keys of the recipe, and documents by content and origin."""
-    from tinyllama.corpus.difference import corpus_difference
+    from tinyllama.corpus.contents.difference import corpus_difference
     from tinyllama.corpus.manifest import open_corpus
 
     first, second = open_corpus(before), open_corpus(after)

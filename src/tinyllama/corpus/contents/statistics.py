@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tinyllama.corpus.contents import hashed_documents
-from tinyllama.corpus.sampling import sample_texts
+from tinyllama.corpus.contents.hashes import hashed_documents
+from tinyllama.corpus.contents.sampling import sample_texts
 from tinyllama.quality.languages import identify, script_of
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from tinyllama.corpus.contents import hashed_documents
+from tinyllama.corpus.contents.hashes import hashed_documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from pydantic import JsonValue
 
-    from tinyllama.corpus.contents import HashedDocument
+    from tinyllama.corpus.contents.hashes import HashedDocument
     from tinyllama.corpus.manifest import PreparedCorpus
     from tinyllama.tokenizer.base import Tokenizer
 

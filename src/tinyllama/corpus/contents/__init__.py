@@ -1,0 +1,1 @@
+"""What is in prepared corpora: statistics, samples, and differences between two preparations."""
