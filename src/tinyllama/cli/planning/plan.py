@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from tinyllama.family import Family
 
 
+_SCHEMA = "# yaml-language-server:"
+"""Names the schema's file by its path from the shipped recipe, which a copy does not have beside it."""
+
+
 @app.command(epilog="Example: tinyllama recipes mini > my-family.yaml")
 def recipes(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="The recipe to print, to copy and change.")] = None,
@@ -40,7 +44,8 @@ def recipes(
 
     if name is not None:
         path = find_recipe(name)
-        text = path.read_text(encoding="utf-8")
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        text = "".join(line for line in lines if not line.startswith(_SCHEMA))
         if as_json:
             print_json({"name": path.stem, "text": text})
         else:
