@@ -49,7 +49,7 @@ def main() -> None:
     plan, sampler, rows = open_feed(family, recipe)
     feeding = _median_seconds(lambda step: read_step(plan, sampler, rows, step), repeats)
     fastest = _most_tokens_a_second(asked.out / "work" / "sparse")
-    loggers = _loggers(family / "logged", TerminalProgress().training("base", plan))
+    loggers = _loggers(family / "logged", TerminalProgress().training("base", plan, "model 1 of 1"))
     fields = {field.name for field in dataclasses.fields(StepRecord)}  # a line has more: its place in the chain
     record = StepRecord(**{name: value for name, value in measured.records[-1].items() if name in fields})
     logging = _median_seconds(lambda step: _log(loggers, replace(record, step=step)), repeats)
@@ -75,7 +75,8 @@ def _most_tokens_a_second(folder: Path) -> float:
     """Maximum tokens per second, on a step of the flagship in the middle of the variant that mixes most corpora."""
     recipe = load_recipe("tinyllama-v1.1")
     plan = compile_plan(recipe, "math_code")
-    rows = {name: _sparse_rows(folder, name, recipe.corpora[name].size, plan.context) for name in plan.corpora}
+    sizes = {name: size for name in plan.corpora if (size := recipe.corpora[name].size) is not None}
+    rows = {name: _sparse_rows(folder, name, size, plan.context) for name, size in sizes.items()}
     sampler = Sampler(plan, recipe.seed, {name: len(part) for name, part in rows.items()})
     step = (plan.fork_step + plan.steps) // 2
     batch = read_step(plan, sampler, rows, step)  # into the page cache

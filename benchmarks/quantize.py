@@ -61,7 +61,7 @@ def main() -> None:
     torch.set_num_threads(available_cores())
     with TemporaryDirectory(dir=given.out) as folder:
         shape, weights, tokenizer, bos = _open(given.model, Path(folder))
-        (piece,) = split_text({"text": open_text(given.text)}, given.characters)
+        (piece,) = split_text({"text": open_text(given.text).documents}, given.characters)
         windows = windows_of(piece, tokenizer, bos=bos, context=shape.context)
         exact = Path(folder) / "F32.gguf"
         write_gguf(weights, shape, tokenizer, exact, "F32", ModelInfo("model", "other"))
