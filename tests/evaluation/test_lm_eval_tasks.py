@@ -14,12 +14,13 @@ from tests.evaluation.named_tasks import NAMED, Row, rows_of
 from tests.evaluation.test_hub_data import use
 from tests.export.hub_stand_in import COMMIT, CONVERTED, Hub, stand_in_hub
 from tinyllama.errors import EvaluationError
-from tinyllama.evaluation.contamination import read_questions, words
+from tinyllama.evaluation.contamination import read_questions
 from tinyllama.evaluation.lm_eval_index import definitions, lm_eval_folder
 from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScore
 from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.formats.open import open_model
 from tinyllama.hub import HubAnswer
+from tinyllama.quality.overlap import words
 from tinyllama.tokenizer.convert import write_transformers_files
 
 if TYPE_CHECKING:

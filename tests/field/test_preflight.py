@@ -158,7 +158,7 @@ def test_plan_shows_what_each_check_finds(field: Path, tinyllama: Run) -> None:
     assert "FAULT" not in shown
     change(field, MISTAKES["task"][0], MISTAKES["files"][0])
     outcome = tinyllama("plan", "field.yaml", "--check", "--json")
-    assert "2 of 13 checks failed: sources, tasks" in outcome.refused()
+    assert "2 of 15 checks failed: sources, tasks" in outcome.refused()
     found = {entry["check"]: entry["faults"] for entry in json.loads(outcome.out)}
     assert [name for name, faults in found.items() if faults] == ["sources", "tasks"]
     assert nothing_ran(field)

@@ -72,7 +72,6 @@ def test_what_loads_is_accepted(tmp_path: Path, old: str, new: str) -> None:
         ("layers: 2", "layers: 0", "model.layers"),
         ("until: 60K", "until: 60Q", "stages.0.until"),
         ("{prose: 100%}", "{prose: 100}", "base.prose"),
-        ("every: 8K", "keep: 2", "checkpoints"),
         ("    peak: 4e-3\n", "", "optimizer.learning_rate"),
         ("compile: false", "compile: maybe", "hardware.compile"),
         ("minimum: 4e-4", "schedule: sine", "optimizer.learning_rate.schedule"),

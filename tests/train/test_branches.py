@@ -92,7 +92,7 @@ def test_a_branch_added_later_trains_alone_from_a_replay_that_equals_a_kept_chec
     again.train("child")
     assert again.work.replay("early") is None
     changed = {path.name for path, time in before.items() if path.stat().st_mtime_ns != time}
-    assert changed <= {"recipe.yaml", "seconds.json", ".lock"}
+    assert changed <= {"recipe.yaml", "seconds.json", "process.json", ".lock"}
     for name in ("early", "child"):
         assert_same_run(planned.folder / name, again.folder / name)
     kept, replayed = (family.folder / "base/checkpoints/step-5" for family in (planned, again))

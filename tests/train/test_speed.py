@@ -25,5 +25,4 @@ def test_what_is_measured_really_runs() -> None:
     recipe = trial_recipe(FAMILIES["smollm"].shape(64, 512, 64), compiles=False)
     began = time.perf_counter()
     speed = measure_speed(recipe, 8, CPU)
-    assert time.perf_counter() - began > 2  # a pass and an update, each for more than a second
-    assert speed > 0
+    assert 8 * 64 / speed < time.perf_counter() - began  # a step is a part of what was timed

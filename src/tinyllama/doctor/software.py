@@ -17,6 +17,7 @@ EXTRAS = {
     "eval": ("lm_eval", "scores on tasks"),
     "report": ("plotly", "the report's charts, which reproduce and report need"),
     "fast": ("fastokens", "faster tokenizing of text"),
+    "quality": ("rensa", "filters, deduplicate and pii of corpora"),
     "gguf": ("gguf", "GGUF files"),
     "serve": ("llama_cpp", "serve, and quantized exports"),
     "fp8": ("torchao", "precision: fp8"),

@@ -48,7 +48,8 @@ def new(
     over_training: OverTraining = 1.0,
     shapes: Shapes = None,
     tokenizer: Annotated[
-        str | None, typer.Option(metavar="KIND", help="own or llama2 (default: by measured bytes per token).")
+        str | None,
+        typer.Option(metavar="KIND", help="Tokenizer: own or llama2 (default: by bytes per token)."),
     ] = None,
     text_field: Annotated[
         str, typer.Option(metavar="FIELD", help="Field of JSON, Parquet and Arrow documents that contains the text.")

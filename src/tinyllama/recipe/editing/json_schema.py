@@ -7,7 +7,7 @@ accepts every valid recipe. What depends on several keys, or on the text of a va
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from pydantic.json_schema import GenerateJsonSchema
 
@@ -19,7 +19,7 @@ from tinyllama.recipe.section import section_of
 from tinyllama.recipe.shape import ModelShape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from pydantic import BaseModel
     from pydantic.json_schema import JsonSchemaValue
@@ -47,14 +47,14 @@ _NUMBER = r"[+-]?[0-9_]*\.?[0-9_]*([eE][+-]?[0-9]+)?"
 _COUNTS = rf"\+?([0-9]{{1,3}}(,[0-9]{{3}})+|{_NUMBER})\s*[KMBTkmbt]?"
 _COUNT = _written(_COUNTS, "1500000, 1.5M or 2T", "integer")
 _SHARE = _written(rf"{_NUMBER}\s*%|[0-9]+\s*/\s*[0-9]+", "75% or 1/3")
-_WRITTEN: dict[Callable[..., Any], JsonSchemaValue] = {
+_WRITTEN: dict[object, JsonSchemaValue] = {
     quantities.parse_count: _COUNT,
     quantities.parse_seed: _written(_NUMBER, "1", "integer"),
     quantities.parse_number: _written(_NUMBER, "0.1 or 4e-4", "number"),
     quantities.parse_share: _SHARE,
     quantities.parse_batch: _written(rf"{_COUNTS}(\s*[sS]equences?)?", "880 sequences or 1802240", "integer"),
     quantities.parse_flag: _written(_any_case("yes|no|on|off|true|false"), "true or false", "boolean"),
-    section.parse_name: {"type": ["string", "number"]},
+    section.parse_name: {"type": ["string", "number", "boolean"]},
 }
 """What people write for the functions that read it."""
 _BOUNDS = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
