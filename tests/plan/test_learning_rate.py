@@ -161,7 +161,6 @@ def test_a_share_of_the_horizon_is_kept_in_tokens() -> None:
         (f"{STEPS}, points: [{{tokens: 3K, factor: 1}}]", "points.0.tokens: 3000 must be above 4000, where the"),
         (WSD.replace("50%", "100%"), "decay_from: 100000 must be from warmup (4000) to below horizon (100000)"),
         (WSD.replace("linear", "exponential") + ", minimum: 0", "minimum: must be above 0, which an exponential"),
-        ("schedule: constant, decay_from: 50%", "decay_from: 50% is a share of horizon; add horizon"),
     ],
 )  # fmt: skip
 def test_a_contradiction_names_its_key(keys: str, told: str) -> None:
