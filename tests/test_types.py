@@ -10,7 +10,7 @@ import tinyllama
 PACKAGE = Path(tinyllama.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 UNTYPED = re.compile(r"\b(?:dict|Mapping|MutableMapping)\[str, (?:Any|object)\]")
-MOST_UNTYPED = 21
+MOST_UNTYPED = 20
 MOST_EXEMPTED = 80
 
 

@@ -33,6 +33,8 @@ _LLAMA2_IDS = 32000
 _MEASUREMENTS, _CHECKPOINTS = 20, 100
 """In a whole training, if the recipe does not say how often."""
 
+_Keys = dict[str, object]  # a section as it was written, before it is checked
+
 
 @dataclass(frozen=True)
 class _DecidesNothing:
@@ -104,7 +106,7 @@ def absent_value(schema: type[BaseModel], key: str) -> object:
     return value
 
 
-def with_derived(recipe: dict[str, object]) -> dict[str, object]:
+def with_derived(recipe: _Keys) -> _Keys:
     """A recipe with the keys that it leaves out; what is of no known form is left to the validator.
 
     The recipe in a family's folder spells them out, so that another version's rule does not change them.
@@ -146,7 +148,7 @@ def _is_absent(field: FieldInfo, value: object) -> bool:
     return found is not None and value == found.value
 
 
-def _tokens(recipe: dict[str, object]) -> tuple[int, int]:
+def _tokens(recipe: _Keys) -> tuple[int, int]:
     """Tokens before the first step and after the last stage; the most possible where the recipe states none."""
     stages = recipe.get("stages")
     final = stages[-1] if isinstance(stages, list) and stages else None
@@ -161,6 +163,6 @@ def _count(value: object, otherwise: int) -> int:
         return otherwise
 
 
-def _section(parent: dict[str, object], name: str) -> dict[str, object]:
+def _section(parent: _Keys, name: str) -> _Keys:
     found = parent.get(name)
     return found if isinstance(found, dict) else {}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from pydantic.json_schema import GenerateJsonSchema
 
 from tinyllama.recipe import quantities, section
+from tinyllama.recipe.classification import Derived, marker
 from tinyllama.recipe.editing.docstrings import docstrings
 from tinyllama.recipe.loading import IMPORTED, REPLACED
 from tinyllama.recipe.schema import Recipe
@@ -134,7 +135,9 @@ def _take_required(
 
     Sections that replace those of the extended recipe keep theirs.
     """
-    needed: JsonSchemaValue = {"required": definition.pop("required", [])}
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    stated = [key for key in definition.pop("required", []) if marker(fields[key], Derived) is None]
+    needed: JsonSchemaValue = {"required": stated}
     definition["type"] = ["object", "null"]  # an empty section changes nothing
     for name, field in model.model_fields.items():
         inner, key = section_of(field.annotation), field.alias or name
