@@ -37,12 +37,12 @@ class TrainingProcess(FileRecord):
 
     @property
     def is_here(self) -> bool:
-        """Whether it ran, or runs, on this machine."""
-        return self.host == socket.gethostname()
+        """Whether it ran, or runs, on this machine, and this machine tells of processes; Windows does not."""
+        return self.host == socket.gethostname() and os.name != "nt"
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process exists, which only its own machine can tell."""
+        """Whether the process exists; False if it is not here."""
         return self.is_here and _exists(self.pid) and _born(self.pid) == self.born
 
     def after(self, outcome: Outcome, reason: str) -> TrainingProcess:
@@ -75,8 +75,6 @@ def write_process(path: Path, process: TrainingProcess) -> None:
 
 
 def _exists(pid: int) -> bool:
-    if os.name == "nt":  # where signal 0 would end it
-        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
