@@ -3,7 +3,7 @@
 # For GPUs, with an image and a PyTorch index of your driver's CUDA, see https://pytorch.org/get-started/locally/:
 #   docker build --tag tinyllama --build-arg BASE=nvidia/cuda:12.8.1-devel-ubuntu24.04 --build-arg TORCH_INDEX=INDEX .
 # A family in the current folder:
-#   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/work" tinyllama reproduce nano
+#   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/data" tinyllama reproduce nano
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
 
@@ -29,8 +29,8 @@ RUN pip install --no-cache-dir --constraint constraints.txt ".[${EXTRAS}]"
 
 # Any user id works: caches are in a folder that everybody may write.
 ENV HOME=/home/tinyllama
-RUN mkdir -p ${HOME} /work && chmod 1777 ${HOME} /work
-WORKDIR /work
+RUN mkdir -p ${HOME} /data && chmod 1777 ${HOME} /data
+WORKDIR /data
 USER 1000:1000
 ENTRYPOINT ["tinyllama"]
 CMD ["--help"]
