@@ -60,7 +60,8 @@ def main() -> None:
     except SourceError as error:
         sys.stderr.write(f"skipped: {error}\n")
         return
-    names = [name for name in _SCRIPTS if name not in {DATATROVE, LITDATA} or find_spec(name)]
+    needed = {DATATROVE: (DATATROVE, "orjson"), LITDATA: (LITDATA,)}  # datatrove reads JSON with orjson
+    names = [name for name in _SCRIPTS if all(map(find_spec, needed.get(name, ())))]
     reports: Reports = defaultdict(list)
     for number in range(asked.rounds):
         for name in names:

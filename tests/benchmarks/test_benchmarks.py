@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,6 @@ def test_generation_is_compared_with_transformers_in_both_its_ways(out: Path) ->
     assert engines["transformers"]["our_first_is_x"] > 0
 
 
-@pytest.mark.skipif(find_spec("orjson") is None, reason="make bench installs what datatrove reads with")
 def test_preparation_keeps_every_document_and_is_compared_with_the_tokenizer_alone(
     out: Path, prepared: Path, tmp_path: Path
 ) -> None:
