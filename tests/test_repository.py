@@ -30,7 +30,7 @@ def test_every_page_has_the_version_of_the_package() -> None:
 
 def test_make_help_lists_every_target() -> None:
     make = shutil.which("make") or pytest.skip("needs make")
-    done = subprocess.run([make, "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([make, "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     listed = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert set(listed) == TARGETS
     assert all(text.endswith(".") for text in listed.values())
