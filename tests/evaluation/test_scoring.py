@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.backends.cuda import cudnn_sdp_enabled
 
-from tinyllama.evaluation.scoring import TokenTree, Window, _batches, plan_trees, score_windows
+from tinyllama.evaluation.passes import PassLimits, within_memory
+from tinyllama.evaluation.scoring import Window, plan_trees, score_windows
 from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape
 
@@ -89,21 +90,24 @@ def test_choices_are_the_same_in_bf16_up_to_ties(model: Llama) -> None:
         assert coarse == pytest.approx(fine, rel=0.05, abs=0.5)
 
 
-def trees_of(lengths: list[int]) -> list[TokenTree]:
-    return [TokenTree(tokens=[0] * length) for length in sorted(lengths, reverse=True)]
-
-
-def sizes(lengths: list[int], tokens: int, pairs: int) -> list[list[int]]:
-    return [[len(tree.tokens) for tree in batch] for batch in _batches(trees_of(lengths), None, tokens, pairs)]
+def sizes(lengths: list[int], limits: PassLimits) -> list[list[int]]:
+    left, passes = sorted(lengths, reverse=True), list[list[int]]()
+    while left:
+        rows = limits.rows_of(left[0])
+        passes.append(left[:rows])
+        left = left[rows:]
+    return passes
 
 
 def test_a_pass_is_bounded_by_its_tokens_times_its_longest_row() -> None:
     lengths = [*[4096] * 5, *[2048] * 20, *[100] * 400]
-    passes = sizes(lengths, 32768, 1 << 26)
+    passes = sizes(lengths, PassLimits(32768, 1 << 26))
     assert [length for batch in passes for length in batch] == sorted(lengths, reverse=True)
     assert max(len(batch) * batch[0] ** 2 for batch in passes) <= 1 << 26
     assert [len(batch) for batch in passes if batch[0] == 4096] == [4, 4], "16 rows of 2,048 make as many pairs"
-    assert [batch[0] for batch in sizes([9000, 9000], 32768, 1 << 26)] == [9000, 9000], "a tree too large is alone"
+    assert [batch[0] for batch in sizes([9000, 9000], PassLimits(32768, 1 << 26))] == [9000, 9000], (
+        "too large, so alone"
+    )
 
 
 def test_a_cpu_computes_the_passes_that_it_always_did() -> None:
@@ -116,7 +120,41 @@ def test_a_cpu_computes_the_passes_that_it_always_did() -> None:
                 expected.append(batch)
                 batch = []
             batch.append(length)
-        assert sizes(lengths, 1024, 1 << 20) == [*expected, batch]
+        assert sizes(lengths, PassLimits(1024, 1 << 20)) == [*expected, batch]
+
+
+def test_an_accelerator_with_little_free_memory_computes_small_passes() -> None:
+    limits, llama_7b = PassLimits(32768, 1 << 26), ModelShape(
+        layers=32, width=4096, ffn=11008, heads=32, kv_heads=32, context=4096, vocab_size=32000
+    )  # fmt: skip
+    assert within_memory(limits, llama_7b, 2, 60 * 2**30) == limits
+    small = within_memory(limits, llama_7b, 2, 2**30)
+    assert 2000 < small.tokens < 3000
+    assert small.tokens * (4 * 4096 + 3 * 11008) * 2 + small.pairs * 3 <= 2**29
+    assert within_memory(limits, llama_7b, 2, 0).rows_of(100) == 1, "one row is tried"
+
+
+@pytest.mark.parametrize("rows", [None, 7])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), RuntimeError("CUDA error: out of memory")])
+def test_a_pass_that_is_out_of_memory_is_halved_and_the_scores_are_the_same(
+    model: Llama, monkeypatch: pytest.MonkeyPatch, rows: int | None, error: Exception
+) -> None:
+    windows, hidden, tried = questions(12), model.hidden, list[int]()
+
+    def small_device(ids: torch.Tensor, **others: torch.Tensor) -> torch.Tensor:
+        tried.append(ids.numel())
+        if ids.numel() > 250:
+            raise error
+        return hidden(ids, **others)
+
+    expected = scores(model, windows, rows)
+    monkeypatch.setattr(model, "hidden", small_device)
+    found = scores(model, windows, rows)
+    assert [score for score, _ in found] == pytest.approx([score for score, _ in expected], abs=1e-4)
+    assert 1 <= sum(size > 250 for size in tried) <= 3, "what was too large once is not tried again"
+    monkeypatch.setattr(model, "hidden", lambda *_, **__: (_ for _ in ()).throw(error))
+    with pytest.raises(type(error)):
+        scores(model, windows)
 
 
 def test_scores_do_not_wait_for_kernels_that_are_planned_for_each_shape(

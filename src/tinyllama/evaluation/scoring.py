@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tinyllama.evaluation.passes import pass_limits
 from tinyllama.model.attention import kernels_for_any_shape
+from tinyllama.model.devices import free_memory, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 Score = tuple[float, bool]
 """Log-likelihood of a continuation in nats, and whether greedy decoding would give it."""
 
-_TOKENS_PER_PASS = {"cpu": 1024, "cuda": 32768}  # padded; small passes have rows of nearly one length
-_PAIRS_PER_PASS = {"cpu": 1 << 20, "cuda": 1 << 26}  # a mask has a number for each; other GPUs hold all scores
 _POSITIONS_PER_HEAD = {"cpu": 128, "cuda": 2048}  # rows of logits held at once, on CPUs in memory that is reused
 _TREE_TOKENS = 512  # attention grows with the square of a row
 _WORTH_SHARING = 8  # a text joins a tree if at least 1 / 8 of it is there already
@@ -107,11 +107,27 @@ def score_windows(
     Args:
         model: scored on its device, in its precision; sums are fp32.
         windows: each of at most the model's context.
-        rows: rows of a pass; None takes as many as suit the device.
+        rows: rows of a pass; None takes as many as suit the device and its free memory.
     """
-    device = model.embed_tokens.weight.device
-    limits = _TOKENS_PER_PASS.get(device.type, _TOKENS_PER_PASS["cuda"]), _PAIRS_PER_PASS.get(device.type, 1 << 22)
-    for batch in _batches(plan_trees(windows), rows, *limits):
+    device, limits = model.embed_tokens.weight.device, pass_limits(model, rows)
+    trees, start = plan_trees(windows), 0
+    while start < len(trees):
+        longest = len(trees[start].tokens)
+        batch = trees[start : start + limits.rows_of(longest)]
+        scored = _score_trees(model, windows, batch, device)
+        if scored is None:
+            limits = limits.half_of(len(batch), longest)
+            free_memory(device)
+            continue
+        yield scored
+        start += len(batch)
+
+
+def _score_trees(
+    model: Llama, windows: Sequence[Window], batch: Sequence[TokenTree], device: torch.device
+) -> list[tuple[int, Score]] | None:
+    """Scores of the windows of some trees; None if the device had no memory for them, and would have for fewer."""
+    try:
         with torch.inference_mode():
             with kernels_for_any_shape(device):
                 states = _states(model, batch, device)  # [B, T, D]
@@ -124,7 +140,11 @@ def score_windows(
                     members.append(index)
             distinct, where = np.unique(np.concatenate(places), return_inverse=True)  # options share the first place
             scored = states.flatten(0, 1)[torch.from_numpy(distinct).to(device)]  # [N, D]
-            yield list(zip(members, _score_states(model, scored, where, targets), strict=True))
+            return list(zip(members, _score_states(model, scored, where, targets), strict=True))
+    except RuntimeError as error:
+        if len(batch) == 1 or not is_out_of_memory(error):
+            raise
+        return None
 
 
 def _states(model: Llama, batch: Sequence[TokenTree], device: torch.device) -> Tensor:
@@ -182,24 +202,3 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
         if one != other:
             return index
     return min(len(left), len(right))
-
-
-def _batches(trees: Sequence[TokenTree], rows: int | None, tokens: int, pairs: int) -> Iterator[list[TokenTree]]:
-    """Cut a list sorted by falling length into runs of which each stays within the limits, or is one tree.
-
-    Args:
-        trees: longest first.
-        rows: of a run; None bounds it by what follows.
-        tokens: of a run, padded to its longest tree.
-        pairs: of tokens in the same row, padded.
-    """
-    batch: list[TokenTree] = []
-    for tree in trees:
-        longest = len((batch or [tree])[0].tokens)
-        fits = min(tokens, pairs // longest) // longest
-        if batch and len(batch) >= (rows or fits):
-            yield batch
-            batch = []
-        batch.append(tree)
-    if batch:
-        yield batch

@@ -21,6 +21,8 @@ _KINDS = ("cuda", "xpu", "mps")
 """Accelerators, in the order in which `auto` looks for them; ROCm's are "cuda" too."""
 _VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 """Variables by which launchers give each process cards of its own."""
+_OUT_OF_MEMORY = "out of memory", "ALLOC_FAILED"
+"""How CUDA and Triton, and how its libraries say so, where PyTorch has no error of its own."""
 
 
 def choose_device(asked: str = "auto", local_rank: int = 0) -> torch.device:
@@ -124,6 +126,11 @@ def free_memory(device: torch.device) -> None:
     gc.collect()
     if device.type != "cpu":
         torch.get_device_module(device).empty_cache()
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device had no memory left, be it for tensors or for the driver, a library or a kernel's code."""
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in _OUT_OF_MEMORY)
 
 
 def _count(kind: str) -> int:
