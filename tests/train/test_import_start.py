@@ -10,12 +10,16 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tests.train.runs import assert_same_run, deterministic_metrics, weights
+from tests.train.runs import assert_same_run, step_records, weights
+from tests.train.stopping import stop_at
 from tinyllama.checkpoint.format import steps_saved, verify
 from tinyllama.checkpoint.store import CheckpointStore
 from tinyllama.errors import CheckpointError, ModelError, RecipeError
+from tinyllama.evaluation.bits import held_out_losses
 from tinyllama.formats.open import open_model
 from tinyllama.recipe import dump_recipe, load_recipe
+from tinyllama.train.metrics import HeldOutRecord, read_metrics
+from tinyllama.train.precision import DTYPES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,10 +87,27 @@ def test_training_goes_on_from_the_imported_weights(make_family: MakeFamily, for
 
     family.train("base")
     family.train("math_code")
-    steps = deterministic_metrics(family.folder / "math_code")
-    assert steps[0]["tokens"] == 1_000_000 + 16 * 64
-    assert steps[0]["lr"] > 0
+    first = step_records(family.folder / "math_code")[0]
+    assert first.tokens == 1_000_000 + 16 * 64
+    assert first.lr > 0
     assert steps_saved(family.folder / "base" / "checkpoints") == [0]
+
+
+def test_the_imported_model_is_measured_before_the_first_step_and_once(make_family: MakeFamily, foreign: Path) -> None:
+    family = started(make_family, foreign)
+    family.train("base")
+    stop_at(family, "v1.1", 2)
+    shutil.rmtree(family.folder / "v1.1" / "checkpoints")  # as if it had been killed before the first one
+    family.train("v1.1")
+    first, *others = [
+        record for record in read_metrics(family.layout.metrics("v1.1")) if isinstance(record, HeldOutRecord)
+    ]
+    assert (first.step, first.tokens) == (0, 1_000_000)
+    assert others
+    assert all(record.step > 0 for record in others)
+    rows, corpora = family.recipe.evaluation.rows, family.prepare().corpora
+    model = open_model(foreign).load().to(DTYPES[family.recipe.precision])  # as in training
+    assert first.losses == held_out_losses(model, corpora, rows=rows, document_masking=False)
 
 
 def test_a_family_imports_by_itself_and_gives_the_same_run(make_family: MakeFamily, foreign: Path) -> None:

@@ -163,6 +163,7 @@ class _Trainer:
                 fed, steps = feed(plan, sampler, rows, self.state.step, run.last_step, self.ranks), self._to_profile()
                 folder = run.layout.profiles(run.name)
                 with closing(profiled(fed, steps, self.state.step, folder, self.ranks.device)) as batches:
+                    self._measure_start()
                     for batch in batches:
                         self._step(batch)
         finally:
@@ -201,10 +202,7 @@ class _Trainer:
                 self.spikes.updated(loss)
             self._log(self._step_record(batch, loss, z_loss, norm, time.perf_counter() - began))
         if self._due(self.recipe.evaluation.every):
-            with self.ranks.phase(f"the held-out losses of step {step}"), region("held-out losses"):
-                losses = self.run.held_out_losses(self.state.model)
-            context = self.state.model.shape.context
-            self._log(HeldOutRecord(step=step, tokens=self.plan.tokens_after(step), losses=losses, context=context))
+            self._log(self._held_out_record())
         with self.ranks.phase(f"the agreement on signals after step {step}"):
             signal_number = self.ranks.largest(self.stop.signal_number)
         planned = self._due(self.recipe.checkpoints.every) or step in self.always
@@ -213,6 +211,24 @@ class _Trainer:
         if signal_number:
             text = f"stopped and saved at step {step} of {self.plan.steps}; the same command resumes from there"
             self._interrupt(signal_number, text)
+
+    def _measure_start(self) -> None:
+        """Log the held-out losses of an imported model before its first step, for later ones to be compared with."""
+        if self.recipe.start is None or self.state.step > 0:
+            return
+        with self.ranks.phase("the start"):
+            resumed = self.ranks.run_on_rank0(lambda: self.journal is None or bool(self.journal.head))
+        if not resumed:
+            self._enter_stage(0)
+            self._log(self._held_out_record())
+
+    def _held_out_record(self) -> HeldOutRecord:
+        """Measure the held-out losses after the step just done."""
+        step, model = self.state.step, self.state.model
+        with self.ranks.phase(f"the held-out losses of step {step}"), region("held-out losses"):
+            losses = self.run.held_out_losses(model)
+        tokens = self.plan.tokens_after(step)
+        return HeldOutRecord(step=step, tokens=tokens, losses=losses, context=model.shape.context)
 
     def _enter_stage(self, row: int) -> None:
         """Give the model the shape that it has in a step's stage, and a pass about as many tokens as before."""
