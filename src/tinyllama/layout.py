@@ -56,6 +56,11 @@ class FamilyLayout:
         return self.root / "report.html"
 
     @property
+    def studio_log(self) -> Path:
+        """What the command printed that the studio started for the family last."""
+        return self.root / "studio.log"
+
+    @property
     def tokenizer(self) -> Path:
         """Folder of the family's tokenizer."""
         return self.root / "tokenizer"

@@ -25,6 +25,7 @@ from tinyllama.report.run_data import read_results
 from tinyllama.serve.asgi import EVENTS, parse_json, read_body
 from tinyllama.serve.refusal import Refusal, refusal_of
 from tinyllama.studio import documents, jobs, work
+from tinyllama.studio.control_routes import control_routes
 from tinyllama.studio.live import Live, event
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from tinyllama.files import Json
+    from tinyllama.studio.control import Control
     from tinyllama.studio.families import StudioFamilies, StudioFamily
 
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
@@ -51,8 +53,9 @@ _CHECK_SECONDS, _ROWS_SECONDS = 30.0, 60.0
 class Studio:
     """Answers requests about some families."""
 
-    def __init__(self, families: StudioFamilies) -> None:
-        self._families, self._live = families, Live(families)
+    def __init__(self, families: StudioFamilies, control: Control | None = None) -> None:
+        """Bind the families, and what may start and stop them, if that is allowed."""
+        self._families, self._live, self._control = families, Live(families), control
         self._files = _page_files()
         self._places = asyncio.Semaphore(_TOGETHER)
 
@@ -74,6 +77,8 @@ class Studio:
             Route(f"{family}/search", self._search),
             Route(f"{family}/recipe", self._recipe),
         ]
+        if self._control is not None:
+            routes += control_routes(self._control, self._families, self._job)
         handlers = {TinyLlamaError: _failed, Refusal: _refused, ValidationError: _refused, HTTPException: _not_found}
         return Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
 
@@ -111,6 +116,7 @@ class Studio:
             "families": [asdict(summary) for summary in summaries],
             "recipes": list(shipped_recipes()),
             "gpus": list(GPUS),
+            "control": self._control is not None,
         }
         return JSONResponse(data)
 

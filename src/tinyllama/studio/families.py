@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinyllama.checkpoint.format import steps_saved
-from tinyllama.errors import UserError
+from tinyllama.errors import TrainingError, UserError
 from tinyllama.layout import BASE, FamilyLayout
 from tinyllama.recipe import load_recipe
 from tinyllama.report.figures import stage_spans
@@ -23,6 +23,7 @@ from tinyllama.studio.columns import BLOCK, MetricColumns
 from tinyllama.studio.curves import Curves, curves, tokens_per_sequence
 from tinyllama.studio.metric_blocks import COLUMNS
 from tinyllama.studio.summaries import CheckpointSummary, FamilyView, ModelSummary, SpikeSummary
+from tinyllama.train.process import read_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,6 +52,7 @@ class StudioFamily:
         self._recipe: Recipe | None = None
         self._stamp = 0
         self._checkpoints: dict[str, list[int]] = {}
+        self._processes: dict[str, int] = {}
         self._guard = threading.RLock()
         self.version = 0
         """Rises with every change that was read."""
@@ -93,7 +95,7 @@ class StudioFamily:
         """Whether anything changed."""
         changed = False
         for model in self.recipe.models:
-            changed |= self._look_for_checkpoints(model)
+            changed |= self._look_for_checkpoints(model) | self._look_for_an_end(model)
             if model not in self._columns:
                 if not self.layout.metrics(model).is_file():
                     continue
@@ -151,6 +153,15 @@ class StudioFamily:
         self._checkpoints[model] = steps
         return changed
 
+    def _look_for_an_end(self, model: str) -> bool:
+        try:
+            stamp = self.layout.process(model).stat().st_mtime_ns
+        except OSError:
+            stamp = 0
+        changed = self._processes.get(model, stamp) != stamp
+        self._processes[model] = stamp
+        return changed
+
     def _model(self, recipe: Recipe, model: str) -> ModelSummary:
         parent = None if model == BASE else recipe.parent(model)
         spans = stage_spans(recipe.line(model))
@@ -198,6 +209,11 @@ class StudioFamily:
         )
 
     def _unfinished_state(self, model: str, seconds: float) -> State:
+        """By the process that trains it, if that is of this machine, else by how long it is silent."""
+        with suppress(TrainingError):
+            process = read_process(self.layout.process(model))
+            if process is not None and process.is_here:
+                return "running" if process.outcome is None and process.is_alive else "stopped"
         silent = _SILENT_SECONDS
         if np.isfinite(seconds):
             silent = max(silent, _SILENT_STEPS * seconds)

@@ -55,18 +55,20 @@ class Access:
     numbers: bool = False
     """Whether `Host` may be any number of an address: those cannot be rebound."""
     token: str | None = None
-    """What requests must bring; None for an address that only this machine reaches."""
+    """What requests must bring; None for an address that only this machine reaches, where nothing can be changed."""
 
 
-def access_of(host: str, token: str) -> Access:
+def access_of(host: str, token: str, *, control: bool = False) -> Access:
     """Who may ask a server that listens on an address.
 
     Args:
         host: the address.
-        token: required where other machines reach the address.
+        token: required where other machines reach the address, or requests can change something.
+        control: whether they can.
     """
     if is_own(host):
-        return Access(frozenset({"localhost", "127.0.0.1", "::1", host}))
+        names = frozenset({"localhost", "127.0.0.1", "::1", host})
+        return Access(names, token=token if control else None)
     own = {host, "localhost", socket.gethostname(), socket.getfqdn()}
     return Access(frozenset(name.lower() for name in own), numbers=True, token=token)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tinyllama.errors import UserError
 from tinyllama.installation import install_hint
+from tinyllama.layout import FamilyLayout
 from tinyllama.serve.listening import address, is_own, listen
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ _SECONDS = 1
 """For which open pages keep the studio from ending."""
 
 
-def run_studio(folders: Sequence[Path], host: str, port: int, announce: Callable[[str], None]) -> None:
+def run_studio(
+    folders: Sequence[Path], host: str, port: int, announce: Callable[[str], None], *, control: bool = False
+) -> None:
     """Serve the studio's page until the process is stopped.
 
     Args:
@@ -26,6 +29,8 @@ def run_studio(folders: Sequence[Path], host: str, port: int, announce: Callable
         host: address to listen on; other machines reach it if it is not of loopback, and then need a token.
         port: 0 chooses a free one.
         announce: receives the page's address, with its token if it has one.
+        control: let the page start, stop and resume families; new ones are made in the first folder that is no
+            family's.
 
     Raises:
         UserError: the extra is not installed, a folder is not there, or the address is in use.
@@ -39,11 +44,14 @@ def run_studio(folders: Sequence[Path], host: str, port: int, announce: Callable
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: is no folder; name the folder of a family, or one that holds some")
+    from tinyllama.studio.control import Control
     from tinyllama.studio.families import StudioFamilies
     from tinyllama.studio.guard import StudioGuard, access_of
 
-    access = access_of(host, secrets.token_urlsafe(24))
-    guarded = StudioGuard(Studio(StudioFamilies(folders)).app(), access)
+    access = access_of(host, secrets.token_urlsafe(24), control=control)
+    places = (folder for folder in folders if not FamilyLayout(folder).recipe.is_file())
+    allowed = Control(next(places, folders[0].absolute().parent)) if control else None
+    guarded = StudioGuard(Studio(StudioFamilies(folders), allowed).app(), access)
     with listen(host, port) as listening:
         name, number = listening.getsockname()[:2]
         shown = name if is_own(host) else socket.gethostname()

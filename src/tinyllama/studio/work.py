@@ -88,6 +88,15 @@ def check_recipe(send: Send, asked: RecipeQuestion, running: str | None) -> None
     send(result)
 
 
+def recipe_name(send: Send, text: str) -> None:
+    """The name of a recipe.
+
+    Raises:
+        RecipeError: it is not valid.
+    """
+    send({"name": parse_recipe(text, TEXT).name})
+
+
 def read_rows(send: Send, family: str, model: str, step: int, positions: range) -> None:
     """Rows of a step as text, those at some positions in its batch; and the number of rows in the batch.
 

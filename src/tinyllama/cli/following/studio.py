@@ -30,12 +30,18 @@ def studio(
         str, typer.Option(help="Address to listen on; on any other than loopback, the page's address has a token.")
     ] = "127.0.0.1",
     port: Annotated[int, whole("Port to listen on; 0 chooses a free port.", least=0, most=65535)] = 8321,
+    control: Annotated[
+        bool,
+        typer.Option(
+            "--control", help="Let the page start, stop and resume training on this machine; its address has a token."
+        ),
+    ] = False,
 ) -> None:
     """Serve a page on this machine: families while they are trained, their scores, what they read, and recipes.
 
-    The page reads the folders and changes nothing in them but a copy of each model's metrics. It is from the extra
-    `studio`, and opens in any browser at the address that this prints.
+    Without --control, the page reads the folders and changes nothing in them but a copy of each model's metrics. It is
+    from the extra `studio`, and opens in any browser at the address that this prints.
     """
     from tinyllama.studio.server import run_studio
 
-    run_studio(folders or [Path("runs")], host, port, typer.echo)
+    run_studio(folders or [Path("runs")], host, port, typer.echo, control=control)

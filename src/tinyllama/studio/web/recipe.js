@@ -1,4 +1,5 @@
 // Recipe: a text that is checked as it is typed, its plan, cost and picture, and how it differs from the running one.
+import { ControlPanel } from "./control.js";
 import { ask, count, failure, fromServer, h, number, t, table } from "./dom.js";
 
 const PAUSE = 400;
@@ -23,14 +24,18 @@ export class RecipePart {
     this.plan = h("div", { class: "plan" });
     const field = (label, input) => h("label", {}, h("span", {}, label), " ", input);
     const download = h("button", { type: "button", onclick: () => this.download() }, t("Download"));
+    const start = state.control && h("button", { type: "button", onclick: () => this.control.start(this.text.value) }, t("Start training"));
+    this.control = new ControlPanel(state);
     this.element = h("div", {}, h("h1", {}, t("Recipe")),
-      h("p", { class: "lead" }, t("Changes stay on this page: download the recipe to use it. The plan follows as you type.")),
-      h("div", { class: "form" }, field(t("recipe"), this.source), field("GPU", this.gpu), field(t("number"), this.gpus), field(t("price of an hour"), this.price), download),
+      h("p", { class: "lead" }, state.control ? t("Start training makes a family of the recipe beside the others. The plan follows as you type.")
+        : t("Changes stay on this page: download the recipe to use it. The plan follows as you type.")),
+      h("div", { class: "form" }, field(t("recipe"), this.source), field("GPU", this.gpu), field(t("number"), this.gpus), field(t("price of an hour"), this.price), download, start), this.control.element,
       h("div", { class: "editor" }, h("label", { class: "code" }, h("span", { class: "unseen" }, t("Text of the recipe")), this.text), this.faults), this.plan);
   }
 
   close() {
     clearTimeout(this.timer);
+    this.control.close();
     if (this.asked) this.asked.abort();
   }
 

@@ -1,5 +1,6 @@
 // Runs: how far each model is, and its curves over tokens; several families side by side at equal tokens.
 import { Chart } from "./chart.js";
+import { ControlPanel } from "./control.js";
 import { ask, count, duration, failure, fromServer, h, number, t, table } from "./dom.js";
 
 const DASHES = ["none", "7 4", "2 3", "10 4 2 4"];
@@ -24,6 +25,7 @@ export class RunsPart {
     this.charts = new Map();
     this.beside = h("fieldset", { class: "chips" });
     this.status = h("div", {});
+    this.control = new ControlPanel(state);
     this.legend = h("div", { class: "chips", role: "group", "aria-label": t("Show or hide models") });
     this.span = h("span", { role: "status" });
     const button = (text, action) => h("button", { type: "button", onclick: action }, text);
@@ -35,11 +37,12 @@ export class RunsPart {
       h("h2", { id: "curves-title" }, t("Curves")),
       h("p", { class: "lead" }, t("By tokens seen. A line is the mean of the steps at a point, its band their least and greatest loss. Drag to zoom.")),
       this.beside, this.legend, this.tools, this.grid, this.details);
-    this.element = h("div", {}, h("h1", {}, t("Runs")), this.status, this.curves);
+    this.element = h("div", {}, h("h1", {}, t("Runs")), this.status, this.control.element, this.curves);
   }
 
   close() {
     this.closed = true;
+    this.control.close();
   }
 
   choose() {
@@ -55,6 +58,7 @@ export class RunsPart {
   refresh() {
     if (this.state.chosen) this.shown.add(this.state.chosen);
     this.showStatus();
+    this.control.show();
     this.showChoices();
     return this.fetchCurves();
   }

@@ -12,7 +12,7 @@ const picker = document.getElementById("family");
 const connection = document.getElementById("connection");
 
 /** What all parts read: the families as the server lists them, and the one that is chosen. */
-const state = { families: [], recipes: [], gpus: [], chosen: null, get family() { return this.families.find((family) => family.id === this.chosen); } };
+const state = { families: [], recipes: [], gpus: [], control: false, chosen: null, get family() { return this.families.find((family) => family.id === this.chosen); } };
 let part = null, name = "";
 
 function translate() {

@@ -133,4 +133,12 @@ export const ZH = {
   license: "许可证",
   sources: "来源",
   quarantined: "被隔离",
+  "ended with {}": "已结束，退出码 {}",
+  "Stop training": "停止训练",
+  "Resume training": "继续训练",
+  "Start training": "开始训练",
+  "{} saves its state and ends.": "{} 正在保存状态并结束。",
+  "{} is started.": "{} 已启动。",
+  "Stop {}": "停止 {}",
+  "Start training makes a family of the recipe beside the others. The plan follows as you type.": "“开始训练”按此配方在其他家族旁建立新家族。计划随输入更新。",
 };
