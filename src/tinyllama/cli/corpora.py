@@ -81,6 +81,14 @@ def prepare(  # a command's options
         typer.Option("--exact-all", help="Compare the ids of every document with SentencePiece's, not only a sample."),
     ] = False,
     refresh_corpora: RefreshCorpora = False,
+    reuse: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FAMILY",
+            parser=expand_path,
+            help="Link the tokenizer and corpora of another family's folder where they are the same.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Obtain the tokenizer and convert every corpus to token shards. If interrupted, run it again to resume."""
@@ -93,7 +101,7 @@ def prepare(  # a command's options
     family = open_family(recipe, overrides, run)
     progress = family.work.progress
     prepared = family.prepare(
-        PrepareOptions(workers, exact_all, executor.value, settings, progress.say, refresh_corpora)
+        PrepareOptions(workers, exact_all, executor.value, settings, progress.say, refresh_corpora, reuse)
     )
     if as_json:
         print_json({name: _counts(corpus) for name, corpus in prepared.corpora.items()})

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 from tinyllama.checkpoint.store import checkpoint_store
 from tinyllama.corpus.manifest import open_corpus
 from tinyllama.errors import CheckpointError, CorpusError, EvaluationError
+from tinyllama.layout import FamilyLayout
 from tinyllama.paths import expand_path
 from tinyllama.prepare.changes import source_changes
 from tinyllama.prepare.job import present_corpus
 from tinyllama.prepare.prepare import corpus_request, prepare_corpus
+from tinyllama.prepare.reuse import is_reusable, link_corpus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.corpus.manifest import CorpusRequest, PreparedCorpus
     from tinyllama.family.workspace import Workspace
     from tinyllama.prepare.prepare import PrepareOptions
     from tinyllama.tokenizer.base import Tokenizer
@@ -107,7 +109,11 @@ def prepare_versions(  # noqa: PLR0913  # what to prepare (3), how, two rules, a
             )
 
     if not present:
-        return [prepared(_free_folder(work, name, trained))]
+        folder = _free_folder(work, name, trained)
+        if options.reuse is not None and (other := _reusable(work, name, request, options.reuse, before)) is not None:
+            work.progress.say(f"corpus {name}: the same as {other.folder}, whose files are linked")
+            return [link_corpus(other, folder)]
+        return [prepared(folder)]
     newest = present[-1]
     changes = source_changes(newest, corpus, work.root, before, thorough=options.refresh) if look else None
     if not changes:
@@ -127,6 +133,21 @@ def prepare_versions(  # noqa: PLR0913  # what to prepare (3), how, two rules, a
         "was trained on it (--refresh-corpora prepares a new one beside it)"
     )
     return present
+
+
+def _reusable(
+    work: Workspace, name: str, request: CorpusRequest, family: Path, before: Sequence[PreparedCorpus]
+) -> PreparedCorpus | None:
+    """The corpus of another family that preparing one here would give; None if it has none."""
+    corpus = work.recipe.corpora[name]
+    questions = _questions(work, name, corpus.decontaminate) if corpus.decontaminate else {}
+    for folder in reversed(FamilyLayout(family).corpus_versions(name)):
+        found = present_corpus(folder, request)
+        if found is None or found.name != name:
+            continue
+        if is_reusable(found, corpus, work.root, before, questions):
+            return found
+    return None
 
 
 def _questions(work: Workspace, corpus: str, tasks: Sequence[str]) -> dict[str, list[str]]:

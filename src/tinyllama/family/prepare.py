@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tinyllama.errors import SourceError
+from tinyllama.errors import SourceError, UserError
 from tinyllama.family.corpora import Trained, prepare_versions
+from tinyllama.layout import FamilyLayout
 from tinyllama.locks import one_at_a_time
-from tinyllama.prepare.tokenizer import obtain_tokenizer
+from tinyllama.prepare.tokenizer import link_tokenizer, obtain_tokenizer
 from tinyllama.recipe.text import corpora_before
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from tinyllama.corpus.manifest import PreparedCorpus
     from tinyllama.family.workspace import Workspace
@@ -88,7 +90,7 @@ def prepare(work: Workspace, options: PrepareOptions, *, look: bool = True) -> P
         SourceError: the tokenizer is unavailable. A corpus whose source is unavailable is listed in `missing`.
         WorkerLostError: a worker process was killed.
     """
-    tokenizer, trained = prepare_tokenizer(work), Trained(work)
+    tokenizer, trained = prepare_tokenizer(work, options.reuse), Trained(work)
     corpora, missing, several = dict[str, "PreparedCorpus"](), dict[str, str](), dict[str, list["PreparedCorpus"]]()
     for name in work.recipe.corpora:
         lock = work.layout.corpus(name).with_name(f".{name}.lock")
@@ -122,10 +124,26 @@ def _before(recipe: Recipe, name: str, prepared: Mapping[str, PreparedCorpus]) -
     return [prepared[other] for other in needed]
 
 
-def prepare_tokenizer(work: Workspace) -> Tokenizer:
-    """The family's tokenizer; obtains or trains it if needed."""
+def prepare_tokenizer(work: Workspace, reuse: Path | None = None) -> Tokenizer:
+    """The family's tokenizer; obtains or trains it if needed.
+
+    Args:
+        work: the family.
+        reuse: folder of another family, whose tokenizer is linked if it is of the same origin.
+
+    Raises:
+        UserError: the other folder holds no family.
+    """
     work.claim()
     work.progress.say("tokenizer")
+    if reuse is not None:
+        other = FamilyLayout(reuse)
+        if not other.corpora.is_dir():
+            raise UserError(f"{reuse}: holds no prepared corpora to reuse; name the folder of another family")
+        if not work.recipe.tokenizer.imported and link_tokenizer(
+            work.recipe, work.layout.tokenizer, other.tokenizer, work.root
+        ):
+            work.progress.say(f"tokenizer: that of {other.tokenizer}, whose files are linked")
     imported = work.layout.imported_tokenizer
     if work.recipe.tokenizer.imported and not imported.is_dir():
         from tinyllama.family.import_model import open_start  # imports torch

@@ -87,14 +87,9 @@ def source_changes(
         if thorough:
             raise
         return SourceChanges(others=others)
-    path = corpus.folder / FILES
-    began = path.stat().st_mtime - _CLOCK
-    with path.open(encoding="utf-8") as file:  # whose lines end at line feeds alone, not at U+2028
-        recorded = {
-            line["file"]: (line["bytes"], line["fingerprint"])
-            for line in map(json.loads, file)
-            if thorough or not is_url(line["file"])
-        }
+    began, recorded = _recorded_files(corpus)
+    if not thorough:
+        recorded = {name: entry for name, entry in recorded.items() if not is_url(name)}
     edited = [
         name
         for name in found.keys() & recorded.keys()
@@ -105,6 +100,44 @@ def source_changes(
     return SourceChanges(
         sorted(found.keys() - recorded.keys()), sorted(recorded.keys() - found.keys()), sorted(edited), others
     )
+
+
+def is_of_same_text(
+    corpus: PreparedCorpus, settings: Corpus, root: Path, before: Sequence[PreparedCorpus] = ()
+) -> bool:
+    """Whether sources are those that a corpus was prepared from, wherever that was: all files are read.
+
+    A file of more than 2 MiB must also be older than the corpus, since its fingerprint covers its ends alone.
+
+    Args:
+        corpus: the prepared corpus.
+        settings: a corpus in a recipe.
+        root: folder that relative file patterns start from.
+        before: the corpora of whose documents it should hold no copies.
+
+    Raises:
+        CorpusError: a source is not there.
+        SourceError: a remote source is unavailable.
+    """
+    began, recorded = _recorded_files(corpus)
+    found = {file.origin: file for file in _find(settings, root, thorough=True)}
+    if found.keys() != recorded.keys() or _other_corpora(corpus, before) or any(_changed_builtins(corpus, settings)):
+        return False
+    return all(_is_same(file, *recorded[name], began) for name, file in found.items())
+
+
+def _is_same(file: SourceFile, size: int, fingerprint: str, began: float) -> bool:
+    if file.bytes != size or file.fingerprint() != fingerprint:
+        return False
+    return is_url(file.location) or file.is_sampled_whole or Path(file.location).stat().st_mtime < began
+
+
+def _recorded_files(corpus: PreparedCorpus) -> tuple[float, dict[str, tuple[int, str]]]:
+    """When the corpus's preparation began, and size and fingerprint of each file by its name."""
+    path = corpus.folder / FILES
+    with path.open(encoding="utf-8") as file:  # whose lines end at line feeds alone, not at U+2028
+        recorded = {line["file"]: (line["bytes"], line["fingerprint"]) for line in map(json.loads, file)}
+    return path.stat().st_mtime - _CLOCK, recorded
 
 
 def _other_corpora(corpus: PreparedCorpus, before: Sequence[PreparedCorpus]) -> list[str]:

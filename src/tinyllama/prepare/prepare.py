@@ -56,6 +56,8 @@ class PrepareOptions(NamedTuple):
     """Receives messages for people."""
     refresh: bool = False
     """If the sources of a corpus changed after models were trained on it, prepare a new one beside it."""
+    reuse: Path | None = None
+    """Folder of another family, whose tokenizer and corpora are linked where they are the same."""
 
 
 _DEFAULT = PrepareOptions()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from tinyllama.errors import CorpusError
-from tinyllama.files import sha256_file, write_atomic
+from tinyllama.files import link_or_copy, sha256_file, write_atomic
 from tinyllama.folders import FolderKind, claim, replaced_folder
 from tinyllama.paths import expand_path
 from tinyllama.quality.refinement import Refinement
@@ -87,6 +87,28 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
     tokenizer = open_tokenizer(folder)
     refuse_other_size(tokenizer.vocab_size, recipe)
     return tokenizer
+
+
+def link_tokenizer(recipe: Recipe, folder: Path, other: Path, root: Path) -> bool:
+    """Link another family's tokenizer into `folder`, if it is of the recipe's origin and the folder holds none such.
+
+    Args:
+        recipe: the recipe, whose tokenizer is not that of an imported model.
+        folder: the family's tokenizer folder.
+        other: that of the other family.
+        root: folder that the recipe's relative paths start from.
+
+    Raises:
+        CorpusError: the folder holds something else, or `tokenizer.file` does not exist.
+    """
+    origin = _origin(recipe, folder, root)
+    if _is_valid(folder, origin) or not _is_valid(other, origin):
+        return False
+    claim(folder, _TOKENIZER, CorpusError)
+    with replaced_folder(folder, _TOKENIZER, CorpusError) as beside:
+        for file in other.iterdir():
+            link_or_copy(file, beside / file.name)
+    return True
 
 
 def refuse_other_size(ids: int, recipe: Recipe) -> None:
