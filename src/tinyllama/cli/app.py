@@ -6,6 +6,7 @@ Results go to stdout, everything else to stderr.
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 from enum import StrEnum
@@ -167,6 +168,13 @@ def open_family(recipe: str, overrides: list[str] | None, run: Path | None) -> F
     from tinyllama.recipe import load_recipe
 
     return Family(load_recipe(recipe, overrides or ()), run, progress=TerminalProgress())
+
+
+def say_next(*command: str, overrides: list[str] | None = None, run: Path | None = None) -> None:
+    """Say on stderr which command to run next, with the same changes and folder."""
+    changes = [part for override in overrides or () for part in ("--set", override)]
+    folder = [] if run is None else ["--run", str(run)]
+    typer.echo(f"next: {shlex.join(['tinyllama', *command, *folder, *changes])}", err=True)
 
 
 def refuse_options(ctx: typer.Context, parameters: set[str], why: str) -> None:

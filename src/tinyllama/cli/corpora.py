@@ -19,6 +19,7 @@ from tinyllama.cli.app import (
     open_family,
     print_json,
     refuse_options,
+    say_next,
     whole,
 )
 from tinyllama.paths import expand_path
@@ -109,6 +110,7 @@ def prepare(  # a command's options
         _print_table(prepared.corpora.values())
     prepared.require_all()
     family.check_prepared()
+    say_next("train", recipe, overrides=overrides, run=run)
 
 
 def _counts(corpus: PreparedCorpus) -> dict[str, Json]:

@@ -20,6 +20,7 @@ from tinyllama.cli.app import (
     open_family,
     parse_steps,
     print_json,
+    say_next,
 )
 from tinyllama.errors import UserError
 
@@ -69,6 +70,7 @@ def train(
         if ranks.first:
             for model in trained:
                 typer.echo(family.layout.model(model))
+            say_next("report", recipe, overrides=overrides, run=run)
 
 
 def _steps_to_profile(text: str) -> range:
@@ -120,6 +122,8 @@ def reproduce(
         for folder in summary.exports.values():
             typer.echo(family.folder / folder)
         typer.echo(family.layout.report)
+        if summary.exports:
+            say_next("generate", str(family.folder / list(summary.exports.values())[-1]), "The")
     family.prepare().require_all()
 
 
