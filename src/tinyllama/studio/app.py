@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from importlib.resources import files
 from itertools import islice
@@ -26,6 +26,7 @@ from tinyllama.serve.asgi import EVENTS, parse_json, read_body
 from tinyllama.serve.refusal import Refusal, refusal_of
 from tinyllama.studio import documents, jobs, work
 from tinyllama.studio.live import Live, event
+from tinyllama.studio.playground import Playground, Question, checkpoints_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -44,15 +45,16 @@ _MOST_ROWS = 16
 _ENTRIES = 50
 _TOGETHER = 2
 """Processes that compute plans and rows at once."""
-_RECIPE_BYTES = 1 << 20
+_RECIPE_BYTES = _PROMPT_BYTES = 1 << 20
 _CHECK_SECONDS, _ROWS_SECONDS = 30.0, 60.0
 
 
 class Studio:
     """Answers requests about some families."""
 
-    def __init__(self, families: StudioFamilies) -> None:
+    def __init__(self, families: StudioFamilies, playground: Playground | None = None) -> None:
         self._families, self._live = families, Live(families)
+        self._playground = playground or Playground()
         self._files = _page_files()
         self._places = asyncio.Semaphore(_TOGETHER)
 
@@ -73,6 +75,7 @@ class Studio:
             Route(f"{family}/models/{{model}}/steps/{{step:int}}", self._rows),
             Route(f"{family}/search", self._search),
             Route(f"{family}/recipe", self._recipe),
+            Route(f"{family}/playground", self._answer, methods=["POST"]),
         ]
         handlers = {TinyLlamaError: _failed, Refusal: _refused, ValidationError: _refused, HTTPException: _not_found}
         return Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
@@ -83,6 +86,7 @@ class Studio:
         try:
             yield
         finally:
+            await self._playground.close()
             self._families.close()
 
     async def _job(
@@ -189,6 +193,21 @@ class Studio:
         asked = work.RecipeQuestion.model_validate(value)
         running = str(self._families.get(asked.family).layout.recipe) if asked.family else None
         return JSONResponse(await self._job(request, work.check_recipe, asked, running, seconds=_CHECK_SECONDS))
+
+    async def _answer(self, request: Request) -> Response:
+        family = self._family(request)
+        question = Question.model_validate(parse_json(await read_body(request.receive, _PROMPT_BYTES)))
+        checkpoints = await run_in_threadpool(checkpoints_of, family, question.models)
+
+        async def replies() -> AsyncIterator[str]:
+            try:
+                async with aclosing(self._playground.answers(question, checkpoints)) as answers:
+                    async for model, reply in answers:
+                        yield event("reply", {"model": model, **reply.model_dump(exclude={"number"})})
+            except TinyLlamaError as error:
+                yield event("failed", {"error": str(error)})
+
+        return StreamingResponse(replies(), media_type=EVENTS)
 
 
 def _page_files() -> dict[str, tuple[str, bytes]]:

@@ -18,7 +18,9 @@ _SECONDS = 1
 """For which open pages keep the studio from ending."""
 
 
-def run_studio(folders: Sequence[Path], host: str, port: int, announce: Callable[[str], None]) -> None:
+def run_studio(
+    folders: Sequence[Path], host: str, port: int, announce: Callable[[str], None], *, device: str = "cpu"
+) -> None:
     """Serve the studio's page until the process is stopped.
 
     Args:
@@ -26,6 +28,7 @@ def run_studio(folders: Sequence[Path], host: str, port: int, announce: Callable
         host: address to listen on; other machines reach it if it is not of loopback, and then need a token.
         port: 0 chooses a free one.
         announce: receives the page's address, with its token if it has one.
+        device: what computes the playground's answers.
 
     Raises:
         UserError: the extra is not installed, a folder is not there, or the address is in use.
@@ -41,9 +44,10 @@ def run_studio(folders: Sequence[Path], host: str, port: int, announce: Callable
             raise UserError(f"{folder}: is no folder; name the folder of a family, or one that holds some")
     from tinyllama.studio.families import StudioFamilies
     from tinyllama.studio.guard import StudioGuard, access_of
+    from tinyllama.studio.playground import Playground
 
     access = access_of(host, secrets.token_urlsafe(24))
-    guarded = StudioGuard(Studio(StudioFamilies(folders)).app(), access)
+    guarded = StudioGuard(Studio(StudioFamilies(folders), Playground(device)).app(), access)
     with listen(host, port) as listening:
         name, number = listening.getsockname()[:2]
         shown = name if is_own(host) else socket.gethostname()

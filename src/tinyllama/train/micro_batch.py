@@ -11,9 +11,8 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from tinyllama.model.devices import free_memory, unused_memory
+from tinyllama.model.devices import free_memory, is_out_of_memory, unused_memory
 from tinyllama.plan.cards import RESERVED
 from tinyllama.plan.hardware import even_counts, most_even
 from tinyllama.train.feeder import trial_batch
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _TIMED = 3
 """Numbers of sequences that are timed, each about half of the one before."""
-_OUT_OF_MEMORY = "out of memory", "ALLOC_FAILED"
-"""How CUDA and Triton, and how its libraries say so, where PyTorch has no error of its own."""
 
 
 def known_micro_batch(run: TrainingRun, recorded: CheckpointState | None) -> int | None:
@@ -98,15 +95,10 @@ def _runs(recipe: Recipe, stage: Recipe, silent: Ranks, micro_batch: int, build:
         build(state, rows)(trial_batch(2 * rows, shape.context, shape.vocab_size))
         state.update(0.0)
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         return False
     return True
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether the device had no memory left, be it for tensors or for the driver, a library or a kernel's code."""
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in _OUT_OF_MEMORY)
 
 
 def fastest_micro_batch(run: TrainingRun, step: int, most: int, gradients: Gradients) -> int:

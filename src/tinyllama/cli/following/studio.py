@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from tinyllama.cli.app import app, whole
+from tinyllama.cli.app import Device, app, whole
 from tinyllama.paths import expand_path
 
 
 @app.command(
-    short_help="Show runs, scores, data and recipes on a page that follows them.",
+    short_help="Show runs, scores, data and recipes on a page that follows them, and ask the models.",
     epilog="Example: tinyllama studio runs",
 )
 def studio(
@@ -30,12 +30,15 @@ def studio(
         str, typer.Option(help="Address to listen on; on any other than loopback, the page's address has a token.")
     ] = "127.0.0.1",
     port: Annotated[int, whole("Port to listen on; 0 chooses a free port.", least=0, most=65535)] = 8321,
+    device: Device = "cpu",
 ) -> None:
     """Serve a page on this machine: families while they are trained, their scores, what they read, and recipes.
+
+    The playground of the page asks the models; --device is what computes their answers.
 
     The page reads the folders and changes nothing in them but a copy of each model's metrics. It is from the extra
     `studio`, and opens in any browser at the address that this prints.
     """
     from tinyllama.studio.server import run_studio
 
-    run_studio(folders or [Path("runs")], host, port, typer.echo)
+    run_studio(folders or [Path("runs")], host, port, typer.echo, device=device)
