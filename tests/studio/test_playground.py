@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -23,15 +24,15 @@ from tests.conftest import SMALL
 from tests.studio.process import studio
 from tinyllama import generate
 from tinyllama.checkpoint.format import steps_saved
-from tinyllama.errors import ModelError, TinyLlamaError
+from tinyllama.errors import ModelError, TinyLlamaError, UserError
 from tinyllama.family import Family
 from tinyllama.formats.open import open_model
 from tinyllama.inference import CARD_SAMPLING
 from tinyllama.layout import FamilyLayout
 from tinyllama.model.devices import is_out_of_memory
 from tinyllama.recipe import load_recipe
-from tinyllama.studio.playground import Playground, Question
-from tinyllama.studio.playground_worker import Models
+from tinyllama.studio.playground import Ask, Order, Playground, Question, Reply
+from tinyllama.studio.playground_worker import Models, Worker
 
 if TYPE_CHECKING:
     import subprocess
@@ -47,7 +48,7 @@ def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a family of which base and one variant are trained."""
     folder = tmp_path_factory.mktemp("played") / "small"
     shutil.copytree(prepared, folder)
-    Family(load_recipe("nano", [*SMALL, "checkpoints.keep=9"]), folder).train("base", "math_code")
+    Family(load_recipe("nano", SMALL), folder).train("base", "math_code")
     return folder.parent
 
 
@@ -227,36 +228,42 @@ def test_the_process_ends_with_a_studio_that_is_killed(trained: Path) -> None:
     pytest.fail("it is still there")
 
 
-def test_the_process_ends_when_nobody_asks_and_starts_again(trained: Path) -> None:
+def test_the_process_ends_when_nobody_asks(trained: Path) -> None:
     question = Question(prompt="a", models={"base": 1}, max_new_tokens=2)
-
-    async def answer(playground: Playground) -> list[str]:
-        return [reply.text async for _, reply in playground.answers(question, {"base": checkpoint(trained, "base")})]
 
     async def asked() -> None:
         playground = Playground(idle=0.2)
-        first = await answer(playground)
+        replies = [reply async for _, reply in playground.answers(question, {"base": checkpoint(trained, "base")})]
+        assert replies[-1].end == "length"
         began = time.monotonic()
         while not playground.ended:
             assert time.monotonic() - began < 20
             await asyncio.sleep(0.05)
-        assert await answer(playground) == first
         await playground.close()
-        assert playground.ended
 
     asyncio.run(asked())
 
 
-def test_a_device_that_is_not_there_is_a_sentence(trained: Path) -> None:
-    async def asked() -> str:
-        playground = Playground("cuda:9")
-        question = Question(prompt="a", models={"base": 1})
-        found = playground.answers(question, {"base": checkpoint(trained, "base")})
-        problems = [reply.problem async for _, reply in found]
-        await playground.close()
-        return problems[-1]
+def test_a_device_that_is_not_there_is_refused_when_a_model_is_asked(trained: Path) -> None:
+    with pytest.raises(UserError, match="device cuda:9"):
+        Models("cuda:9").make_room(open_model(checkpoint(trained, "base")))
 
-    assert "device cuda:9" in asyncio.run(asked())
+
+def test_an_answer_that_nobody_waits_for_any_more_is_not_written(trained: Path) -> None:
+    folder, orders, replies = checkpoint(trained, "base"), SimpleQueue[Order](), list[Reply]()
+    for number in (1, 2):
+        orders.put(Order(ask=Ask(number=number, checkpoint=folder, prompt="a", max_new_tokens=3)))
+    orders.put(Order(cancel=1))
+
+    def send(reply: Reply) -> None:
+        replies.append(reply)
+        if reply.is_last:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Worker(Models("cpu"), send).run(orders)
+    assert {reply.number for reply in replies} == {2}
+    assert [len(reply.tokens) for reply in replies] == [1, 1, 1, 0]
 
 
 def test_models_that_nobody_uses_make_room_and_those_in_use_are_waited_for(trained: Path) -> None:

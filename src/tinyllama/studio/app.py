@@ -17,6 +17,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tinyllama.errors import TinyLlamaError
+from tinyllama.evaluation.record_folder import RECORD
+from tinyllama.layout import average_of
 from tinyllama.plan.cards import GPUS
 from tinyllama.recipe import shipped_recipes
 from tinyllama.report import sections
@@ -46,7 +48,7 @@ _ENTRIES = 50
 _TOGETHER = 2
 """Processes that compute plans and rows at once."""
 _RECIPE_BYTES = _PROMPT_BYTES = 1 << 20
-_CHECK_SECONDS, _ROWS_SECONDS = 30.0, 60.0
+_CHECK_SECONDS, _ROWS_SECONDS, _COMPARE_SECONDS = 30.0, 60.0, 120.0
 
 
 class Studio:
@@ -70,6 +72,7 @@ class Studio:
             Route("/api/recipe", self._check, methods=["POST"]),
             Route(f"{family}/curves", self._curves),
             Route(f"{family}/scores", self._scores),
+            Route(f"{family}/compared/{{first}}/{{second}}", self._compared),
             Route(f"{family}/corpora", self._corpora),
             Route(f"{family}/corpora/{{corpus}}/quarantined", self._quarantined),
             Route(f"{family}/models/{{model}}/steps/{{step:int}}", self._rows),
@@ -131,9 +134,22 @@ class Studio:
         def scores() -> dict[str, Json]:
             run, figures = read_results(family.layout.root, family.recipe), list[Figure]()
             parts = [sections.learnt(run), sections.tasks(run, figures), sections.samples(run)]
-            return {"html": "".join(parts), "figures": [_drawn(figure) for figure in figures]}
+            return {
+                "html": "".join(parts),
+                "figures": [_drawn(figure) for figure in figures],
+                "recorded": _recorded(family),
+            }
 
         return JSONResponse(await run_in_threadpool(scores))
+
+    async def _compared(self, request: Request) -> Response:
+        family, parameters = self._family(request), request.path_params
+        names = parameters["first"], parameters["second"]
+        recorded = await run_in_threadpool(_recorded, family)
+        if any(name not in recorded for name in names):
+            raise HTTPException(404, "there is no evaluation record of this model")
+        folders = [str(family.layout.record(name)) for name in names]
+        return JSONResponse(await self._job(request, work.compare_models, *folders, seconds=_COMPARE_SECONDS))
 
     async def _corpora(self, request: Request) -> Response:
         family = self._family(request)
@@ -208,6 +224,12 @@ class Studio:
                 yield event("failed", {"error": str(error)})
 
         return StreamingResponse(replies(), media_type=EVENTS)
+
+
+def _recorded(family: StudioFamily) -> list[str]:
+    """The models, and averages of models, whose tasks and texts were evaluated."""
+    names = [name for model in family.recipe.models for name in (model, average_of(model))]
+    return [name for name in names if (family.layout.record(name) / RECORD).is_file()]
 
 
 def _page_files() -> dict[str, tuple[str, bytes]]:

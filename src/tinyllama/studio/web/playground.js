@@ -95,7 +95,7 @@ export class PlaygroundPart {
     this.state = state;
     this.kept = state.playground = state.playground || { prompt: "", settings: { ...PRESETS.card, max_new_tokens: 60, seed: 0 }, left: new Set(), answers: new Map() };
     this.answers = new Map();
-    this.prompt = h("textarea", { rows: 3, spellcheck: "false", onkeydown: (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.submit(event); } });
+    this.prompt = h("textarea", { rows: 3, spellcheck: "false" });
     this.prompt.value = this.kept.prompt;
     this.preset = h("select", { onchange: () => this.choosePreset() },
       h("option", { value: "card" }, t("as in the model card")), h("option", { value: "own" }, t("the model's own probabilities")),
@@ -113,7 +113,9 @@ export class PlaygroundPart {
     this.problem = h("div", {});
     this.grid = h("div", { class: "answers" });
     this.content = h("div", {},
-      h("form", { class: "ask", onsubmit: (event) => this.submit(event) },
+      h("form", {
+        class: "ask", onsubmit: (event) => this.submit(event),
+        onkeydown: (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.submit(event); } },
         h("label", {}, h("span", {}, t("Text to continue")), this.prompt),
         h("div", { class: "form" }, h("label", {}, h("span", {}, t("sampling")), " ", this.preset), this.inputs.map((input, index) => h("label", {}, h("span", {}, labels[index]), " ", input))),
         this.models, this.training, h("p", { class: "tools" }, this.button, h("span", { class: "soft" }, t("or Ctrl+Enter")))),
@@ -130,6 +132,9 @@ export class PlaygroundPart {
   choose() {
     this.cancel();
     this.asked = false;
+    this.answers = new Map();
+    this.grid.replaceChildren();
+    this.problem.replaceChildren();
     this.stops = [];
     this.shown = "";
     this.changed();
@@ -165,8 +170,7 @@ export class PlaygroundPart {
 
   showSettings() {
     for (const input of this.inputs) input.value = this.kept.settings[input.name];
-    const found = Object.entries(PRESETS).find(([, preset]) => Object.entries(preset).every(([name, value]) => this.kept.settings[name] === value));
-    this.preset.value = found ? found[0] : "other";
+    this.showPreset();
   }
 
   choosePreset() {
@@ -176,9 +180,12 @@ export class PlaygroundPart {
 
   readSettings() {
     for (const input of this.inputs) if (input.value !== "" && input.validity.valid) this.kept.settings[input.name] = Number(input.value);
-    this.preset.value = "other";
+    this.showPreset();
+  }
+
+  showPreset() {
     const found = Object.entries(PRESETS).find(([, preset]) => Object.entries(preset).every(([name, value]) => this.kept.settings[name] === value));
-    if (found) this.preset.value = found[0];
+    this.preset.value = found ? found[0] : "other";
   }
 
   /** The chosen models, each with its newest checkpoint at the slider's point; null before its first. */
@@ -218,7 +225,7 @@ export class PlaygroundPart {
     this.problem.replaceChildren(...(wanted.length ? [] : [failure(t("Choose a model."))]));
     const models = {}, keys = {}, replies = {};
     this.grid.replaceChildren(...wanted.map(({ model, index, checkpoint, key }) => {
-      if (!checkpoint) return h("article", {}, h("h3", {}, model.name), h("p", { class: "absent" }, t("It has no checkpoint before {} tokens.", count(model.checkpoints[0].tokens))));
+      if (!checkpoint) return h("article", { "aria-label": model.name }, h("h3", {}, model.name), h("p", { class: "absent" }, t("It has no checkpoint before {} tokens.", count(model.checkpoints[0].tokens))));
       const answer = new Answer(model.name, index, checkpoint), earlier = !anew && this.kept.answers.get(key);
       answer.begin(prompt);
       this.answers.set(model.name, answer);
