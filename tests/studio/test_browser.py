@@ -269,7 +269,7 @@ def test_the_slider_shows_what_models_wrote_earlier(browser: Browser, trained: P
         page.keyboard.press("End")
         api.expect(base.locator("small")).to_have_text(now)
         api.expect(variant.locator("p[role=status]")).to_contain_text(done)
-        page.get_by_label("math_code", exact=True).uncheck()
+        page.get_by_role("checkbox", name="math_code").uncheck()
         page.get_by_role("button", name="Continue the text").click()
         api.expect(variant).to_have_count(0)
         api.expect(base.locator("p[role=status]")).to_contain_text(done, timeout=20_000)

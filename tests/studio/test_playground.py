@@ -71,7 +71,11 @@ def ask(address: str, models: dict[str, int], prompt: str = PROMPT, **settings: 
     body = {"prompt": prompt, "models": models, **SETTINGS, **settings}
     answer = httpx2.post(address, json=body, timeout=120)
     assert answer.status_code == 200, answer.text
-    events = [event.split("\n") for event in answer.text.removesuffix("\n\n").split("\n\n")]
+    return parsed(answer.text)
+
+
+def parsed(text: str) -> list[dict[str, Any]]:
+    events = [event.split("\n") for event in text.removesuffix("\n\n").split("\n\n")]
     assert all(len(lines) == 2 and lines[0] in {"event: reply", "event: failed"} for lines in events)
     return [json.loads(lines[1].removeprefix("data: ")) for lines in events]
 
@@ -156,11 +160,10 @@ def test_a_killed_process_is_a_sentence_and_the_next_prompt_starts_another(
     before = ask(served[0], models)
     pid = worker_of(served[1])
     os.kill(pid, signal.SIGSTOP)
-    with ThreadPoolExecutor() as pool:
-        asked = pool.submit(ask, served[0], models)
+    with httpx2.stream("POST", served[0], json={"prompt": PROMPT, "models": models}, timeout=120) as answer:
         time.sleep(0.5)
         os.kill(pid, signal.SIGKILL)
-        (failed,) = asked.result(60)
+        (failed,) = parsed(answer.read().decode())
     assert failed["error"].startswith("the playground's process was killed")
     assert "model" not in failed
     assert ask(served[0], models) == before

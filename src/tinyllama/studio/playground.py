@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.subprocess import PIPE
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -144,8 +144,9 @@ class Playground:
                 worker = await self._running()
                 models = {next(self._numbers): model for model in checkpoints}
                 asks = [Ask(number=number, checkpoint=checkpoints[model], **prompt) for number, model in models.items()]
-                async for reply in worker.answers(asks):
-                    yield models[reply.number], reply
+                async with aclosing(worker.answers(asks)) as replies:
+                    async for reply in replies:
+                        yield models[reply.number], reply
         finally:
             self._open -= 1
             self._end_later()

@@ -99,6 +99,7 @@ export const ZH = {
   "Share of {}": "{} 的占比",
   "Tokens per second": "每秒 token 数",
   MFU: "MFU",
+  "Memory of the first rank, at most so far": "第一个进程至今的最大内存",
   "Gradient norm": "梯度范数",
   Checkpoints: "检查点",
   steps: "步",
