@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.testclient import TestClient
 
+from tests.comparison.test_compare import record
 from tests.report.conftest import NASTY, write
 from tests.studio.conftest import OWN
+from tinyllama.comparison.compare import compare
+from tinyllama.comparison.documents import cells
 from tinyllama.errors import TinyLlamaError
 from tinyllama.fidelity import find_texts, open_runs, rows_of_steps
 from tinyllama.layout import FamilyLayout
@@ -115,6 +118,26 @@ def test_scores_are_the_reports_own_sections(client: TestClient, runs: Path) -> 
     assert all(part in page for part in parts)
     assert NASTY not in scores["html"]
     assert "&lt;script&gt;" in scores["html"]
+
+
+def test_two_models_are_compared_as_on_the_command_line(client: TestClient, runs: Path) -> None:
+    layout = FamilyLayout(runs / "nano")
+    assert found(client, "/api/families/nano/scores")["recorded"] == []
+    record(layout.record("base"), {"quiz": [True, False, False, True], NASTY: [True, True]}, {"prose": [2.0, 3.0]})
+    record(layout.record("chinese"), {"quiz": [True, True, True, False]}, {"prose": [1.0, 1.5]})
+    assert found(client, "/api/families/nano/scores")["recorded"] == ["base", "chinese"]
+    shown = found(client, "/api/families/nano/compared/base/chinese")
+    wanted = compare([layout.record("base"), layout.record("chinese")])
+    assert shown["rows"] == [list(cells(item)) for item in wanted.differences]
+    (task,) = shown["tasks"]
+    assert task["summary"] == "3 questions changed: 2 for the better, 1 for the worse"
+    assert [(change["question"], change["before"], change["after"]) for change in task["changes"]] == [
+        (1, 0.0, 1.0), (2, 0.0, 1.0), (3, 1.0, 0.0),
+    ]  # fmt: skip
+    assert task["changes"][0] | {"right": "green", "second": "green", "asked": "Question 1:"} == task["changes"][0]
+    assert any(gap.startswith(NASTY) for gap in shown["gaps"])
+    for pair in ("base/v1.1", "base/other", "..%2fbase/chinese"):
+        assert client.get(f"/api/families/nano/compared/{pair}").status_code == 404
 
 
 def test_a_family_without_scores_says_so(client: TestClient, runs: Path) -> None:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.comparison.test_compare import record
 from tests.conftest import SMALL
 from tests.report.conftest import BITS, write, write_family
 from tests.studio.conftest import write_metrics
 from tests.studio.process import studio
+from tinyllama.family import Family
 from tinyllama.layout import FamilyLayout
 from tinyllama.recipe import dump_recipe, load_recipe
 from tinyllama.sources.rejected import Quarantine, Rejected
@@ -210,6 +212,90 @@ def test_hostile_texts_stay_texts(browser: Browser, prepared: Path, tmp_path: Pa
         assert not page.locator("img, main script").count()
 
 
+@pytest.fixture(scope="module")
+def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a family of which base and one variant are trained."""
+    folder = tmp_path_factory.mktemp("played") / "small"
+    shutil.copytree(prepared, folder)
+    recipe = load_recipe("nano", [*SMALL, "checkpoints.every=2K", "checkpoints.permanent=2K"])
+    Family(recipe, folder).train("base", "math_code")
+    return folder.parent
+
+
+def test_models_answer_side_by_side_and_show_their_probabilities(browser: Browser, trained: Path) -> None:
+    with studio(str(trained)) as (address, _), opened(browser, f"{address}#playground/small") as page:
+        attack = "<img src=x onerror=alert(1)>"  # the whole ATTACK exceeds the context
+        page.get_by_label("Text to continue").fill(attack)
+        page.get_by_label("tokens at most").fill("8")
+        api.expect(page.get_by_label("sampling")).to_have_value("card")
+        page.keyboard.press("Control+Enter")
+        base, variant = page.get_by_role("article", name="base"), page.get_by_role("article", name="math_code")
+        for answer in (base, variant):
+            api.expect(answer.locator("p[role=status]")).to_contain_text(
+                "8 tokens, as many as allowed.", timeout=60_000
+            )
+            api.expect(answer.locator(".prompt")).to_have_text(attack)
+        token = variant.locator(".token").nth(2)
+        token.hover()
+        api.expect(variant.locator("output li")).to_have_count(5)
+        shares = [float(text) for text in re.findall(r"([\d.]+)%", variant.locator("output ol").first.inner_text())]
+        assert shares == sorted(shares, reverse=True)
+        base.get_by_role("group").focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        api.expect(base.locator(".token.chosen")).to_have_count(1)
+        api.expect(base.locator("output li")).to_have_count(5)
+        page.keyboard.press("Escape")
+        api.expect(base.locator("output li")).to_have_count(0)
+        assert not page.locator("img").count()
+
+
+def test_the_slider_shows_what_models_wrote_earlier(browser: Browser, trained: Path) -> None:
+    with studio(str(trained)) as (address, _), opened(browser, f"{address}#playground/small") as page:
+        page.get_by_label("Text to continue").fill("The")
+        page.get_by_label("tokens at most").fill("4")
+        page.get_by_role("button", name="Continue the text").click()
+        base, variant = page.get_by_role("article", name="base"), page.get_by_role("article", name="math_code")
+        done = "4 tokens, as many as allowed."
+        api.expect(variant.locator("p[role=status]")).to_contain_text(done, timeout=60_000)
+        now = base.locator("small").inner_text()
+        slider = page.get_by_label("Trained on")
+        assert int(slider.get_attribute("max") or 0) > 2
+        slider.focus()
+        page.keyboard.press("Home")
+        api.expect(variant.get_by_text("It has no checkpoint before")).to_be_visible()
+        api.expect(base.locator("p[role=status]")).to_contain_text(done, timeout=20_000)
+        assert base.locator("small").inner_text() != now
+        page.keyboard.press("End")
+        api.expect(base.locator("small")).to_have_text(now)
+        api.expect(variant.locator("p[role=status]")).to_contain_text(done)
+        page.get_by_role("checkbox", name="math_code").uncheck()
+        page.get_by_role("button", name="Continue the text").click()
+        api.expect(variant).to_have_count(0)
+        api.expect(base.locator("p[role=status]")).to_contain_text(done, timeout=20_000)
+
+
+def test_two_models_are_compared_question_by_question(browser: Browser, runs: Path) -> None:
+    layout = FamilyLayout(runs / "nano")
+    record(layout.record("base"), {ATTACK: [True, False, False, True]}, {})
+    record(layout.record("chinese"), {ATTACK: [True, True, True, False]}, {})
+    with studio(str(runs)) as (address, _), opened(browser, f"{address}#scores/nano") as page:
+        page.get_by_role("button", name="Compare").click()
+        api.expect(page.locator("article.seen")).to_have_count(3, timeout=60_000)
+        api.expect(page.get_by_role("region", name="chinese against base").locator("tbody th").first).to_have_text(
+            ATTACK
+        )
+        page.get_by_label("questions").select_option("worse")
+        api.expect(page.locator("article.seen")).to_have_count(1)
+        api.expect(page.locator("article.seen")).to_contain_text("question 3 · 1 → 0")
+        assert "taken" not in page.title()
+
+
+def test_a_family_without_checkpoints_has_nobody_to_ask(browser: Browser, runs: Path) -> None:
+    with studio(str(runs)) as (address, _), opened(browser, f"{address}#playground/nano") as page:
+        api.expect(page.get_by_text("No checkpoint of this family is on this machine yet.")).to_be_visible()
+
+
 def test_charts_zoom_and_read_values_by_keyboard(browser: Browser, runs: Path) -> None:
     with studio(str(runs)) as (address, _), opened(browser, address) as page:
         page.wait_for_selector("figure path.line")
@@ -250,7 +336,7 @@ def test_the_page_fits_a_phone_in_both_languages_and_colors(
     phone = {"viewport": {"width": 360, "height": 740}, "color_scheme": scheme, "locale": language}
     with studio(str(runs)) as (address, _), opened(browser, address, **phone) as page:
         page.wait_for_selector("figure path.line")
-        for part in ("runs", "scores", "data", "recipe"):
+        for part in ("runs", "scores", "data", "playground", "recipe"):
             page.locator(f'nav a[href^="#{part}"]').click()
             page.wait_for_selector("h1")
             page.wait_for_timeout(300)

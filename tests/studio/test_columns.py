@@ -44,6 +44,7 @@ def records(steps: int, first: int = 1, loss: float = 3.0) -> Iterator[Record]:
             yield StepRecord(
                 **common, loss=loss + step / 1000, lr=1e-3 / step, grad_norm=0.5, batch=4, counts=counts, seconds=0.25,
                 checkpoint_seconds=0.0, tokens_per_second=1024.0, mfu=0.4, digest="1f",
+                memory=step << 20 if step > 3 else None,
             )  # fmt: skip
         if step % 10 == 0:
             yield HeldOutRecord(step=step, tokens=step * 256, losses={"prose": loss})
@@ -209,6 +210,15 @@ def test_files_of_the_first_format_are_read(tmp_path: Path) -> None:
     columns = opened(path)
     assert columns.column("mfu")[0] == np.float32(0.4)
     assert_equal_to_records(columns, path)
+
+
+def test_a_copy_from_before_a_column_was_added_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, records(LARGE))
+    columns = opened(path)
+    columns.close()
+    (tmp_path / "columns" / "memory.f4").unlink()
+    assert_equal_to_records(opened(path), path)
 
 
 def test_where_the_copy_cannot_be_kept_it_stays_in_memory(tmp_path: Path) -> None:

@@ -45,13 +45,13 @@ def test_an_address_for_other_machines_has_a_token(runs: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no folder; name the folder of a family"):
-        run_studio([tmp_path / "runs"], "127.0.0.1", 0, print)
+        run_studio([tmp_path / "runs"], print)
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(UserError, match=r"the studio needs an extra: pip install .*studio"):
-        run_studio([], "127.0.0.1", 0, print)
+        run_studio([], print)
 
 
 def _seconds(process: subprocess.Popen[str]) -> float:

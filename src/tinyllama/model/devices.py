@@ -21,8 +21,8 @@ _KINDS = ("cuda", "xpu", "mps")
 """Accelerators, in the order in which `auto` looks for them; ROCm's are "cuda" too."""
 _VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 """Variables by which launchers give each process cards of its own."""
-_OUT_OF_MEMORY = "out of memory", "ALLOC_FAILED"
-"""How CUDA and Triton, and how its libraries say so, where PyTorch has no error of its own."""
+_OUT_OF_MEMORY = "out of memory", "ALLOC_FAILED", "can't allocate memory", "not enough memory"
+"""How CUDA and Triton, CUDA's libraries, and the CPU say so, where PyTorch has no error of its own."""
 
 
 def choose_device(asked: str = "auto", local_rank: int = 0) -> torch.device:
@@ -118,6 +118,13 @@ def most_memory(device: torch.device) -> int | None:
     return int(torch.get_device_module(device).max_memory_reserved(device))
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the device had no memory left, be it for tensors or for the driver, a library or a kernel's code."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _OUT_OF_MEMORY)
+
+
 def free_memory(device: torch.device) -> None:
     """Give back what a model held that is not used any more, to the device that holds it.
 
@@ -126,11 +133,6 @@ def free_memory(device: torch.device) -> None:
     gc.collect()
     if device.type != "cpu":
         torch.get_device_module(device).empty_cache()
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device had no memory left, be it for tensors or for the driver, a library or a kernel's code."""
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in _OUT_OF_MEMORY)
 
 
 def _count(kind: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from importlib.resources import files
 from itertools import islice
@@ -17,6 +17,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tinyllama.errors import TinyLlamaError
+from tinyllama.evaluation.record_folder import RECORD
+from tinyllama.layout import average_of
 from tinyllama.plan.cards import GPUS
 from tinyllama.recipe import shipped_recipes
 from tinyllama.report import sections
@@ -25,8 +27,9 @@ from tinyllama.report.run_data import read_results
 from tinyllama.serve.asgi import EVENTS, parse_json, read_body
 from tinyllama.serve.refusal import Refusal, refusal_of
 from tinyllama.studio import documents, jobs, work
-from tinyllama.studio.control_routes import control_routes
+from tinyllama.studio.control.routes import control_routes
 from tinyllama.studio.live import Live, event
+from tinyllama.studio.playground import Playground, Question, checkpoints_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from tinyllama.files import Json
-    from tinyllama.studio.control import Control
+    from tinyllama.studio.control.commands import Control
     from tinyllama.studio.families import StudioFamilies, StudioFamily
 
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
@@ -46,16 +49,19 @@ _MOST_ROWS = 16
 _ENTRIES = 50
 _TOGETHER = 2
 """Processes that compute plans and rows at once."""
-_RECIPE_BYTES = 1 << 20
-_CHECK_SECONDS, _ROWS_SECONDS = 30.0, 60.0
+_RECIPE_BYTES = _PROMPT_BYTES = 1 << 20
+_CHECK_SECONDS, _ROWS_SECONDS, _COMPARE_SECONDS = 30.0, 60.0, 120.0
 
 
 class Studio:
     """Answers requests about some families."""
 
-    def __init__(self, families: StudioFamilies, control: Control | None = None) -> None:
-        """Bind the families, and what may start and stop them, if that is allowed."""
+    def __init__(
+        self, families: StudioFamilies, playground: Playground | None = None, control: Control | None = None
+    ) -> None:
+        """Bind the families, what answers prompts, and what may start and stop families, if that is allowed."""
         self._families, self._live, self._control = families, Live(families), control
+        self._playground = playground or Playground()
         self._files = _page_files()
         self._places = asyncio.Semaphore(_TOGETHER)
 
@@ -71,11 +77,13 @@ class Studio:
             Route("/api/recipe", self._check, methods=["POST"]),
             Route(f"{family}/curves", self._curves),
             Route(f"{family}/scores", self._scores),
+            Route(f"{family}/compared/{{first}}/{{second}}", self._compared),
             Route(f"{family}/corpora", self._corpora),
             Route(f"{family}/corpora/{{corpus}}/quarantined", self._quarantined),
             Route(f"{family}/models/{{model}}/steps/{{step:int}}", self._rows),
             Route(f"{family}/search", self._search),
             Route(f"{family}/recipe", self._recipe),
+            Route(f"{family}/playground", self._answer, methods=["POST"]),
         ]
         if self._control is not None:
             routes += control_routes(self._control, self._families, self._job)
@@ -88,6 +96,7 @@ class Studio:
         try:
             yield
         finally:
+            await self._playground.close()
             self._families.close()
 
     async def _job(
@@ -133,9 +142,22 @@ class Studio:
         def scores() -> dict[str, Json]:
             run, figures = read_results(family.layout.root, family.recipe), list[Figure]()
             parts = [sections.learnt(run), sections.tasks(run, figures), sections.samples(run)]
-            return {"html": "".join(parts), "figures": [_drawn(figure) for figure in figures]}
+            return {
+                "html": "".join(parts),
+                "figures": [_drawn(figure) for figure in figures],
+                "recorded": _recorded(family),
+            }
 
         return JSONResponse(await run_in_threadpool(scores))
+
+    async def _compared(self, request: Request) -> Response:
+        family, parameters = self._family(request), request.path_params
+        names = parameters["first"], parameters["second"]
+        recorded = await run_in_threadpool(_recorded, family)
+        if any(name not in recorded for name in names):
+            raise HTTPException(404, "there is no evaluation record of this model")
+        folders = [str(family.layout.record(name)) for name in names]
+        return JSONResponse(await self._job(request, work.compare_models, *folders, seconds=_COMPARE_SECONDS))
 
     async def _corpora(self, request: Request) -> Response:
         family = self._family(request)
@@ -195,6 +217,27 @@ class Studio:
         asked = work.RecipeQuestion.model_validate(value)
         running = str(self._families.get(asked.family).layout.recipe) if asked.family else None
         return JSONResponse(await self._job(request, work.check_recipe, asked, running, seconds=_CHECK_SECONDS))
+
+    async def _answer(self, request: Request) -> Response:
+        family = self._family(request)
+        question = Question.model_validate(parse_json(await read_body(request.receive, _PROMPT_BYTES)))
+        checkpoints = await run_in_threadpool(checkpoints_of, family, question.models)
+
+        async def replies() -> AsyncIterator[str]:
+            try:
+                async with aclosing(self._playground.answers(question, checkpoints)) as answers:
+                    async for model, reply in answers:
+                        yield event("reply", {"model": model, **reply.model_dump(exclude={"number"})})
+            except TinyLlamaError as error:
+                yield event("failed", {"error": str(error)})
+
+        return StreamingResponse(replies(), media_type=EVENTS)
+
+
+def _recorded(family: StudioFamily) -> list[str]:
+    """The models, and averages of models, whose tasks and texts were evaluated."""
+    names = [name for model in family.recipe.models for name in (model, average_of(model))]
+    return [name for name in names if (family.layout.record(name) / RECORD).is_file()]
 
 
 def _page_files() -> dict[str, tuple[str, bytes]]:

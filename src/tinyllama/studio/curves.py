@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Numbers = list[float | None]
 """None stands for a value that is not finite, or not there."""
 
-MEANS = ("lr", "grad_norm", "tokens_per_second", "mfu", "seconds")
+MEANS = ("lr", "grad_norm", "tokens_per_second", "mfu", "memory", "seconds")
 _DIGITS = 6
 """Significant digits that the page gets."""
 

@@ -166,7 +166,8 @@ class StudioFamily:
         parent = None if model == BASE else recipe.parent(model)
         spans = stage_spans(recipe.line(model))
         end = spans[-1 if parent is not None else recipe.fork_index - 1][2]
-        untrained = ModelSummary(model, parent, recipe.fork_tokens(model), end)
+        saved = [CheckpointSummary(step, None) for step in self._checkpoints.get(model, [])]
+        untrained = ModelSummary(model, parent, recipe.fork_tokens(model), end, checkpoints=saved)
         if model not in self._columns:
             return untrained
         columns = self._columns[model]

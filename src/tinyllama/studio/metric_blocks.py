@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 KINDS = ("step", "spike", "overflow")
 """Of the steps: updated, or skipped for a reason. A skipped step has no loss."""
-FLOATS = ("loss", "lr", "grad_norm", "seconds", "checkpoint_seconds", "tokens_per_second", "mfu")
+FLOATS = ("loss", "lr", "grad_norm", "seconds", "checkpoint_seconds", "tokens_per_second", "mfu", "memory")
+_OPTIONAL = {"memory"}
+"""Those that a step may lack."""
 COLUMNS: Final = {
     "kind": "<i1",
     "stage": "<i2",
@@ -128,7 +130,9 @@ class BlockReader:
             table = json.read_json(data, parse_options=options, memory_pool=pool)
         except pa.ArrowInvalid:
             return None
-        if table.num_rows != len(steps) or any(table[name].null_count for name in schema.names):
+        if table.num_rows != len(steps) or any(
+            table[name].null_count for name in schema.names if name not in _OPTIONAL
+        ):
             return None
         read = self._columns(table)
         columns = {name: np.concatenate([read[name], others.columns[name]]) for name in read}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tinyllama.errors import UserError
 from tinyllama.installation import install_hint
@@ -19,18 +19,29 @@ _SECONDS = 1
 """For which open pages keep the studio from ending."""
 
 
-def run_studio(
-    folders: Sequence[Path], host: str, port: int, announce: Callable[[str], None], *, control: bool = False
-) -> None:
+class StudioOptions(NamedTuple):
+    """Where the studio listens, and what its page may do."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; other machines reach it if it is not of loopback, and then need a token."""
+    port: int = 0
+    """0 chooses a free one."""
+    control: bool = False
+    """Whether the page may start, stop and resume families; new ones are made in the first folder that is none."""
+    device: str = "cpu"
+    """What computes the playground's answers."""
+
+
+_DEFAULT = StudioOptions()
+
+
+def run_studio(folders: Sequence[Path], announce: Callable[[str], None], options: StudioOptions = _DEFAULT) -> None:
     """Serve the studio's page until the process is stopped.
 
     Args:
         folders: families' folders, or folders that hold some.
-        host: address to listen on; other machines reach it if it is not of loopback, and then need a token.
-        port: 0 chooses a free one.
         announce: receives the page's address, with its token if it has one.
-        control: let the page start, stop and resume families; new ones are made in the first folder that is no
-            family's.
+        options: where to listen, and what the page may do.
 
     Raises:
         UserError: the extra is not installed, a folder is not there, or the address is in use.
@@ -44,17 +55,18 @@ def run_studio(
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: is no folder; name the folder of a family, or one that holds some")
-    from tinyllama.studio.control import Control
+    from tinyllama.studio.control.commands import Control
     from tinyllama.studio.families import StudioFamilies
     from tinyllama.studio.guard import StudioGuard, access_of
+    from tinyllama.studio.playground import Playground
 
-    access = access_of(host, secrets.token_urlsafe(24), control=control)
+    access = access_of(options.host, secrets.token_urlsafe(24), control=options.control)
     places = (folder for folder in folders if not FamilyLayout(folder).recipe.is_file())
-    allowed = Control(next(places, folders[0].absolute().parent)) if control else None
-    guarded = StudioGuard(Studio(StudioFamilies(folders), allowed).app(), access)
-    with listen(host, port) as listening:
+    allowed = Control(next(places, folders[0].absolute().parent)) if options.control else None
+    guarded = StudioGuard(Studio(StudioFamilies(folders), Playground(options.device), allowed).app(), access)
+    with listen(options.host, options.port) as listening:
         name, number = listening.getsockname()[:2]
-        shown = name if is_own(host) else socket.gethostname()
+        shown = name if is_own(options.host) else socket.gethostname()
         announce(f"{address(shown, number)}/" + ("" if access.token is None else f"?token={access.token}"))
         settings = uvicorn.Config(guarded, log_level="warning", timeout_graceful_shutdown=_SECONDS)
         uvicorn.Server(settings).run(sockets=[listening])

@@ -40,6 +40,8 @@ _FOUND = 50
 """Places of a text that a search shows."""
 _PAUSE = 0.3
 """Seconds between two reports of a search."""
+_QUESTIONS = 1000
+"""Questions of a task that a comparison shows; `tinyllama compare --out` writes all."""
 
 
 class RecipeQuestion(BaseModel):
@@ -129,6 +131,43 @@ def search(send: Send, family: str, text: str, origin: str) -> None:
     for occurrence in islice(found, _FOUND):
         send({"found": asdict(occurrence)})
     send({"complete": next(found, None) is None})
+
+
+def compare_models(send: Send, first: str, second: str) -> None:
+    """How two models differ on what both answered, as `tinyllama compare` says it, and on which questions.
+
+    Args:
+        send: receives the result.
+        first: folder of one model's evaluation record.
+        second: of the other's.
+
+    Raises:
+        EvaluationError: a record cannot be read.
+    """
+    from tinyllama.comparison.compare import compare  # imports torch
+    from tinyllama.comparison.documents import HEADER, METHOD, cells, changed_summary
+
+    found = compare([first, second])
+    tasks: list[Json] = [
+        {
+            "task": item.subject,
+            "summary": changed_summary(item),
+            "lower_is_better": item.lower_is_better,
+            "changes": [change._asdict() for change in item.changes[:_QUESTIONS]],
+            "more": max(0, len(item.changes) - _QUESTIONS),
+        }
+        for item in found.differences
+        if item.changes
+    ]
+    send(
+        {
+            "header": HEADER,
+            "rows": [cells(item) for item in found.differences],
+            "gaps": [f"{gap.subject}: {gap.reason}" for gap in found.gaps],
+            "method": METHOD,
+            "tasks": tasks,
+        }
+    )
 
 
 def _fault(line: str) -> dict[str, JsonValue]:

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from tinyllama.cli.app import app, whole
+from tinyllama.cli.app import Device, app, whole
 from tinyllama.paths import expand_path
 
 
 @app.command(
-    short_help="Show runs, scores, data and recipes on a page that follows them.",
+    short_help="Show runs, scores, data and recipes on a page that follows them, and ask the models.",
     epilog="Example: tinyllama studio runs",
 )
 def studio(
@@ -36,12 +36,15 @@ def studio(
             "--control", help="Let the page start, stop and resume training on this machine; its address has a token."
         ),
     ] = False,
+    device: Device = "cpu",
 ) -> None:
     """Serve a page on this machine: families while they are trained, their scores, what they read, and recipes.
+
+    The playground of the page asks the models; --device is what computes their answers.
 
     Without --control, the page reads the folders and changes nothing in them but a copy of each model's metrics. It is
     from the extra `studio`, and opens in any browser at the address that this prints.
     """
-    from tinyllama.studio.server import run_studio
+    from tinyllama.studio.server import StudioOptions, run_studio
 
-    run_studio(folders or [Path("runs")], host, port, typer.echo, control=control)
+    run_studio(folders or [Path("runs")], typer.echo, StudioOptions(host, port, control, device))

@@ -71,6 +71,21 @@ export async function ask(path, body = undefined, signal = undefined) {
   return value;
 }
 
+/** Post a body, and give what each of the server-sent events that answer holds to `take`, until they end. */
+export async function follow(path, body, signal, take) {
+  const answer = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal });
+  if (!answer.ok) throw new Error((await answer.json()).error || `${answer.status}`);
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const events = (text + value).split("\n\n");
+    text = events.pop();
+    for (const event of events) take(JSON.parse(event.slice(event.indexOf("data: ") + 6)));
+  }
+}
+
 /** The line that says why a part is not shown. */
 export const failure = (error) => h("p", { class: "absent", role: "alert" }, String(error.message || error));
 

@@ -5,6 +5,7 @@ import { ask, count, duration, failure, fromServer, h, number, t, table } from "
 
 const DASHES = ["none", "7 4", "2 3", "10 4 2 4"];
 const STATES = { waiting: () => t("waiting"), running: () => t("running"), stopped: () => t("stopped"), finished: () => t("finished") };
+const gib = (bytes) => (bytes === null ? "—" : `${number(bytes / 2 ** 30, 1)} GiB`);
 const percent = (value) => (value === null ? "—" : `${(100 * value).toFixed(1)}%`);
 
 /** A curve that begins at its parent's last point before the fork. */
@@ -193,6 +194,8 @@ export class RunsPart {
       ...this.corpora().map((corpus) => [`share ${corpus}`, t("Share of {}", corpus), { zero: true, show: percent }, this.lines((curve) => curve.shares[corpus] && { x: curve.tokens, y: curve.shares[corpus] })]),
       ["speed", t("Tokens per second"), { zero: true, show: count }, this.lines(column("tokens_per_second"))],
       ["mfu", t("MFU"), { zero: true, show: percent }, this.lines(column("mfu"))],
+      ...(this.data.some(({ curves }) => Object.values(curves).some((curve) => curve.means.memory.some((value) => value !== null)))
+        ? [["memory", t("Memory of the first rank, at most so far"), { zero: true, show: gib }, this.lines(column("memory"))]] : []),
       ["norm", t("Gradient norm"), { log: true }, this.lines(column("grad_norm"))],
     ];
     for (const [name, title, options, lines, marked] of wanted) {

@@ -1,12 +1,14 @@
 // Scores: the report's own sections, with its figures drawn by the page's charts.
 import { Chart } from "./chart.js";
 import { ask, failure, fromServer, h, number, t } from "./dom.js";
+import { Questions } from "./questions.js";
 
 export class ScoresPart {
   constructor(state) {
     this.state = state;
     this.content = h("div", {});
-    this.element = h("div", {}, h("h1", {}, t("Scores")), this.content);
+    this.questions = new Questions();
+    this.element = h("div", {}, h("h1", {}, t("Scores")), this.content, this.questions.element);
   }
 
   close() {
@@ -16,6 +18,7 @@ export class ScoresPart {
   async choose() {
     const family = this.state.family;
     this.seen = null;
+    this.questions.offer("", []);
     if (!family || family.error) {
       this.content.replaceChildren(failure(family ? family.error : t("No family is here yet.")));
       return;
@@ -37,6 +40,7 @@ export class ScoresPart {
       if (this.closed || family.id !== this.state.chosen || text === this.seen) return;
       this.seen = text;
       this.content.replaceChildren(fromServer(found.html));
+      this.questions.offer(family.id, found.recorded);
       found.figures.forEach((figure) => this.draw(figure, family));
     } catch (error) {
       this.content.replaceChildren(failure(error));

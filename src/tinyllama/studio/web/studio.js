@@ -1,12 +1,13 @@
 // The page: its parts, the families, and the events that say what changed.
 import { ask, currentLanguage, failure, h, setLanguage, t } from "./dom.js";
 import { DataPart } from "./data.js";
+import { PlaygroundPart } from "./playground.js";
 import { RecipePart } from "./recipe.js";
 import { RunsPart } from "./runs.js";
 import { ScoresPart } from "./scores.js";
 
-const PARTS = { runs: RunsPart, scores: ScoresPart, data: DataPart, recipe: RecipePart };
-const TITLES = { runs: () => t("Runs"), scores: () => t("Scores"), data: () => t("Data"), recipe: () => t("Recipe") };
+const PARTS = { runs: RunsPart, scores: ScoresPart, data: DataPart, playground: PlaygroundPart, recipe: RecipePart };
+const TITLES = { runs: () => t("Runs"), scores: () => t("Scores"), data: () => t("Data"), playground: () => t("Playground"), recipe: () => t("Recipe") };
 const main = document.getElementById("content");
 const picker = document.getElementById("family");
 const connection = document.getElementById("connection");

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from tinyllama.studio.control import Control
+    from tinyllama.studio.control.commands import Control
     from tinyllama.studio.families import StudioFamilies
     from tinyllama.studio.jobs import Message
 

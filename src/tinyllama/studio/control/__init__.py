@@ -1,0 +1,1 @@
+"""Starting, stopping and resuming families from the page, where the studio was started with `--control`."""
