@@ -18,6 +18,7 @@ from tests.conftest import SMALL
 from tests.report.conftest import BITS, write, write_family
 from tests.studio.conftest import write_metrics
 from tests.studio.process import studio
+from tests.studio.test_control import LONG
 from tinyllama.family import Family
 from tinyllama.layout import FamilyLayout
 from tinyllama.recipe import dump_recipe, load_recipe
@@ -47,7 +48,7 @@ def browser() -> Iterator[Browser]:
 @contextmanager
 def opened(browser: Browser, address: str, **options: object) -> Iterator[Page]:
     """A page that complains about nothing and requests nothing from elsewhere."""
-    context, own = browser.new_context(**options), address.partition("#")[0]
+    context, own = browser.new_context(**options), address.partition("#")[0].partition("?")[0]
     page, problems = context.new_page(), list[str]()
     page.on("console", lambda message: problems.append(message.text) if message.type in {"error", "warning"} else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
@@ -168,6 +169,29 @@ def test_a_wrong_recipe_is_marked_at_its_line(browser: Browser, runs: Path) -> N
         with page.expect_download() as download:
             page.get_by_role("button", name="Download").click()
         assert download.value.path().read_text() == text.input_value()
+
+
+def test_a_family_is_started_stopped_and_resumed_from_the_page(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    with (
+        studio(str(tmp_path / "runs"), "--control") as (address, _),
+        opened(browser, f"{address}#recipe") as page,
+    ):
+        text = page.get_by_label("Text of the recipe")
+        api.expect(text).not_to_have_value("")
+        text.fill(dump_recipe(load_recipe("nano", (*SMALL, *LONG))))
+        page.get_by_role("button", name="Start training").click()
+        api.expect(page.get_by_text("mine is started.")).to_be_visible(timeout=30_000)
+        choose(page, "Runs")
+        row = page.locator("table.models tbody tr").first
+        api.expect(row).to_contain_text("running", timeout=60_000)
+        page.get_by_role("button", name="Stop training").click()
+        api.expect(page.get_by_text("mine saves its state and ends.")).to_be_visible()
+        api.expect(row).to_contain_text("stopped", timeout=30_000)
+        page.get_by_role("button", name="Resume training").click()
+        api.expect(row).to_contain_text("running", timeout=60_000)
+        page.get_by_role("button", name="Stop mine").click()
+        api.expect(row).to_contain_text("stopped", timeout=30_000)
 
 
 def test_a_run_that_disappears_leaves_a_message(browser: Browser, runs: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-LONG = (*SMALL, "name=mine", "stages.0.until=400K", "stages.1.until=500K", "stages.2.until=600K", "evaluation.tasks=[]")
+LONG = ("name=mine", "stages.0.until=400K", "stages.1.until=500K", "stages.2.until=600K", "evaluation.tasks=[]")
 """More steps than a test waits for."""
 
 
@@ -49,7 +49,7 @@ def model(page: httpx2.Client) -> dict[str, Any]:
 
 
 def test_a_family_is_started_stopped_and_resumed(page: httpx2.Client, tmp_path: Path) -> None:
-    text, layout = dump_recipe(load_recipe("nano", LONG)), FamilyLayout(tmp_path / "runs" / "mine")
+    text, layout = dump_recipe(load_recipe("nano", (*SMALL, *LONG))), FamilyLayout(tmp_path / "runs" / "mine")
     assert page.post("/api/commands", json={"text": text}).json() == {"name": "mine"}
     assert (tmp_path / "runs" / "mine.yaml").read_text() == text
     until(lambda: model(page).get("step"))
@@ -81,7 +81,7 @@ def test_recipes_that_cannot_start_say_why_and_leave_nothing(page: httpx2.Client
     assert refused.status_code == 400
     assert "model" in refused.json()["error"]
     (tmp_path / "runs" / "mine.yaml").write_text("mine")
-    text = dump_recipe(load_recipe("nano", LONG))
+    text = dump_recipe(load_recipe("nano", (*SMALL, *LONG)))
     assert "another recipe of this name" in page.post("/api/commands", json={"text": text}).json()["error"]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["mine.yaml"]
     assert (tmp_path / "runs" / "mine.yaml").read_text() == "mine"

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from tinyllama.errors import UserError
 from tinyllama.layout import FamilyLayout
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _OUTPUT_BYTES = 4000
 """Of a command's last output that a page shows."""
+_PATIENCE = 20
+"""Seconds in which a command that was told to stop ends, once its training has ended."""
 _DETACHED = getattr(subprocess, "DETACHED_PROCESS", 0) | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 """On Windows: Ctrl-C at the studio's terminal does not end the process."""
 
@@ -39,9 +42,19 @@ class CommandView:
     """The end of what it printed."""
 
 
-class _Command(NamedTuple):
+@dataclass
+class _Command:
     program: list[str]
     process: subprocess.Popen[bytes]
+    is_stopping: bool = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it runs; one that was told to stop has some seconds to end."""
+        if self.is_stopping:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(_PATIENCE)
+        return self.process.poll() is None
 
 
 class Control:
@@ -86,7 +99,8 @@ class Control:
             UserError: a process works on it.
         """
         with self._guard:
-            if self._is_running(layout.root) or _trainers(layout):
+            command = self._commands.get(layout.root)
+            if (command is not None and command.is_running) or _trainers(layout):
                 raise UserError(f"{layout.root}: a process works on this family already")
             self._run(layout, layout.recipe)
 
@@ -98,7 +112,11 @@ class Control:
         """
         with self._guard:
             layout = FamilyLayout(root)
-            pids = [self._commands[root].process.pid] if self._is_running(root) else _trainers(layout)
+            command = self._commands.get(root)
+            if command is not None and command.process.poll() is None:
+                pids, command.is_stopping = [command.process.pid], True
+            else:
+                pids = _trainers(layout)
             if not pids:
                 raise UserError(f"{root}: no process of this machine works on this family")
             for pid in pids:
@@ -132,9 +150,6 @@ class Control:
                 creationflags=_DETACHED,
             )  # fmt: skip
         self._commands[layout.root] = _Command(program, process)
-
-    def _is_running(self, root: Path) -> bool:
-        return root in self._commands and self._commands[root].process.poll() is None
 
 
 def _trainers(layout: FamilyLayout) -> list[int]:
