@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: help demo test check test-slow test-lm-eval test-llamacpp test-smollm test-finetune test-formats test-slurm
 .PHONY: test-compat test-newest dist docs coverage test-field test-gpu test-cluster soak fuzz bench experiments golden
-.PHONY: test-browser test-trackers constraints clean
+.PHONY: test-browser test-trackers pictures constraints clean
 
 # Install, fetch text, train the demo's family, evaluate it, export it and write its report.
 demo: $(VENV)/.demo
@@ -125,6 +125,10 @@ test-browser: $(VENV)/.browser
 	command -v chromium > /dev/null || \
 		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium; }
 	$(BIN)/pytest -m browser tests/studio
+
+# Renew the pictures in docs/images: nano's report, and the studio over it, in Debian's Chromium.
+pictures: $(VENV)/.browser
+	$(BIN)/python -m tests.studio.pictures
 
 # Run docs/finetune.md with TRL, on a small model.
 test-finetune: $(VENV)/.finetune
