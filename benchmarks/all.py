@@ -20,7 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HERE = Path(__file__).parent
-ORDER = ("train", "step", "quality", "startup", "feed", "checkpoint", "corpus", "generate", "evaluate", "steady", "gpu")
+ORDER = (
+    "train",
+    "step",
+    "quality",
+    "startup",
+    "feed",
+    "checkpoint",
+    "corpus",
+    "generate",
+    "evaluate",
+    "lookup",
+    "steady",
+    "gpu",
+)
 """Order of the page. A benchmark that is not listed needs too much of the machine to run by default."""
 
 _HEAD = """# Benchmarks

@@ -85,7 +85,7 @@ def test_preparation_keeps_every_document_and_is_compared_with_the_tokenizer_alo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["feed", "startup", "quality", "steady"])
+@pytest.mark.parametrize("name", ["feed", "startup", "quality", "lookup", "steady"])
 def test_a_benchmark_measures_what_it_claims(name: str, out: Path) -> None:
     assert all(claim["value"] >= 0 for claim in run(name, out)["claims"])
 
