@@ -7,7 +7,7 @@
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
 
-# torch.compile needs the compiler and Python's headers; the builtin texts of the demo also need npm.
+# torch.compile needs the compiler and Python's headers.
 ARG PACKAGES="g++ python3 python3-dev python3-venv"
 # hadolint ignore=DL3008
 RUN apt-get update \

@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python 3.11+ with its headers, a C++ compiler, make, apt and npm.
+# `make demo` and `make test` need Python 3.11+ with its headers, a C++ compiler and make; `make test` also apt and npm.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -40,6 +41,8 @@ class Package:
     """The version to fetch; Debian gives the one of its release."""
     sha256: str
     """SHA-256 of the archive."""
+    is_source: bool = False
+    """Whether it is PyPI's source distribution, not a wheel."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,25 @@ def cached_archive(package: Package) -> Archive | None:
     return _cached(cache_folder() / "archives" / package.name)
 
 
+def why_unavailable(package: Package) -> str:
+    """Why the clients here cannot give a Debian package, in words; empty if they can, and for other registries.
+
+    No network is asked: apt-get looks into the lists that it has.
+    """
+    if package.registry != "Debian":
+        return ""
+    clients = ["dpkg-deb"] if cached_archive(package) else ["dpkg-deb", "apt-get"]
+    for client in clients:
+        if shutil.which(client) is None:
+            return f"{client} is not installed here"
+    if len(clients) > 1:
+        try:
+            _run(["apt-get", "download", "--print-uris", package.name], Path(), "")
+        except SourceError:
+            return f"apt-get knows no package {package.name} (`apt-get update` renews its lists)"
+    return ""
+
+
 def debian_files(archive: Archive, folder: str, remedy: str) -> Iterator[tuple[str, bytes]]:
     """Regular files under a folder of a Debian package, sorted: (path below the folder, content).
 
@@ -144,7 +166,8 @@ def _download(package: Package, folder: Path, remedy: str) -> None:
     _log.info("fetching %s from %s", package.name, package.registry)
     match package.registry:
         case "PyPI":
-            options = ["--no-deps", "--no-input", "--disable-pip-version-check", "--only-binary", ":all:"]
+            form = ["--no-binary", package.name] if package.is_source else ["--only-binary", ":all:"]
+            options = ["--no-deps", "--no-input", "--disable-pip-version-check", *form]
             wanted = f"{package.name}=={package.version}"
             _run([sys.executable, "-m", "pip", "download", *options, "--dest", ".", wanted], folder, remedy)
         case "npm":

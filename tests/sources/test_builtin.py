@@ -1,9 +1,7 @@
 import gzip
-import io
 import json
 import logging
 import sys
-import tarfile
 import zipfile
 from hashlib import sha256
 from pathlib import Path
@@ -11,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.sources.stand_ins import write_client, write_debian_clients, write_wheel
 from tinyllama.errors import CorpusError, SourceError
 from tinyllama.recipe import Corpus
-from tinyllama.sources.builtin.registry import BUILTIN, builtin_version, read_builtin
+from tinyllama.sources.builtin.registry import BUILTIN, Replacement, builtin_version, read_builtin, replacement_of
 from tinyllama.sources.documents import read_documents
 
 if TYPE_CHECKING:
@@ -35,30 +34,6 @@ def clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
     return folder
-
-
-def write_client(folder: Path, name: str, body: str) -> None:
-    script = folder / name
-    script.write_text(f"#!{sys.executable}\nimport sys, shutil\n{body}\n")
-    script.chmod(0o755)
-
-
-def write_debian_clients(folder: Path, files: dict[str, bytes]) -> None:
-    """An apt-get that gives a package of these files, and a dpkg-deb that reads it."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in files.items():
-            info = tarfile.TarInfo(f"./{name}")
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    package = folder / "package"
-    package.write_bytes(buffer.getvalue())
-    write_client(folder, "apt-get", f"shutil.copy({str(package)!r}, sys.argv[-1] + '_9-1_all.deb')")
-    write_client(
-        folder,
-        "dpkg-deb",
-        "sys.stdout.buffer.write(b'9-1\\n' if sys.argv[1] == '--field' else open(sys.argv[2], 'rb').read())",
-    )
 
 
 def corpus(name: str, limit: int | None = None, cut: int | None = None) -> Corpus:
@@ -225,3 +200,69 @@ def test_a_damaged_archive_in_the_cache_is_fetched_again(clients: Path, cache: P
     archive = next((cache / "archives" / "metamath-databases").glob("*.deb"))
     archive.write_bytes(b"damaged")
     assert [raw.data for raw in read_builtin("metamath")] == ["$( One $)\n"]
+
+
+def test_a_source_is_replaced_where_its_clients_are_missing_or_do_not_know_its_package(
+    clients: Path, cache: Path
+) -> None:
+    assert replacement_of("metamath") == Replacement("sympy", "dpkg-deb is not installed here")
+    assert str(replacement_of("metamath")) == "sympy (Docstrings of SymPy, BSD-3-Clause)"
+    write_client(clients, "dpkg-deb", "")
+    assert replacement_of("manpages-zh") == Replacement("tencent-cloud", "apt-get is not installed here")
+    write_client(clients, "apt-get", "sys.exit(100)")
+    found = replacement_of("metamath")
+    assert found is not None
+    assert found.reason.startswith("apt-get knows no package metamath-databases")
+    write_debian_clients(clients, {})
+    assert replacement_of("metamath") is None
+    assert not list(cache.glob("archives/*")), "nothing is fetched to decide"
+
+
+def test_a_source_is_not_replaced_that_is_in_the_cache_or_put_there_by_hand(clients: Path, cache: Path) -> None:
+    write_debian_clients(clients, {"usr/share/metamath/databases/set.mm": b"$( One $)\n"})
+    list(read_builtin("metamath"))
+    (clients / "apt-get").unlink()
+    assert replacement_of("metamath") is None
+    (clients / "dpkg-deb").unlink()
+    assert replacement_of("metamath") is not None
+    (cache / "by-hand/metamath").mkdir(parents=True)
+    (cache / "by-hand/metamath/a.txt").write_text("by hand")
+    assert replacement_of("metamath") is None
+    assert replacement_of("stdlib") is None
+    assert replacement_of("sotu") is None
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which pip looks for packages, and nowhere else."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def test_sympy_gives_the_docstrings_of_its_modules_without_tests(index: Path) -> None:
+    module = 'r"""\nSums.\n"""\n\n\ndef f(x):\n    """Twice x.\n\n    >>> f(2)\n    4\n    """\n    return 2 * x\n'
+    write_wheel(index, "sympy", "1.14.0", {"sympy/sums.py": module, "sympy/tests/test_x.py": module, "a.txt": module})
+    assert [(raw.origin, raw.data) for raw in read_builtin("sympy")] == [
+        ("sympy/sums.py", "Sums.\n\nTwice x.\n\n>>> f(2)\n4\n")
+    ]
+    assert builtin_version("sympy").version == "1.14.0"
+
+
+def test_tencent_cloud_gives_each_chinese_description_once(index: Path) -> None:
+    def client(*texts: str) -> str:
+        fields = "        :param request: Request.\n        :rtype: :class:`Response`\n"
+        methods = "".join(f'    def f(self):\n        r"""{text}\n\n{fields}\n        """\n' for text in texts)
+        return f"class Client:\n{methods}"
+
+    files = {
+        "tencentcloud/a/v1/a_client.py": client("查询实例", "查询实例", "Lists.", "删除实例"),
+        "tencentcloud/b/v1/b_client.py": client("删除实例", "创建实例"),
+        "tencentcloud/b/v1/models.py": client("实例"),
+    }
+    write_wheel(index, "tencentcloud-sdk-python", "3.1.195", files)
+    texts = [str(raw.data) for raw in read_builtin("tencent-cloud")]
+    assert sorted("".join(texts).split()) == ["创建实例", "删除实例", "查询实例"]
+    assert len(texts) == 2

@@ -6,6 +6,7 @@ import struct
 import sys
 import tarfile
 from functools import cache
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from tinyllama.prepare.tokenizer import obtain_tokenizer
 from tinyllama.recipe import Corpus, Recipe, TokenizerSettings, load_recipe
 from tinyllama.sources.builtin.registry import read_builtin
 from tinyllama.tokenizer.convert import write_transformers_files
-from tinyllama.tokenizer.llama2 import model_from_javascript
+from tinyllama.tokenizer.llama2 import model_from_javascript, pieces_of_gguf
 from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 from tinyllama.tokenizer.training import train_model
 
@@ -287,6 +288,8 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "HF_HOME": "hub",
         "TINYLLAMA_CACHE": "cache",
         "PATH": "bin",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": "bin",
     }.items():
         monkeypatch.setenv(name, value if value == "1" else str(tmp_path / value))
     (tmp_path / "bin").mkdir()
@@ -297,7 +300,38 @@ def test_llama2_without_hub_and_npm_says_what_is_missing_and_the_way_around(
     recipe: Recipe, offline: Path, tmp_path: Path
 ) -> None:
     assert offline.is_dir()
-    with pytest.raises(SourceError, match=r"npm is not installed.*tokenizer: \{file:"):
+    with pytest.raises(SourceError, match=r"npm is not installed.*pip failed on llama-cpp-python.*tokenizer: \{file:"):
+        obtain(with_tokenizer(recipe, 32000, builtin="llama2"), tmp_path)
+
+
+def test_a_vocabulary_in_gguf_has_the_pieces_of_the_one_in_javascript() -> None:
+    program = javascript([("b", "c"), ("a", "b")])
+    pieces = base64.b64decode(program.split('"')[1]).decode().split("\n")
+    assert pieces_of_gguf(gguf(pieces)) == pieces
+    with pytest.raises(SourceError, match="does not hold 32000 pieces"):
+        pieces_of_gguf(gguf(pieces[:-1]))
+
+
+def gguf(pieces: list[str]) -> bytes:
+    """A part of a GGUF file: the pieces of a vocabulary between other keys."""
+    key, spelled = b"tokenizer.ggml.tokens", [piece.encode() for piece in pieces]
+    strings = b"".join(struct.pack("<Q", len(piece)) + piece for piece in spelled)
+    return b"GGUF before" + key + struct.pack("<IIQ", 9, 8, len(pieces)) + strings + b"after"
+
+
+def test_llama2_without_hub_and_npm_comes_from_pypi(recipe: Recipe, offline: Path, tmp_path: Path) -> None:
+    assert offline.is_dir()
+    folder, name = tmp_path / "cache/archives/llama-cpp-python", "llama_cpp_python-0.3.8"
+    folder.mkdir(parents=True)
+    data = gguf(base64.b64decode(javascript([("a", "b")]).split('"')[1]).decode().split("\n"))
+    with tarfile.open(folder / f"{name}.tar.gz", "w:gz") as tar:
+        info = tarfile.TarInfo(f"{name}/vendor/llama.cpp/models/ggml-vocab-llama-spm.gguf")
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+    digest = sha256((folder / f"{name}.tar.gz").read_bytes()).hexdigest()
+    record = {"file": f"{name}.tar.gz", "version": "0.3.8", "sha256": digest}
+    (folder / "origin.json").write_text(json.dumps(record))
+    with pytest.raises(SourceError, match=r"PyPI llama-cpp-python 0\.3\.8.*'Hello world' gives"):
         obtain(with_tokenizer(recipe, 32000, builtin="llama2"), tmp_path)
 
 

@@ -60,8 +60,15 @@ class BuiltinEntry(FileRecord):
     """A builtin source."""
 
     version: str
+    """Of its text; after the name of the builtin source that was read, if that is not the recipe's."""
     sha256: str
     license: str
+    replaces: str | None = None
+    """Name of the builtin source in the recipe that was unavailable; absent if its own text was read."""
+
+    @model_serializer(mode="wrap")
+    def _omit_what_earlier_versions_lack(self, write: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        return _without_absent(write(self), "replaces")
 
 
 class EngineEntry(FileRecord):
@@ -132,8 +139,13 @@ class CorpusManifest(FileRecord):
 
     @model_serializer(mode="wrap")
     def _omit_what_earlier_versions_lack(self, write: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
-        written: dict[str, JsonValue] = write(self)
-        return {key: value for key, value in written.items() if key != "quality" or value is not None}
+        return _without_absent(write(self), "quality")
+
+    @property
+    def replacements(self) -> dict[str, str]:
+        """Builtin source in the recipe that was unavailable → what the corpus holds instead, with its license."""
+        entries = (entry for entry in self.sources if isinstance(entry, BuiltinEntry))
+        return {entry.replaces: f"{entry.version} ({entry.license})" for entry in entries if entry.replaces is not None}
 
     @field_validator("splits")
     @classmethod
@@ -141,6 +153,11 @@ class CorpusManifest(FileRecord):
         if missing := [split for split in SPLITS if split not in splits]:
             raise ValueError(f"the split {missing[0]} is missing")
         return splits
+
+
+def _without_absent(written: dict[str, JsonValue], key: str) -> dict[str, JsonValue]:
+    """What is written of a record: without a key that earlier versions lack, if it has no value."""
+    return {name: value for name, value in written.items() if name != key or value is not None}
 
 
 class Separator(NamedTuple):

@@ -6,7 +6,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pydantic import JsonValue
 
@@ -32,16 +32,18 @@ def held_out_parts(corpus: PreparedCorpus) -> list[SourcePart]:
     if not isinstance(spelled, list) or not 1 < len(counts) == len(spelled):
         return []
     documents = [range(start, end) for start, end in pairwise(accumulate(counts, initial=0))]
-    return [SourcePart(name, own) for name, own in zip(_names(spelled), documents, strict=True) if own]
+    names = _names(spelled, corpus.manifest.replacements)
+    return [SourcePart(name, own) for name, own in zip(names, documents, strict=True) if own]
 
 
-def _names(sources: Sequence[JsonValue]) -> list[str]:
-    """A name for each source; those that are spelled alike are numbered."""
+def _names(sources: Sequence[JsonValue], replacements: Mapping[str, str]) -> list[str]:
+    """A name for each source, or for what replaced it; those that are spelled alike are numbered."""
     names = []
     for source in sources:
         keys = source if isinstance(source, dict) else {}
         where = f" where {keys['where']}" if keys.get("where") else ""
-        names.append(f"{keys.get('files') or keys.get('builtin')}{where}")
+        builtin = str(keys.get("builtin"))
+        names.append(f"{keys.get('files') or replacements.get(builtin, builtin)}{where}")
     return [
         f"{name} ({names[: index + 1].count(name)})" if names.count(name) > 1 else name
         for index, name in enumerate(names)

@@ -32,11 +32,11 @@ EXTRAS = {
 }
 """Extra → the module that shows whether it is installed, and what it is for."""
 CLIENTS = {
-    "npm": "Llama 2's tokenizer",
-    "apt-get": "the demo's mathematics and Chinese",
-    "dpkg-deb": "the demo's mathematics and Chinese",
+    "npm": ("Llama 2's tokenizer", "the hub or pip gives it"),
+    "apt-get": ("the demo's mathematics and Chinese", "pip gives other text in their place"),
+    "dpkg-deb": ("the demo's mathematics and Chinese", "pip gives other text in their place"),
 }
-"""Program → what it fetches or opens for recipes with builtin sources."""
+"""Program → what it fetches or opens for recipes with builtin sources, and what happens without it."""
 _ANY_MODEL = "TinyLlama/TinyLlama_v1.1"
 """A public repository of the hub."""
 
@@ -70,14 +70,12 @@ def examine_programs() -> Iterator[Examined]:
     """The clients of package registries, and the sandbox for programs that models write."""
     from tinyllama.evaluation.sandbox import unavailable
 
-    clients = {"pip": "the demo's English"} | CLIENTS
-    for name, purpose in clients.items():
+    clients = {"pip": ("the demo's English", "put the text there by hand, see docs/data.md")} | CLIENTS
+    for name, (purpose, otherwise) in clients.items():
         if shutil.which(name) or (name == "pip" and find_spec("pip")):
             yield Examined(name, "ok", purpose)
         else:
-            yield Examined(
-                name, "limited", f"missing; needed for {purpose}", "install it, or give the text as docs/data.md says"
-            )
+            yield Examined(name, "limited", f"missing; needed for {purpose}", f"install it; otherwise, {otherwise}")
     if reason := unavailable():
         result, _, remedy = reason.partition("; ")
         yield Examined("sandbox", "limited", result, remedy)

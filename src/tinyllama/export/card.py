@@ -16,6 +16,7 @@ from tinyllama.text import listing, markdown_table, number, percent
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tinyllama.corpus.manifest import CorpusManifest
     from tinyllama.recipe import ModelShape, Recipe, Stage
 
 _FLAGSHIP = "tinyllama-v1.1"
@@ -76,6 +77,7 @@ def model_card(  # noqa: PLR0913  # the parts of a card
     tasks: Mapping[str, Mapping[str, float | None]],
     tokens: int,
     published: Mapping[str, Mapping[str, float]] | None = None,
+    corpora: Mapping[str, CorpusManifest] | None = None,
 ) -> str:
     """The card of one model of a family, as Markdown with the hub's YAML front matter.
 
@@ -87,10 +89,11 @@ def model_card(  # noqa: PLR0913  # the parts of a card
         tasks: model → task (and `average`) → the score as a fraction, None if it was not measured.
         tokens: that this model was trained on.
         published: label → task → percentage, rows of other models for comparison.
+        corpora: corpus → its manifest, which says whether it holds another text than the recipe's.
     """
     sections = {
         "Quick start": _quick_start(recipe, name, tokens),
-        "Family": _family(recipe, name),
+        "Family": _family(recipe, name, corpora or {}),
         "Training": _training(recipe, name, tokens),
         "Plan": plan_summary.strip(),
         "Evaluation": _evaluation(recipe, name, bits_per_byte, tasks, published or {}),
@@ -192,7 +195,7 @@ def _mixture(recipe: Recipe, model: str) -> str:
     )
 
 
-def _family(recipe: Recipe, name: str) -> str:
+def _family(recipe: Recipe, name: str, corpora: Mapping[str, CorpusManifest]) -> str:
     """The shares of every model after each ramp, and the licenses of the corpora."""
     rows = []
     for model in recipe.models:
@@ -201,8 +204,16 @@ def _family(recipe: Recipe, name: str) -> str:
             rows.append(
                 [_model(title, name), *(format_share(shares[c]) if c in shares else "" for c in recipe.corpora)]
             )
-    licenses = [f"- {corpus}: {recipe.corpora[corpus].license}" for corpus in recipe.corpora]
+    licenses = [f"- {corpus}: {_license(recipe, corpus, corpora.get(corpus))}" for corpus in recipe.corpora]
     return markdown_table(["model", *recipe.corpora], rows) + "\n\nLicenses of the corpora:\n\n" + "\n".join(licenses)
+
+
+def _license(recipe: Recipe, corpus: str, manifest: CorpusManifest | None) -> str:
+    """The license of a corpus, and what it holds instead of the recipe's text."""
+    if manifest is None or not manifest.replacements:
+        return recipe.corpora[corpus].license
+    held = [f"{text} instead of {builtin}" for builtin, text in manifest.replacements.items()]
+    return f"{manifest.license}; it holds {listing(held)}, unavailable when it was prepared"
 
 
 def _training(recipe: Recipe, name: str, tokens: int) -> str:

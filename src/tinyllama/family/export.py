@@ -190,6 +190,7 @@ def _card(
         bits_per_byte={name: record.bits_by_text for name, record in records.items()},
         tasks={name: record.scores.fractions for name, record in records.items()},
         tokens=checkpoint.state.tokens,
+        corpora={name: corpus.manifest for name, corpus in prepared.corpora.items()},
     )
 
 

@@ -13,6 +13,7 @@ from tinyllama.layout import FamilyLayout
 from tinyllama.locks import one_at_a_time
 from tinyllama.prepare.tokenizer import link_tokenizer, obtain_tokenizer
 from tinyllama.recipe.text import corpora_before
+from tinyllama.sources.builtin.registry import replacement_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,7 +107,19 @@ def prepare(work: Workspace, options: PrepareOptions, *, look: bool = True) -> P
         if len(versions) > 1:
             several[name] = versions
             corpora[name] = next(filter(trained.models_on, reversed(versions)), versions[-1])
+        for replaced, text in corpora[name].manifest.replacements.items():
+            work.progress.say(f"corpus {name}: {_replaced(replaced, text)}")
     return Prepared(tokenizer, corpora, missing, several)
+
+
+def _replaced(builtin: str, text: str) -> str:
+    """That a corpus holds another text than the builtin source in the recipe, and why."""
+    if (still := replacement_of(builtin)) is not None:
+        return f"{still.reason}, so it holds {text} instead of {builtin}"
+    return (
+        f"it holds {text} instead of {builtin}, which was unavailable when it was prepared; "
+        f"--refresh-corpora prepares it from {builtin}"
+    )
 
 
 def _before(recipe: Recipe, name: str, prepared: Mapping[str, PreparedCorpus]) -> list[PreparedCorpus]:

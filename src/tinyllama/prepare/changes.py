@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tinyllama.corpus.manifest import BuiltinEntry
 from tinyllama.errors import CorpusError
 from tinyllama.prepare.task import FILES
-from tinyllama.sources.builtin.registry import builtin_version
+from tinyllama.sources.builtin.registry import builtin_version, replacement_of
 from tinyllama.sources.files import FileFinder, is_url
 
 if TYPE_CHECKING:
@@ -168,7 +169,13 @@ def _is_edited(file: SourceFile, size: int, fingerprint: str, *, began: float, t
 
 def _changed_builtins(corpus: PreparedCorpus, settings: Corpus) -> Iterator[str]:
     for source, entry in zip(settings.sources, corpus.manifest.sources, strict=True):
-        if source.builtin is not None and builtin_version(source.builtin).sha256 != getattr(entry, "sha256", ""):
+        if source.builtin is None or not isinstance(entry, BuiltinEntry):
+            continue
+        replacement = replacement_of(source.builtin)
+        if replacement is not None and entry.replaces is None:  # it holds the real text, which is unavailable now
+            continue
+        read = source.builtin if replacement is None else replacement.name
+        if builtin_version(read).sha256 != entry.sha256:
             yield source.builtin
 
 

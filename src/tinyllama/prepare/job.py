@@ -205,16 +205,17 @@ class Preparation:
         copies: Counter[str],
     ) -> CorpusManifest:
         """The manifest of the corpus whose other files are in `folder`."""
+        sources = self._sources()
         known = {shard.file: shard.sha256 for part in splits.values() for shard in part.shards}
         return CorpusManifest(
             corpus=self.settings.name,
-            license=self.settings.corpus.license,
+            license=self._license(sources),
             request=self.request,
             bos_id=self.settings.tokenizer.bos_id,
             eos_id=self.settings.tokenizer.eos_id,
             rejected=sum(count for kind, count in quarantined.items() if kind not in {"repaired", RESPELLED}),
             quarantined=quarantined,
-            sources=tuple(map(_source_entry, self.settings.corpus.sources)),
+            sources=sources,
             held_out_documents=self._held_out_documents(results),
             engine=EngineEntry(name=self.engine, checked=sum(result.checked for result in results)),
             dtype=token_dtype(self.settings.tokenizer.vocab_size).name,
@@ -222,6 +223,17 @@ class Preparation:
             files=file_entries(folder, known),
             quality=self._quality(results, copies) if selects(self.settings.corpus) else None,
         )
+
+    def _sources(self) -> tuple[FilesEntry | BuiltinEntry, ...]:
+        instead = {task.source: task.instead for task in self.tasks}
+        sources = enumerate(self.settings.corpus.sources)
+        return tuple(_source_entry(source, instead.get(index, "")) for index, source in sources)
+
+    def _license(self, sources: Sequence[FilesEntry | BuiltinEntry]) -> str:
+        """The recipe's, and those of builtin sources that replace others."""
+        replacing = [one.license for one in sources if isinstance(one, BuiltinEntry) and one.replaces is not None]
+        own = [] if len(replacing) == len(sources) else [self.settings.corpus.license]
+        return "; ".join(dict.fromkeys([*own, *replacing]))
 
     def _quality(self, results: Sequence[TaskResult], copies: Counter[str]) -> QualityEntry:
         counts = sum((Counter(result.dropped) for result in results), copies)
@@ -280,11 +292,14 @@ class Preparation:
         return reasons
 
 
-def _source_entry(source: Source) -> FilesEntry | BuiltinEntry:
+def _source_entry(source: Source, instead: str) -> FilesEntry | BuiltinEntry:
     if source.builtin is None:
         return FilesEntry(files=str(source.files))
-    found = builtin_version(source.builtin)
-    return BuiltinEntry(version=found.version, sha256=found.sha256, license=found.license)
+    found = builtin_version(instead or source.builtin)
+    if not instead:
+        return BuiltinEntry(version=found.version, sha256=found.sha256, license=found.license)
+    version = f"{instead} {found.version}"
+    return BuiltinEntry(version=version, sha256=found.sha256, license=found.license, replaces=source.builtin)
 
 
 def work_folder(folder: Path) -> Path:

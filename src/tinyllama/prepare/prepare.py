@@ -159,9 +159,13 @@ def _prepare_on_cluster(preparation: Preparation, options: PrepareOptions, progr
 
 
 def tasks_identity(tasks: Sequence[ReadTask]) -> list[JsonValue]:
-    """What has to be equal for results of tasks to be kept: the same files, unchanged, in the same tasks."""
+    """What has to be equal for results of tasks to be kept: the same files or texts, unchanged, in the same tasks."""
     return [
-        [task.source, [[printable_path(file.location), file.bytes, file.version] for file in task.files]]
+        [
+            task.source,
+            [[printable_path(file.location), file.bytes, file.version] for file in task.files],
+            *([task.instead] if task.instead else []),
+        ]
         for task in tasks
     ]
 

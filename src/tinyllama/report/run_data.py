@@ -141,6 +141,8 @@ class RunData:
     """Corpus → bytes of text for each token of its held-out part; empty where the corpora are not in the folder."""
     samples_by_tokens: dict[str, list[tuple[int, Samples]]] = field(default_factory=dict)
     """Model → (tokens, continuations) written during training, in order."""
+    replaced: dict[str, str] = field(default_factory=dict)
+    """Corpus and builtin source that was unavailable → the text that was read instead."""
     selection: dict[str, dict[str, int]] = field(default_factory=dict)
     """Corpus → documents that are kept, changed, and dropped for each reason; of corpora whose keys select text."""
 
@@ -209,6 +211,11 @@ def read_results(run: Path, recipe: Recipe) -> RunData:
         by_tokens=by_tokens,
         bytes_per_token={name: _bytes_per_token(manifest) for name, manifest in manifests.items()},
         samples_by_tokens=_read_samples_by_tokens(run, recipe, missing),
+        replaced={
+            f"{name}: {builtin}": text
+            for name, manifest in manifests.items()
+            for builtin, text in manifest.replacements.items()
+        },
         selection={name: _selection(manifest) for name, manifest in manifests.items() if manifest.quality is not None},
     )
 

@@ -253,6 +253,7 @@ def machine(run: RunData) -> Markup:
         _pairs("Machine", run.summary.machine),
         _pairs("Versions", run.summary.versions),
         _exports(run),
+        _pairs("Text that was unavailable, and what replaced it", run.replaced),
         *(_pairs(f"Documents of {corpus}", counts) for corpus, counts in run.selection.items()),
     ]
     recipe = element(

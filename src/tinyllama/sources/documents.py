@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tinyllama.errors import CorpusError, SourceError
 from tinyllama.recipe import Filter, Source
-from tinyllama.sources.builtin.registry import read_builtin
+from tinyllama.sources.builtin.registry import read_builtin, replacement_of
 from tinyllama.sources.decompression import DAMAGE, decompress
 from tinyllama.sources.files import FileFinder, is_url
 from tinyllama.sources.json_records import read_json
@@ -79,6 +79,8 @@ class ReadTask(NamedTuple):
     """Index of the source in the recipe."""
     files: tuple[SourceFile, ...]
     """Files of that source; none for a builtin source, which is one task."""
+    instead: str = ""
+    """The builtin source that is read instead of the recipe's, where that is unavailable."""
 
     @property
     def size(self) -> int:
@@ -114,6 +116,9 @@ def read_documents(
 def plan_tasks(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") -> list[ReadTask]:
     """Divide a corpus into tasks; the division depends only on its files and their sizes.
 
+    Here it is decided whether a builtin source that is unavailable is replaced, so that whoever does a task reads the
+    same text.
+
     Args:
         corpus: the recipe's corpus.
         root: folder that relative file patterns start from.
@@ -122,13 +127,14 @@ def plan_tasks(corpus: Corpus, root: Path, reject: Reject, *, name: str = "") ->
         name: the corpus's name, for error messages.
 
     Raises:
-        CorpusError: a pattern matches nothing.
+        CorpusError: a pattern matches nothing, or no builtin source has the name.
         SourceError: a remote source refuses or does not answer.
     """
     finder, tasks = FileFinder(root, name, reject), []
     for index, source in enumerate(corpus.sources):
         if source.builtin is not None:
-            tasks.append(ReadTask(index, ()))
+            replacement = replacement_of(source.builtin)
+            tasks.append(ReadTask(index, (), replacement.name if replacement else ""))
             continue
         files = finder.find(source)
         # A limit counts over all files of its source, so they are one task.
@@ -177,7 +183,7 @@ def read_task(
     """
     source = corpus.sources[task.source]
     if source.builtin is not None:
-        documents = _read_builtin(source.builtin, reject)
+        documents = _read_builtin(task.instead or source.builtin, reject)
     else:
         keep = Filter(source.where) if source.where else None
         read = partial(_read_file, source=source, keep=keep, reject=reject, tokenizer=tokenizer)

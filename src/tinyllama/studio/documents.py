@@ -61,7 +61,8 @@ def corpora(layout: FamilyLayout, recipe: Recipe) -> Iterator[CorpusView]:
             split: SplitSummary(entry.documents, entry.tokens, entry.bytes)
             for split, entry in ((split, manifest.splits[split]) for split in SPLITS)
         }
-        yield CorpusView(name, folder.name, manifest.license, sources, splits, manifest.quarantined)
+        replaced = [f"{text} instead of {builtin}" for builtin, text in manifest.replacements.items()]
+        yield CorpusView(name, folder.name, manifest.license, [*sources, *replaced], splits, manifest.quarantined)
 
 
 def quarantined(layout: FamilyLayout, recipe: Recipe, name: str, kind: str, text: str) -> Iterator[Rejected]:

