@@ -31,6 +31,7 @@ GROUPS = {
     "Training": (
         "new",
         "size",
+        "ladder",
         "recipes",
         "recipe",
         "plan",
