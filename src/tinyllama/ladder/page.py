@@ -20,9 +20,9 @@ TITLE = "TinyLlama ladder"
 
 
 def write_page(record: LadderRecord, figure: Path, page: Path) -> None:
-    """Write the picture and the page of a ladder whose law is fitted."""
+    """Write the picture and the page of a ladder; neither, as long as its law is not fitted."""
     if record.law is None or record.prediction is None:
-        raise ValueError("the ladder has no law yet")
+        return
     name = f"ladder of {record.goal.recipe}"
     picture = ladder_figure(record.goal, record.points, record.law.law(name), record.prediction)
     write_atomic(figure, picture)
@@ -88,7 +88,7 @@ def _points_lead(record: LadderRecord) -> str:
 
 def _law_table(law: LawRecord) -> Markup:
     rows = [
-        ("E, nats a token", f"{law.irreducible:.4f}", law.irreducible_interval),
+        ("E, nats a token", f"{law.irreducible:.4g}", law.irreducible_interval),
         ("A", f"{law.parameters:.4g}", law.parameters_interval),
         ("B", f"{law.tokens:.4g}", law.tokens_interval),
         ("alpha", f"{law.alpha:.3f}", law.alpha_interval),
