@@ -34,7 +34,7 @@ ORDER = (
     ("report",),
     ("comparison", "design"),
     ("family",),
-    ("serve", "launch", "fidelity", "doctor", "monitor"),
+    ("serve", "launch", "fidelity", "doctor", "monitor", "ladder"),
     ("studio",),
     ("cli",),
 )

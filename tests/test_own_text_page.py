@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_the_commands_run_and_end_with_a_report_and_models(folder: Path) -> None:
-    assert len(COMMANDS) == 6
+    assert len(COMMANDS) == 8
     for command in COMMANDS:
         words = shlex.split(command)
         done = subprocess.run(
@@ -32,6 +32,9 @@ def test_the_commands_run_and_end_with_a_report_and_models(folder: Path) -> None
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     assert (folder / "runs/try/report.html").is_file()
+    ladder = json.loads((folder / "runs/try-ladder/ladder.json").read_text())
+    assert len(ladder["points"]) == 12
+    assert ladder["prediction"]["measured"] > 0  # reproduce has trained the recipe
     summary = json.loads((folder / "runs/try/summary.json").read_text())
     assert set(summary["bits_per_byte"]) == {"base", "general", "code"}
     assert all(0 < value < 8 for row in summary["bits_per_byte"].values() for value in row.values())

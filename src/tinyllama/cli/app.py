@@ -32,6 +32,7 @@ GROUPS = {
     "Training": (
         "new",
         "size",
+        "ladder",
         "recipes",
         "recipe",
         "plan",

@@ -12,6 +12,8 @@ MANY_EPOCHS = 4
 _REPEATS = 15.39
 """R*, the repetitions after which repeated text has lost most of its worth (Muennighoff et al. 2023, section 5)."""
 _WARMUP_STEPS, _WARMUP_SHARE = 2000, 0.05
+LEARNING_RATE_EXPONENT, BATCH_EXPONENT = -0.1250, 0.3271
+"""Of the compute (Bi et al. 2024, "DeepSeek LLM", equation 1)."""
 
 
 class LossFit(NamedTuple):
@@ -65,7 +67,7 @@ def peak_learning_rate(flops: float) -> float:
 
     0.3118 · C^-0.1250 (Bi et al. 2024, "DeepSeek LLM", equation 1). Its C counts no embeddings, and attention.
     """
-    return 0.3118 * math.pow(flops, -0.1250)
+    return 0.3118 * math.pow(flops, LEARNING_RATE_EXPONENT)
 
 
 def batch_tokens(flops: float) -> float:
@@ -73,7 +75,7 @@ def batch_tokens(flops: float) -> float:
 
     0.2920 · C^0.3271 (Bi et al. 2024, "DeepSeek LLM", equation 1). Its C counts no embeddings, and attention.
     """
-    return 0.2920 * math.pow(flops, 0.3271)
+    return 0.2920 * math.pow(flops, BATCH_EXPONENT)
 
 
 def warmup_tokens(batch: int, total: int) -> int:

@@ -28,6 +28,7 @@ from tinyllama.train.machine import describe_machine
 from tinyllama.train.precision import DTYPES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tinyllama.checkpoint.format import Checkpoint
@@ -63,9 +64,7 @@ def _evaluate(  # noqa: PLR0913, PLR0917  # everything that a record depends on
 ) -> EvaluationRecord:
     began, recipe = time.monotonic(), work.recipe
     source = CheckpointModel(checkpoint, recipe, model, work.layout, model)
-    window, masking = source.shape.context, recipe.document_masking
-    weights = source.load(DTYPES[recipe.precision]).to(work.device)
-    bits = bits_of_corpora(weights, _measurable(prepared, window), document_masking=masking)
+    bits = bits_of_model(work, prepared.corpora, model, checkpoint)
     options = EvaluationOptions(bos=source.adds_bos)
     exact = source.load().to(work.device)
     pack(exact)
@@ -74,7 +73,7 @@ def _evaluate(  # noqa: PLR0913, PLR0917  # everything that a record depends on
         model=model,
         source=source.identity(),
         scores=scores,
-        bits_per_byte=BitsPerByte.of(bits, window, recipe.precision),
+        bits_per_byte=bits,
         conditions=Conditions(
             tokenizer_sha256=prepared.tokenizer.sha256,
             dtype=EXACT,
@@ -88,10 +87,30 @@ def _evaluate(  # noqa: PLR0913, PLR0917  # everything that a record depends on
     )
 
 
-def _measurable(prepared: Prepared, context: int) -> dict[str, PreparedCorpus]:
+def bits_of_model(
+    work: Workspace, corpora: Mapping[str, PreparedCorpus], model: str, checkpoint: Checkpoint
+) -> BitsPerByte:
+    """Bits per byte of a model's checkpoint on corpora, in the precision that it was trained in.
+
+    Args:
+        work: the family, in that precision.
+        corpora: to measure on; those whose held-out part is shorter than a row are left out, with a warning.
+        model: its name.
+        checkpoint: its weights.
+    """
+    recipe = work.recipe
+    source = CheckpointModel(checkpoint, recipe, model, work.layout, model)
+    window = source.shape.context
+    weights = source.load(DTYPES[recipe.precision]).to(work.device)
+    masking = recipe.document_masking
+    bits = bits_of_corpora(weights, _measurable(corpora, window), document_masking=masking)
+    return BitsPerByte.of(bits, window, recipe.precision)
+
+
+def _measurable(corpora: Mapping[str, PreparedCorpus], context: int) -> dict[str, PreparedCorpus]:
     """Corpora whose held-out part has at least one row of a context."""
     kept = {}
-    for name, corpus in prepared.corpora.items():
+    for name, corpus in corpora.items():
         try:
             corpus.rows(HELD_OUT, context)
         except CorpusError as error:

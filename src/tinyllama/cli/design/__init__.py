@@ -1,5 +1,5 @@
-"""The commands that design: `new` and `size`."""
+"""The commands that design: `new`, `size` and `ladder`."""
 
-from tinyllama.cli.design import new, size
+from tinyllama.cli.design import ladder, new, size
 
-__all__ = ["new", "size"]
+__all__ = ["ladder", "new", "size"]

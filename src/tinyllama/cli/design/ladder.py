@@ -1,0 +1,197 @@
+"""The command `ladder`, and the table of its rungs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tinyllama.cli.app import (
+    AsJson,
+    Device,
+    Overrides,
+    RecipeName,
+    RunFolder,
+    app,
+    on_device,
+    open_family,
+    print_json,
+    real,
+    refuse_options,
+    whole,
+)
+from tinyllama.paths import expand_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tinyllama.design.rungs import Goal, Rung
+    from tinyllama.files import Json
+    from tinyllama.ladder import LadderRecord
+
+_COLUMNS = ("rung", "layers x width", "parameters", "tokens", "batch", "steps", "peak LR", "FLOPs", "tokens/s", "hours")
+
+
+@app.command(
+    short_help="Train small models of a recipe, and predict its loss.",
+    epilog="Example: tinyllama ladder mini --variant v1.1 --plan",
+)
+def ladder(
+    ctx: typer.Context,
+    recipe: RecipeName,
+    *,
+    variant: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The model to predict: a variant, a branch or base (default: the first)."),
+    ] = None,
+    rungs: Annotated[int, whole("Number of small models.", least=3, most=12)] = 4,
+    compute: Annotated[
+        float, real("Compute of all rungs together, as a part of the model's.", least=1e-6, most=10)
+    ] = 0.1,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", parser=expand_path, help="The ladder's folder (default: runs/<recipe name>-ladder)."
+        ),
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the rungs and their times, and train nothing.")] = False,
+    hardware: Annotated[
+        str | None, typer.Option(metavar="GPU", help="With --plan: predict a GPU's times instead of measuring here.")
+    ] = None,
+    gpus: Annotated[int, whole("Number of GPUs, with --hardware.", most=1_000_000)] = 1,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Train a ladder of small models, fit how loss falls with parameters and tokens, and predict the recipe's.
+
+    Each rung is a family in the ladder's folder, with several lengths that decay from one trunk. If interrupted, run
+    the command again to resume. Once the recipe is trained, the command says how far off the prediction was.
+    """
+    from tinyllama.design.rungs import goal_of
+    from tinyllama.design.rungs import ladder as design
+    from tinyllama.errors import UserError
+    from tinyllama.text import did_you_mean
+
+    family = open_family(recipe, on_device(overrides, device), run)
+    model = variant or [*family.models[1:], *family.models][0]
+    if model not in family.models:
+        known = ", ".join(family.models)
+        raise UserError(
+            f"--variant {model}: {family.recipe.name} has no such model{did_you_mean(model, family.models)}; it has "
+            f"{known}"
+        )
+    goal = goal_of(family.recipe, model)
+    found = design(goal, rungs, compute)
+    if plan:
+        _print_plan(goal, found, _Machine(hardware, gpus), as_json=as_json)
+        return
+    refuse_options(ctx, {"hardware", "gpus"}, "without --plan; training runs on this machine")
+    from tinyllama.ladder import climb  # imports torch
+
+    climbed = climb(family, goal, found, folder or Path("runs") / f"{family.recipe.name}-ladder", compute)
+    if as_json:
+        print_json(climbed.record.model_dump(mode="json"))
+    else:
+        _print_record(climbed.record)
+        typer.echo(climbed.page)
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """What trains: GPUs by name, or this machine."""
+
+    hardware: str | None
+    gpus: int
+
+    def tokens_per_second(self, rung: Rung) -> float | None:
+        """Predicted for GPUs, measured here; None if the model does not fit in memory."""
+        if self.hardware is not None:
+            from tinyllama.plan.hardware import predict_speed
+
+            return predict_speed(rung.recipe, self.hardware, self.gpus, None, rung.sequences)
+        from tinyllama.model.devices import choose_device
+        from tinyllama.train.speed import measure_speed  # imports torch
+
+        return measure_speed(rung.recipe, rung.sequences, choose_device(rung.recipe.hardware.device))
+
+
+def _print_plan(goal: Goal, rungs: Sequence[Rung], machine: _Machine, *, as_json: bool) -> None:
+    speeds = [machine.tokens_per_second(rung) for rung in rungs]
+    seconds = [
+        None if speed is None else rung.trained_tokens / speed for rung, speed in zip(rungs, speeds, strict=True)
+    ]
+    flops = sum(rung.flops for rung in rungs)
+    if as_json:
+        print_json({
+            "model": goal.model,
+            "tokens": goal.tokens,
+            "flops": goal.flops,
+            "ladder_flops": flops,
+            "rungs": [_as_dict(*item) for item in zip(rungs, speeds, seconds, strict=True)],
+        })  # fmt: skip
+        return
+    from rich.table import Table
+
+    from tinyllama.cli.tables import output
+    from tinyllama.recipe.quantities import format_count
+    from tinyllama.text import MISSING
+
+    table = Table(title=f"ladder of {goal.model} of {goal.recipe.name}", title_justify="left")
+    for column in _COLUMNS:
+        table.add_column(column, justify="right")
+    for rung, speed, time in zip(rungs, speeds, seconds, strict=True):
+        table.add_row(
+            rung.name,
+            f"{rung.shape.layers} x {rung.shape.width}",
+            format_count(rung.shape.parameters, 3),
+            ", ".join(format_count(tokens, 3) for tokens in rung.ends.values()),
+            f"{rung.sequences} x {rung.shape.context}",
+            f"{rung.steps:,}",
+            f"{rung.recipe.optimizer.learning_rate.peak:.2e}",
+            f"{rung.flops:.2e}",
+            "does not fit" if speed is None else f"{speed:,.0f}",
+            MISSING if time is None else f"{time / 3600:.3g}",
+        )
+    console = output()
+    console.print(table)
+    known = [time for time in seconds if time is not None]
+    whole_time = f", {sum(known) / 3600:.3g} hours without measurements" if len(known) == len(rungs) else ""
+    console.print(
+        f"the ladder: {flops:.2e} FLOPs, {flops / goal.flops:.1%} of those of {goal.model}{whole_time}; "
+        f"{goal.model}: {format_count(goal.shape.parameters, 3)} parameters, {format_count(goal.tokens, 3)} tokens, "
+        f"{goal.flops:.2e} FLOPs",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _as_dict(rung: Rung, speed: float | None, seconds: float | None) -> dict[str, Json]:
+    return {
+        "name": rung.name,
+        "shape": rung.shape.model_dump(exclude_none=True, mode="json"),
+        "parameters": rung.shape.parameters,
+        "tokens": list(rung.ends.values()),
+        "trained_tokens": rung.trained_tokens,
+        "sequences": rung.sequences,
+        "steps": rung.steps,
+        "peak_learning_rate": rung.recipe.optimizer.learning_rate.peak,
+        "flops": rung.flops,
+        "tokens_per_second": speed,
+        "seconds": seconds,
+    }
+
+
+def _print_record(record: LadderRecord) -> None:
+    from tinyllama.ladder.page import check_text, prediction_text
+
+    law = record.law
+    if law is not None:
+        typer.echo(
+            f"loss = {law.irreducible:.4g} + {law.parameters:.4g} / N^{law.alpha:.3g} + {law.tokens:.4g} / "
+            f"D^{law.beta:.3g}; typical residual {law.typical_error:.2%}"
+        )
+    typer.echo(f"check: {check_text(record)}")
+    typer.echo(prediction_text(record))

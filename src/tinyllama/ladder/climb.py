@@ -1,0 +1,134 @@
+"""Train the rungs of a ladder one by one, fit the law, and compare it with the recipe's own model if it is trained."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tinyllama.corpus.manifest import HELD_OUT
+from tinyllama.errors import ModelError
+from tinyllama.family import Family
+from tinyllama.files import link_or_copy
+from tinyllama.folders import FolderKind, claim
+from tinyllama.ladder.page import write_page
+from tinyllama.ladder.record import LadderRecord, PointRecord, begun, fitted
+from tinyllama.plan import compile_plan
+from tinyllama.record_files import holds_record, write_record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.design.rungs import Goal, Rung
+    from tinyllama.recipe.training import Shares
+
+RECORD, FIGURE, PAGE = "ladder.json", "ladder.svg", "ladder.html"
+_RUNGS = "rung-*"
+
+
+@dataclass(frozen=True)
+class Climbed:
+    """A finished ladder."""
+
+    record: LadderRecord
+    page: Path
+    """Its page; beside it are ladder.json, ladder.svg, and the family of each rung."""
+
+
+def climb(family: Family, goal: Goal, rungs: Sequence[Rung], folder: Path, compute: float) -> Climbed:
+    """Train what is missing of a ladder, and predict.
+
+    The text is prepared in the family of the recipe itself, and the rungs have it as hard links where the file system
+    has them. Every rung is a family of its own, so an interrupted ladder resumes where it was.
+
+    Args:
+        family: the recipe's, which need not be trained.
+        goal: the model that is predicted.
+        rungs: from the smallest.
+        folder: of the ladder.
+        compute: of all rungs, as a part of the model's; for the record.
+
+    Raises:
+        UserError: the folder holds somebody else's file.
+        CheckpointError: a rung was trained for another recipe, or for another size of the ladder.
+        Interrupted: a signal stopped training; the state was saved first.
+    """
+    claim(folder, FolderKind("a ladder", (RECORD, FIGURE, PAGE, _RUNGS), _is_ladder))
+    prepared = family.prepare()
+    prepared.require(family.recipe, goal.model)
+    record = begun(goal, rungs, compute)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / RECORD).exists():
+        write_record(folder / RECORD, record)
+    points: list[PointRecord] = []
+    for number, rung in enumerate(rungs, 1):
+        family.work.progress.say(
+            f"{rung.name} ({number} of {len(rungs)}): {rung.shape.parameters:,} parameters, "
+            f"{rung.trained_tokens:,} tokens"
+        )
+        points += _train(family, rung, folder, goal.shares, prepared.corpora)
+    record = fitted(record, points, _measured(family, goal, prepared.corpora))
+    write_record(folder / RECORD, record)
+    write_page(record, folder / FIGURE, folder / PAGE)
+    return Climbed(record, folder / PAGE)
+
+
+def _is_ladder(folder: Path) -> bool:
+    return holds_record(LadderRecord, folder / RECORD)
+
+
+def _train(
+    family: Family, rung: Rung, folder: Path, shares: Shares, corpora: Mapping[str, PreparedCorpus]
+) -> list[PointRecord]:
+    """Train and measure the branches of a rung, shortest first."""
+    own = Family(rung.recipe, folder / rung.name, root=family.work.root, progress=family.work.progress)
+    for source, target in (
+        (family.layout.tokenizer, own.layout.tokenizer),
+        (family.layout.corpora, own.layout.corpora),
+    ):
+        if not target.exists():
+            shutil.copytree(source, target, copy_function=link_or_copy, ignore=shutil.ignore_patterns(".*"))
+    own.train()
+    records = own.evaluate()
+    return [
+        PointRecord(
+            rung=rung.name,
+            model=branch,
+            parameters=rung.shape.parameters,
+            tokens=tokens,
+            loss=_mean_loss(records[branch].bits_by_text, shares, corpora),
+        )
+        for branch, tokens in rung.ends.items()
+    ]
+
+
+def _mean_loss(bits_per_byte: Mapping[str, float], shares: Shares, corpora: Mapping[str, PreparedCorpus]) -> float:
+    """Held-out loss in nats a token, the mean over the corpora by their shares."""
+    total = 0.0
+    for corpus, share in shares.items():
+        if share:
+            bytes_per_token = corpora[corpus].text_bytes(HELD_OUT) / corpora[corpus].tokens(HELD_OUT)
+            total += float(share) * bits_per_byte[corpus] * math.log(2) * bytes_per_token
+    return total
+
+
+def _measured(family: Family, goal: Goal, corpora: Mapping[str, PreparedCorpus]) -> float | None:
+    """The held-out loss of the predicted model; None if its training is not finished."""
+    from tinyllama.family.evaluate import bits_of_model  # imports torch
+    from tinyllama.family.trained import as_trained
+
+    try:
+        checkpoints = family.finished()
+    except ModelError:  # nothing is trained
+        return None
+    checkpoint = checkpoints.get(goal.model)
+    if checkpoint is None or checkpoint.step < compile_plan(goal.recipe, goal.model).steps:
+        return None
+    work = as_trained(family.work, checkpoints)
+    family.work.progress.say(f"measuring {goal.model}")
+    used = {corpus: corpora[corpus] for corpus, share in goal.shares.items() if share}
+    bits = bits_of_model(work, used, goal.model, checkpoint)
+    return _mean_loss(bits.values, goal.shares, corpora)

@@ -1,0 +1,31 @@
+"""A made-up ladder for tests: points of a known law, and its record."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from tinyllama.design.rules import LossFit
+from tinyllama.design.rungs import goal_of, ladder
+from tinyllama.ladder.record import LadderRecord, PointRecord, begun, fitted
+from tinyllama.recipe import load_recipe
+
+LAW = LossFit("planted", 2.0, 60.0, 300.0, 0.4, 0.4, 0, 0)
+
+
+@cache
+def made_up(measured: float | None = None, rungs: int = 4) -> LadderRecord:
+    """The record of a ladder of nano, whose points lie on the law exactly."""
+    goal = goal_of(load_recipe("nano"), "v1.1")
+    found = ladder(goal, rungs, 0.5)
+    points = [
+        PointRecord(
+            rung=rung.name,
+            model=branch,
+            parameters=rung.shape.parameters,
+            tokens=tokens,
+            loss=LAW.loss(rung.shape.parameters, tokens),
+        )
+        for rung in found
+        for branch, tokens in rung.ends.items()
+    ]
+    return fitted(begun(goal, found, 0.5), points, measured)

@@ -1,0 +1,94 @@
+"""Ladders of a few steps, trained on nano's text."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SMALL
+from tinyllama.design.rungs import Goal, Rung, goal_of, ladder
+from tinyllama.errors import UserError
+from tinyllama.family import Family
+from tinyllama.ladder import climb, read_ladder
+from tinyllama.recipe import load_recipe
+
+ONE = ("base={prose: 75%, code: 25%}", "variants={}", "branches={}", "evaluation.tasks=[]")
+"""One model of two corpora."""
+
+
+class Lines:
+    """Says of a family, by which tests see what is trained; nothing else is shown."""
+
+    def __init__(self) -> None:
+        from tinyllama.family.progress import SILENT
+
+        self.said: list[str] = []
+        self.counting, self.training = SILENT.counting, SILENT.training
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def designed(prepared: Path, folder: Path, *overrides: str) -> tuple[Family, Goal, list[Rung], Lines]:
+    """A small recipe over nano's text, in a folder of its own."""
+    if not folder.exists():
+        shutil.copytree(prepared, folder)
+    lines = Lines()
+    stage = "stages=[{name: base, until: 20K, batch: 4 sequences}]"
+    recipe = load_recipe("nano", [*SMALL[5:], *ONE, stage, "optimizer.learning_rate.warmup=1K", *overrides])
+    family = Family(recipe, folder, progress=lines)
+    goal = goal_of(recipe, "base")
+    return family, goal, ladder(goal, 3, 0.1), lines
+
+
+def test_a_ladder_predicts_resumes_and_keeps_what_others_wrote(prepared: Path, tmp_path: Path) -> None:
+    family, goal, rungs, lines = designed(prepared, tmp_path / "nano")
+    folder = tmp_path / "ladder"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    record = climb(family, goal, rungs, folder, 0.1).record
+    assert len(record.points) == 12
+    assert {point.rung for point in record.points} == {"rung-1", "rung-2", "rung-3"}
+    assert all(3 < point.loss < 8 for point in record.points)
+    assert record.goal.shares == {"prose": 0.75, "code": 0.25}
+    assert record.prediction is not None
+    assert record.prediction.measured is None
+    assert record.prediction.low < record.prediction.high
+    assert read_ladder(folder / "ladder.json") == record
+    shared = "corpora/prose/train-00000.bin"
+    assert (folder / "rung-1" / shared).samefile(tmp_path / "nano" / shared)
+
+    shutil.rmtree(folder / "rung-3" / "length-4")  # as if training had been stopped before it
+    lines.said.clear()
+    assert climb(family, goal, rungs, folder, 0.1).record == record
+    assert [line for line in lines.said if line.startswith("training")] == ["training length-4"]
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_with_others_files_is_refused(prepared: Path, tmp_path: Path) -> None:
+    family, goal, rungs, _ = designed(prepared, tmp_path / "nano")
+    (tmp_path / "ladder").mkdir()
+    (tmp_path / "ladder" / "ladder.json").write_text("{}")
+    with pytest.raises(UserError, match="tinyllama did not write this"):
+        climb(family, goal, rungs, tmp_path / "ladder", 0.1)
+    assert (tmp_path / "ladder" / "ladder.json").read_text() == "{}"
+
+
+@pytest.mark.slow
+def test_a_trained_recipe_is_predicted_within_a_few_percent(prepared: Path, tmp_path: Path) -> None:
+    family, goal, _, _ = designed(
+        prepared,
+        tmp_path / "nano",
+        "stages=[{name: base, until: 400K, batch: 16 sequences}]",
+        "optimizer.learning_rate.horizon=400K",
+        "optimizer.learning_rate.warmup=10K",
+    )
+    rungs = ladder(goal, 4, 0.5)
+    before = climb(family, goal, rungs, tmp_path / "ladder", 0.5).record
+    family.train()
+    found = climb(family, goal, rungs, tmp_path / "ladder", 0.5).record.prediction
+    assert before.prediction is not None
+    assert found is not None
+    assert found.loss == before.prediction.loss
+    assert found.miss is not None
+    assert abs(found.miss) < 0.06

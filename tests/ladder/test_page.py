@@ -1,0 +1,39 @@
+import re
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from tests.ladder.library import made_up
+from tinyllama.ladder.page import check_text, prediction_text, write_page
+
+
+def test_the_figure_shows_every_point_and_the_prediction_inside_its_edges(tmp_path: Path) -> None:
+    record = made_up(measured=4.0)
+    write_page(record, tmp_path / "ladder.svg", tmp_path / "ladder.html")
+    root = ET.parse(tmp_path / "ladder.svg").getroot()  # noqa: S314  # the figure is ours
+    circles = root.findall("{*}circle")
+    assert len([circle for circle in circles if circle.get("r") == "4"]) == 16 + 4  # points, and the legend's
+    width, height = float(root.get("width", 0)), float(root.get("height", 0))
+    for circle in circles:
+        assert 0 < float(circle.get("cx", 0)) < width
+        assert 0 < float(circle.get("cy", 0)) < height
+    texts = "".join(root.itertext())
+    assert "measured 4.000" in texts
+    assert f"predicted {record.prediction.loss:.3f}" in texts if record.prediction else False
+    assert len(root.findall("{*}polyline")) == 5  # a curve for each rung, and the recipe's
+
+
+def test_the_page_is_whole_and_asks_for_nothing(tmp_path: Path) -> None:
+    write_page(made_up(), tmp_path / "ladder.svg", tmp_path / "ladder.html")
+    page = (tmp_path / "ladder.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert page.count("<tr>") == 1 + 6 + 1 + 16
+    assert not re.search(r'(?:src|href)="http', page)
+
+
+def test_texts_say_how_far_off_a_prediction_was() -> None:
+    assert prediction_text(made_up()).endswith("it is not trained yet")
+    record = made_up(measured=4.0)
+    assert record.prediction is not None
+    assert f"off by {record.prediction.loss / 4.0 - 1:+.2%}, outside the interval" in prediction_text(record)
+    assert "off by +0.00%" in check_text(made_up()) or "off by -0.00%" in check_text(made_up())
+    assert "too few rungs" in check_text(made_up(rungs=3))
