@@ -75,13 +75,13 @@ def test_a_folder_with_others_files_is_refused(prepared: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_trained_recipe_is_predicted_within_a_few_percent(prepared: Path, tmp_path: Path) -> None:
+def test_a_trained_recipe_is_predicted_within_a_tenth(prepared: Path, tmp_path: Path) -> None:
     family, goal, _, _ = designed(
         prepared,
         tmp_path / "nano",
-        "stages=[{name: base, until: 400K, batch: 16 sequences}]",
-        "optimizer.learning_rate.horizon=400K",
-        "optimizer.learning_rate.warmup=10K",
+        "stages=[{name: base, until: 200K, batch: 16 sequences}]",
+        "optimizer.learning_rate.horizon=200K",
+        "optimizer.learning_rate.warmup=5K",
     )
     rungs = ladder(goal, 4, 0.5)
     before = climb(family, goal, rungs, tmp_path / "ladder", 0.5).record
@@ -91,4 +91,4 @@ def test_a_trained_recipe_is_predicted_within_a_few_percent(prepared: Path, tmp_
     assert found is not None
     assert found.loss == before.prediction.loss
     assert found.miss is not None
-    assert abs(found.miss) < 0.06
+    assert abs(found.miss) < 0.1
