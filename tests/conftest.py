@@ -1,13 +1,16 @@
 """A prepared nano family that tests copy, and tiny recipes over it."""
 
+import atexit
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tinyllama.family import Family
+from tinyllama.packages import cache_folder
 from tinyllama.recipe import load_recipe
 
 if "TEST_DEVICE" not in os.environ:  # set by `make test-gpu`
@@ -15,6 +18,12 @@ if "TEST_DEVICE" not in os.environ:  # set by `make test-gpu`
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait take the cores of other tests
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests that ask a hub have a stand-in
+_CACHE = tempfile.TemporaryDirectory(prefix="tinyllama-cache-")
+"""A cache that shares packages with the user's, but not the data of tasks that the user has fetched."""
+(cache_folder() / "archives").mkdir(parents=True, exist_ok=True)
+(Path(_CACHE.name) / "archives").symlink_to((cache_folder() / "archives").absolute())
+os.environ["TINYLLAMA_CACHE"] = _CACHE.name
+atexit.register(_CACHE.cleanup)
 
 SMALL = (
     "stages.0.until=6K",

@@ -12,7 +12,7 @@ from tinyllama.paths import expand_path
 
 
 @app.command(
-    short_help="Show runs, scores, data and recipes on a page that follows them, and ask the models.",
+    short_help="Show runs, scores, data and models on a page that follows them.",
     epilog="Example: tinyllama studio runs",
 )
 def studio(
