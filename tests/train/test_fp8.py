@@ -12,7 +12,9 @@ from tinyllama.model import Llama
 from tinyllama.model.llama import Linear
 from tinyllama.recipe import load_recipe
 from tinyllama.train.fp8 import use_fp8
+from tinyllama.train.ranks import Ranks
 from tinyllama.train.trainer import train
+from tinyllama.train.training_state import TrainingState
 
 PRECISIONS = ("fp8", "bf16")
 WIDE = "model.ffn=176"
@@ -33,7 +35,7 @@ def test_fp8_trains_as_bf16_does(make_family: MakeFamily, caplog: pytest.LogCapt
 
 def test_only_matrices_of_blocks_whose_sizes_16_divides_multiply_in_fp8() -> None:
     model = Llama(load_recipe("nano", ["model.ffn=172"]).model)
-    use_fp8(model, torch.device("cpu"))
+    use_fp8(model, [model.shape.context], torch.device("cpu"))
     taken = {
         name
         for name, module in model.named_modules()
@@ -49,7 +51,7 @@ def test_tokens_are_padded_to_the_16_that_gpus_multiply_in_fp8(context: int, *, 
     model, plain = Llama(shape), Llama(shape)
     for one in (model, plain):
         one.initialize(0)
-    use_fp8(model, torch.device("cpu"))
+    use_fp8(model, [context], torch.device("cpu"))
     changed: Any = model.get_submodule("layers.0.mlp.up_proj")
     assert changed.config.pad_inner_dim is padded
     gradients = []
@@ -60,6 +62,15 @@ def test_tokens_are_padded_to_the_16_that_gpus_multiply_in_fp8(context: int, *, 
     assert rounded is not None
     assert exact is not None
     assert 0 < (rounded - exact).norm() < 0.2 * exact.norm()
+
+
+def test_tokens_of_a_stage_with_a_context_of_its_own_are_padded_too() -> None:
+    ranks = Ranks()
+    for context, padded in ((24, True), (128, False)):
+        recipe = load_recipe("nano", [WIDE, "precision=fp8", f"stages.1.context={context}", "hardware.compile=false"])
+        state = TrainingState(recipe, ranks, initial=True)
+        changed: Any = state.model.get_submodule("layers.0.mlp.up_proj")
+        assert changed.config.pad_inner_dim is padded
 
 
 def test_without_torchao_fp8_is_refused_with_the_remedy(

@@ -2,15 +2,20 @@
 
 import multiprocessing
 import os
+import signal
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import pytest
 import torch
 from torch import distributed
 
+from tinyllama.errors import RankLostError
 from tinyllama.model.torch_internals import fake_process_group
 from tinyllama.train.ranks import Ranks, join_ranks
 
@@ -109,3 +114,57 @@ def test_collectives_that_send_nothing_are_not_checked_among_ranks() -> None:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
     assert heard.recv() == (7, True)
+
+
+def _work_long(rank: int, port: int, said: Connection, *, own: bool, stops: bool) -> None:
+    """Rank 0 works for longer than a collective waits, or stands still; the store is elsewhere, as with torchrun."""
+    os.environ.update(
+        RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+        TORCHELASTIC_USE_AGENT_STORE="True",
+    )  # fmt: skip
+
+    def work() -> str:
+        if stops:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(3 * _TIMEOUT)
+        return "done"
+
+    with join_ranks(_TIMEOUT) as ranks:
+        used = ranks.with_own_group() if own else ranks
+        try:
+            with ranks.phase("the work"):
+                found = [used.run_on_rank0(work), used.sums([1.0]), used.run_on_rank0(lambda: "again")]
+            if rank == 1:
+                said.send(found)
+        except RankLostError as error:
+            said.send(str(error))
+
+
+@contextmanager
+def _two(*, own: bool, stops: bool) -> Iterator[tuple[list[BaseProcess], Connection]]:
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    heard, said = _CONTEXT.Pipe(duplex=False)
+    keys = {"own": own, "stops": stops}
+    ranks = [_CONTEXT.Process(target=_work_long, args=(rank, store.port, said), kwargs=keys) for rank in (0, 1)]
+    for process in ranks:
+        process.start()
+    yield ranks, heard
+    for process in ranks:
+        process.kill()
+        process.join(30)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_what_rank_0_does_for_all_may_take_longer_than_a_collective(*, own: bool) -> None:
+    with _two(own=own, stops=False) as (ranks, heard):
+        assert heard.poll(60)
+        assert heard.recv() == ["done", [2.0], "again"]
+        for process in ranks:
+            process.join(30)
+            assert process.exitcode == 0
+
+
+def test_a_rank_0_that_stands_still_meanwhile_is_lost() -> None:
+    with _two(own=False, stops=True) as (_, heard):
+        assert heard.poll(60)
+        assert "rank 1 of 2: lost rank 0 during the work" in heard.recv()

@@ -125,6 +125,13 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _OUT_OF_MEMORY)
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait for what a device was given; on CPUs that is done already."""
+    if device.type != "cpu":
+        of_device = () if device.type == "mps" else (device,)
+        torch.get_device_module(device).synchronize(*of_device)
+
+
 def free_memory(device: torch.device) -> None:
     """Give back what a model held that is not used any more, to the device that holds it.
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _FLASH_CAPABILITY, _FLASH_HEAD = (8, 0), 256
 """The oldest compute capability, and the largest head, of the kernel for segments; heads are multiples of 8."""
+_LARGE_HEADS, _LARGE_HEAD_CAPABILITIES = range(193, 225), {(8, 0), (9, 0)}
+"""Heads of whose backward pass the kernel is only for some cards: A100 and H100 (PyTorch's flash_api.cpp)."""
 _STEP = 64
 """Smallest step in which the number of bounds grows."""
 
@@ -70,10 +72,13 @@ def without_segments(device: torch.device, dtype: torch.dtype, head_size: int) -
     """Why training cannot attend in segments, so that it needs masks; None if it can."""
     if device.type != "cuda" or torch.version.hip is not None:
         return f"{'ROCm' if device.type == 'cuda' else device.type} has no kernel for them"
-    if torch.cuda.get_device_capability(device) < _FLASH_CAPABILITY:
+    capability = torch.cuda.get_device_capability(device)
+    if capability < _FLASH_CAPABILITY:
         return "GPUs before Ampere have no kernel for them"
     if dtype == torch.float32:
         return "the kernel for them takes no fp32"
     if head_size % 8 or head_size > _FLASH_HEAD:
         return f"the kernel for them takes no heads of {head_size}"
+    if head_size in _LARGE_HEADS and capability not in _LARGE_HEAD_CAPABILITIES:
+        return f"the kernel for them takes no heads of {head_size} on this GPU"
     return None

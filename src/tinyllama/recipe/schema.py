@@ -110,15 +110,18 @@ class Recipe(Section):
         return tuple(dict.fromkeys(map(self.context, stages)))
 
     @property
+    def contexts(self) -> list[int]:
+        """The model's own context, and those that the models of the family are trained at."""
+        return [self.model.context, *(context for model in self.models for context in self.contexts_of(model))]
+
+    @property
     def longest_context(self) -> int:
         """The longest context that a model of the family is trained at."""
-        return max([self.model.context, *(context for model in self.models for context in self.contexts_of(model))])
+        return max(self.contexts)
 
     def partitions(self, corpus: str) -> dict[str, int]:
         """Names of the rows of a corpus that some model of the family is trained on, and their context."""
-        contexts = [context for model in self.models for context in self.contexts_of(model)]
-        contexts = [self.model.context, *contexts]
-        return {partition_name(corpus, context, self.model.context): context for context in contexts}
+        return {partition_name(corpus, context, self.model.context): context for context in self.contexts}
 
     def shape_at(self, model: str, tokens: int) -> ModelShape:
         """The shape of a model that has seen so many tokens: that of the stage in which its last step was."""

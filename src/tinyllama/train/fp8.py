@@ -11,6 +11,8 @@ from tinyllama.errors import TrainingError
 from tinyllama.installation import install_hint
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import nn
 
     from tinyllama.model import Llama
@@ -22,11 +24,16 @@ _DIVISOR = 16
 """Both sizes of a matrix must be a multiple of it."""
 
 
-def use_fp8(model: Llama, device: torch.device) -> None:
+def use_fp8(model: Llama, contexts: Iterable[int], device: torch.device) -> None:
     """Let the blocks' linear layers multiply in fp8, each tensor with a scale of its own; weights keep their type.
 
     Layers with a size that is no multiple of 16 are not changed, nor are embeddings, norms, attention and the head.
     Where the device cannot multiply in fp8, that is emulated: it rounds alike but is slower than bf16.
+
+    Args:
+        model: whose layers are changed.
+        contexts: tokens of the sequences that it is trained on, in all stages.
+        device: that trains it.
 
     Raises:
         TrainingError: torchao is not installed.
@@ -39,7 +46,8 @@ def use_fp8(model: Llama, device: torch.device) -> None:
     if emulated:
         _log.warning("precision fp8: this device does not multiply in fp8, which is emulated; bf16 is faster here")
     # A weight's gradient is a product over the tokens of a pass; GPUs refuse a number that 16 does not divide.
-    config = Float8LinearConfig(emulate=emulated, pad_inner_dim=model.shape.context % _DIVISOR > 0)
+    padded = any(context % _DIVISOR for context in contexts)
+    config = Float8LinearConfig(emulate=emulated, pad_inner_dim=padded)
     convert_to_float8_training(model.layers, config=config, module_filter_fn=lambda module, _: _fits(module))
 
 

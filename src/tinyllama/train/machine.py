@@ -13,7 +13,7 @@ import torch
 
 from tinyllama.errors import TrainingError
 from tinyllama.locks import locked_file
-from tinyllama.model.devices import CPU, memory_of
+from tinyllama.model.devices import CPU, memory_of, synchronize
 from tinyllama.processors import available_cores
 from tinyllama.train.precision import DTYPES
 
@@ -48,8 +48,7 @@ def measure_peak_flops(precision: str, device: torch.device) -> float:
     while len(times) < 3 or (len(times) < 8 and sum(times) < _PEAK_SECONDS):
         start = time.perf_counter()
         torch.mm(left, right.T, out=out)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
         times.append(time.perf_counter() - start)
     return 2 * size**3 / min(times)
 

@@ -22,6 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 from tinyllama.errors import Interrupted, RankLostError, TinyLlamaError
 from tinyllama.model.devices import CPU, choose_device, memory_of, set_current_device
 from tinyllama.model.torch_internals import silent_backend, unchecked_groups
+from tinyllama.train.turns import Turns
 from tinyllama.train.watch import RankWatch
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Ranks:
     """Of the mesh's collectives; None for that of the default group."""
     meshes: dict[tuple[int, str, str | None], DeviceMesh] = field(default_factory=dict, compare=False, repr=False)
     """What `mesh` has made; a mesh's communicators hold memory of the device until the process ends."""
+    turns: Turns = field(default_factory=Turns, compare=False, repr=False)
+    """Of rank 0, while the others wait for it."""
 
     @property
     def first(self) -> bool:
@@ -71,7 +74,8 @@ class Ranks:
         """The same ranks with collectives of their own, between CPUs, for use in another thread."""
         if self.count == 1:
             return self
-        return replace(self, group=distributed.new_group(backend="gloo", timeout=self.timeout))
+        group = distributed.new_group(backend="gloo", timeout=self.timeout)
+        return replace(self, group=group, turns=self.turns.of_group())
 
     def without_communication(self) -> Ranks:
         """The same ranks with collectives that send nothing and leave their results undefined, to try a step."""
@@ -126,18 +130,24 @@ class Ranks:
     def run_on_rank0(self, function: Callable[[], _Result]) -> _Result:
         """What `function` returns on rank 0, which alone calls it; its error ends every rank.
 
+        The others wait for as long as rank 0 is alive, so it may take longer than a collective waits.
+
         Raises:
             Exception: what `function` raises; on the other ranks SystemExit, since rank 0 reports it.
         """
         if self.count == 1:
             return function()
+        turn = None if self.store is None or self.timeout is None else self.turns.next(self.store, self.timeout)
         outcome: list[Any] = [None, None]
         if self.first:
             try:
-                outcome[0] = function()
+                with nullcontext() if turn is None else turn.working():
+                    outcome[0] = function()
             except Exception as error:
                 distributed.broadcast_object_list([None, _exit_code(error)], group=self.group)
                 raise
+        elif turn is not None:
+            turn.wait()
         distributed.broadcast_object_list(outcome, group=self.group)
         if outcome[1] is not None:
             raise SystemExit(outcome[1])
@@ -154,14 +164,18 @@ class Ranks:
         raise error if self.first else SystemExit(error.exit_code)
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str, *, limited: bool = True) -> Iterator[None]:
         """Turn a broken or timed-out collective into an error that names the phase and the lost ranks.
+
+        Args:
+            name: of what the ranks do together.
+            limited: whether the whole block takes no longer than a collective may; not if one rank works for all.
 
         Raises:
             RankLostError: a collective failed inside the block.
         """
         if self.watch is not None:
-            self.watch.enter(name)
+            self.watch.enter(name if limited else "")
         try:
             yield
         except RuntimeError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tinyllama.model.devices import best_precision, free_memory
+from tinyllama.model.devices import best_precision, free_memory, synchronize
 from tinyllama.processors import available_cores
 from tinyllama.recipe.schema import AUTO
 from tinyllama.train.feeder import trial_batch
@@ -67,8 +67,7 @@ def _update(state: TrainingState, device: torch.device) -> None:
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)
     state.update(0.0)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronize(device)
 
 
 def _timed(run: Callable[[], object]) -> float:

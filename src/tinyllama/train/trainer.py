@@ -74,7 +74,7 @@ def train(run: TrainingRun) -> Checkpoint:
     ranks = run.ranks
     set_current_device(ranks.device)  # ranks have theirs since they joined; one process may compute on cuda:1
     with ExitStack() as held:
-        with ranks.phase("the start"):
+        with ranks.phase("the start", limited=False):
             ranks.run_on_rank0(lambda: held.enter_context(exclusive(run.folder)))
             url = ranks.run_on_rank0(lambda: receiver(run.recipe.logging.notify))
             lifecycle = held.enter_context(Lifecycle(run, url))
@@ -87,7 +87,7 @@ def train(run: TrainingRun) -> Checkpoint:
             ranks.raise_on_rank0(TrainingError(differing))
         ranks.run_on_rank0(lambda: keep_recipe(run.family, run.recipe, run.store))
         if start is not None and start.step == run.last_step:
-            with ranks.phase("the average of the weights"):
+            with ranks.phase("the average of the weights", limited=False):
                 ranks.run_on_rank0(lambda: write_average(run))
             return start
         lifecycle.begin()
@@ -170,7 +170,7 @@ class _Trainer:
             self.writer.close()  # first, so that receivers find the last checkpoint complete
             for logger in self.loggers:
                 logger.close()
-        with self.ranks.phase("the last checkpoint"):
+        with self.ranks.phase("the last checkpoint", limited=False):
             self.writer.wait()
             self.ranks.run_on_rank0(lambda: write_average(run))
             self.ranks.run_on_rank0(lambda: self.store.prune(Retention(0, self.permanent)))
@@ -313,7 +313,7 @@ class _Trainer:
 
     def _roll_back(self, spikes: SpikeWatch, planned: int) -> None:
         """Restore the last planned checkpoint, which may be the fork."""
-        with self.ranks.phase(f"the rollback to step {planned}"):
+        with self.ranks.phase(f"the rollback to step {planned}", limited=False):
             self.writer.wait()
             checkpoint = self.ranks.run_on_rank0(lambda: self.run.checkpoint(planned))
         self.state.restore(checkpoint)
@@ -356,7 +356,8 @@ class _Trainer:
             self.planned = self.state.step
         for logger in self.loggers:
             logger.flush()
-        with self.ranks.phase(f"the checkpoint of step {self.state.step}"), region("checkpoint"):
+        name = f"the checkpoint of step {self.state.step}"
+        with self.ranks.phase(name, limited=False), region("checkpoint"):  # the one before may still be uploaded
             began = time.perf_counter()
             needed = self.planned if self.recipe.spikes.policy == "rollback-and-skip" else None
             chain = "" if self.journal is None else self.journal.head

@@ -99,7 +99,7 @@ def _build_model(recipe: Recipe, ranks: Ranks, *, initial: bool, gathered: bool)
     if initial:
         model.initialize(recipe.seed, recipe.widening)
     if recipe.precision == "fp8":
-        use_fp8(model, ranks.device)
+        use_fp8(model, recipe.contexts, ranks.device)
     if recipe.hardware.compile:
         if ranks.device.type == "cpu":
             prepare_compiler()
