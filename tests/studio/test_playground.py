@@ -270,6 +270,22 @@ def test_the_process_ends_when_nobody_asks(trained: Path) -> None:
     asyncio.run(asked())
 
 
+def test_files_of_the_folder_where_the_studio_was_started_are_not_imported(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit('the own program was run')\n")
+    monkeypatch.chdir(tmp_path)
+    question = Question(prompt="a", models={"base": 1}, max_new_tokens=2)
+
+    async def asked() -> None:
+        playground = Playground()
+        replies = [reply async for _, reply in playground.answers(question, {"base": checkpoint(trained, "base")})]
+        assert replies[-1].end
+        await playground.close()
+
+    asyncio.run(asked())
+
+
 def test_a_device_that_is_not_there_is_refused_when_a_model_is_asked(trained: Path) -> None:
     with pytest.raises(UserError, match="device cuda:9"):
         Models("cuda:9").make_room(open_model(checkpoint(trained, "base")))

@@ -194,8 +194,9 @@ class _Worker:
     async def start(cls, device: str) -> _Worker:
         """Start it in a session of its own, since Ctrl-C is the studio's to answer."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", _WORKER, device, stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE, start_new_session=True
-        )
+            sys.executable, "-P", "-m", _WORKER, device,  # -P: not a random.py of the folder where the studio started
+            stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE, start_new_session=True,
+        )  # fmt: skip
         return cls(process)
 
     @property
