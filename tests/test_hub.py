@@ -56,6 +56,15 @@ def test_one_that_may_not_be_read_has_a_reason_of_one_line(name: str) -> None:
     assert "\n" not in reason
 
 
+@pytest.mark.usefixtures("hub")
+def test_files_of_the_folder_that_it_is_asked_from_are_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit('the own program was run')\n")
+    monkeypatch.chdir(tmp_path)
+    assert probe("me/model").revision == COMMIT
+
+
 def test_a_token_opens_a_private_repository(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", hub.token)
     assert probe("me/private").revision == COMMIT

@@ -256,7 +256,7 @@ def _run(task: str, **names: str) -> str:
     )
     try:
         done = subprocess.run(
-            [sys.executable, "-c", program],
+            [sys.executable, "-P", "-c", program],  # -P: not a random.py of this folder
             env=os.environ | {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"},
             capture_output=True, text=True, timeout=_DEADLINE, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip

@@ -21,6 +21,8 @@ from tinyllama.report.samples import SamplesFile
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
     from tests.conftest import MakeFamily
 
 
@@ -54,13 +56,18 @@ def test_a_run_is_scored_by_tokens_while_it_trains_and_the_report_shows_it(
     ]
 
 
-def test_the_prompts_are_continued_while_a_run_trains(make_family: MakeFamily, tmp_path: Path) -> None:
+def test_the_prompts_are_continued_while_a_run_trains(
+    make_family: MakeFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
     asked = ("evaluation.samples_every=2K", "evaluation.prompts=['Once upon', '1 + 1']", "evaluation.tasks=[boolq]")
     family = make_family("family", *asked, f"evaluation.data={tmp_path}", "logging.tensorboard=true")
+    (tmp_path / "random.py").write_text("raise SystemExit('the own program was run')\n")
+    monkeypatch.chdir(tmp_path)
     family.train("base")
     run, folder = family.folder / "base", family.folder / "evaluation/base/by_tokens"
     evaluate_copies(run, tmp_path, ["boolq"])  # waits for those that train started
+    assert "the own program" not in (run / f"{COPIES}.log").read_text()
     assert sorted(path.name for path in (run / COPIES).iterdir()) == [".lock"]
     written = read_run(family.folder, family.recipe).samples_by_tokens["base"]
     assert written[-1][0] == 6144  # earlier ones depend on how fast checkpoints are written

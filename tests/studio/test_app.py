@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from tinyllama.report.run_data import read_run
 from tinyllama.sources.rejected import Quarantine, Rejected
 from tinyllama.studio import jobs
 from tinyllama.studio.app import Studio
-from tinyllama.studio.families import StudioFamilies
+from tinyllama.studio.families import StudioFamilies, StudioFamily
 from tinyllama.studio.live import Live
 
 if TYPE_CHECKING:
@@ -179,6 +180,21 @@ def test_families_of_one_name_have_ids_of_their_own(runs: Path, tmp_path: Path) 
     shutil.copytree(runs / "nano", other / "nano")
     families = StudioFamilies([runs, other, runs / "nano"])
     assert [family.id for family in families.all()] == ["nano", "nano~2"]
+
+
+def test_families_that_are_deleted_while_two_pages_ask_are_gone_for_both(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("second", "third"):
+        shutil.copytree(runs / "nano", runs / name)
+    families = StudioFamilies([runs])
+    assert [family.id for family in families.all()] == ["nano", "second", "third"]
+    for name in ("second", "third"):
+        shutil.rmtree(runs / name)
+    monkeypatch.setattr(StudioFamily, "close", lambda _family: time.sleep(0.2))
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(families.all) for _ in range(2)]
+    assert [[family.id for family in each.result()] for each in asked] == [["nano"], ["nano"]]
 
 
 def test_a_page_hears_of_a_new_step_within_a_second(runs: Path) -> None:

@@ -30,7 +30,8 @@ def page(tmp_path: Path) -> Iterator[httpx2.Client]:
     folder.mkdir()
     with studio(str(folder), "--control") as (address, _):
         base, _, token = address.partition("?token=")
-        with httpx2.Client(base_url=base, cookies={"tinyllama-studio": token}, timeout=60) as client:
+        with httpx2.Client(base_url=base, timeout=60) as client:
+            assert client.get("/", params={"token": token}).status_code == 200  # which leaves the cookie
             yield client
 
 

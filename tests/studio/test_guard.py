@@ -78,7 +78,23 @@ def test_the_token_in_the_address_becomes_a_cookie_of_this_site_alone() -> None:
     assert {"HttpOnly", "SameSite=Strict"} <= set(opened.headers["set-cookie"].split("; "))
     assert client.get("/api/families").status_code == 200
     client.cookies.clear()
-    assert client.get("/api/families", headers={"cookie": "tinyllama-studio=other"}).status_code == 403
+    for cookie in (f"{OPEN.cookie}=other", "tinyllama-studio=other"):
+        assert client.get("/api/families", headers={"cookie": cookie}).status_code == 403
+
+
+def test_studios_on_two_ports_of_one_machine_keep_their_tokens_side_by_side() -> None:
+    studios = {}
+    for token in ("one", "two"):
+        guard = StudioGuard(PlainTextResponse(PRIVATE), access_of("127.0.0.1", token, control=True))
+        studios[token] = TestClient(guard, base_url="http://localhost:8321")
+    jar: dict[str, str] = {}  # as a browser's: of one name, there is one cookie for all ports of a machine
+    for token, client in studios.items():
+        opened = client.get(f"/?token={token}")
+        jar |= dict(opened.cookies)
+    for client in studios.values():
+        client.cookies.clear()
+        cookie = "; ".join(f"{name}={value}" for name, value in jar.items())
+        assert client.get("/api/families", headers={"cookie": cookie}).status_code == 200
 
 
 def test_names_of_this_machine_may_be_rebound_but_for_its_own_even_with_the_token() -> None:

@@ -23,7 +23,7 @@ import torch
 from tests.conftest import SMALL
 from tests.studio.process import studio
 from tinyllama import generate
-from tinyllama.checkpoint.format import steps_saved
+from tinyllama.checkpoint.format import MANIFEST, steps_saved
 from tinyllama.errors import ModelError, TinyLlamaError, UserError
 from tinyllama.family import Family
 from tinyllama.formats.open import open_model
@@ -231,6 +231,29 @@ def test_the_process_ends_with_a_studio_that_is_killed(trained: Path) -> None:
     pytest.fail("it is still there")
 
 
+@pytest.mark.parametrize(
+    "written", ['{"number": 1, "tokens": [{"piece": "a", "logprob": null, "likeliest": []}]}', "a warning", "a" * 10**7]
+)
+def test_a_process_that_writes_no_reply_ends_and_is_a_sentence(
+    written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "odd_worker.py").write_text(f"for _ in open(0):\n    print({written!r}, flush=True)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr("tinyllama.studio.playground._WORKER", "odd_worker")
+
+    async def asked() -> None:
+        playground = Playground()
+        question = Question(prompt="a", models={"base": 1})
+        for _ in range(2):
+            with pytest.raises(TinyLlamaError, match="the playground's process was killed"):
+                async with asyncio.timeout(20):
+                    await anext(playground.answers(question, {"base": tmp_path}))
+            assert playground.ended
+        await playground.close()
+
+    asyncio.run(asked())
+
+
 def test_the_process_ends_when_nobody_asks(trained: Path) -> None:
     question = Question(prompt="a", models={"base": 1}, max_new_tokens=2)
 
@@ -242,6 +265,22 @@ def test_the_process_ends_when_nobody_asks(trained: Path) -> None:
         while not playground.ended:
             assert time.monotonic() - began < 20
             await asyncio.sleep(0.05)
+        await playground.close()
+
+    asyncio.run(asked())
+
+
+def test_files_of_the_folder_where_the_studio_was_started_are_not_imported(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit('the own program was run')\n")
+    monkeypatch.chdir(tmp_path)
+    question = Question(prompt="a", models={"base": 1}, max_new_tokens=2)
+
+    async def asked() -> None:
+        playground = Playground()
+        replies = [reply async for _, reply in playground.answers(question, {"base": checkpoint(trained, "base")})]
+        assert replies[-1].end
         await playground.close()
 
     asyncio.run(asked())
@@ -267,6 +306,57 @@ def test_an_answer_that_nobody_waits_for_any_more_is_not_written(trained: Path) 
         Worker(Models("cpu"), send).run(orders)
     assert {reply.number for reply in replies} == {2}
     assert [len(reply.tokens) for reply in replies] == [1, 1, 1, 0]
+
+
+def answers_of(models: Models, *asks: Ask) -> dict[int, list[Reply]]:
+    """The replies to prompts by their numbers, once all are answered."""
+    orders, replies = SimpleQueue[Order](), {ask.number: list[Reply]() for ask in asks}
+    for ask in asks:
+        orders.put(Order(ask=ask))
+
+    def send(reply: Reply) -> None:
+        replies[reply.number].append(reply)
+        if all(found and found[-1].is_last for found in replies.values()):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Worker(models, send).run(orders)
+    return replies
+
+
+@pytest.mark.parametrize(
+    ("temperature", "value", "problem"),
+    [
+        (0, math.nan, "no finite probabilities"),
+        (0, 3e38, "no finite probabilities"),
+        (1, math.nan, "this answer failed (RuntimeError)"),
+    ],
+)
+def test_a_model_without_finite_probabilities_ends_only_its_own_answer(
+    temperature: float, value: float, problem: str, trained: Path
+) -> None:
+    good, bad, models = checkpoint(trained, "math_code"), checkpoint(trained, "base"), Models("cpu")
+    key = bad, (bad / MANIFEST).stat().st_mtime_ns
+    models.load(key, open_model(bad))
+    with models.use(key) as loaded:
+        loaded.model.norm.weight.data[:] = value
+    asks = [Ask(number=i, checkpoint=each, prompt="a", temperature=temperature) for i, each in enumerate((bad, good))]
+    refused, answered = answers_of(models, *asks).values()
+    assert problem in refused[-1].problem
+    assert answered[-1].end
+    assert len(answered) > 1
+
+
+def test_weights_that_are_not_finite_are_refused_before_they_are_asked(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, models = open_model(checkpoint(trained, "base")), Models("cpu")
+    model = source.load()
+    model.lm_head.weight.data[3, 3] = math.inf
+    monkeypatch.setattr(source, "load", lambda: model)
+    with pytest.raises(ModelError, match="no finite probabilities"):
+        models.load((source.path, 0), source)
+    assert (source.path, 0) not in models
 
 
 def test_models_that_nobody_uses_make_room_and_those_in_use_are_waited_for(trained: Path) -> None:

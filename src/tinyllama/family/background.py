@@ -115,6 +115,7 @@ class BackgroundEvaluation:
         evaluation = self._evaluation
         program = [
             sys.executable,
+            "-P",  # not a random.py of the folder where training was started
             "-m",
             "tinyllama.family.background",
             str(self._run),

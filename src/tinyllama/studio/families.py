@@ -235,9 +235,14 @@ class StudioFamilies:
     def __init__(self, folders: Sequence[Path]) -> None:
         self._folders = folders
         self._known: dict[Path, StudioFamily] = {}
+        self._guard = threading.Lock()
 
     def all(self) -> list[StudioFamily]:
         """The families that are there now, by name; their ids stay while the studio runs."""
+        with self._guard:
+            return self._all()
+
+    def _all(self) -> list[StudioFamily]:
         there = list(dict.fromkeys(self._found()))
         for root in self._known.keys() - set(there):
             self._known.pop(root).close()
@@ -262,8 +267,9 @@ class StudioFamilies:
 
     def close(self) -> None:
         """Let other processes write the copies of metrics."""
-        for family in self._known.values():
-            family.close()
+        with self._guard:
+            for family in self._known.values():
+                family.close()
 
     def _found(self) -> Iterator[Path]:
         for folder in self._folders:

@@ -6,6 +6,7 @@ state both: the name in `Host`, the site in `Origin` and `Sec-Fetch-Site`.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import socket
 from dataclasses import dataclass
@@ -42,7 +43,6 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
 }
-_COOKIE = "tinyllama-studio"
 _WEEK = 7 * 86400
 
 
@@ -56,6 +56,11 @@ class Access:
     """Whether `Host` may be any number of an address: those cannot be rebound."""
     token: str | None = None
     """What requests must bring; None for an address that only this machine reaches, where nothing can be changed."""
+
+    @property
+    def cookie(self) -> str:
+        """Name of the cookie with the token: each studio has its own, since cookies do not distinguish ports."""
+        return f"tinyllama-studio-{hashlib.sha256((self.token or '').encode()).hexdigest()[:8]}"
 
 
 def access_of(host: str, token: str, *, control: bool = False) -> Access:
@@ -120,7 +125,9 @@ class StudioGuard:
         if site not in {"none", "same-origin"} and not (opened and scope["path"] == "/" and scope["method"] == "GET"):
             return "pages of other sites get nothing from the studio"
         token = self._access.token
-        if token is not None and not any(hmac.compare_digest(given, token) for given in _tokens(scope, headers)):
+        if token is not None and not any(
+            hmac.compare_digest(given, token) for given in _tokens(scope, headers, self._access.cookie)
+        ):
             return "the token is missing; open the address that the command printed, with its token"
         return ""
 
@@ -142,7 +149,7 @@ class StudioGuard:
         token = self._access.token
         if token is None or not any(hmac.compare_digest(given, token) for given in _query_tokens(scope)):
             return {}
-        return {"set-cookie": f"{_COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/; Max-Age={_WEEK}"}
+        return {"set-cookie": f"{self._access.cookie}={token}; HttpOnly; SameSite=Strict; Path=/; Max-Age={_WEEK}"}
 
 
 def _query_tokens(scope: Scope) -> list[str]:
@@ -150,10 +157,10 @@ def _query_tokens(scope: Scope) -> list[str]:
     return [text for text in query.get("token", []) if text.isascii()]
 
 
-def _tokens(scope: Scope, headers: dict[str, str]) -> list[str]:
+def _tokens(scope: Scope, headers: dict[str, str], cookie: str) -> list[str]:
     try:
         cookies = SimpleCookie(headers.get("cookie", ""))
     except CookieError:
         cookies = SimpleCookie()
-    stored = [cookies[_COOKIE].value] if _COOKIE in cookies else []
+    stored = [cookies[cookie].value] if cookie in cookies else []
     return [text for text in (*stored, *_query_tokens(scope)) if text.isascii()]

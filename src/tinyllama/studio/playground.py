@@ -7,6 +7,7 @@ studio's own process holds neither torch nor models. The two speak JSON texts, a
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from asyncio.subprocess import PIPE
 from contextlib import aclosing, suppress
@@ -33,6 +34,7 @@ _IDLE = 600.0
 _TOGETHER = 4
 """Prompts that are answered at once; others wait."""
 _LONGEST_LINE = 1 << 22
+_logger = logging.getLogger(__name__)
 
 
 class Prompt(BaseModel):
@@ -192,8 +194,9 @@ class _Worker:
     async def start(cls, device: str) -> _Worker:
         """Start it in a session of its own, since Ctrl-C is the studio's to answer."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", _WORKER, device, stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE, start_new_session=True
-        )
+            sys.executable, "-P", "-m", _WORKER, device,  # -P: not a random.py of the folder where the studio started
+            stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE, start_new_session=True,
+        )  # fmt: skip
         return cls(process)
 
     @property
@@ -244,11 +247,16 @@ class _Worker:
             self._process.stdin.write(order.model_dump_json(exclude_none=True).encode() + b"\n")
 
     async def _read(self) -> None:
-        if self._process.stdout is not None:
-            async for line in self._process.stdout:
-                reply = Reply.model_validate_json(line)
-                if reply.number in self._waiting:
-                    self._waiting[reply.number].put_nowait(reply)
-        await self._process.wait()
-        for replies in self._waiting.values():
-            replies.put_nowait(None)
+        try:
+            if self._process.stdout is not None:
+                async for line in self._process.stdout:
+                    reply = Reply.model_validate_json(line)
+                    if reply.number in self._waiting:
+                        self._waiting[reply.number].put_nowait(reply)
+        except ValueError:  # also of a line that is too long
+            _logger.exception("the playground's process wrote what is no reply")
+        finally:
+            self.kill()
+            await self._process.communicate()  # as wait, which never ends while much is left to read
+            for replies in self._waiting.values():
+                replies.put_nowait(None)

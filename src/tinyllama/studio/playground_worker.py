@@ -6,6 +6,7 @@ a line (see `playground.py`, which starts it). It ends when stdin does, and so w
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -15,6 +16,8 @@ from functools import cached_property
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, BinaryIO
+
+from torch import AcceleratorError
 
 from tinyllama.checkpoint.format import MANIFEST
 from tinyllama.errors import ModelError, TinyLlamaError
@@ -44,6 +47,8 @@ _USABLE, _KEPT = 0.9, 0.5
 """Shares: of the free memory that a model may fill, and of all memory that models which wait for prompts may hold."""
 _NICE = 10
 """Training on this machine goes first."""
+_NOT_FINITE = "the model's weights give no finite probabilities; ask an earlier checkpoint"
+_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -97,12 +102,14 @@ class Models:
         """Load a model for which there is room.
 
         Raises:
-            ModelError: tensors are missing or of another shape.
+            ModelError: tensors are missing, of another shape, or not finite.
             CheckpointError: they cannot be read.
         """
         if key in self._loaded:  # another prompt was faster
             return
         model = source.load().to(self._device)
+        if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
+            raise ModelError(_NOT_FINITE)  # before a GPU draws by them, which would end everybody's answers
         pack(model)
         tokenizer = source.tokenizer()
         if source.checkpoint is not None:
@@ -159,10 +166,15 @@ class Worker:
             reply = next(self._answers[number], None)
         except TinyLlamaError as error:
             reply = Reply(number=number, problem=str(error))
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+        except Exception as error:
+            if isinstance(error, AcceleratorError):  # whatever the device is asked from now on fails as well
                 raise
-            reply = Reply(number=number, problem="the memory is full; ask fewer models, or shorter prompts")
+            if is_out_of_memory(error):
+                problem = "the memory is full; ask fewer models, or shorter prompts"
+            else:
+                _logger.exception("an answer failed")
+                problem = f"this answer failed ({type(error).__name__}); the studio's terminal has the reason"
+            reply = Reply(number=number, problem=problem)
         if reply is not None:
             self._send(reply)
             if reply.is_last:
@@ -185,6 +197,8 @@ def _continue(loaded: LoadedModel, ask: Ask) -> Iterator[Reply]:
     tokens: list[ShownToken] = []
 
     def score(_row: int, new: int, logits: Tensor) -> None:
+        if not logits.max().isfinite():
+            raise ModelError(_NOT_FINITE)
         scored = score_token(logits.cpu().numpy(), new, LIKELIEST)
         likeliest = [(tokenizer.piece(other), logprob) for other, logprob in scored.top]
         tokens.append(ShownToken(piece=tokenizer.piece(new), logprob=scored.logprob or 0.0, likeliest=likeliest))
