@@ -56,11 +56,6 @@ class FamilyLayout:
         return self.root / "report.html"
 
     @property
-    def studio_log(self) -> Path:
-        """What the command printed that the studio started for the family last."""
-        return self.root / "studio.log"
-
-    @property
     def tokenizer(self) -> Path:
         """Folder of the family's tokenizer."""
         return self.root / "tokenizer"
@@ -80,6 +75,10 @@ class FamilyLayout:
         """The paths that do not depend on the name of a model or corpus: those of all properties."""
         names = [name for name, value in vars(type(self)).items() if isinstance(value, property) and name != "fixed"]
         return [getattr(self, name) for name in names]
+
+    def studio_log(self, stamp: str) -> Path:
+        """What a command printed that the studio started for the family."""
+        return self.root / f"studio-{stamp}.log"
 
     def corpus(self, name: str, version: int = 1) -> Path:
         """Folder of one prepared corpus: `<name>`, then `<name>@2` and so on for those that were prepared later."""

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from tinyllama.errors import TinyLlamaError
 from tinyllama.evaluation.record_folder import RECORD
+from tinyllama.files import explain
 from tinyllama.layout import average_of
 from tinyllama.plan.cards import GPUS
 from tinyllama.recipe import shipped_recipes
@@ -87,7 +88,10 @@ class Studio:
         ]
         if self._control is not None:
             routes += control_routes(self._control, self._families, self._job)
-        handlers = {TinyLlamaError: _failed, Refusal: _refused, ValidationError: _refused, HTTPException: _not_found}
+        handlers = {
+            TinyLlamaError: _failed, OSError: _failed, Refusal: _refused, ValidationError: _refused,
+            HTTPException: _not_found,
+        }  # fmt: skip
         return Starlette(routes=routes, exception_handlers=handlers, lifespan=self._lifespan)
 
     @asynccontextmanager
@@ -277,7 +281,8 @@ def _whole(request: Request, name: str, least: int, most: int, default: int) -> 
 
 async def _failed(_request: Request, error: Exception) -> Response:
     code = getattr(error, "exit_code", 1)
-    return JSONResponse({"error": str(error)}, 400 if code == 2 else 500)
+    text = (explain(error) if isinstance(error, OSError) else None) or str(error)
+    return JSONResponse({"error": text}, 400 if code == 2 else 500)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

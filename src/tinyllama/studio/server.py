@@ -27,7 +27,7 @@ class StudioOptions(NamedTuple):
     port: int = 0
     """0 chooses a free one."""
     control: bool = False
-    """Whether the page may start, stop and resume families; new ones are made in the first folder that is none."""
+    """Whether the page may start, stop and resume families; new ones are made in the first folder that holds some."""
     device: str = "cpu"
     """What computes the playground's answers."""
 
@@ -62,7 +62,7 @@ def run_studio(folders: Sequence[Path], announce: Callable[[str], None], options
 
     access = access_of(options.host, secrets.token_urlsafe(24), control=options.control)
     places = (folder for folder in folders if not FamilyLayout(folder).recipe.is_file())
-    allowed = Control(next(places, folders[0].absolute().parent)) if options.control else None
+    allowed = Control(next(places, None)) if options.control else None
     guarded = StudioGuard(Studio(StudioFamilies(folders), Playground(options.device), allowed).app(), access)
     with listen(options.host, options.port) as listening:
         name, number = listening.getsockname()[:2]

@@ -20,7 +20,7 @@ from tinyllama.fidelity import find_document, find_texts, open_runs, rows_of_ste
 from tinyllama.plan import compile_plan, summarize
 from tinyllama.plan.hardware import predict
 from tinyllama.plan.tables import CORPUS_HEADER, STAGE_HEADER, corpus_rows, stage_rows
-from tinyllama.recipe import load_recipe, parse_recipe
+from tinyllama.recipe import dump_recipe, load_recipe, parse_recipe
 from tinyllama.recipe.editing import differences
 from tinyllama.report.plan_plot import plan_plot
 
@@ -90,13 +90,14 @@ def check_recipe(send: Send, asked: RecipeQuestion, running: str | None) -> None
     send(result)
 
 
-def recipe_name(send: Send, text: str) -> None:
-    """The name of a recipe.
+def recipe_to_start(send: Send, text: str) -> None:
+    """The name of a recipe, and its text with everything that it extends.
 
     Raises:
         RecipeError: it is not valid.
     """
-    send({"name": parse_recipe(text, TEXT).name})
+    recipe = parse_recipe(text, TEXT)
+    send({"name": recipe.name, "text": dump_recipe(recipe)})
 
 
 def read_rows(send: Send, family: str, model: str, step: int, positions: range) -> None:

@@ -6,7 +6,9 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from tinyllama.errors import TrainingError
 from tinyllama.record_files import FileRecord, read_record, write_record
@@ -22,7 +24,7 @@ class TrainingProcess(FileRecord):
 
     format: int = FORMAT
     host: str
-    pid: int
+    pid: Annotated[int, Field(gt=0, lt=1 << 31)]
     born: str
     """When the process began, as its system counts, so that a later process of its number is not taken for it; empty
     where the system does not tell."""

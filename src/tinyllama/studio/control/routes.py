@@ -47,11 +47,11 @@ def control_routes(control: Control, families: StudioFamilies, job: Callable[...
 
     async def start(request: Request) -> Response:
         text = RecipeToStart.model_validate(parse_json(await read_body(request.receive, _RECIPE_BYTES))).text
-        named = await job(request, work.recipe_name, text, seconds=_SECONDS)
+        named = await job(request, work.recipe_to_start, text, seconds=_SECONDS)
         if not named:
             return Response(status_code=400)  # the page is gone, and starts nothing
         name = str(named["name"])
-        await run_in_threadpool(control.start, name, text)
+        await run_in_threadpool(control.start, name, str(named["text"]))
         return JSONResponse({"name": name})
 
     async def resume(request: Request) -> Response:
@@ -65,14 +65,14 @@ def control_routes(control: Control, families: StudioFamilies, job: Callable[...
         return JSONResponse({"name": family.layout.root.name})
 
     async def stop_command(request: Request) -> Response:
-        root = control.root(request.path_params["name"])
+        root = control.root(request.path_params["number"])
         await run_in_threadpool(control.stop, root)
         return JSONResponse({"name": root.name})
 
     return [
         Route("/api/commands", listed),
         Route("/api/commands", start, methods=["POST"]),
-        Route("/api/commands/{name}/stop", stop_command, methods=["POST"]),
+        Route("/api/commands/{number:int}/stop", stop_command, methods=["POST"]),
         Route("/api/families/{family}/resume", resume, methods=["POST"]),
         Route("/api/families/{family}/stop", stop, methods=["POST"]),
     ]

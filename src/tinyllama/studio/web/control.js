@@ -34,9 +34,8 @@ export class ControlPanel {
     if (this.shown === address + states) return;
     this.shown = address + states;
     const runs = family.models.some((model) => model.state === "running");
-    const done = family.models.every((model) => model.state === "finished");
-    this.buttons.replaceChildren(...(runs ? [button(t("Stop training"), () => this.send(`${address}/stop`))]
-      : done ? [] : [button(t("Resume training"), () => this.send(`${address}/resume`))]));
+    this.buttons.replaceChildren(runs ? button(t("Stop training"), () => this.send(`${address}/stop`))
+      : button(t("Resume training"), () => this.send(`${address}/resume`)));
   }
 
   /** Begin the family of a recipe. */
@@ -68,7 +67,7 @@ export class ControlPanel {
   }
 
   card(command) {
-    const stop = h("button", { type: "button", onclick: () => this.send(`/api/commands/${encodeURIComponent(command.name)}/stop`) }, t("Stop {}", command.name));
+    const stop = h("button", { type: "button", onclick: () => this.send(`/api/commands/${command.id}/stop`) }, t("Stop {}", command.name));
     return h("article", { class: "piece" }, h("p", {}, h("code", {}, command.command), " · ", outcome(command.exit_code)),
       command.output && h("pre", { tabindex: 0 }, command.output), command.exit_code === null && stop);
   }
