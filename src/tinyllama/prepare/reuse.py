@@ -116,8 +116,9 @@ def link_corpus(found: PreparedCorpus, folder: Path) -> PreparedCorpus:
         for file, entry in found.manifest.files.items():
             if sha256_file(found.folder / file) != entry.sha256:
                 raise CorpusError(
-                    f"{found.folder / file}: is damaged, so the corpus cannot be reused; prepare without --reuse"
+                    f"{found.folder / file}: is damaged, so the corpus cannot be reused; prepare it again in a new "
+                    "folder, without --reuse"
                 )
-            link_or_copy(found.folder / file, beside / file)
-        link_or_copy(found.folder / MANIFEST, beside / MANIFEST)
+            link_or_copy((found.folder / file).resolve(), beside / file)
+        link_or_copy((found.folder / MANIFEST).resolve(), beside / MANIFEST)
     return open_corpus(folder)
