@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tinyllama.corpus.manifest import HELD_OUT
+from tinyllama.design.scaling_fit import refuse_diverged
 from tinyllama.errors import CheckpointError, ModelError, StorageError
 from tinyllama.family import Family
 from tinyllama.folders import FolderKind, claim
 from tinyllama.ladder.page import write_page
-from tinyllama.ladder.record import LadderRecord, PointRecord, begun, fitted
+from tinyllama.ladder.record import LadderRecord, PointRecord, begun, fitted, trained
 from tinyllama.ladder.shared_text import share_text
 from tinyllama.plan import compile_plan
 from tinyllama.record_files import holds_record, write_record
@@ -55,6 +56,7 @@ def climb(family: Family, goal: Goal, rungs: Sequence[Rung], folder: Path, compu
     Raises:
         UserError: the folder holds somebody else's file.
         CorpusError: a rung has another text than the family.
+        PlanError: a rung diverged.
         CheckpointError: a rung was trained for another recipe, or for another size of the ladder.
         Interrupted: a signal stopped training; the state was saved first.
     """
@@ -84,12 +86,16 @@ def _is_ladder(folder: Path) -> bool:
 
 
 def _train(family: Family, rung: Rung, folder: Path, shares: Shares, prepared: Prepared) -> list[PointRecord]:
-    """Train and measure the branches of a rung, shortest first."""
+    """Train and measure the branches of a rung, shortest first.
+
+    Raises:
+        PlanError: one of them diverged.
+    """
     own = Family(rung.recipe, folder / rung.name, root=family.work.root, progress=family.work.progress)
     share_text(prepared, family, own)
     own.train()
     records = own.evaluate()
-    return [
+    points = [
         PointRecord(
             rung=rung.name,
             model=branch,
@@ -99,6 +105,8 @@ def _train(family: Family, rung: Rung, folder: Path, shares: Shares, prepared: P
         )
         for branch, tokens in rung.ends.items()
     ]
+    refuse_diverged(trained(points))
+    return points
 
 
 def _mean_loss(bits_per_byte: Mapping[str, float], shares: Shares, corpora: Mapping[str, PreparedCorpus]) -> float:
