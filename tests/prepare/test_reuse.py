@@ -7,15 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conftest import SMALL
+from tinyllama.corpus.manifest import open_corpus
 from tinyllama.family import Family
 from tinyllama.layout import FamilyLayout
+from tinyllama.prepare.changes import is_of_same_text
 from tinyllama.prepare.prepare import PrepareOptions
-from tinyllama.prepare.reuse import reuse_tokenizer
+from tinyllama.prepare.reuse import link_corpus, reuse_tokenizer
 from tinyllama.recipe import load_recipe
 from tinyllama.tokenizer.opening import open_tokenizer
 
@@ -182,3 +185,28 @@ def test_a_tokenizer_that_is_not_trained_is_made_as_usual(projects: Path, tmp_pa
     template.write_text("{% for m in messages %}NEW{{ m['content'] }}{% endfor %}")
     Family(recipe, tmp_path / "two", root=tmp_path).prepare(PrepareOptions(reuse=tmp_path / "one"))
     assert "NEW" in (tmp_path / "two/tokenizer/chat_template.jinja").read_text()
+
+
+def test_a_corpus_of_symbolic_links_is_linked_as_files(prepared: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(prepared / "corpora/code", tmp_path / "moved")
+    (tmp_path / "code").mkdir()
+    for file in moved.iterdir():
+        (tmp_path / "code" / file.name).symlink_to(f"../moved/{file.name}")
+    found = link_corpus(open_corpus(tmp_path / "code"), tmp_path / "deep/er/code")
+    assert not [path for path in found.folder.iterdir() if path.is_symlink()]
+    shutil.rmtree(tmp_path / "code")
+    assert open_corpus(found.folder).sha256 == found.sha256
+
+
+def test_a_large_file_that_was_edited_is_not_the_same_even_if_its_time_was_set_back(tmp_path: Path) -> None:
+    root = write_project(tmp_path, "alpha beta gamma")
+    path, settings = root / "text/a.txt", TRAINED_ON_PROSE.corpora["prose"]
+    path.write_text("".join(f"alpha beta gamma, said {number:06} times. " for number in range(70_000)))
+    assert path.stat().st_size > 2 << 20
+    os.utime(path, (0, 0))
+    corpus = Family(TRAINED_ON_PROSE, tmp_path / "family", root=root).prepare().corpora["prose"]
+    later = time.time() + 60
+    os.utime(corpus.folder / "files.jsonl", (later, later))  # as if it had been prepared a minute after the last edit
+    assert is_of_same_text(corpus, settings, root)
+    os.utime(corpus.folder / "files.jsonl", (later - 120, later - 120))  # and now a minute before
+    assert not is_of_same_text(corpus, settings, root), "only its ends are compared"

@@ -149,7 +149,7 @@ def _changed_at(file: SourceFile) -> float:
 def _is_same(file: SourceFile, size: int, fingerprint: str, began: float) -> bool:
     if file.bytes != size or file.fingerprint() != fingerprint:
         return False
-    return is_url(file.location) or file.is_sampled_whole or Path(file.location).stat().st_mtime < began
+    return is_url(file.location) or file.is_sampled_whole or _changed_at(file) < began
 
 
 def _recorded_files(corpus: PreparedCorpus) -> tuple[float, dict[str, tuple[int, str]]]:

@@ -12,6 +12,7 @@ from tinyllama.errors import CorpusError
 from tinyllama.files import link_or_copy, sha256_file, sha256_json
 from tinyllama.folders import claim, replaced_folder
 from tinyllama.prepare.changes import has_same_sources, is_of_same_text, is_older
+from tinyllama.prepare.job import license_of
 from tinyllama.prepare.tokenizer import ORIGIN, holds_tokenizer, link_tokenizer, text_keys, training_corpora
 from tinyllama.quality.requirements import package_versions
 from tinyllama.tokenizer.opening import open_tokenizer
@@ -95,7 +96,7 @@ def is_reusable(
         SourceError: a remote source is unavailable.
     """
     manifest, quality = found.manifest, found.manifest.quality
-    if manifest.license != settings.license:
+    if manifest.license != license_of(settings, manifest.sources):
         return False
     if quality is not None and (
         dict(quality.libraries) != package_versions(settings)
