@@ -90,3 +90,11 @@ def test_neither_order_nor_unit_of_tokens_matters() -> None:
 def test_too_few_sizes_lengths_or_points_are_refused(few: list[Trained]) -> None:
     with pytest.raises(PlanError, match="do not determine a law of five unknowns"):
         fit(few, "found")
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), 0.0, -1.0])
+def test_a_training_that_diverged_is_refused_by_name(loss: float) -> None:
+    found = points(CHINCHILLA)
+    found[5] = found[5]._replace(loss=loss, name="rung-2, length-2")
+    with pytest.raises(PlanError, match=rf"rung-2, length-2: its held-out loss is {loss}.*--folder"):
+        fit(found, "found")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SMALL
+from tests.ladder.library import OF_FILES, write_text
 from tinyllama.design.rungs import Goal, Rung, goal_of, ladder
 from tinyllama.errors import UserError
 from tinyllama.family import Family
@@ -23,46 +24,68 @@ class Lines:
         from tinyllama.family.progress import SILENT
 
         self.said: list[str] = []
+        self.ends_at: str | None = None
+        """What a line begins with at which the user ends the command."""
         self.counting, self.training = SILENT.counting, SILENT.training
 
     def say(self, text: str) -> None:
         self.said.append(text)
+        if self.ends_at is not None and text.startswith(self.ends_at):
+            raise KeyboardInterrupt
 
 
-def designed(prepared: Path, folder: Path, *overrides: str) -> tuple[Family, Goal, list[Rung], Lines]:
+def designed(
+    prepared: Path, folder: Path, *overrides: str, root: Path = Path()
+) -> tuple[Family, Goal, list[Rung], Lines]:
     """A small recipe over nano's text, in a folder of its own."""
     if not folder.exists():
         shutil.copytree(prepared, folder)
     lines = Lines()
     stage = "stages=[{name: base, until: 20K, batch: 4 sequences}]"
     recipe = load_recipe("nano", [*SMALL[5:], *ONE, stage, "optimizer.learning_rate.warmup=1K", *overrides])
-    family = Family(recipe, folder, progress=lines)
+    family = Family(recipe, folder, root=root, progress=lines)
     goal = goal_of(recipe, "base")
     return family, goal, ladder(goal, 3, 0.1), lines
 
 
 def test_a_ladder_predicts_resumes_and_keeps_what_others_wrote(prepared: Path, tmp_path: Path) -> None:
-    family, goal, rungs, lines = designed(prepared, tmp_path / "nano")
+    root = tmp_path / "project"
+    write_text(root, "alpha beta gamma")
+    family, goal, rungs, lines = designed(prepared, tmp_path / "nano", *OF_FILES, root=root)
+    family.prepare()
+    write_text(root, "uno dos tres")  # while the ladder is trained
     folder = tmp_path / "ladder"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
     record = climb(family, goal, rungs, folder, 0.1).record
     assert len(record.points) == 12
     assert {point.rung for point in record.points} == {"rung-1", "rung-2", "rung-3"}
-    assert all(3 < point.loss < 8 for point in record.points)
+    assert all(0 < point.loss < 8 for point in record.points)
     assert record.goal.shares == {"prose": 0.75, "code": 0.25}
     assert record.prediction is not None
     assert record.prediction.measured is None
     assert record.prediction.low < record.prediction.high
     assert read_ladder(folder / "ladder.json") == record
     shared = "corpora/prose/train-00000.bin"
-    assert (folder / "rung-1" / shared).samefile(tmp_path / "nano" / shared)
+    assert all((folder / rung.name / shared).samefile(tmp_path / "nano" / shared) for rung in rungs)
 
     shutil.rmtree(folder / "rung-3" / "length-4")  # as if training had been stopped before it
     lines.said.clear()
     assert climb(family, goal, rungs, folder, 0.1).record == record
     assert [line for line in lines.said if line.startswith("training")] == ["training length-4"]
     assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_a_model_of_another_recipe_is_not_measured_and_said_before_rungs_are_trained(
+    prepared: Path, tmp_path: Path
+) -> None:
+    designed(prepared, tmp_path / "nano")[0].train()
+    family, goal, rungs, lines = designed(prepared, tmp_path / "nano", "optimizer.learning_rate.peak=3e-3")
+    lines.ends_at = "rung-1"
+    with pytest.raises(KeyboardInterrupt):
+        climb(family, goal, rungs, tmp_path / "ladder", 0.1)
+    assert lines.said[-2].startswith("base, which is not measured: ")
+    assert "learning_rate" in lines.said[-2]
 
 
 def test_a_folder_with_others_files_is_refused(prepared: Path, tmp_path: Path) -> None:

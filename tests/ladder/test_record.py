@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from tests.ladder.library import LAW, made_up
-from tinyllama.errors import ModelError, NewerFormatError
+from tinyllama.errors import ModelError, NewerFormatError, PlanError
 from tinyllama.ladder import read_ladder
+from tinyllama.ladder.record import fitted
 from tinyllama.record_files import write_record
 
 
@@ -29,6 +30,13 @@ def test_the_miss_is_that_of_the_measured_loss() -> None:
 
 def test_three_rungs_have_no_smaller_ones_that_suffice() -> None:
     assert made_up(rungs=3).largest_rung is None
+
+
+def test_a_branch_that_diverged_is_refused_by_name() -> None:
+    record = made_up()
+    diverged = record.points[6].model_copy(update={"loss": float("nan")})
+    with pytest.raises(PlanError, match="rung-2, length-3: its held-out loss is nan"):
+        fitted(record, [*record.points[:6], diverged, *record.points[7:]], None)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -99,6 +99,18 @@ def test_a_missing_source_is_replaced_said_and_kept_until_it_is_asked_for(client
     assert "instead of" not in said
 
 
+def test_a_family_of_replaced_text_is_reused(clients: Path, tmp_path: Path) -> None:
+    assert clients.is_dir()
+    prepare(tmp_path / "family")
+    _, said = prepare(tmp_path / "second", "--reuse", str(tmp_path / "family"))
+    assert "corpus chinese: the same as" in said
+    assert (tmp_path / "second/corpora/chinese/manifest.json").samefile(
+        tmp_path / "family/corpora/chinese/manifest.json"
+    )
+    _, said = prepare(tmp_path / "third", "--reuse", str(tmp_path / "family"), "--set", "corpora.prose.license=MIT")
+    assert "corpus prose: the same as" not in said
+
+
 def test_report_studio_and_card_name_the_text_that_was_read(clients: Path, tmp_path: Path) -> None:
     assert clients.is_dir()
     corpus, _ = prepare(tmp_path / "family")

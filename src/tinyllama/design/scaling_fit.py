@@ -7,6 +7,7 @@ unknowns, Levenberg-Marquardt with Huber's weights finds the same minima to more
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,7 +18,7 @@ from tinyllama.design.rules import LossFit
 from tinyllama.errors import PlanError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -51,6 +52,8 @@ class Trained(NamedTuple):
     tokens: int
     loss: float
     """Held-out, in nats a token."""
+    name: str = "a training"
+    """For messages: the rung and its branch."""
 
 
 class Interval(NamedTuple):
@@ -114,8 +117,9 @@ def fit(points: Sequence[Trained], name: str) -> ScalingFit:
         name: of the law, in texts.
 
     Raises:
-        PlanError: there are too few points.
+        PlanError: there are too few points, or a training diverged.
     """
+    refuse_diverged(points)
     sizes, lengths = {point.parameters for point in points}, {point.tokens for point in points}
     if len(sizes) < FEWEST_SIZES or len(lengths) < FEWEST_LENGTHS or len(points) <= UNKNOWNS:
         raise PlanError(
@@ -136,6 +140,20 @@ def fit(points: Sequence[Trained], name: str) -> ScalingFit:
     return ScalingFit(law, residuals, data.original(replicas))
 
 
+def refuse_diverged(points: Iterable[Trained]) -> None:
+    """Check that all trainings have a loss that a law can be fitted to.
+
+    Raises:
+        PlanError: a loss is no positive number.
+    """
+    for point in points:
+        if not (math.isfinite(point.loss) and point.loss > 0):
+            raise PlanError(
+                f"{point.name}: its held-out loss is {point.loss}, to which no law can be fitted, so its training "
+                "probably diverged; lower optimizer.learning_rate.peak, and give another --folder"
+            )
+
+
 @dataclass(frozen=True)
 class _Data:
     """Centered logarithms, which make the unknowns nearly independent of each other."""
@@ -148,7 +166,7 @@ class _Data:
 
     @classmethod
     def of(cls, points: Sequence[Trained]) -> _Data:
-        n, d, logs = np.log(np.array([tuple(point) for point in points], np.float64)).T
+        n, d, logs = np.log(np.array([point[:3] for point in points], np.float64)).T
         return cls(n - n.mean(), d - d.mean(), logs, (float(n.mean()), float(d.mean())))
 
     def terms(self, unknowns: Array) -> tuple[Array, Array, Array]:

@@ -93,12 +93,13 @@ class Family:
         """`base`, the variants and the branches, each after its parent."""
         return self.work.models
 
-    def prepare(self, options: PrepareOptions | None = None) -> Prepared:
+    def prepare(self, options: PrepareOptions | None = None, *, look: bool = True) -> Prepared:
         """Obtain the tokenizer and prepare every corpus whose source is available; takes minutes to days.
 
         Args:
             options: workers, executor and checks, which do not change the result, and whether to prepare anew what
                 changed after models were trained on it. Later calls return what the first call prepared.
+            look: prepare a corpus again if its sources changed since and no model was trained on it.
 
         Raises:
             PreflightError: a check found what would end preparation, training or the report later; see `check`.
@@ -106,16 +107,16 @@ class Family:
             SourceError: the tokenizer is unavailable. A corpus whose source is unavailable is listed in `missing`.
         """
         self._refuse_faults({"prepare"}, self.models)
-        return self._prepare(options)
+        return self._prepare(options, look=look)
 
-    def _prepare(self, options: PrepareOptions | None = None) -> Prepared:
+    def _prepare(self, options: PrepareOptions | None = None, *, look: bool = True) -> Prepared:
         """Prepare what is missing, without checks."""
         if self._prepared is None:
             options, ranks = options or PrepareOptions(), self.work.ranks
             if ranks is not None:  # rank 0 prepares; the other ranks open the result
                 with ranks.phase("the preparation of the corpora; run `tinyllama prepare` before training"):
                     ranks.run_on_rank0(lambda: _discard(prepare(self.work, options)))
-            self._prepared = prepare(self.work, options, look=ranks is None)
+            self._prepared = prepare(self.work, options, look=look and ranks is None)
         return self._prepared
 
     def check(

@@ -11,7 +11,8 @@ from tinyllama.errors import SourceError, UserError
 from tinyllama.family.corpora import Trained, prepare_versions
 from tinyllama.layout import FamilyLayout
 from tinyllama.locks import one_at_a_time
-from tinyllama.prepare.tokenizer import link_tokenizer, obtain_tokenizer
+from tinyllama.prepare.reuse import reuse_tokenizer
+from tinyllama.prepare.tokenizer import obtain_tokenizer
 from tinyllama.recipe.text import corpora_before
 from tinyllama.sources.builtin.registry import replacement_of
 
@@ -142,7 +143,7 @@ def prepare_tokenizer(work: Workspace, reuse: Path | None = None) -> Tokenizer:
 
     Args:
         work: the family.
-        reuse: folder of another family, whose tokenizer is linked if it is of the same origin.
+        reuse: folder of another family, whose tokenizer is linked if it was trained on the same text.
 
     Raises:
         UserError: the other folder holds no family.
@@ -153,8 +154,8 @@ def prepare_tokenizer(work: Workspace, reuse: Path | None = None) -> Tokenizer:
         other = FamilyLayout(reuse)
         if not other.corpora.is_dir():
             raise UserError(f"{reuse}: holds no prepared corpora to reuse; name the folder of another family")
-        if not work.recipe.tokenizer.imported and link_tokenizer(
-            work.recipe, work.layout.tokenizer, other.tokenizer, work.root
+        if work.recipe.tokenizer.train is not None and reuse_tokenizer(
+            work.recipe, work.layout.tokenizer, other, work.root
         ):
             work.progress.say(f"tokenizer: that of {other.tokenizer}, whose files are linked")
     imported = work.layout.imported_tokenizer

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tinyllama.corpus.manifest import HELD_OUT
-from tinyllama.errors import ModelError
+from tinyllama.design.scaling_fit import refuse_diverged
+from tinyllama.errors import CheckpointError, ModelError, StorageError
 from tinyllama.family import Family
-from tinyllama.files import link_or_copy
 from tinyllama.folders import FolderKind, claim
 from tinyllama.ladder.page import write_page
-from tinyllama.ladder.record import LadderRecord, PointRecord, begun, fitted
+from tinyllama.ladder.record import LadderRecord, PointRecord, begun, fitted, trained
+from tinyllama.ladder.shared_text import share_text
 from tinyllama.plan import compile_plan
 from tinyllama.record_files import holds_record, write_record
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from tinyllama.checkpoint.format import Checkpoint
     from tinyllama.corpus.manifest import PreparedCorpus
     from tinyllama.design.rungs import Goal, Rung
+    from tinyllama.family.prepare import Prepared
     from tinyllama.recipe.training import Shares
 
 RECORD, FIGURE, PAGE = "ladder.json", "ladder.svg", "ladder.html"
@@ -53,13 +55,15 @@ def climb(family: Family, goal: Goal, rungs: Sequence[Rung], folder: Path, compu
 
     Raises:
         UserError: the folder holds somebody else's file.
+        CorpusError: a rung has another text than the family.
+        PlanError: a rung diverged.
         CheckpointError: a rung was trained for another recipe, or for another size of the ladder.
         Interrupted: a signal stopped training; the state was saved first.
     """
     claim(folder, FolderKind("a ladder", (RECORD, FIGURE, PAGE, _RUNGS), _is_ladder))
     prepared = family.prepare()
     prepared.require(family.recipe, goal.model)
-    record = begun(goal, rungs, compute)
+    record, checkpoint = begun(goal, rungs, compute), _finished(family, goal)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / RECORD).exists():
         write_record(folder / RECORD, record)
@@ -69,8 +73,9 @@ def climb(family: Family, goal: Goal, rungs: Sequence[Rung], folder: Path, compu
             f"{rung.name} ({number} of {len(rungs)}): {rung.shape.parameters:,} parameters, "
             f"{rung.trained_tokens:,} tokens"
         )
-        points += _train(family, rung, folder, goal.shares, prepared.corpora)
-    record = fitted(record, points, _measured(family, goal, prepared.corpora))
+        points += _train(family, rung, folder, goal.shares, prepared)
+    measured = None if checkpoint is None else _measured(family, goal, checkpoint, prepared.corpora)
+    record = fitted(record, points, measured)
     write_record(folder / RECORD, record)
     write_page(record, folder / FIGURE, folder / PAGE)
     return Climbed(record, folder / PAGE)
@@ -80,29 +85,28 @@ def _is_ladder(folder: Path) -> bool:
     return holds_record(LadderRecord, folder / RECORD)
 
 
-def _train(
-    family: Family, rung: Rung, folder: Path, shares: Shares, corpora: Mapping[str, PreparedCorpus]
-) -> list[PointRecord]:
-    """Train and measure the branches of a rung, shortest first."""
+def _train(family: Family, rung: Rung, folder: Path, shares: Shares, prepared: Prepared) -> list[PointRecord]:
+    """Train and measure the branches of a rung, shortest first.
+
+    Raises:
+        PlanError: one of them diverged.
+    """
     own = Family(rung.recipe, folder / rung.name, root=family.work.root, progress=family.work.progress)
-    for source, target in (
-        (family.layout.tokenizer, own.layout.tokenizer),
-        (family.layout.corpora, own.layout.corpora),
-    ):
-        if not target.exists():
-            shutil.copytree(source, target, copy_function=link_or_copy, ignore=shutil.ignore_patterns(".*"))
+    share_text(prepared, family, own)
     own.train()
     records = own.evaluate()
-    return [
+    points = [
         PointRecord(
             rung=rung.name,
             model=branch,
             parameters=rung.shape.parameters,
             tokens=tokens,
-            loss=_mean_loss(records[branch].bits_by_text, shares, corpora),
+            loss=_mean_loss(records[branch].bits_by_text, shares, prepared.corpora),
         )
         for branch, tokens in rung.ends.items()
     ]
+    refuse_diverged(trained(points))
+    return points
 
 
 def _mean_loss(bits_per_byte: Mapping[str, float], shares: Shares, corpora: Mapping[str, PreparedCorpus]) -> float:
@@ -115,19 +119,24 @@ def _mean_loss(bits_per_byte: Mapping[str, float], shares: Shares, corpora: Mapp
     return total
 
 
-def _measured(family: Family, goal: Goal, corpora: Mapping[str, PreparedCorpus]) -> float | None:
-    """The held-out loss of the predicted model; None if its training is not finished."""
+def _finished(family: Family, goal: Goal) -> Checkpoint | None:
+    """The last checkpoint of the predicted model; None if its training is not finished, or of another recipe."""
+    try:
+        checkpoint = family.finished().get(goal.model)
+    except ModelError:  # nothing is trained
+        return None
+    except (CheckpointError, StorageError) as error:
+        family.work.progress.say(f"{goal.model}, which is not measured: {error}")
+        return None
+    return None if checkpoint is None or checkpoint.step < compile_plan(goal.recipe, goal.model).steps else checkpoint
+
+
+def _measured(family: Family, goal: Goal, checkpoint: Checkpoint, corpora: Mapping[str, PreparedCorpus]) -> float:
+    """The held-out loss of the predicted model."""
     from tinyllama.family.evaluate import bits_of_model  # imports torch
     from tinyllama.family.trained import as_trained
 
-    try:
-        checkpoints = family.finished()
-    except ModelError:  # nothing is trained
-        return None
-    checkpoint = checkpoints.get(goal.model)
-    if checkpoint is None or checkpoint.step < compile_plan(goal.recipe, goal.model).steps:
-        return None
-    work = as_trained(family.work, checkpoints)
+    work = as_trained(family.work, {goal.model: checkpoint})
     family.work.progress.say(f"measuring {goal.model}")
     used = {corpus: corpora[corpus] for corpus, share in goal.shares.items() if share}
     bits = bits_of_model(work, used, goal.model, checkpoint)

@@ -145,10 +145,10 @@ def fitted(record: LadderRecord, points: Sequence[PointRecord], measured: float 
         measured: the final loss of the predicted model, if it is trained.
 
     Raises:
-        PlanError: there are too few points for a law.
+        PlanError: there are too few points for a law, or a training diverged.
     """
     name = f"ladder of {record.goal.recipe}"
-    found = fit(_trained(points), name)
+    found = fit(trained(points), name)
     return record.model_copy(
         update={
             "points": tuple(points),
@@ -165,11 +165,12 @@ def _backtest(points: Sequence[PointRecord], name: str) -> PredictionRecord | No
     smaller = [point for point in points if point.rung != last.rung]
     if len({point.rung for point in smaller}) < FEWEST_SIZES:
         return None
-    return _predicted(fit(_trained(smaller), name), last.parameters, last.tokens, last.loss)
+    return _predicted(fit(trained(smaller), name), last.parameters, last.tokens, last.loss)
 
 
-def _trained(points: Sequence[PointRecord]) -> list[Trained]:
-    return [Trained(point.parameters, point.tokens, point.loss) for point in points]
+def trained(points: Sequence[PointRecord]) -> list[Trained]:
+    """Branches as trainings to fit a law to."""
+    return [Trained(point.parameters, point.tokens, point.loss, f"{point.rung}, {point.model}") for point in points]
 
 
 def _predicted(found: ScalingFit, parameters: int, tokens: int, measured: float | None) -> PredictionRecord:

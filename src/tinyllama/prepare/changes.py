@@ -120,17 +120,36 @@ def is_of_same_text(
         CorpusError: a source is not there.
         SourceError: a remote source is unavailable.
     """
+    return not _other_corpora(corpus, before) and has_same_sources(corpus, settings, root)
+
+
+def has_same_sources(corpus: PreparedCorpus, settings: Corpus, root: Path) -> bool:
+    """What `is_of_same_text` says, whatever the corpora are of whose documents the corpus holds no copies."""
     began, recorded = _recorded_files(corpus)
     found = {file.origin: file for file in _find(settings, root, thorough=True)}
-    if found.keys() != recorded.keys() or _other_corpora(corpus, before) or any(_changed_builtins(corpus, settings)):
+    if found.keys() != recorded.keys() or any(_changed_builtins(corpus, settings)):
         return False
     return all(_is_same(file, *recorded[name], began) for name, file in found.items())
+
+
+def is_older(settings: Corpus, root: Path, time: float) -> bool:
+    """Whether the local files of a corpus's sources were last written to before a time, in seconds since the epoch.
+
+    Raises:
+        CorpusError: a source is not there.
+    """
+    return all(_changed_at(file) < time for file in _find(settings, root, thorough=False))
+
+
+def _changed_at(file: SourceFile) -> float:
+    status = Path(file.location).stat()
+    return max(status.st_mtime, status.st_ctime)  # the second, for a file that was moved here
 
 
 def _is_same(file: SourceFile, size: int, fingerprint: str, began: float) -> bool:
     if file.bytes != size or file.fingerprint() != fingerprint:
         return False
-    return is_url(file.location) or file.is_sampled_whole or Path(file.location).stat().st_mtime < began
+    return is_url(file.location) or file.is_sampled_whole or _changed_at(file) < began
 
 
 def _recorded_files(corpus: PreparedCorpus) -> tuple[float, dict[str, tuple[int, str]]]:
@@ -159,10 +178,9 @@ def _is_edited(file: SourceFile, size: int, fingerprint: str, *, began: float, t
     if file.bytes != size:
         return True
     if not is_url(file.location):
-        status = Path(file.location).stat()
-        if max(status.st_mtime, status.st_ctime) < began:  # the second, for a file that was moved here
+        if _changed_at(file) < began:
             return False
-        if thorough and not file.is_sampled_whole and status.st_mtime >= began:
+        if thorough and not file.is_sampled_whole and Path(file.location).stat().st_mtime >= began:
             return True
     return file.fingerprint() != fingerprint
 

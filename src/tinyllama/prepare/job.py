@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from tinyllama.corpus.manifest import CorpusRequest, SplitEntry
     from tinyllama.prepare.assembly import Part, Shard
     from tinyllama.prepare.task import TaskResult, TaskSettings
-    from tinyllama.recipe import Source
+    from tinyllama.recipe import Corpus, Source
     from tinyllama.sources.documents import ReadTask
     from tinyllama.sources.rejected import Rejected
     from tinyllama.tokenizer.bulk import Engine
@@ -209,7 +209,7 @@ class Preparation:
         known = {shard.file: shard.sha256 for part in splits.values() for shard in part.shards}
         return CorpusManifest(
             corpus=self.settings.name,
-            license=self._license(sources),
+            license=license_of(self.settings.corpus, sources),
             request=self.request,
             bos_id=self.settings.tokenizer.bos_id,
             eos_id=self.settings.tokenizer.eos_id,
@@ -228,12 +228,6 @@ class Preparation:
         instead = {task.source: task.instead for task in self.tasks}
         sources = enumerate(self.settings.corpus.sources)
         return tuple(_source_entry(source, instead.get(index, "")) for index, source in sources)
-
-    def _license(self, sources: Sequence[FilesEntry | BuiltinEntry]) -> str:
-        """The recipe's, and those of builtin sources that replace others."""
-        replacing = [one.license for one in sources if isinstance(one, BuiltinEntry) and one.replaces is not None]
-        own = [] if len(replacing) == len(sources) else [self.settings.corpus.license]
-        return "; ".join(dict.fromkeys([*own, *replacing]))
 
     def _quality(self, results: Sequence[TaskResult], copies: Counter[str]) -> QualityEntry:
         counts = sum((Counter(result.dropped) for result in results), copies)
@@ -290,6 +284,13 @@ class Preparation:
             for rejected in read_rejected(task_folder(self.settings.work, index) / REJECTED):
                 reasons(rejected)
         return reasons
+
+
+def license_of(corpus: Corpus, sources: Sequence[FilesEntry | BuiltinEntry]) -> str:
+    """The recipe's license of a corpus, and those of builtin sources that replace others."""
+    replacing = [one.license for one in sources if isinstance(one, BuiltinEntry) and one.replaces is not None]
+    own = [] if len(replacing) == len(sources) else [corpus.license]
+    return "; ".join(dict.fromkeys([*own, *replacing]))
 
 
 def _source_entry(source: Source, instead: str) -> FilesEntry | BuiltinEntry:

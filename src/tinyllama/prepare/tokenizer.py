@@ -89,26 +89,25 @@ def obtain_tokenizer(recipe: Recipe, folder: Path, root: Path, reject: Callable[
     return tokenizer
 
 
-def link_tokenizer(recipe: Recipe, folder: Path, other: Path, root: Path) -> bool:
-    """Link another family's tokenizer into `folder`, if it is of the recipe's origin and the folder holds none such.
-
-    Args:
-        recipe: the recipe, whose tokenizer is not that of an imported model.
-        folder: the family's tokenizer folder.
-        other: that of the other family.
-        root: folder that the recipe's relative paths start from.
+def holds_tokenizer(recipe: Recipe, folder: Path, root: Path) -> bool:
+    """Whether a folder holds an undamaged tokenizer of the recipe's origin, which may have been trained on other text.
 
     Raises:
-        CorpusError: the folder holds something else, or `tokenizer.file` does not exist.
+        CorpusError: `tokenizer.file` does not exist.
     """
-    origin = _origin(recipe, folder, root)
-    if _is_valid(folder, origin) or not _is_valid(other, origin):
-        return False
-    claim(folder, _TOKENIZER, CorpusError)
+    return _is_valid(folder, _origin(recipe, folder, root))
+
+
+def link_tokenizer(folder: Path, other: Path) -> None:
+    """Link the files of another family's tokenizer into `folder`, or copy them on a file system without links.
+
+    Raises:
+        CorpusError: the folder holds something else.
+    """
     with replaced_folder(folder, _TOKENIZER, CorpusError) as beside:
         for file in other.iterdir():
-            link_or_copy(file, beside / file.name)
-    return True
+            if file.is_file() and _TOKENIZER.writes(file.name):
+                link_or_copy(file.resolve(), beside / file.name)
 
 
 def refuse_other_size(ids: int, recipe: Recipe) -> None:
@@ -152,13 +151,17 @@ def _origin(recipe: Recipe, folder: Path, root: Path) -> dict[str, JsonValue]:
         return {"file": settings.file, "sha256": sha256_file(_stated_file(settings.file, root))}
     if settings.imported:
         return {"imported": open_tokenizer(imported_folder(folder)).sha256}
-    training = _training(recipe)
-    corpora = {name: recipe.corpora[name] for name in training.corpora or recipe.corpora}
-    texts: dict[str, JsonValue] = {name: _text_keys(corpus) for name, corpus in corpora.items()}
-    return {"train": without_absent(training), "corpora": texts}
+    corpora = {name: recipe.corpora[name] for name in training_corpora(recipe)}
+    texts: dict[str, JsonValue] = {name: text_keys(corpus) for name, corpus in corpora.items()}
+    return {"train": without_absent(_training(recipe)), "corpora": texts}
 
 
-def _text_keys(corpus: Corpus) -> dict[str, JsonValue]:
+def training_corpora(recipe: Recipe) -> list[str]:
+    """The corpora that the recipe's tokenizer is trained on: those that are named for it, or all."""
+    return list(_training(recipe).corpora or recipe.corpora)
+
+
+def text_keys(corpus: Corpus) -> dict[str, JsonValue]:
     """The keys of a corpus that decide what a tokenizer is trained on."""
     refined = {key: value for key, value in without_absent(corpus).items() if key in {"filters", "pii"}}
     return {"sources": [without_absent(source) for source in corpus.sources], **refined}
@@ -235,7 +238,7 @@ def _training(recipe: Recipe) -> TokenizerTraining:
 
 def _training_texts(recipe: Recipe, root: Path, reject: Callable[[Rejected], None]) -> Iterator[str]:
     """Texts of the corpora that are named for training (of all, if none is), the held-out ones and copies included."""
-    for name in _training(recipe).corpora or recipe.corpora:
+    for name in training_corpora(recipe):
         characters, corpus = 0, recipe.corpora[name]
         refuse_missing_packages(corpus, name)
         for document in read_documents(corpus, root, reject, name=name, refine=Refinement(corpus)):
