@@ -7,6 +7,8 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -18,6 +20,7 @@ from torch import distributed
 from tinyllama.errors import RankLostError
 from tinyllama.model.torch_internals import fake_process_group
 from tinyllama.train.ranks import Ranks, join_ranks
+from tinyllama.train.watch import RankWatch
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _TIMEOUT = 2
@@ -116,7 +119,7 @@ def test_collectives_that_send_nothing_are_not_checked_among_ranks() -> None:
     assert heard.recv() == (7, True)
 
 
-def _work_long(rank: int, port: int, said: Connection, *, own: bool, stops: bool) -> None:
+def _work_long(rank: int, port: int, said: Connection, how: str) -> None:
     """Rank 0 works for longer than a collective waits, or stands still; the store is elsewhere, as with torchrun."""
     os.environ.update(
         RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
@@ -124,13 +127,17 @@ def _work_long(rank: int, port: int, said: Connection, *, own: bool, stops: bool
     )  # fmt: skip
 
     def work() -> str:
-        if stops:
+        if how == "stops":
             os.kill(os.getpid(), signal.SIGSTOP)
         time.sleep(3 * _TIMEOUT)
         return "done"
 
-    with join_ranks(_TIMEOUT) as ranks:
-        used = ranks.with_own_group() if own else ranks
+    with join_ranks(_TIMEOUT) as joined:
+        ranks = joined
+        if how == "watched":  # as on GPUs
+            assert joined.store is not None
+            ranks = replace(joined, watch=RankWatch(joined.store, rank, 2, timedelta(seconds=_TIMEOUT), beat=0.2))
+        used = ranks.with_own_group() if how == "own group" else ranks
         try:
             with ranks.phase("the work"):
                 found = [used.run_on_rank0(work), used.sums([1.0]), used.run_on_rank0(lambda: "again")]
@@ -141,11 +148,10 @@ def _work_long(rank: int, port: int, said: Connection, *, own: bool, stops: bool
 
 
 @contextmanager
-def _two(*, own: bool, stops: bool) -> Iterator[tuple[list[BaseProcess], Connection]]:
+def _two(how: str) -> Iterator[tuple[list[BaseProcess], Connection]]:
     store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     heard, said = _CONTEXT.Pipe(duplex=False)
-    keys = {"own": own, "stops": stops}
-    ranks = [_CONTEXT.Process(target=_work_long, args=(rank, store.port, said), kwargs=keys) for rank in (0, 1)]
+    ranks = [_CONTEXT.Process(target=_work_long, args=(rank, store.port, said, how)) for rank in (0, 1)]
     for process in ranks:
         process.start()
     yield ranks, heard
@@ -154,9 +160,9 @@ def _two(*, own: bool, stops: bool) -> Iterator[tuple[list[BaseProcess], Connect
         process.join(30)
 
 
-@pytest.mark.parametrize("own", [False, True])
-def test_what_rank_0_does_for_all_may_take_longer_than_a_collective(*, own: bool) -> None:
-    with _two(own=own, stops=False) as (ranks, heard):
+@pytest.mark.parametrize("how", ["default group", "own group", "watched"])
+def test_what_rank_0_does_for_all_may_take_longer_than_a_collective(how: str) -> None:
+    with _two(how) as (ranks, heard):
         assert heard.poll(60)
         assert heard.recv() == ["done", [2.0], "again"]
         for process in ranks:
@@ -165,6 +171,6 @@ def test_what_rank_0_does_for_all_may_take_longer_than_a_collective(*, own: bool
 
 
 def test_a_rank_0_that_stands_still_meanwhile_is_lost() -> None:
-    with _two(own=False, stops=True) as (_, heard):
+    with _two("stops") as (_, heard):
         assert heard.poll(60)
         assert "rank 1 of 2: lost rank 0 during the work" in heard.recv()

@@ -75,7 +75,7 @@ class Ranks:
         if self.count == 1:
             return self
         group = distributed.new_group(backend="gloo", timeout=self.timeout)
-        return replace(self, group=group, turns=self.turns.of_group())
+        return replace(self, group=group, turns=self.turns.of_group(), watch=None)  # whose phases are this thread's
 
     def without_communication(self) -> Ranks:
         """The same ranks with collectives that send nothing and leave their results undefined, to try a step."""
@@ -137,22 +137,34 @@ class Ranks:
         """
         if self.count == 1:
             return function()
-        turn = None if self.store is None or self.timeout is None else self.turns.next(self.store, self.timeout)
         outcome: list[Any] = [None, None]
-        if self.first:
-            try:
-                with nullcontext() if turn is None else turn.working():
-                    outcome[0] = function()
-            except Exception as error:
+        try:
+            with self._turn():
+                outcome[0] = function() if self.first else None
+        except Exception as error:
+            if self.first:
                 distributed.broadcast_object_list([None, _exit_code(error)], group=self.group)
-                raise
-        elif turn is not None:
-            turn.wait()
+            raise
         distributed.broadcast_object_list(outcome, group=self.group)
         if outcome[1] is not None:
             raise SystemExit(outcome[1])
         result: _Result = outcome[0]
         return result
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """A block that rank 0 executes for all, which wait for its end without a collective."""
+        if self.store is None or self.timeout is None:
+            yield
+            return
+        turn = self.turns.next(self.store, self.timeout)
+        with self.watch.paused() if self.watch is not None else nullcontext():
+            if self.first:
+                with turn.working():
+                    yield
+            else:
+                turn.wait()
+                yield
 
     def raise_on_rank0(self, error: TinyLlamaError) -> NoReturn:
         """End all ranks with an error that each of them has found: rank 0 raises it, the others exit silently.
@@ -169,7 +181,7 @@ class Ranks:
 
         Args:
             name: of what the ranks do together.
-            limited: whether the whole block takes no longer than a collective may; not if one rank works for all.
+            limited: whether the whole block takes no longer than a collective may, but for what rank 0 does for all.
 
         Raises:
             RankLostError: a collective failed inside the block.
@@ -187,8 +199,9 @@ class Ranks:
                 f"rank {self.rank} of {self.count}: {who} during {name} ({_first_line(error)}); "
                 "the last checkpoint is good, the same command resumes from it"
             ) from error
-        if self.watch is not None:
-            self.watch.enter("")
+        finally:
+            if self.watch is not None:
+                self.watch.enter("")
 
     def _reduced(
         self, values: Sequence[float], dtype: torch.dtype, operation: distributed.ReduceOp.RedOpType

@@ -74,7 +74,7 @@ def train(run: TrainingRun) -> Checkpoint:
     ranks = run.ranks
     set_current_device(ranks.device)  # ranks have theirs since they joined; one process may compute on cuda:1
     with ExitStack() as held:
-        with ranks.phase("the start", limited=False):
+        with ranks.phase("the start"):
             ranks.run_on_rank0(lambda: held.enter_context(exclusive(run.folder)))
             url = ranks.run_on_rank0(lambda: receiver(run.recipe.logging.notify))
             lifecycle = held.enter_context(Lifecycle(run, url))
@@ -87,7 +87,7 @@ def train(run: TrainingRun) -> Checkpoint:
             ranks.raise_on_rank0(TrainingError(differing))
         ranks.run_on_rank0(lambda: keep_recipe(run.family, run.recipe, run.store))
         if start is not None and start.step == run.last_step:
-            with ranks.phase("the average of the weights", limited=False):
+            with ranks.phase("the average of the weights"):
                 ranks.run_on_rank0(lambda: write_average(run))
             return start
         lifecycle.begin()
@@ -313,7 +313,7 @@ class _Trainer:
 
     def _roll_back(self, spikes: SpikeWatch, planned: int) -> None:
         """Restore the last planned checkpoint, which may be the fork."""
-        with self.ranks.phase(f"the rollback to step {planned}", limited=False):
+        with self.ranks.phase(f"the rollback to step {planned}"):
             self.writer.wait()
             checkpoint = self.ranks.run_on_rank0(lambda: self.run.checkpoint(planned))
         self.state.restore(checkpoint)

@@ -71,12 +71,13 @@ class Turn:
         Raises:
             DistError: rank 0 gives no sign of life, or the store is gone.
         """
+        own: Store = self.store.clone()  # type: ignore[attr-defined]  # not in torch's stubs
         pause, sign, since = _FIRST_PAUSE, "", time.monotonic()
-        while not self.store.check([f"{self.name}/done"]):
+        while not own.check([f"{self.name}/done"]):
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-            if self.store.check([f"{self.name}/alive"]):
-                found = self.store.get(f"{self.name}/alive").decode()
+            if own.check([f"{self.name}/alive"]):
+                found = own.get(f"{self.name}/alive").decode()
                 if found != sign:
                     sign, since = found, time.monotonic()
             if time.monotonic() - since > self.limit:

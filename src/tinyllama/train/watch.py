@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from tinyllama.errors import RankLostError
 from tinyllama.model.torch_internals import recorded_collectives
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import timedelta
     from pathlib import Path
 
@@ -78,6 +79,14 @@ class RankWatch:
     def enter(self, phase: str) -> None:
         """This rank begins a phase in which it waits for others; "" for none."""
         self._phase = _Phase(phase, time.monotonic())
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While rank 0 works for all, for however long it takes; then the phase begins anew."""
+        name = self._phase.name
+        self.enter("")
+        yield
+        self.enter(name)
 
     def close(self) -> None:
         """Say that this rank has ended well, and stop to watch."""
