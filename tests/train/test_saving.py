@@ -1,8 +1,11 @@
 import threading
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed import TCPStore
 
 from tests.checkpoint.states import made_up_state
 from tests.conftest import MakeFamily
@@ -14,6 +17,7 @@ from tinyllama.errors import CheckpointError
 from tinyllama.train import saving
 from tinyllama.train.ranks import Ranks
 from tinyllama.train.saving import CheckpointWriter
+from tinyllama.train.watch import RankWatch
 
 
 def test_training_goes_on_while_the_state_of_its_step_is_written(
@@ -36,6 +40,33 @@ def test_training_goes_on_while_the_state_of_its_step_is_written(
     loaded = {"model.a": torch.zeros(3)}
     load_tensors(verify(tmp_path / "step-1"), loaded)
     assert loaded["model.a"].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_the_watch_on_gpus_takes_no_wait_for_the_writer_for_a_hanging_phase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    watch = RankWatch(store, 0, 1, timedelta(seconds=1), beat=0.1)
+    troubles = list[str]()
+    monkeypatch.setattr(watch, "_end", troubles.append)
+    ranks, free = Ranks(watch=watch), threading.Event()
+
+    def slow(*arguments: object) -> Path:
+        assert free.wait(60)
+        return save_checkpoint(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(saving, "save_checkpoint", slow)
+    writer = CheckpointWriter(CheckpointStore(tmp_path), Retention(2), ranks)
+    with ranks.phase("the rollback to step 1"):
+        writer.save({"model.a": torch.ones(3)}, made_up_state(1))
+        threading.Timer(2, free.set).start()
+        writer.wait()
+    assert not troubles
+    with ranks.phase("what hangs"):
+        time.sleep(2)
+    assert troubles
+    watch.close()
+    writer.close()
 
 
 def test_checkpoints_are_written_in_order_and_pruned(tmp_path: Path) -> None:

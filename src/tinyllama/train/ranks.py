@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -158,7 +158,7 @@ class Ranks:
             yield
             return
         turn = self.turns.next(self.store, self.timeout)
-        with self.watch.paused() if self.watch is not None else nullcontext():
+        with self.patiently():
             if self.first:
                 with turn.working():
                     yield
@@ -175,19 +175,19 @@ class Ranks:
         """
         raise error if self.first else SystemExit(error.exit_code)
 
-    @contextmanager
-    def phase(self, name: str, *, limited: bool = True) -> Iterator[None]:
-        """Turn a broken or timed-out collective into an error that names the phase and the lost ranks.
+    def patiently(self) -> AbstractContextManager[None]:
+        """A part of a phase that may take longer than a collective: what one rank does while the others wait."""
+        return nullcontext() if self.watch is None else self.watch.paused()
 
-        Args:
-            name: of what the ranks do together.
-            limited: whether the whole block takes no longer than a collective may, but for what rank 0 does for all.
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Turn a broken or timed-out collective into an error that names the phase and the lost ranks.
 
         Raises:
             RankLostError: a collective failed inside the block.
         """
         if self.watch is not None:
-            self.watch.enter(name if limited else "")
+            self.watch.enter(name)
         try:
             yield
         except RuntimeError as error:

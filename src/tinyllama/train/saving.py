@@ -77,6 +77,7 @@ class CheckpointWriter:
             ranks: the processes that write together.
         """
         self._store, self._retention, self._ranks = store, retention, ranks.with_own_group()
+        self._patiently = ranks.patiently
         self._copies = HostCopies(ranks.device)
         self._pool = ThreadPoolExecutor(
             1, thread_name_prefix="checkpoint", initializer=set_current_device, initargs=(ranks.device,)
@@ -111,7 +112,8 @@ class CheckpointWriter:
         """
         pending, self._pending = self._pending, None
         if pending is not None:
-            pending.result()
+            with self._patiently():  # rank 0 hashes and uploads
+                pending.result()
 
     def close(self) -> None:
         """Wait for the thread to finish."""

@@ -170,7 +170,7 @@ class _Trainer:
             self.writer.close()  # first, so that receivers find the last checkpoint complete
             for logger in self.loggers:
                 logger.close()
-        with self.ranks.phase("the last checkpoint", limited=False):
+        with self.ranks.phase("the last checkpoint"):
             self.writer.wait()
             self.ranks.run_on_rank0(lambda: write_average(run))
             self.ranks.run_on_rank0(lambda: self.store.prune(Retention(0, self.permanent)))
@@ -356,8 +356,7 @@ class _Trainer:
             self.planned = self.state.step
         for logger in self.loggers:
             logger.flush()
-        name = f"the checkpoint of step {self.state.step}"
-        with self.ranks.phase(name, limited=False), region("checkpoint"):  # the one before may still be uploaded
+        with self.ranks.phase(f"the checkpoint of step {self.state.step}"), region("checkpoint"):
             began = time.perf_counter()
             needed = self.planned if self.recipe.spikes.policy == "rollback-and-skip" else None
             chain = "" if self.journal is None else self.journal.head

@@ -92,6 +92,6 @@ class Turn:
                 own = own or self.store.clone()  # type: ignore[attr-defined]  # not in torch's stubs
                 own.set(f"{self.name}/alive", str(beats))
             except RuntimeError:
-                return  # the others find that the store is gone
+                own = None  # if the store is gone, the others find that themselves
             if beats * every >= self.limit > (beats - 1) * every:
                 _log.warning("rank 0 is still at work after %g s; the other ranks wait for it", self.limit)

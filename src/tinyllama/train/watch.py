@@ -82,7 +82,7 @@ class RankWatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """While rank 0 works for all, for however long it takes; then the phase begins anew."""
+        """While one rank works and the others wait for it, for however long; then the phase begins anew."""
         name = self._phase.name
         self.enter("")
         yield
