@@ -225,7 +225,8 @@ class _Trainer:
     def _held_out_record(self) -> HeldOutRecord:
         """Measure the held-out losses after the step just done."""
         step, model = self.state.step, self.state.model
-        with self.ranks.phase(f"the held-out losses of step {step}"), region("held-out losses"):
+        # Many rows may take longer than a collective waits.
+        with self.ranks.phase(f"the held-out losses of step {step}"), self.ranks.patiently(), region("held-out losses"):
             losses = self.run.held_out_losses(model)
         tokens = self.plan.tokens_after(step)
         return HeldOutRecord(step=step, tokens=tokens, losses=losses, context=model.shape.context)

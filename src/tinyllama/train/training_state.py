@@ -63,7 +63,7 @@ class TrainingState:
         stored = stored_tensors(checkpoint, self.tensors)
         for name in self.tensors.keys() - stored.keys():
             self.tensors[name].zero_()
-        with self._ranks.phase("loading a checkpoint"):
+        with self._ranks.phase("loading a checkpoint"), self._ranks.patiently():
             load_tensors(checkpoint, stored, self._ranks)
         self.step = checkpoint.step
         self.moment_steps = checkpoint.state.moment_steps
