@@ -121,3 +121,18 @@ def test_a_checkpoint_of_other_tensors_is_refused(tmp_path: Path) -> None:
     checkpoint = verify(save_checkpoint(tmp_path, _tensors(1.0), made_up_state(1)))
     with pytest.raises(CheckpointError, match="cannot be loaded"):
         load_tensors(checkpoint, {"model.other": torch.zeros(3)})
+
+
+def test_what_a_user_put_into_a_checkpoint_is_neither_replaced_nor_pruned(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, {"model.a": torch.ones(2)}, made_up_state(1))
+    (path / "notes.txt").write_text("mine")
+    save_checkpoint(tmp_path, {"model.a": torch.zeros(2)}, made_up_state(1))
+    assert (path / "notes.txt").read_text() == "mine"
+    (path / "notes.txt").unlink()
+    (path / "state.json").unlink()
+    (path / "state.json").mkdir()
+    (path / "state.json" / "keep.me").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"state\.json: this folder stands in a checkpoint"):
+        save_checkpoint(tmp_path, {"model.a": torch.zeros(2)}, made_up_state(1))
+    prune(tmp_path, Retention(0))
+    assert (path / "state.json" / "keep.me").read_text() == "mine"

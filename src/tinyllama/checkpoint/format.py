@@ -113,7 +113,7 @@ def save_checkpoint(
     target = folder / f"step-{state.step}"
     try:
         with ExitStack() as writing:
-            beside = ranks.run_on_rank0(lambda: writing.enter_context(new_directory(target)))
+            beside = ranks.run_on_rank0(lambda: _begin(target, writing))
             with _quiet():
                 dcp.save(  # type: ignore[attr-defined]  # exported, but not in its __all__
                     tensors, storage_writer=_writer(beside), no_dist=ranks.count == 1, process_group=ranks.group
@@ -125,6 +125,22 @@ def save_checkpoint(
             "correct the folder's permissions, and run the same command again"
         ) from error
     return target
+
+
+def _begin(target: Path, writing: ExitStack) -> Path:
+    """A new folder that replaces a checkpoint's files at `target`; files of others move along, folders are refused."""
+    if (theirs := _folder_in(target)) is not None:
+        raise CheckpointError(
+            f"{theirs}: this folder stands in a checkpoint that would be replaced; move it away, and run the command "
+            "again"
+        )
+    return writing.enter_context(new_directory(target, foreign=lambda name: not is_checkpoint_file(name)))
+
+
+def _folder_in(checkpoint: Path) -> Path | None:
+    """A folder in a checkpoint's, which tinyllama did not make."""
+    entries = sorted(checkpoint.iterdir()) if checkpoint.is_dir() else []
+    return next((entry for entry in entries if entry.is_dir() and not entry.is_symlink()), None)
 
 
 def _writer(folder: Path) -> FileSystemWriter:
@@ -259,7 +275,8 @@ def prune(folder: Path, retention: Retention) -> None:
     """Delete the checkpoints that need not stay, but for those that a process reads or that hold files of others."""
     for step in retention.prunable(steps_saved(folder)):
         checkpoint = folder / f"step-{step}"
-        if checkpoint.is_dir() and all(is_checkpoint_file(file.name) for file in checkpoint.iterdir()):
+        ours = checkpoint.is_dir() and all(is_checkpoint_file(file.name) for file in checkpoint.iterdir())
+        if ours and _folder_in(checkpoint) is None:
             with suppress(BlockingIOError), locked_folder(checkpoint):
                 shutil.rmtree(checkpoint)
 
