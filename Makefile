@@ -60,7 +60,7 @@ bench: $(VENV)/.bench
 	$(INSTALL) --requirement benchmarks/corpus.txt
 	$(BIN)/python benchmarks/all.py
 
-# Train what is missing of the experiments, and write docs/results; takes three hours, and resumes.
+# Train what is missing of the experiments, and write docs/results; takes hours, and resumes.
 experiments: $(VENV)/.demo
 	$(BIN)/python -m experiments.run $(EXPERIMENTS)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from experiments.page import Finished, Measured, difference, result_file, write_page
-from experiments.run import HERE, RESULTS, missing, read, recipe_of
+from experiments.run import HERE, RESULTS, by_base, missing, read, recipe_of
 from tinyllama import compile_plan
 
 if TYPE_CHECKING:
@@ -60,6 +60,19 @@ def test_what_has_ended_is_not_trained_again(tmp_path: Path) -> None:
     assert len(every) == 2 * len(COOLDOWN.runs)
     save(tmp_path, "wsd, linear", 1, 2.0)
     assert set(every) - set(missing(COOLDOWN, 2, tmp_path)) == {("wsd, linear", 1)}
+
+
+def test_runs_with_the_same_base_train_it_once(tmp_path: Path) -> None:
+    save(tmp_path / "cooldown", "constant", 1, 2.0)
+    groups = [
+        {f"{experiment.name}: {run}" for experiment, run, seed in group}
+        for group in by_base(list(EXPERIMENTS.values()), 1, tmp_path, tmp_path)
+    ]
+    assert sum(map(len, groups)) == sum(len(experiment.runs) for experiment in EXPERIMENTS.values()) - 1
+    assert {"cooldown: cosine", "cooldown: cosine, batch x4", "optimizer: adamw, 4e-3"} in groups
+    assert {f"cooldown: wsd, {decay}" for decay in ("linear", "1-sqrt", "1-sqrt, batch x4")} in groups
+    assert {"fork: fork at half", "ramp: switch", "share: all shares"} < max(groups, key=len)
+    assert {"optimizer: muon, 5e-3"} in groups
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
