@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat
 
-import datasets  # type: ignore[import-untyped]  # ships no types; comes with lm-eval
+import datasets  # type: ignore[import-untyped]  # ships no types
 import pyarrow as pa
 import pyarrow.parquet as pq
 from lm_eval.api.metrics import mean_stderr
