@@ -108,12 +108,12 @@ def inspect(
         return
     refuse_options(ctx, {"rank", "row"}, "without --step")
     splits = (HELD_OUT,) if held_out else SPLITS
-    if document is not None:
-        found = find_document(runs, as_text(document), splits)
-    else:
-        found = list(find_texts(runs, list(map(as_text, find or ())), splits, _say()))
-    done = {run.model: max(run.store.steps(), default=0) for run in runs}
-    _show(found, lambda occurrence: _print_occurrence(occurrence, done), parquet, as_json=as_json)
+    found: Iterable[Occurrence] = (
+        find_texts(runs, list(map(as_text, find or ())), splits, _say())
+        if document is None
+        else find_document(runs, as_text(document), splits)
+    )
+    _show(found, _print_occurrence, parquet, as_json=as_json)
 
 
 def _say() -> Callable[[str], None]:
@@ -157,22 +157,32 @@ def _show(results: Iterable[_Result], show: Callable[[_Result], None], parquet: 
 
 
 def _print_row(row: SeenRow) -> None:
-    typer.echo(f"== step {row.step}, row {row.position}: {row.corpus}:{row.row}")
+    note = {"made": "", "skipped": " (update skipped)", "later": " (not trained yet)"}[row.update]
+    typer.echo(f"== step {row.step}{note}, row {row.position}: {row.corpus}:{row.row}")
     for piece in row.pieces:
         end = piece.start + piece.tokens
         typer.echo(f"-- document {piece.document}, {piece.origin} (part {piece.part}), tokens {piece.start} to {end}")
         typer.echo(piece.text)
 
 
-def _print_occurrence(found: Occurrence, done: dict[str, int]) -> None:
+def _print_occurrence(found: Occurrence) -> None:
     where = f"{found.origin}, {found.corpus}"
     if found.row is None:
         typer.echo(f"{where}: held out, never seen")
-        return
-    texts = []
-    for model, steps in found.steps.items():
-        seen = [str(step) for step in steps if step <= done[model]]
-        later = [str(step) for step in steps if step > done[model]]
-        parts = [f"saw it at {', '.join(seen)}"] * bool(seen) + [f"will see it at {', '.join(later)}"] * bool(later)
-        texts.append(f"{model} {' and '.join(parts) or 'never sees it'}")
-    typer.echo(f"{where} row {found.row}: {'; '.join(texts)}")
+    else:
+        typer.echo(f"{where} row {found.row}: {'; '.join(_visits(found, model) for model in found.steps)}")
+
+
+def _visits(found: Occurrence, model: str) -> str:
+    """When a model saw a row: `base saw it at 1, was fed it at 5 (update skipped) and will see it at 9`."""
+    from tinyllama.text import listing
+
+    skipped, later = found.skipped.get(model, []), found.later.get(model, [])
+    seen = [step for step in found.steps[model] if step not in {*skipped, *later}]
+    notes = "saw it at {}", "was fed it at {} (update skipped)", "will see it at {}"
+    parts = [
+        note.format(", ".join(map(str, steps)))
+        for note, steps in zip(notes, (seen, skipped, later), strict=True)
+        if steps
+    ]
+    return f"{model} {listing(parts) or 'never sees it'}"

@@ -112,13 +112,13 @@ def _checkpoint(run: OpenRun, record: RecordedSteps, step: int) -> Iterator[Outc
     except CheckpointError as error:
         yield differs(name, str(error), step)
         return
-    state, head = checkpoint.state, record.heads.get(step, "")
+    state, head, recorded = checkpoint.state, record.heads.get(step, ""), record.skipped_at.get(step, ())
     checkpoint.release()
     planned = (run.model, step, run.plan.tokens_after(step))
     if (found := (state.run, state.step, state.tokens)) != planned:
         yield differs(name, f"run, step and tokens are {found}, the plan says {planned}", step)
-    elif _steps(state.skipped, run, step) != _steps(record.skipped, run, step):
-        yield differs(name, f"the steps {state.skipped} were skipped, the record says {record.skipped}", step)
+    elif _steps(state.skipped, run) != _steps(recorded, run):
+        yield differs(name, f"the steps {state.skipped} were skipped, the record says {recorded}", step)
     elif state.fingerprint != state.fingerprint_inputs.fingerprint(state.skipped):
         yield differs(name, "its fingerprint is not that of its inputs", step)
     elif checkpoint.chain and checkpoint.chain != head:
@@ -145,6 +145,6 @@ def _refuse_other(run: OpenRun, checkpoint: Checkpoint, step: int) -> None:
     recorded.refuse_change(current, str(checkpoint.folder))
 
 
-def _steps(spans: Iterable[Span], run: OpenRun, last: int) -> set[int]:
-    """The steps of some spans that the run itself made, up to a last one."""
-    return {step for span in spans for step in range(span[0], span[1] + 1) if run.first_step < step <= last}
+def _steps(spans: Iterable[Span], run: OpenRun) -> set[int]:
+    """The steps of some spans that the run itself made."""
+    return {step for first, last in spans for step in range(first, last + 1) if step > run.first_step}

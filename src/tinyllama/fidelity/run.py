@@ -65,16 +65,18 @@ class OpenRun:
         versions = [open_corpus(folder) for folder in prepared_versions(self.layout, name)]
         if not versions:
             raise CorpusError(f"{self.layout.corpus(name)}: no complete corpus is here; run `tinyllama prepare`")
+        if len(versions) == 1:  # no checkpoint is asked for, which may be under a URL
+            return versions[0]
         return next((corpus for corpus in versions if corpus.sha256 == self._trained.get(name)), versions[-1])
 
     @cached_property
     def corpora(self) -> dict[str, PreparedCorpus]:
-        """The prepared corpora of the plan.
+        """The prepared corpora of the plan, which need not be compiled for them.
 
         Raises:
             CorpusError: one is not here or not complete.
         """
-        return {name: self.corpus(name) for name in self.plan.corpora}
+        return {name: self.corpus(name) for name in self.recipe.corpora_of(self.model)}
 
     @cached_property
     def rows(self) -> dict[str, Rows]:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, Protocol, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -248,6 +248,22 @@ def is_header(line: bytes, path: Path) -> bool:
     return True
 
 
+def lines_after(path: Path, step: int) -> Iterator[tuple[int, bytes]]:
+    """The lines of records after a step, newest first, each with its step; reads only the end of the file for them.
+
+    Raises:
+        NewerFormatError: a later version wrote the file.
+        TrainingError: a line is not a record; names file and line.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            is_header(file.readline(), path)
+            for _, line in _lines_from_end(file):
+                if (found := _step(line, path)) <= step:
+                    return
+                yield found, line
+
+
 def _cut_after(path: Path, step: int) -> bytes:
     """Cut off records of later steps, and a line that a crash cut short; reads from the end, to be fast at any size.
 
@@ -255,21 +271,29 @@ def _cut_after(path: Path, step: int) -> bytes:
         The line that is the last one then; empty if none is left.
     """
     with path.open("r+b") as file:
-        start, lines = file.seek(0, os.SEEK_END), b""
-        while start:
-            block = min(_BLOCK, start)
-            start = file.seek(start - block)
-            lines = file.read(block) + lines
-            # The first line is whole only if the file begins with it.
-            end = lines.rfind(b"\n") + 1
-            while end:
-                begin = lines.rfind(b"\n", 0, end - 1) + 1
-                if (begin or not start) and _step(lines[begin:end], path) <= step:
-                    file.truncate(start + end)
-                    return lines[begin:end]
-                end = begin
+        for end, line in _lines_from_end(file):
+            if _step(line, path) <= step:
+                file.truncate(end)
+                return line
         file.truncate(0)
     return b""
+
+
+def _lines_from_end(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """The whole lines of a file, last first, each with the position of its end."""
+    start, read = file.seek(0, os.SEEK_END), b""
+    while start:
+        block = min(_BLOCK, start)
+        start = file.seek(start - block)
+        read = file.read(block) + read
+        end = read.rfind(b"\n") + 1
+        while end:
+            begin = read.rfind(b"\n", 0, end - 1) + 1
+            if start and not begin:  # the line may begin in the block before
+                break
+            yield start + end, read[begin:end]
+            end = begin
+        read = read[:end]
 
 
 def _step(line: bytes, path: Path) -> int:
