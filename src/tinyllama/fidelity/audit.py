@@ -9,8 +9,9 @@ import numpy as np
 
 from tinyllama.checkpoint.fingerprint import fingerprint_inputs
 from tinyllama.corpus.digest import from_limbs, limbs, row_digest
-from tinyllama.errors import CheckpointError, CorpusError
+from tinyllama.errors import CheckpointError, CorpusError, TrainingError
 from tinyllama.fidelity.record import Outcome, RecordedSteps, differs
+from tinyllama.train.metrics import chain_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -37,10 +38,31 @@ def audit(run: OpenRun, samples: int | None = None, say: Callable[[str], None] =
     record = RecordedSteps(run, saved)
     return [
         *record.findings(),
+        *_fork(run, record),
         *_corpora(run),
         *_rows(run, record, samples, say),
         *(finding for step in saved for finding in _checkpoint(run, record, step)),
     ]
+
+
+def _fork(run: OpenRun, record: RecordedSteps) -> Iterator[Outcome]:
+    """Whether the parent's records are those that the model's continue."""
+    step, parent = run.first_step, run.recipe.parent(run.model)
+    if not step:
+        return
+    try:
+        there = chain_at(run.layout.metrics(parent), step)
+    except TrainingError as error:
+        yield differs("fork", str(error), step)
+        return
+    if not record.fork_chain:
+        yield Outcome("fork", "no evidence", f"nothing ties it to {parent}: an earlier version began to train it")
+    elif not there:
+        yield Outcome("fork", "no evidence", f"{parent} has no record of step {step} here, or no chain")
+    elif there != record.fork_chain:
+        yield differs("fork", f"it continues another training of {parent} than the one that is here", step)
+    else:
+        yield Outcome("fork", "pass", f"it continues step {step} of {parent}, as it is here")
 
 
 def _corpora(run: OpenRun) -> Iterator[Outcome]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from tinyllama.errors import TrainingError
 from tinyllama.fidelity.trained import skipped_span
-from tinyllama.train.metrics import link, read_lines, split_chain
+from tinyllama.train.metrics import chain_start, link, read_lines, split_chain
 from tinyllama.train.spikes import add_span
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ class RecordedSteps:
         a checkpoint that was not planned."""
         self._problems: dict[str, Outcome] = {}
         self._taken: Counter[str] = Counter()
-        self._head = ""
+        self._head = self.fork_chain = chain_start(run.layout.metrics(run.model))
+        """Head of the parent's chain at the fork; empty if an earlier version began the file."""
         self._unchained = 0
         """The last step before the first link of the chain."""
         try:

@@ -3,7 +3,7 @@
 The first line of metrics.jsonl is a header with the format's number; each other line is one record. All fields but
 `seconds`, `checkpoint_seconds`, `tokens_per_second`, `mfu`, `memory` and `chain` are deterministic. The last field of a
 line is `chain`, a SHA-256 over the chain of the line before it and the line without the field, so that an edited or
-dropped line is found.
+dropped line is found. A variant's chain continues its base's at the fork, which the header then holds.
 """
 
 from __future__ import annotations
@@ -142,7 +142,14 @@ class Logger(Protocol):
 class JsonlLogger:
     """Appends records to metrics.jsonl; resuming at a step drops the records after it."""
 
-    def __init__(self, path: Path, step: int) -> None:
+    def __init__(self, path: Path, step: int, head: str = "") -> None:
+        """Open a file, or make one.
+
+        Args:
+            path: of the file.
+            step: records after it are dropped.
+            head: of the chain at the fork, which that of a file without records continues.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         with path.open("rb") as file:
@@ -151,14 +158,16 @@ class JsonlLogger:
         self.head = split_chain(last)[1]
         """Of the chain over all lines; empty before the first, and after a line of an earlier version."""
         self._file = path.open("a", encoding="utf-8")
-        if not path.stat().st_size:
-            self._file.write(json.dumps({"kind": "header", "format": FORMAT}) + "\n")
+        if not last or is_header(last, path):
+            self.head = head
+            self._file.truncate(0)
+            self._write(json.dumps({"kind": "header", "format": FORMAT}))
 
     def log(self, record: Record) -> None:
         """Append one line."""
         text = json.dumps(asdict(record))
         self.head = link(self.head, text)
-        self._file.write(f'{text[:-1]}{_CHAIN}{self.head}"}}\n')
+        self._write(text)
         self._file.flush()
 
     def flush(self) -> None:
@@ -169,6 +178,11 @@ class JsonlLogger:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _write(self, text: str) -> None:
+        """Write a line, with the chain's head if there is one."""
+        line = f'{text[:-1]}{_CHAIN}{self.head}"}}' if self.head else text
+        self._file.write(f"{line}\n")
 
 
 def read_metrics(path: Path) -> Iterator[Record]:
@@ -199,6 +213,24 @@ def parse_lines(lines: Iterable[bytes], path: Path, first: int = 1) -> Iterator[
     for number, line in enumerate(lines, first):
         if line.endswith(b"\n") and not is_header(line, path):
             yield parse_line(line, f"{path}:{number}"), line
+
+
+def chain_start(path: Path) -> str:
+    """The head that a metrics file's chain continues, another model's at a fork; empty for none, or no file."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        line = file.readline()
+    return split_chain(line)[1] if is_header(line, path) else ""
+
+
+def chain_at(path: Path, step: int) -> str:
+    """The head of a metrics file's chain after a step; empty without one, or if the step is not recorded."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        line = next((line for _, line in _lines_from_end(file) if _step(line, path) <= step), b"")
+    return split_chain(line)[1] if line and _step(line, path) == step else ""
 
 
 def link(head: str, text: str) -> str:
