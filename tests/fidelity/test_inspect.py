@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
@@ -127,6 +129,19 @@ def test_a_document_is_in_the_rows_that_predict_its_tokens(runs: list[OpenRun]) 
     assert {one.row for one in found if one.document == document.number} >= {(t - 1) // context for t in covered}
 
 
+def test_looking_a_document_up_loads_nothing_that_takes_longer_than_that(trained: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from tinyllama.fidelity import find_document, open_runs
+find_document(open_runs(Path(sys.argv[1])), sys.argv[2])
+print(sorted({"pandas", "tinyllama.family", "torch"} & set(sys.modules)))
+"""
+    origin = next(rows_of_steps(open_runs(trained)[0], 1, 1)).pieces[0].origin
+    done = subprocess.run([sys.executable, "-c", code, trained, origin], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_rows_of_a_step_are_decoded_with_their_documents(runs: list[OpenRun]) -> None:
     run = runs[-1]
     for step in (1, 9):
@@ -172,11 +187,27 @@ def test_the_command_prints_text_json_and_parquet(trained: Path, tmp_path: Path)
     assert f"{origin}, prose row" in shown.stdout
     assert "base saw it at 2" in shown.stdout
     assert CliRunner().invoke(app, ["inspect", str(trained), "--step", "2", "--parquet", str(table)]).exit_code == 0
-    assert parquet.read_table(table).num_rows == 16
-    assert parquet.read_table(table).to_pylist()[0]["update"] == "made"
+    (run, *_) = open_runs(trained)
+    assert parquet.read_table(table).to_pylist() == list(map(asdict, rows_of_steps(run, 2, 2)))
     nothing = CliRunner().invoke(app, ["inspect", str(trained), "--document", "no such"])
     assert nothing.exit_code == 0
     assert "nothing was found" in nothing.stderr
+
+
+def test_a_table_has_the_same_columns_whatever_was_found(trained: Path, runs: list[OpenRun], tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    table, text = tmp_path / "found.parquet", next(iter(sentences(runs[0], TRAIN, 1)))
+    schemas = []
+    for arguments in (["--document", "no such"], ["--find", text], ["--document", "no such"]):
+        done = CliRunner().invoke(app, ["inspect", str(trained), *arguments, "--parquet", str(table)])
+        assert done.exit_code == 0, done.output  # it replaces the one before, an empty one, too
+        schemas.append(parquet.read_schema(table))
+        if arguments[0] == "--find":
+            steps = [dict(row["steps"]) for row in parquet.read_table(table).to_pylist()]
+            assert steps == [one.steps for one in find_texts(open_runs(trained), [text], say=quiet)] != []
+    assert schemas[0] == schemas[1] == schemas[2]
+    assert [path.name for path in tmp_path.iterdir()] == [table.name]
 
 
 def test_the_command_finds_texts_and_shows_progress(

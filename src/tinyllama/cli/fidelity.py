@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from tinyllama.fidelity import Occurrence, OpenRun, SeenRow
+    from tinyllama.fidelity.table import Result
     from tinyllama.files import Json
-
-_Result = TypeVar("_Result", "SeenRow", "Occurrence")
 
 TrainedFolder = Annotated[
     Path,
@@ -97,14 +96,14 @@ def inspect(
     """Show the rows of steps as text, with documents and origins; or at which steps a text is seen, by which model."""
     from tinyllama.corpus.manifest import HELD_OUT, SPLITS
     from tinyllama.errors import UserError
-    from tinyllama.fidelity import find_document, find_texts, open_runs
+    from tinyllama.fidelity import Occurrence, SeenRow, find_document, find_texts, open_runs
 
     if sum(map(bool, (step, find, document))) != 1:
         raise UserError("give one of --step N[..M], --find TEXT and --document ORIGIN")
     runs = open_runs(folder)
     if step is not None:
         refuse_options(ctx, {"held_out"}, "with --step: no step sees held-out text")
-        _show(_rows(runs, step, rank, row), _print_row, parquet, as_json=as_json)
+        _show(SeenRow, _rows(runs, step, rank, row), _print_row, parquet, as_json=as_json)
         return
     refuse_options(ctx, {"rank", "row"}, "without --step")
     splits = (HELD_OUT,) if held_out else SPLITS
@@ -113,7 +112,7 @@ def inspect(
         if document is None
         else find_document(runs, as_text(document), splits)
     )
-    _show(found, _print_occurrence, parquet, as_json=as_json)
+    _show(Occurrence, found, _print_occurrence, parquet, as_json=as_json)
 
 
 def _say() -> Callable[[str], None]:
@@ -137,14 +136,21 @@ def _rows(runs: Sequence[OpenRun], steps: str, rank: int | None, position: int |
     return rows_of_steps(runs[0], *span, rank, position)
 
 
-def _show(results: Iterable[_Result], show: Callable[[_Result], None], parquet: Path | None, *, as_json: bool) -> None:
-    """Print results, or write them to a file."""
+def _show(
+    kind: type[Result],
+    results: Iterable[Result],
+    show: Callable[[Result], None],
+    parquet: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print results as they come, or write them to a file."""
     from dataclasses import asdict
 
     from tinyllama.fidelity.table import write_table
 
     if parquet is not None:
-        write_table(parquet, results)
+        write_table(parquet, kind, results)
     elif as_json:
         print_json(list(map(asdict, results)))
     else:

@@ -11,8 +11,6 @@ import numpy as np
 from tinyllama.checkpoint.store import CheckpointStore, checkpoint_store
 from tinyllama.corpus.manifest import TRAIN, open_corpus, prepared_versions
 from tinyllama.errors import CorpusError, ModelError
-from tinyllama.family.corpora import Trained
-from tinyllama.family.workspace import Workspace
 from tinyllama.layout import FamilyLayout
 from tinyllama.plan import Plan, compile_plan
 from tinyllama.recipe import Recipe, load_recipe
@@ -54,6 +52,9 @@ class OpenRun:
 
     @cached_property
     def _trained(self) -> Mapping[str, str]:
+        from tinyllama.family.corpora import Trained  # imports every phase of a family
+        from tinyllama.family.workspace import Workspace
+
         return Trained(Workspace(self.recipe, self.layout)).corpora_of(self.model)
 
     def corpus(self, name: str) -> PreparedCorpus:
