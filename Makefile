@@ -145,11 +145,12 @@ test-formats: $(VENV)/.test
 	$(INSTALL) --editable '.[cluster]'
 	$(BIN)/pytest tests/sources/test_token_files.py
 
-# Lint, check the format, and check the types.
+# Lint, the Dockerfile too, check the format, and check the types.
 check: export MYPY_NUM_WORKERS ?= 2
 check: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks/*.py benchmarks/runner benchmarks/workers/*.py experiments
 
