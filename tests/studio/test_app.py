@@ -47,7 +47,7 @@ def found(client: TestClient, path: str) -> dict[str, Any]:
 def test_the_page_and_its_files_come_from_the_studio_alone(client: TestClient) -> None:
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
-    names = re.findall(r'(?:src|href)="/static/([^"]+)"', page.text)
+    names = re.findall(r'(?:src|href)="static/([^"]+)"', page.text)
     web = files("tinyllama.studio") / "web"
     names += [name for file in web.iterdir() for name in re.findall(r'from "\./([^"]+)"', file.read_text())]
     assert len(set(names)) >= 8

@@ -30,7 +30,7 @@ export class ControlPanel {
       this.buttons.replaceChildren();
       return;
     }
-    const address = `/api/families/${encodeURIComponent(family.id)}`, states = family.models.map((model) => model.state).join(" ");
+    const address = `api/families/${encodeURIComponent(family.id)}`, states = family.models.map((model) => model.state).join(" ");
     if (this.shown === address + states) return;
     this.shown = address + states;
     const runs = family.models.some((model) => model.state === "running");
@@ -40,7 +40,7 @@ export class ControlPanel {
 
   /** Begin the family of a recipe. */
   start(text) {
-    return this.send("/api/commands", { text });
+    return this.send("api/commands", { text });
   }
 
   async send(address, body = {}) {
@@ -57,7 +57,7 @@ export class ControlPanel {
   async look() {
     clearTimeout(this.timer);
     try {
-      const { commands } = await ask("/api/commands");
+      const { commands } = await ask("api/commands");
       if (this.closed) return;
       this.commands.replaceChildren(...commands.map((command) => this.card(command)));
       if (commands.some((command) => command.exit_code === null)) this.timer = setTimeout(() => this.look(), PAUSE);
@@ -67,7 +67,7 @@ export class ControlPanel {
   }
 
   card(command) {
-    const stop = h("button", { type: "button", onclick: () => this.send(`/api/commands/${command.id}/stop`) }, t("Stop {}", command.name));
+    const stop = h("button", { type: "button", onclick: () => this.send(`api/commands/${command.id}/stop`) }, t("Stop {}", command.name));
     return h("article", { class: "piece" }, h("p", {}, h("code", {}, command.command), " · ", outcome(command.exit_code)),
       command.output && h("pre", { tabindex: 0 }, command.output), command.exit_code === null && stop);
   }

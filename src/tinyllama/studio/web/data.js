@@ -31,7 +31,7 @@ export class DataPart {
   }
 
   get address() {
-    return `/api/families/${encodeURIComponent(this.state.chosen)}`;
+    return `api/families/${encodeURIComponent(this.state.chosen)}`;
   }
 
   close() {

@@ -243,7 +243,7 @@ export class PlaygroundPart {
     const running = (this.running = new AbortController()), answers = this.answers;
     this.button.textContent = t("Stop");
     try {
-      await follow(`/api/families/${encodeURIComponent(this.state.chosen)}/playground`, { prompt, models, ...this.kept.settings }, running.signal, (reply) => {
+      await follow(`api/families/${encodeURIComponent(this.state.chosen)}/playground`, { prompt, models, ...this.kept.settings }, running.signal, (reply) => {
         if (reply.model === undefined) throw new Error(reply.error);
         const answer = answers.get(reply.model);
         answer.add(reply);

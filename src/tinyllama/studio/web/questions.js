@@ -37,7 +37,7 @@ export class Questions {
     const { family } = this, first = this.first.value, second = this.second.value;
     this.result.replaceChildren(h("p", { role: "status" }, t("Comparing…")));
     try {
-      const found = await ask(`/api/families/${[family, "compared", first, second].map(encodeURIComponent).join("/")}`);
+      const found = await ask(`api/families/${[family, "compared", first, second].map(encodeURIComponent).join("/")}`);
       if (family !== this.family) return;
       this.tasks = found.tasks;
       this.task.replaceChildren(...found.tasks.map((task, index) => h("option", { value: index }, task.task)));

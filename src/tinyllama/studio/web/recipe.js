@@ -52,7 +52,7 @@ export class RecipePart {
   async load() {
     const [kind, ...rest] = this.source.value.split("/"), name = encodeURIComponent(rest.join("/"));
     try {
-      const found = await ask(kind === "family" ? `/api/families/${name}/recipe` : `/api/recipes/${name}`);
+      const found = await ask(kind === "family" ? `api/families/${name}/recipe` : `api/recipes/${name}`);
       this.text.value = found.text;
       this.check();
     } catch (error) {
@@ -73,7 +73,7 @@ export class RecipePart {
     const body = { text: this.text.value, family, gpu: this.gpu.value, gpus: Math.max(1, Math.round(Number(this.gpus.value)) || 1) };
     if (this.price.value !== "") body.price = Number(this.price.value);
     try {
-      const found = await ask("/api/recipe", body, asked.signal);
+      const found = await ask("api/recipe", body, asked.signal);
       if (asked === this.asked) this.show(found);
     } catch (error) {
       if (error.name !== "AbortError") this.faults.replaceChildren(failure(error));

@@ -157,7 +157,7 @@ export class RunsPart {
     const points = Math.min(1200, Math.max(200, Math.round(this.grid.clientWidth)));
     const query = this.zoom ? `from=${from - 1}&to=${to}&points=${points}` : `points=${points}`;
     try {
-      const found = await Promise.all(families.map((family) => ask(`/api/families/${encodeURIComponent(family.id)}/curves?${query}`)));
+      const found = await Promise.all(families.map((family) => ask(`api/families/${encodeURIComponent(family.id)}/curves?${query}`)));
       if (turn !== this.turn || this.closed) return;
       this.data = families.map((family, index) => ({ family, curves: found[index], dash: DASHES[index % DASHES.length], several: families.length > 1 }));
       this.draw();

@@ -35,7 +35,7 @@ export class ScoresPart {
     const family = this.state.family;
     if (!family || family.error) return;
     try {
-      const found = await ask(`/api/families/${encodeURIComponent(family.id)}/scores`);
+      const found = await ask(`api/families/${encodeURIComponent(family.id)}/scores`);
       const text = JSON.stringify(found);
       if (this.closed || family.id !== this.state.chosen || text === this.seen) return;
       this.seen = text;

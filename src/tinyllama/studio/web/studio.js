@@ -54,7 +54,7 @@ function show(again = false) {
 }
 
 async function load() {
-  const found = await ask("/api/families");
+  const found = await ask("api/families");
   const names = (list) => list.map((family) => family.id).join("\n");
   const others = names(found.families) !== names(state.families);
   Object.assign(state, found);
@@ -66,7 +66,7 @@ async function load() {
 }
 
 function listen() {
-  const events = new EventSource("/api/events");
+  const events = new EventSource("api/events");
   let waiting = false, last = 0, changed = new Set();
   const refresh = async () => {
     waiting = false;
@@ -98,7 +98,6 @@ async function start() {
   language.addEventListener("change", () => { setLanguage(language.value); translate(); show(true); });
   picker.addEventListener("change", () => { location.hash = `${name}/${encodeURIComponent(picker.value)}`; });
   addEventListener("hashchange", () => show());
-  if (location.search) history.replaceState(null, "", `/${location.hash}`); // the cookie has the token now
   try {
     await load();
     show();
