@@ -72,7 +72,7 @@ def test_families_state_how_far_their_models_are(client: TestClient, runs: Path)
     run = read_run(runs / "nano", recipe)
     for model in family["models"]:
         last = run.histories[model["name"]].bins[-1]
-        assert model["state"] == "finished"
+        assert model["state"] == "done"
         assert model["tokens"] == last.end
         assert model["tokens_per_second"] == pytest.approx(1024 / 0.4, rel=3)
         assert (model["parent"] is None) == (model["name"] == "base")
@@ -85,7 +85,7 @@ def test_a_model_that_still_trains_says_how_long(client: TestClient, runs: Path)
     path.write_text("".join(lines[:10]))
     family = found(client, "/api/families")["families"][0]
     model = next(model for model in family["models"] if model["name"] == "chinese")
-    assert model["state"] == "running"
+    assert model["state"] == "training"
     left = model["end_tokens"] - model["tokens"]
     assert model["seconds_left"] == pytest.approx(left / model["tokens_per_second"])
 
@@ -213,7 +213,9 @@ def test_a_page_hears_of_a_new_step_within_a_second(runs: Path) -> None:
         await events.aclose()
         return heard
 
-    assert asyncio.run(listen()) == 'event: change\ndata: ["nano"]\n\n'
+    (heard,) = _events(asyncio.run(listen()))
+    assert (heard["listed"], [family["id"] for family in heard["changed"]]) == (["nano"], ["nano"])
+    assert heard["changed"][0]["models"][0]["step"] == json.loads(lines[20])["step"]
 
 
 def test_recipes_are_checked_with_lines_and_planned(client: TestClient) -> None:

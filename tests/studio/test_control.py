@@ -55,7 +55,7 @@ def test_a_family_is_started_stopped_and_resumed(page: httpx2.Client, tmp_path: 
     assert page.post("/api/commands", json={"text": text}).json() == {"name": "mine"}
     assert layout.recipe.read_text() == text
     until(lambda: model(page).get("step"))
-    assert model(page)["state"] == "running"
+    assert model(page)["state"] == "training"
     (command,) = page.get("/api/commands").json()["commands"]
     assert command["command"].startswith("tinyllama reproduce ")
     assert (command["exit_code"], "training base" in command["output"]) == (None, True)

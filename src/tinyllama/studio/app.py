@@ -29,6 +29,7 @@ from tinyllama.serve.asgi import EVENTS, parse_json, read_body
 from tinyllama.serve.refusal import Refusal, refusal_of
 from tinyllama.studio import documents, jobs, work
 from tinyllama.studio.control.routes import control_routes
+from tinyllama.studio.curves import Wanted
 from tinyllama.studio.live import Live, event
 from tinyllama.studio.playground import Playground, Question, checkpoints_of
 
@@ -136,8 +137,14 @@ class Studio:
     async def _curves(self, request: Request) -> Response:
         family = self._family(request)
         span = _whole(request, "from", -1, _MOST_TOKENS, -1), _whole(request, "to", 0, _MOST_TOKENS, _MOST_TOKENS)
-        points = _whole(request, "points", 2, _MOST_POINTS, _POINTS)
-        found = await run_in_threadpool(family.curves, span, points)
+        wanted = Wanted(
+            span,
+            points=_whole(request, "points", 2, _MOST_POINTS, _POINTS),
+            after=_whole(request, "after", -1, _MOST_TOKENS, -1),
+            width=_whole(request, "width", 0, _MOST_TOKENS, 0),
+            history=_whole(request, "history", 0, _MOST_TOKENS, 0),
+        )
+        found = await run_in_threadpool(family.curves, wanted, request.query_params.getlist("model"))
         return JSONResponse({model: asdict(curves) for model, curves in found.items()})
 
     async def _scores(self, request: Request) -> Response:

@@ -45,6 +45,22 @@ export function fromServer(html) {
   return template.content;
 }
 
+/** Make a node like another one. What is alike stays the same node, with its scroll position, focus and selection. */
+export function patch(old, now) {
+  if (old.isEqualNode(now)) return;
+  for (const name of old.getAttributeNames()) if (!now.hasAttribute(name)) old.removeAttribute(name);
+  for (const name of now.getAttributeNames()) if (old.getAttribute(name) !== now.getAttribute(name)) old.setAttribute(name, now.getAttribute(name));
+  const olds = [...old.childNodes];
+  [...now.childNodes].forEach((node, index) => {
+    const was = olds[index];
+    if (!was) old.append(node);
+    else if (was.nodeName !== node.nodeName) was.replaceWith(node);
+    else if (node.nodeType !== Node.TEXT_NODE) patch(was, node);
+    else if (was.data !== node.data) was.data = node.data;
+  });
+  olds.slice(now.childNodes.length).forEach((node) => node.remove());
+}
+
 /** A table with a caption for screen readers, which scrolls on a narrow screen. */
 export function table(caption, heads, rows, kind = "") {
   const cells = (row) => row.map((cell, index) => (index ? h("td", {}, cell) : h("th", { scope: "row" }, cell)));

@@ -3,6 +3,8 @@ import { Chart } from "./chart.js";
 import { ask, failure, fromServer, h, number, t } from "./dom.js";
 import { Questions } from "./questions.js";
 
+const PAUSE = 5000;
+
 export class ScoresPart {
   constructor(state) {
     this.state = state;
@@ -13,6 +15,7 @@ export class ScoresPart {
 
   close() {
     this.closed = true;
+    clearTimeout(this.timer);
   }
 
   async choose() {
@@ -28,7 +31,8 @@ export class ScoresPart {
   }
 
   changed(ids) {
-    if (ids.has(this.state.chosen)) this.load();
+    if (!ids.has(this.state.chosen) || this.timer) return; // a family changes with every step
+    this.timer = setTimeout(() => { this.timer = null; this.load(); }, PAUSE);
   }
 
   async load() {
