@@ -10,11 +10,8 @@ import signal
 import statistics
 import subprocess
 import time
-from contextlib import closing, contextmanager
-from http.client import HTTPConnection
-from threading import Thread
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
 
 from runner import Claim, Process, Result, Table, publish, speed_family, standard_arguments, tinyllama_train
 from runner.inputs import TINYLLAMA
@@ -38,7 +35,8 @@ if TYPE_CHECKING:
 TEXT = """One training of the demo's model takes turns: with the studio stopped (SIGSTOP), and with the studio and a
 page that is open on the run; the page is in {viewer}, on the same machine. Metrics of invented numbers are opened by a
 studio that has just started: the demo's four models, and a million steps of one, whose first curve is of the part that
-is read so far. Memory is the sum of the peaks of all of the studio's processes, with one that checks a recipe."""
+is read so far. Memory is the sum of the peaks (VmHWM) of the studio's processes; what it computes on demand is in
+others, which end with the request."""
 _LONG_TOKENS, _QUICK_STEPS, _LONG_STEPS = 1024, 20_000, 1_000_000
 
 
@@ -129,28 +127,8 @@ def _measure_opening(family: Path, viewer: Viewer, repeats: int) -> dict[str, li
                 step, tokens = last["step"] + 1, last["tokens"] + _LONG_TOKENS
                 file.write(json.dumps(last | {"step": step, "tokens": tokens}) + "\n")
             found["step"].append(viewer.wait_for(step))
-            found["memory"].append(_peaks(address, pid, family))
+            found["memory"].append(float(sum(map(peak_memory, tree(pid)))))
     return found
-
-
-def _peaks(address: str, pid: int, family: Path) -> float:
-    """Bytes of all processes of the studio at most, while it also checks a recipe."""
-    text = FamilyLayout(family).recipe.read_text(encoding="utf-8")
-    asking = Thread(target=_check, args=(address, text))
-    asking.start()
-    peaks: dict[int, int] = {}
-    while asking.is_alive():
-        peaks |= {each: max(peaks.get(each, 0), peak_memory(each)) for each in tree(pid)}
-        time.sleep(0.005)
-    return float(sum(peaks.values()))
-
-
-def _check(address: str, text: str) -> None:
-    with closing(HTTPConnection(urlsplit(address).netloc)) as connection:
-        connection.request("POST", "/api/recipe", json.dumps({"text": text}), {"content-type": "application/json"})
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise RuntimeError(answer.read().decode())
 
 
 @contextmanager

@@ -9,6 +9,7 @@ the chain in that line proves to be the same history. The files are never cut, s
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import secrets
 import threading
@@ -39,6 +40,9 @@ BLOCK = 1 << 22
 _STATE, _EVENTS = "state.json", "events.jsonl"
 _IN_MEMORY, _WHILE_BEHIND = 1 << 12, 1 << 17
 """Steps that are appended to the files together: of a run that is followed, and of one that is read up to its end."""
+_RELEASES = hasattr(mmap, "MADV_DONTNEED")
+_RELEASED = 1 << 18
+"""Bytes of a column from which its pages are released."""
 _SMALL = 512
 """Steps of a block up to which the next one is joined to it: of a run that is followed, each block is a step or two."""
 
@@ -161,10 +165,15 @@ class MetricColumns:
             return self.part(name, 0 if last is None else max(0, self.rows - last), self.rows)
 
     def part(self, name: str, first: int, end: int) -> NDArray[np.generic]:
-        """Some rows of a column: a copy only if they are not all on disk."""
+        """Some rows of a column.
+
+        Those on disk are copied, and the mapped pages released, so that one column at a time is in memory.
+        """
         with self._guard:
             values, at = self._on_disk(name), self._written.rows
-            found = [values[first:end]]
+            found = [np.array(values[first:end])]
+            if found[0].nbytes > _RELEASED and isinstance(values.base, mmap.mmap) and _RELEASES:
+                values.base.madvise(mmap.MADV_DONTNEED)
             for block in self._recent:
                 values = block.columns[name]
                 found.append(values[max(0, first - at) : max(0, end - at)])

@@ -44,6 +44,7 @@ class StudioFamily:
         self._processes: dict[str, tuple[int, TrainingProcess | None]] = {}
         self._steps: dict[str, int] = {}
         self._outline: FamilyView | None = None
+        self._seen: dict[str, tuple[tuple[int, ...], tuple[ModelSummary, float]]] = {}
         self._guard = threading.RLock()
         self.version = 0
         """Rises with every change that was read."""
@@ -71,6 +72,7 @@ class StudioFamily:
             if self._recipe is not None and list(recipe.corpora) != list(self._recipe.corpora):
                 self.close()
             self._recipe, self._stamp, self._outline = recipe, stamp, None
+            self._seen.clear()
             self._steps = {model: planned_steps(recipe, model) for model in recipe.models}
         return self._recipe
 
@@ -182,7 +184,10 @@ class StudioFamily:
         columns = self._columns.get(name)
         model, slowest = replace(outline, checkpoints=[CheckpointSummary(step, None) for step in known]), 0.0
         if columns is not None:
-            model, slowest = with_metrics(model, columns, recipe, layout)
+            key = columns.history, columns.version, columns.behind, *known
+            if name not in self._seen or self._seen[name][0] != key:
+                self._seen[name] = key, with_metrics(model, columns, recipe, layout)
+            model, slowest = self._seen[name][1]
         _, process = self._processes.get(name, (0, None))
         # A run of an earlier version, of which only the metrics were copied, has no other sign of its end.
         is_complete = self._steps[name] in known or (process is None and model.tokens >= model.end_tokens)
