@@ -18,8 +18,9 @@ import pytest
 
 from tests.comparison.test_compare import record
 from tests.conftest import SMALL
-from tests.report.conftest import BITS, write, write_family
+from tests.report.conftest import BITS, summary, write, write_family
 from tests.studio.conftest import write_metrics
+from tests.studio.pictures import take_all
 from tests.studio.process import studio
 from tests.studio.test_control import LONG
 from tinyllama.family import Family
@@ -278,11 +279,12 @@ def test_plan_cost_and_picture_follow_an_edit(browser: Browser, runs: Path) -> N
         api.expect(page.get_by_text("The recipe is valid.")).to_be_visible()
         page.get_by_role("combobox", name="GPU", exact=True).select_option("h100-80g")
         api.expect(cost).to_be_visible()
-        was = cost.text_content() or "", page.locator(".picture svg").inner_html()
+        plan = page.get_by_role("region", name="Stages of v1.1")
+        was = cost.text_content() or "", page.locator(".picture svg").inner_html(), plan.text_content()
         text.fill(text.input_value().replace("until: 120000", "until: 120000000"))
         api.expect(cost).not_to_have_text(was[0])
         assert page.locator(".picture svg").inner_html() != was[1]
-        api.expect(page.get_by_role("region", name="Stages of v1.1")).to_contain_text("120M")
+        assert plan.text_content() != was[2]
 
 
 def test_a_wrong_recipe_is_marked_at_its_line(browser: Browser, runs: Path) -> None:
@@ -367,6 +369,28 @@ def test_hostile_texts_stay_texts(browser: Browser, prepared: Path, tmp_path: Pa
         assert not page.locator("img, main script").count()
 
 
+def test_texts_of_documents_stay_texts_and_turn_no_other_text_around(
+    browser: Browser, prepared: Path, tmp_path: Path
+) -> None:
+    text = f"{ATTACK}\N{RIGHT-TO-LEFT OVERRIDE}turned around"
+    documents = tmp_path / "documents.jsonl"
+    documents.write_text("".join(json.dumps({"text": f"{number} {text}"}) + "\n" for number in range(400)))
+    recipe = load_recipe("nano", [*SMALL, f"corpora.prose.sources=[{{files: {documents}}}]"])
+    folder = tmp_path / "runs" / "small"
+    shutil.copytree(prepared, folder)
+    Family(recipe, folder).prepare()
+    write(FamilyLayout(folder).recipe, dump_recipe(recipe))
+    with studio(str(folder.parent)) as (address, _), opened(browser, f"{address}#data/small") as page:
+        page.get_by_label("step", exact=True).fill("2")
+        page.get_by_role("button", name="Show", exact=True).click()
+        row = page.locator(".piece pre").filter(has_text=ATTACK).first
+        assert text in (row.text_content() or "")
+        for place in (row, page.locator(".origin button").first):
+            assert place.evaluate("node => getComputedStyle(node).unicodeBidi") == "isolate"
+        assert "taken" not in page.title()
+        assert not page.locator("main img, main script").count()
+
+
 @pytest.fixture(scope="module")
 def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a family of which base and one variant are trained."""
@@ -403,6 +427,52 @@ def test_models_answer_side_by_side_and_show_their_probabilities(browser: Browse
         page.keyboard.press("Escape")
         api.expect(base.locator("output li")).to_have_count(0)
         assert not page.locator("img").count()
+
+
+def test_answers_stream(browser: Browser, trained: Path) -> None:
+    with studio(str(trained)) as (address, _), opened(browser, f"{address}#playground/small") as page:
+        page.get_by_label("Text to continue").fill("The")
+        page.get_by_label("tokens at most").fill("40")
+        page.evaluate("""() => {
+            window.times = [];
+            const count = () => window.times.push(document.querySelectorAll(".token").length);
+            new MutationObserver(count).observe(document.querySelector(".answers"), { childList: true, subtree: true });
+        }""")
+        page.get_by_role("button", name="Continue the text").click()
+        for name in ("base", "math_code"):
+            note = page.get_by_role("article", name=name).locator("p[role=status]")
+            api.expect(note).to_contain_text("40 tokens, as many as allowed.", timeout=60_000)
+        counts = page.evaluate("window.times")
+        whole = page.locator(".token").count()
+        between = {count for count in counts if 0 < count < whole}
+        assert len(between) > 3, "tokens appear one after another"
+
+
+def test_the_pictures_of_the_documentation_can_be_taken(browser: Browser, trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    shutil.copytree(trained, folder)
+    recipe = load_recipe(str(FamilyLayout(folder / "small").recipe))
+    write(FamilyLayout(folder / "small").summary, json.dumps(summary(recipe, BITS)))
+    with studio(str(folder)) as (address, _), opened(browser, address) as page:
+        take_all(page, f"{address}#", "small", tmp_path, step=8)
+    taken = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert taken == [f"studio-{part}.png" for part in ("data", "playground", "recipe", "runs", "scores")]
+
+
+def test_what_the_server_writes_is_marked_as_english_on_the_chinese_page(browser: Browser, runs: Path) -> None:
+    with studio(str(runs)) as (address, _), opened(browser, address, locale="zh-CN") as page:
+        page.wait_for_selector("figure path.line")
+        language = "node => node.closest('[lang]').lang"
+        assert page.locator("h1").evaluate(language) == "zh"
+        assert page.locator(".tree").evaluate(language) == "en"
+        page.locator('nav a[href^="#recipe"]').click()
+        page.locator(".picture svg").wait_for()
+        assert page.locator(".picture svg").evaluate(language) == "en"
+        page.locator("textarea").fill("layers: 2")
+        fault = page.locator(".faults li span").first
+        api.expect(fault).to_be_visible()
+        assert fault.evaluate(language) == "en"
+        assert page.locator(".faults li button").first.evaluate(language) == "zh"
 
 
 def test_the_slider_shows_what_models_wrote_earlier(browser: Browser, trained: Path) -> None:

@@ -81,6 +81,6 @@ export class ControlPanel {
   card(command) {
     const stop = h("button", { type: "button", onclick: () => this.send(`api/commands/${command.id}/stop`) }, t("Stop {}", command.name));
     return h("article", { class: "piece" }, h("p", {}, h("code", {}, command.command), " · ", outcome(command.exit_code)),
-      command.output && h("pre", { tabindex: 0 }, command.output), command.exit_code === null && stop);
+      command.output && h("pre", { tabindex: 0, lang: "en" }, command.output), command.exit_code === null && stop);
   }
 }

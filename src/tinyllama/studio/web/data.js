@@ -1,5 +1,5 @@
 // Data: what a step saw, when a text is seen, the corpora, and the documents that they do not hold.
-import { ask, count, failure, h, t, table } from "./dom.js";
+import { ask, count, english, failure, h, t, table } from "./dom.js";
 
 const ROWS = 4;
 
@@ -45,7 +45,7 @@ export class DataPart {
     const family = this.state.family;
     this.model.replaceChildren(...(family ? family.models : []).map((model) => h("option", {}, model.name)));
     if (family && !family.error) this.listCorpora();
-    else this.corpora.replaceChildren(failure(family ? family.error : t("No family is here yet.")));
+    else this.corpora.replaceChildren(failure(family ? new Error(family.error) : t("No family is here yet.")));
   }
 
   changed() {}
@@ -70,7 +70,7 @@ export class DataPart {
       row.pieces.map((piece) => h("div", { class: "piece" },
         h("p", { class: "origin" }, h("button", { type: "button", class: "link", onclick: () => this.lookFor("origin", piece.origin) }, piece.origin),
           " · ", t("document {}, part {}, tokens {} to {}", piece.document, piece.part, piece.start, piece.start + piece.tokens)),
-        h("pre", { tabindex: 0 }, piece.text))));
+        h("pre", { tabindex: 0, dir: "auto" }, piece.text))));
   }
 
   lookFor(kind, text) {
@@ -127,7 +127,7 @@ export class DataPart {
     try {
       const { corpora } = await ask(`${this.address}/corpora`);
       const heads = [t("corpus"), t("documents"), t("training tokens"), t("held-out tokens"), t("bytes"), t("license"), t("sources"), t("quarantined")];
-      const rows = corpora.map((corpus) => corpus.error ? [corpus.name, corpus.error] : [
+      const rows = corpora.map((corpus) => corpus.error ? [corpus.name, english(corpus.error)] : [
         corpus.name, (corpus.splits.train.documents + corpus.splits.held_out.documents).toLocaleString("en"), count(corpus.splits.train.tokens), count(corpus.splits.held_out.tokens),
         count(corpus.splits.train.bytes + corpus.splits.held_out.bytes), corpus.license, corpus.sources.join(", "), this.kinds(corpus)]);
       this.corpora.replaceChildren(table(t("Corpora"), heads, rows, "left"));
@@ -145,7 +145,7 @@ export class DataPart {
   async listEntries(corpus, kind, first) {
     try {
       const found = await ask(`${this.address}/corpora/${encodeURIComponent(corpus)}/quarantined?${new URLSearchParams({ kind, first })}`);
-      const rows = found.entries.map((entry) => [entry.origin, entry.kind, entry.reason, h("code", {}, entry.excerpt)]);
+      const rows = found.entries.map((entry) => [entry.origin, entry.kind, english(entry.reason), h("code", {}, entry.excerpt)]);
       const title = h("h3", { tabindex: -1 }, t("Quarantined in {}: {}", corpus, kind));
       this.entries.replaceChildren(title, table(t("Quarantined documents"), [t("where"), t("kind"), t("reason"), t("begins with")], rows, "left"),
         h("p", { class: "tools" }, found.more && h("button", { type: "button", onclick: () => this.listEntries(corpus, kind, first + rows.length) }, t("Next"))));

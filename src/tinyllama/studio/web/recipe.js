@@ -1,6 +1,6 @@
 // Recipe: a text that is checked as it is typed, its plan, cost and picture, and how it differs from the running one.
 import { ControlPanel } from "./control.js";
-import { ask, count, failure, fromServer, h, number, t, table } from "./dom.js";
+import { ask, count, english, failure, fromServer, h, number, t, table } from "./dom.js";
 
 const PAUSE = 400;
 
@@ -109,7 +109,7 @@ export class RecipePart {
     this.plan.classList.toggle("stale", found.faults.length > 0);
     if (found.faults.length) {
       this.faults.replaceChildren(h("ul", { class: "faults" }, found.faults.map((fault) => h("li", {},
-        fault.line !== null && h("button", { type: "button", class: "link", onclick: () => this.jump(fault.line) }, t("line {}", fault.line)), " ", fault.text))));
+        fault.line !== null && h("button", { type: "button", class: "link", onclick: () => this.jump(fault.line) }, t("line {}", fault.line)), " ", english(fault.text)))));
       return;
     }
     this.faults.replaceChildren(h("p", { class: "good" }, t("The recipe is valid.")));
@@ -122,7 +122,7 @@ export class RecipePart {
     if (found.prediction) parts.push(...this.cost(found.prediction));
     parts.push(h("h2", {}, t("Plan")), h("div", { class: "scroll picture", tabindex: 0, role: "region", "aria-label": t("Learning rate, batch and shares by tokens") }, fromServer(found.plot)));
     for (const plan of found.plans) {
-      parts.push(h("h3", {}, plan.model), table(t("Stages of {}", plan.model), found.stage_header, plan.stages, "left"), table(t("Corpora of {}", plan.model), found.corpus_header, plan.corpora));
+      parts.push(h("h3", {}, plan.model), table(t("Stages of {}", plan.model), found.stage_header.map(english), plan.stages, "left"), table(t("Corpora of {}", plan.model), found.corpus_header.map(english), plan.corpora));
     }
     this.plan.replaceChildren(...parts);
   }

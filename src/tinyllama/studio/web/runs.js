@@ -1,7 +1,7 @@
 // Runs: how far each model is, and its curves over tokens; several families side by side at equal tokens.
 import { Chart } from "./chart.js";
 import { ControlPanel } from "./control.js";
-import { ask, count, duration, failure, fromServer, h, number, patch, s, t, table } from "./dom.js";
+import { ask, count, duration, english, failure, fromServer, h, number, patch, s, t, table } from "./dom.js";
 
 const DASHES = ["none", "7 4", "2 3", "10 4 2 4"];
 const STATES = {
@@ -110,7 +110,7 @@ export class RunsPart {
       this.drawn = null;
       this.models.replaceChildren();
       this.problems.replaceChildren();
-      this.head.replaceChildren(...(family ? [h("h2", {}, family.id), failure(family.error)]
+      this.head.replaceChildren(...(family ? [h("h2", {}, family.id), failure(new Error(family.error))]
         : [h("p", { class: "absent" }, t("No family is here yet. A family appears when its training begins:"), " ", h("code", {}, "tinyllama reproduce nano"))]));
       return;
     }
@@ -122,7 +122,7 @@ export class RunsPart {
       this.clips = this.clip(family);
     }
     family.models.forEach((model, index) => this.clips[index].setAttribute("width", (100 * model.tokens) / this.end(family)));
-    const problems = family.models.filter((model) => model.error).map((model) => failure(`${model.name}: ${model.error}`));
+    const problems = family.models.filter((model) => model.error).map((model) => failure(new Error(`${model.name}: ${model.error}`)));
     const left = family.seconds_left === null ? [] : [h("p", { class: "soft" }, t("Time left for all models: {}", duration(family.seconds_left)))];
     patch(this.models, h("div", {}, this.modelTable(family), left));
     patch(this.problems, h("div", {}, problems));
@@ -154,7 +154,7 @@ export class RunsPart {
       const state = h("span", { class: `state ${model.state}` }, STATES[model.state]());
       const reading = model.behind > 4e6 ? h("small", {}, t("reading: {} left", `${count(model.behind)}B`)) : null;
       return [
-        [h("span", { class: "swatch", style: { background: color } }), model.name], [state, model.reason && h("small", {}, model.reason), reading],
+        [h("span", { class: "swatch", style: { background: color } }), model.name], [state, model.reason && h("small", { lang: "en" }, model.reason), reading],
         [`${count(model.tokens || model.start_tokens)} / ${count(model.end_tokens)}`, progress], model.step ? model.step.toLocaleString("en") : "—",
         model.stage || "—", number(model.loss), number(model.lr), model.batch ? count(model.batch) : "—", count(model.tokens_per_second),
         model.mfu === null ? "—" : percent(model.mfu), duration(model.seconds_left),
@@ -248,7 +248,7 @@ export class RunsPart {
     const found = await Promise.allSettled(families.map((family) => this.fetchFamily(family)));
     if (turn !== this.turn || this.closed) return;
     this.held = new Map(families.flatMap((family, index) => (found[index].value ? [[family.id, found[index].value]] : [])));
-    this.failures.replaceChildren(...found.flatMap((answer, index) => (answer.reason ? [failure(`${families[index].id}: ${answer.reason.message}`)] : [])));
+    this.failures.replaceChildren(...found.flatMap((answer, index) => (answer.reason ? [failure(new Error(`${families[index].id}: ${answer.reason.message}`))] : [])));
     this.data = families.filter((family) => this.held.has(family.id)).map((family) => ({
       family, curves: this.held.get(family.id).curves, dash: DASHES[families.indexOf(family) % DASHES.length], several: families.length > 1 }));
     this.draw();
@@ -310,7 +310,7 @@ export class RunsPart {
   showDetails() {
     const models = this.data.flatMap(({ family, several }) => family.models.map((model) => ({ ...model, name: several ? `${family.id} ${model.name}` : model.name })));
     const saved = models.filter((model) => model.checkpoints.length).map((model) => [model.name, model.checkpoints.map((checkpoint) => checkpoint.step.toLocaleString("en")).join(", ")]);
-    const spikes = models.flatMap((model) => model.spikes.map((spike) => [model.name, spike.step.toLocaleString("en"), spike.text]));
+    const spikes = models.flatMap((model) => model.spikes.map((spike) => [model.name, spike.step.toLocaleString("en"), english(spike.text)]));
     const skipped = models.reduce((sum, model) => sum + model.skipped, 0);
     patch(this.details, h("div", {},
       h("h3", {}, t("Checkpoints")), saved.length ? table(t("Checkpoints"), [t("model"), t("steps")], saved, "left") : h("p", {}, t("None on this machine.")),

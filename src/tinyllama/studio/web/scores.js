@@ -23,7 +23,7 @@ export class ScoresPart {
     this.seen = null;
     this.questions.offer("", []);
     if (!family || family.error) {
-      this.content.replaceChildren(failure(family ? family.error : t("No family is here yet.")));
+      this.content.replaceChildren(failure(family ? new Error(family.error) : t("No family is here yet.")));
       return;
     }
     this.content.replaceChildren(h("p", { role: "status" }, t("Loading…")));

@@ -134,6 +134,7 @@ export const ZH = {
   "Time left for all models: {}": "所有模型的剩余时间：{}",
   "begin of stage {}": "阶段 {} 开始",
   "The studio was started anew: open the address that it printed.": "studio 已重新启动：请打开它输出的地址。",
+  Answers: "回答",
   "Discard changes": "放弃修改",
   "changed on this page": "已在本页修改",
   stopped: "已停止",
