@@ -69,11 +69,11 @@ def take_runs(page: Page, address: str, out: Path) -> None:
 
 
 def take_scores(page: Page, address: str, out: Path) -> None:
-    """Bits per byte and tasks."""
+    """Bits per byte."""
     page.goto(address)
-    page.locator("table.heat").evaluate(_TO_TOP)
+    page.locator("section:has(table.heat) h2").first.evaluate(_TO_TOP)
     page.wait_for_timeout(500)
-    page.screenshot(path=out)
+    page.screenshot(path=out, clip={"x": 0, "y": 0, **SIZE, "height": 660})
 
 
 def take_data(page: Page, address: str, out: Path, step: int) -> None:
@@ -107,7 +107,7 @@ def take_recipe(page: Page, address: str, out: Path) -> None:
     text.fill(text.input_value().replace("peak: 0.004", "peak: 0.003"))
     page.get_by_role("combobox", name="GPU", exact=True).select_option("h100-80g")
     page.get_by_role("region", name="Cost").wait_for(timeout=120_000)
-    page.get_by_role("heading", name="Recipe", exact=True).evaluate(_TO_TOP)
+    page.get_by_role("heading", name="Difference from").evaluate(_TO_TOP)
     page.screenshot(path=out)
 
 

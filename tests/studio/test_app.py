@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 from starlette.testclient import TestClient
@@ -312,6 +313,16 @@ def test_data_is_what_the_command_line_shows(small: Path) -> None:
         origin = wanted[0].pieces[0].origin
         messages = _events(client.get("/api/families/small/search", params={"origin": origin}).text)
         assert {message["found"]["origin"] for message in messages if "found" in message} == {origin}
+
+        asked = urlencode({"origin": origin})
+        document = found(client, f"/api/families/small/corpora/{wanted[0].corpus}/document?{asked}")
+        piece = wanted[0].pieces[0]
+        texts = {part["part"]: part["text"] for part in document["parts"] if part["split"] == "train"}
+        assert piece.text in texts[piece.part]
+        assert not document["cut"]
+        for corpus, text in (("poems", "reads a corpus poems"), ("prose", "no document has the origin gone")):
+            refused = client.get(f"/api/families/small/corpora/{corpus}/document?origin=gone")
+            assert (refused.status_code, text in refused.json()["error"]) == (400, True)
 
         corpora = found(client, "/api/families/small/corpora")["corpora"]
         assert [corpus["name"] for corpus in corpora] == ["prose", "code", "arithmetic", "chinese"]

@@ -358,6 +358,9 @@ def test_hostile_texts_stay_texts(browser: Browser, prepared: Path, tmp_path: Pa
         choose(page, "Data")
         page.get_by_role("button", name="damaged 1").click()
         api.expect(page.get_by_role("cell", name=ATTACK).first).to_be_visible()
+        page.get_by_label("only those with").fill("nothing of the kind")
+        page.get_by_role("button", name="Filter").click()
+        api.expect(page.get_by_role("cell", name=ATTACK)).to_have_count(0)
         page.get_by_label("exactly").fill(ATTACK)
         page.get_by_role("button", name="Search").click()
         api.expect(page.get_by_text("0 places, all of them.")).to_be_visible(timeout=20_000)
@@ -387,6 +390,10 @@ def test_texts_of_documents_stay_texts_and_turn_no_other_text_around(
         assert text in (row.text_content() or "")
         for place in (row, page.locator(".origin button").first):
             assert place.evaluate("node => getComputedStyle(node).unicodeBidi") == "isolate"
+        page.get_by_role("button", name="whole document").first.click()
+        whole = page.locator("#content h3:focus ~ .piece pre")
+        api.expect(whole).to_have_count(1)
+        assert (whole.text_content() or "").endswith(text)
         assert "taken" not in page.title()
         assert not page.locator("main img, main script").count()
 

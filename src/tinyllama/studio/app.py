@@ -82,6 +82,7 @@ class Studio:
             Route(f"{family}/compared/{{first}}/{{second}}", self._compared),
             Route(f"{family}/corpora", self._corpora),
             Route(f"{family}/corpora/{{corpus}}/quarantined", self._quarantined),
+            Route(f"{family}/corpora/{{corpus}}/document", self._document),
             Route(f"{family}/models/{{model}}/steps/{{step:int}}", self._rows),
             Route(f"{family}/search", self._search),
             Route(f"{family}/recipe", self._recipe),
@@ -186,6 +187,11 @@ class Studio:
 
         found = await run_in_threadpool(entries)
         return JSONResponse({"entries": found[:_ENTRIES], "more": len(found) > _ENTRIES})
+
+    async def _document(self, request: Request) -> Response:
+        root, origin = str(self._family(request).layout.root), request.query_params.get("origin", "")
+        asked = root, request.path_params["corpus"], origin
+        return JSONResponse(await self._job(request, work.read_document, *asked, seconds=_ROWS_SECONDS))
 
     async def _rows(self, request: Request) -> Response:
         family, parameters = self._family(request), request.path_params

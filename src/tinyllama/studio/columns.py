@@ -16,7 +16,7 @@ import threading
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 
@@ -172,8 +172,9 @@ class MetricColumns:
         with self._guard:
             values, at = self._on_disk(name), self._written.rows
             found = [np.array(values[first:end])]
-            if found[0].nbytes > _RELEASED and isinstance(values.base, mmap.mmap) and _RELEASES:
-                values.base.madvise(mmap.MADV_DONTNEED)
+            mapping = cast("object", values.base)
+            if found[0].nbytes > _RELEASED and isinstance(mapping, mmap.mmap) and _RELEASES:
+                mapping.madvise(mmap.MADV_DONTNEED)
             for block in self._recent:
                 values = block.columns[name]
                 found.append(values[max(0, first - at) : max(0, end - at)])
