@@ -156,7 +156,7 @@ check: $(VENV)/.dev
 
 # There is one virtual environment; each stamp file records that a set of extras is installed in it. All
 # cores compile its modules, which pip does on one; some packages have files that are no Python.
-$(VENV)/.demo: EXTRAS := eval,fast,report
+$(VENV)/.demo: EXTRAS := eval,fast,report,studio
 $(VENV)/.test: EXTRAS := test
 $(VENV)/.dev: EXTRAS := dev
 $(VENV)/.dev: WITH := $(VENV)/.test

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 from starlette.testclient import TestClient
@@ -48,7 +49,7 @@ def found(client: TestClient, path: str) -> dict[str, Any]:
 def test_the_page_and_its_files_come_from_the_studio_alone(client: TestClient) -> None:
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
-    names = re.findall(r'(?:src|href)="/static/([^"]+)"', page.text)
+    names = re.findall(r'(?:src|href)="static/([^"]+)"', page.text)
     web = files("tinyllama.studio") / "web"
     names += [name for file in web.iterdir() for name in re.findall(r'from "\./([^"]+)"', file.read_text())]
     assert len(set(names)) >= 8
@@ -73,7 +74,7 @@ def test_families_state_how_far_their_models_are(client: TestClient, runs: Path)
     run = read_run(runs / "nano", recipe)
     for model in family["models"]:
         last = run.histories[model["name"]].bins[-1]
-        assert model["state"] == "finished"
+        assert model["state"] == "done"
         assert model["tokens"] == last.end
         assert model["tokens_per_second"] == pytest.approx(1024 / 0.4, rel=3)
         assert (model["parent"] is None) == (model["name"] == "base")
@@ -86,7 +87,7 @@ def test_a_model_that_still_trains_says_how_long(client: TestClient, runs: Path)
     path.write_text("".join(lines[:10]))
     family = found(client, "/api/families")["families"][0]
     model = next(model for model in family["models"] if model["name"] == "chinese")
-    assert model["state"] == "running"
+    assert model["state"] == "training"
     left = model["end_tokens"] - model["tokens"]
     assert model["seconds_left"] == pytest.approx(left / model["tokens_per_second"])
 
@@ -214,7 +215,9 @@ def test_a_page_hears_of_a_new_step_within_a_second(runs: Path) -> None:
         await events.aclose()
         return heard
 
-    assert asyncio.run(listen()) == 'event: change\ndata: ["nano"]\n\n'
+    (heard,) = _events(asyncio.run(listen()))
+    assert (heard["listed"], [family["id"] for family in heard["changed"]]) == (["nano"], ["nano"])
+    assert heard["changed"][0]["models"][0]["step"] == json.loads(lines[20])["step"]
 
 
 def test_recipes_are_checked_with_lines_and_planned(client: TestClient) -> None:
@@ -311,6 +314,16 @@ def test_data_is_what_the_command_line_shows(small: Path) -> None:
         origin = wanted[0].pieces[0].origin
         messages = _events(client.get("/api/families/small/search", params={"origin": origin}).text)
         assert {message["found"]["origin"] for message in messages if "found" in message} == {origin}
+
+        asked = urlencode({"origin": origin})
+        document = found(client, f"/api/families/small/corpora/{wanted[0].corpus}/document?{asked}")
+        piece = wanted[0].pieces[0]
+        texts = {part["part"]: part["text"] for part in document["parts"] if part["split"] == "train"}
+        assert piece.text in texts[piece.part]
+        assert not document["cut"]
+        for corpus, text in (("poems", "reads a corpus poems"), ("prose", "no document has the origin gone")):
+            refused = client.get(f"/api/families/small/corpora/{corpus}/document?origin=gone")
+            assert (refused.status_code, text in refused.json()["error"]) == (400, True)
 
         corpora = found(client, "/api/families/small/corpora")["corpora"]
         assert [corpus["name"] for corpus in corpora] == ["prose", "code", "arithmetic", "chinese"]
