@@ -16,7 +16,7 @@ from tests.conftest import SMALL
 from tinyllama.train.metrics import read_metrics
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.train.processes", "tinyllama.train.trainer", "tinyllama.evaluation.bits"])
+CONTEXT.set_forkserver_preload(["tests.train.processes", "tests.train.preloaded"])
 EXACT = (*SMALL, "precision=fp32")
 """Compared step by step, to the order of additions."""
 
