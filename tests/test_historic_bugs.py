@@ -55,11 +55,10 @@ def test_end_of_shard_padding_with_bos_tokens_that_was_trained_on(tmp_path: Path
     assert bos not in trained
 
 
-def test_bos_eos_policy_that_changed_between_commits(make_family: MakeFamily) -> None:
-    family = make_family()
-    family.train("base")
+def test_bos_eos_policy_that_changed_between_commits(make_trained: MakeFamily) -> None:
+    family = make_trained()
     before = {name: open_corpus(family.folder / "corpora" / name).sha256 for name in family.recipe.corpora}
-    changed = make_family("family", "tokenizer.eos=false")
+    changed = make_trained("family", "tokenizer.eos=false")
     with pytest.raises(CheckpointError, match=r"corpora\.prose|tokenizer\.eos"):
         changed.train("base")
     after = {name: [open_corpus(path).sha256 for path in family.layout.corpus_versions(name)] for name in before}

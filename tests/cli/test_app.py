@@ -11,26 +11,13 @@ from threading import Thread
 
 import pytest
 
+from tests.command import run
 from tests.conftest import SMALL
 from tests.evaluation.conftest import write_rows
 from tests.evaluation.hub_rows import seven_sets
 from tests.export.hub_stand_in import stand_in_hub
 from tinyllama.evaluation.catalogue import GROUPS
 from tinyllama.recipe import load_recipe, shipped_recipes
-
-
-def run(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a person does."""
-    return subprocess.run(
-        [sys.executable, "-m", "tinyllama", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, **environment},
-        check=False,
-        timeout=300,
-    )
-
 
 SET = [word for override in SMALL for word in ("--set", override)]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.cli.test_app import run
+from tests.command import run
 from tests.evaluation.conftest import CONTEXT, SHAPE, sentence, write_rows
 from tests.evaluation.hub_rows import parquet
 from tinyllama.cli.commands import app

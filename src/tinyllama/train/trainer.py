@@ -29,7 +29,7 @@ from tinyllama.train.average import averaged_steps, write_average
 from tinyllama.train.feeder import StepBatch, feed
 from tinyllama.train.forward_backward import Gradients
 from tinyllama.train.lifecycle import Lifecycle
-from tinyllama.train.machine import exclusive, measure_peak_flops, reuse_memory
+from tinyllama.train.machine import exclusive, known_peak_flops, reuse_memory
 from tinyllama.train.metrics import (
     HeldOutRecord,
     JsonlLogger,
@@ -130,7 +130,7 @@ class _Trainer:
         if known is None and recipe.hardware.micro_batch == MEASURED:
             self.micro_batch = fastest_micro_batch(run, first, micro_batch, self.gradients)
             self.state.weights.sync_working_copy()  # drops their gradients
-        self.peak_flops = measure_peak_flops(recipe.precision, self.ranks.device) * self.ranks.count
+        self.peak_flops = known_peak_flops(recipe.precision, self.ranks.device, self.threads) * self.ranks.count
         self.shapes = [stage.shape(recipe.model) for stage in recipe.line(run.plan.variant).stages]
         """The model's in each stage."""
         self.stage_ends = {end for _, _, end in run.plan.stage_steps()}
