@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: help demo test check test-slow test-lm-eval test-llamacpp test-smollm test-finetune test-formats test-slurm
 .PHONY: test-compat test-newest dist docs coverage test-field test-gpu test-cluster soak fuzz bench experiments golden
-.PHONY: test-browser test-trackers pictures constraints clean
+.PHONY: test-browser test-trackers audit-demo pictures constraints clean
 
 # Install, fetch text, train the demo's family, evaluate it, export it and write its report.
 demo: $(VENV)/.demo
@@ -67,6 +67,11 @@ experiments: $(VENV)/.demo
 # Compare every answer with lm-eval's own command, e.g. MODELS=runs/mini/exports/v1.1 DATA=data/eval LIMIT=8
 test-lm-eval: $(VENV)/.test
 	MODELS="$(MODELS)" DATA="$(DATA)" LIMIT="$(LIMIT)" $(BIN)/pytest -s tests/evaluation/test_lm_eval_command.py
+
+# Check what the demo's models saw, e.g. MINI=runs/mini: `audit` passes, and `inspect --find` agrees with a walk of the
+# plan for 200 sentences. Without MINI the family is trained first, which takes a quarter of an hour.
+audit-demo: $(VENV)/.test
+	MINI="$(MINI)" $(BIN)/pytest tests/fidelity/test_demo.py
 
 # Train with Weights & Biases, Trackio and MLflow, each on files of this machine.
 test-trackers: $(VENV)/.trackers
@@ -151,7 +156,7 @@ check: $(VENV)/.dev
 
 # There is one virtual environment; each stamp file records that a set of extras is installed in it. All
 # cores compile its modules, which pip does on one; some packages have files that are no Python.
-$(VENV)/.demo: EXTRAS := eval,fast,report
+$(VENV)/.demo: EXTRAS := eval,fast,report,studio
 $(VENV)/.test: EXTRAS := test
 $(VENV)/.dev: EXTRAS := dev
 $(VENV)/.dev: WITH := $(VENV)/.test

@@ -31,6 +31,7 @@ ORDER = (
     "generate",
     "evaluate",
     "lookup",
+    "studio",
     "steady",
     "gpu",
 )

@@ -40,6 +40,7 @@ TEXTS = {
     "docs/code.md": "the order of imports, which tests/test_imports.py compares",
     "docs/commands.md": "usage, which tests/test_command_reference.py compares",
     "docs/data.md": "a path",
+    "docs/fidelity.md": "output, whose words tests/fidelity/test_trained.py compares",
     "docs/index.md": "a drawing",
 }
 """Pages with blocks of plain text, and what these are."""

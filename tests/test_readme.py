@@ -2,12 +2,11 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.command import run
 from tests.pages import PAGES, page_name
 from tinyllama.recipe import load_recipe
 
@@ -51,9 +50,7 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
             # Minutes to hours: `make demo` runs the first of them, a plan proves the others' recipe.
             assert load_recipe(next(word for word in words if word in {"mini", "tinyllama-v1.1"}))
             continue
-        done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
-        )
+        done = run(*words[1:], cwd=tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 

@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 from starlette.testclient import TestClient
@@ -34,6 +35,7 @@ from tinyllama.studio.families import StudioFamilies, StudioFamily
 from tinyllama.studio.live import Live
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
 
@@ -47,7 +49,7 @@ def found(client: TestClient, path: str) -> dict[str, Any]:
 def test_the_page_and_its_files_come_from_the_studio_alone(client: TestClient) -> None:
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
-    names = re.findall(r'(?:src|href)="/static/([^"]+)"', page.text)
+    names = re.findall(r'(?:src|href)="static/([^"]+)"', page.text)
     web = files("tinyllama.studio") / "web"
     names += [name for file in web.iterdir() for name in re.findall(r'from "\./([^"]+)"', file.read_text())]
     assert len(set(names)) >= 8
@@ -72,7 +74,7 @@ def test_families_state_how_far_their_models_are(client: TestClient, runs: Path)
     run = read_run(runs / "nano", recipe)
     for model in family["models"]:
         last = run.histories[model["name"]].bins[-1]
-        assert model["state"] == "finished"
+        assert model["state"] == "done"
         assert model["tokens"] == last.end
         assert model["tokens_per_second"] == pytest.approx(1024 / 0.4, rel=3)
         assert (model["parent"] is None) == (model["name"] == "base")
@@ -85,7 +87,7 @@ def test_a_model_that_still_trains_says_how_long(client: TestClient, runs: Path)
     path.write_text("".join(lines[:10]))
     family = found(client, "/api/families")["families"][0]
     model = next(model for model in family["models"] if model["name"] == "chinese")
-    assert model["state"] == "running"
+    assert model["state"] == "training"
     left = model["end_tokens"] - model["tokens"]
     assert model["seconds_left"] == pytest.approx(left / model["tokens_per_second"])
 
@@ -213,7 +215,9 @@ def test_a_page_hears_of_a_new_step_within_a_second(runs: Path) -> None:
         await events.aclose()
         return heard
 
-    assert asyncio.run(listen()) == 'event: change\ndata: ["nano"]\n\n'
+    (heard,) = _events(asyncio.run(listen()))
+    assert (heard["listed"], [family["id"] for family in heard["changed"]]) == (["nano"], ["nano"])
+    assert heard["changed"][0]["models"][0]["step"] == json.loads(lines[20])["step"]
 
 
 def test_recipes_are_checked_with_lines_and_planned(client: TestClient) -> None:
@@ -311,9 +315,41 @@ def test_data_is_what_the_command_line_shows(small: Path) -> None:
         messages = _events(client.get("/api/families/small/search", params={"origin": origin}).text)
         assert {message["found"]["origin"] for message in messages if "found" in message} == {origin}
 
+        asked = urlencode({"origin": origin})
+        document = found(client, f"/api/families/small/corpora/{wanted[0].corpus}/document?{asked}")
+        piece = wanted[0].pieces[0]
+        texts = {part["part"]: part["text"] for part in document["parts"] if part["split"] == "train"}
+        assert piece.text in texts[piece.part]
+        assert not document["cut"]
+        for corpus, text in (("poems", "reads a corpus poems"), ("prose", "no document has the origin gone")):
+            refused = client.get(f"/api/families/small/corpora/{corpus}/document?origin=gone")
+            assert (refused.status_code, text in refused.json()["error"]) == (400, True)
+
         corpora = found(client, "/api/families/small/corpora")["corpora"]
         assert [corpus["name"] for corpus in corpora] == ["prose", "code", "arithmetic", "chinese"]
         assert corpora[0]["splits"]["train"]["tokens"] == runs[0].corpus("prose").tokens("train")
+
+
+def test_only_some_searches_run_at_once(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, most, original = 0, 0, jobs.messages
+
+    async def counted(what: Callable[..., None], *arguments: str) -> AsyncGenerator[jobs.Message]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            async for message in original(what, *arguments):
+                yield message
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(jobs, "messages", counted)
+    with TestClient(Studio(StudioFamilies([small])).app(), base_url=OWN) as client, ThreadPoolExecutor(5) as pool:
+        texts = pool.map(lambda number: client.get(f"/api/families/small/search?text=zzz{number}").text, range(5))
+        answers = list(map(_events, texts))
+    assert [answer[-1] for answer in answers] == [{"complete": True}] * 5
+    assert sum(answer[0] == {"waits": True} for answer in answers) >= 3
+    assert (running, most) == (0, 2)
 
 
 def _events(text: str) -> list[Any]:

@@ -9,20 +9,25 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import TYPE_CHECKING
 
+import httpx2
 import pytest
 
 from tests.comparison.test_compare import record
 from tests.conftest import SMALL
-from tests.report.conftest import BITS, write, write_family
+from tests.report.conftest import BITS, summary, write, write_family
 from tests.studio.conftest import write_metrics
+from tests.studio.pictures import take_all
 from tests.studio.process import studio
 from tests.studio.test_control import LONG
 from tinyllama.family import Family
 from tinyllama.layout import FamilyLayout
 from tinyllama.recipe import dump_recipe, load_recipe
 from tinyllama.sources.rejected import Quarantine, Rejected
+from tinyllama.train.process import this_process, write_process
 
 api = pytest.importorskip("playwright.sync_api", reason="`make test-browser` installs Playwright")
 
@@ -30,19 +35,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Playwright
 
 pytestmark = pytest.mark.browser
 CHROMIUM = shutil.which("chromium") or "chromium"
 ATTACK = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 
 
+api.expect.set_options(timeout=30_000)
+"""Milliseconds: other work may share the machine."""
+
+
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+def playwright() -> Iterator[Playwright]:
+    with api.sync_playwright() as started:
         yield started
-        started.close()
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    yield started
+    started.close()
 
 
 @contextmanager
@@ -134,24 +148,143 @@ def test_a_run_is_followed_while_it_trains(browser: Browser, prepared: Path, tmp
                 steps.add(row.locator("td").nth(2).inner_text())
                 time.sleep(0.05)
         assert training.returncode == 0
-        api.expect(row).to_contain_text("finished", timeout=20_000)
+        api.expect(row).to_contain_text("done", timeout=20_000)
         assert len(steps) > 2  # it was seen on its way
         api.expect(page.locator("figure", has_text="Training loss").locator("path.line")).to_have_count(1)
 
 
-def test_a_new_step_is_on_the_page_within_a_second(browser: Browser, runs: Path) -> None:
+def test_new_steps_are_on_two_pages_within_a_second(browser: Browser, runs: Path) -> None:
     path = FamilyLayout(runs / "nano").metrics("base")
     found = path.read_text().splitlines(keepends=True)
     path.write_text("".join(found[:21]))
-    with studio(str(runs)) as (address, _), opened(browser, address) as page:
-        row = page.locator("table.models tbody tr").first
-        step = row.locator("td").nth(2)
-        before = step.inner_text()
-        page.wait_for_selector("figure path.line")
+    later = [record["step"] for record in map(json.loads, found[21:31]) if record["kind"] == "step"]
+    with studio(str(runs)) as (address, _), opened(browser, address) as page, opened(browser, address) as other:
+        for each in (page, other):
+            each.wait_for_selector("figure path.line")
         time.sleep(1.5)
         with path.open("a") as file:
-            file.write(found[21])
-        api.expect(step).not_to_have_text(before, timeout=1000)
+            file.write("".join(found[21:31]))
+        deadline = time.monotonic() + 1
+        for each in (page, other):
+            step = each.locator("table.models tbody tr").first.locator("td").nth(2)
+            api.expect(step).to_have_text(str(later[-1]), timeout=1000 * (deadline - time.monotonic()))
+
+
+def test_a_new_step_leaves_scroll_focus_and_selection_and_fills_the_tree(browser: Browser, runs: Path) -> None:
+    path = FamilyLayout(runs / "nano").metrics("base")
+    found = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(found[:21]))
+    with (
+        studio(str(runs)) as (address, _),
+        opened(browser, address, viewport={"width": 400, "height": 800}) as page,
+    ):
+        page.wait_for_selector("figure path.line")
+        region = page.get_by_role("region", name="How far each model is")
+        region.evaluate("node => { node.scrollLeft = 120; node.focus(); }")
+        page.evaluate("getSelection().selectAllChildren(document.querySelector('table.models tbody th'))")
+        trained = "document.querySelector('.tree clipPath rect').getAttribute('width')"
+        before = float(page.evaluate(trained))
+        step = page.locator("table.models tbody tr").first.locator("td").nth(2)
+        was = step.inner_text()
+        with path.open("a") as file:
+            file.write("".join(found[21:25]))
+        api.expect(step).not_to_have_text(was)
+        assert region.evaluate("node => [node.scrollLeft, document.activeElement === node]") == [120, True]
+        assert page.evaluate("String(getSelection())").strip() == "base"
+        assert 0 < before < float(page.evaluate(trained)) < 100
+
+
+def test_a_model_that_failed_says_why(browser: Browser, runs: Path) -> None:
+    layout = FamilyLayout(runs / "nano")
+    process = this_process()
+    write_process(layout.process("chinese"), process.after("failed", f"the loss is not finite {ATTACK}"))
+    write_process(layout.process("math_code"), process.model_copy(update={"born": "0"}))
+    with studio(str(runs)) as (address, _), opened(browser, address) as page:
+        rows = page.locator("table.models tbody tr")
+        failed = rows.filter(has_text="chinese")
+        api.expect(failed).to_contain_text("failed")
+        api.expect(failed).to_contain_text(f"the loss is not finite {ATTACK}")
+        api.expect(rows.filter(has_text="math_code")).to_contain_text("killed")
+        write_process(layout.process("chinese"), process.after("stopped", "SIGTERM"))
+        api.expect(failed).to_contain_text("stopped")
+
+
+def test_several_families_have_colors_by_name_and_one_that_fails_leaves_the_others(
+    browser: Browser, runs: Path
+) -> None:
+    recipe = load_recipe("nano")
+    turned = recipe.model_copy(update={"variants": dict(reversed(recipe.variants.items()))})
+    write_family(runs / "second", turned, BITS)
+    write(FamilyLayout(runs / "second").recipe, dump_recipe(turned))
+    assert recipe.models != turned.models
+    with studio(str(runs)) as (address, _), opened(browser, f"{address}#runs/nano") as page:
+        page.wait_for_selector("figure path.line")
+        page.get_by_role("checkbox", name="second").check()
+        drawn = page.locator("figure", has_text="Training loss").locator("path.line")
+        api.expect(drawn).to_have_count(8)
+        strokes = drawn.evaluate_all("paths => paths.map((path) => path.style.stroke)")
+        colors = dict(zip(recipe.models, strokes, strict=False))
+        assert len(set(colors.values())) == 4
+        assert dict(zip(turned.models, strokes[4:], strict=True)) == colors
+        for model in recipe.models:
+            swatches = page.locator("button, th").filter(has_text=re.compile(rf"^{model}$")).locator(".swatch")
+            found = swatches.evaluate_all("all => all.map((one) => one.style.background)")
+            assert found == [colors[model]] * 2, "in the table and the legend"
+    with studio(str(runs)) as (address, _):
+        page = browser.new_page()  # whose console reports the request that fails
+        page.route("**/second/curves*", lambda route: route.fulfill(status=500, json={"error": "it broke"}))
+        page.goto(f"{address}#runs/nano")
+        page.wait_for_selector("figure path.line")
+        page.get_by_role("checkbox", name="second").check()
+        api.expect(page.get_by_text("second: it broke")).to_be_visible()
+        assert lines(page, "Training loss") == 4
+        page.close()
+
+
+def test_edits_of_a_recipe_stay_until_they_are_discarded(browser: Browser, runs: Path) -> None:
+    shutil.copytree(runs / "nano", runs / "second")
+    with studio(str(runs)) as (address, _), opened(browser, f"{address}#recipe/nano") as page:
+        text, recipe = page.get_by_label("Text of the recipe"), page.get_by_role("combobox", name="recipe", exact=True)
+        api.expect(text).to_have_value(re.compile("layers: 2"))
+        whole = text.input_value()
+        edited = whole.replace("layers: 2", "layers: 3")
+        text.fill(edited)
+        page.get_by_role("combobox", name="GPU", exact=True).select_option("h100-80g")
+        choose(page, "Runs")
+        choose(page, "Recipe")
+        api.expect(text).to_have_value(edited)
+        api.expect(page.get_by_role("combobox", name="GPU", exact=True)).to_have_value("h100-80g")
+        page.locator("#language").select_option("zh")
+        api.expect(page.locator("textarea")).to_have_value(edited)
+        page.locator("#language").select_option("en")
+        page.locator("#family").select_option("second")
+        api.expect(text).to_have_value(whole)
+        page.locator("#family").select_option("nano")
+        api.expect(text).to_have_value(edited)
+        recipe.select_option("shipped/mini")
+        api.expect(text).not_to_have_value(edited)
+        choose(page, "Runs")
+        choose(page, "Recipe")
+        api.expect(recipe).to_have_value("shipped/mini")
+        recipe.select_option("family/nano")
+        api.expect(text).to_have_value(edited)
+        page.get_by_role("button", name="Discard changes").click()
+        api.expect(text).to_have_value(whole)
+        api.expect(page.get_by_role("button", name="Discard changes")).to_be_hidden()
+
+
+def test_plan_cost_and_picture_follow_an_edit(browser: Browser, runs: Path) -> None:
+    with studio(str(runs)) as (address, _), opened(browser, f"{address}#recipe/nano") as page:
+        text, cost = page.get_by_label("Text of the recipe"), page.get_by_role("region", name="Cost")
+        api.expect(page.get_by_text("The recipe is valid.")).to_be_visible()
+        page.get_by_role("combobox", name="GPU", exact=True).select_option("h100-80g")
+        api.expect(cost).to_be_visible()
+        plan = page.get_by_role("region", name="Stages of v1.1")
+        was = cost.text_content() or "", page.locator(".picture svg").inner_html(), plan.text_content()
+        text.fill(text.input_value().replace("until: 120000", "until: 120000000"))
+        api.expect(cost).not_to_have_text(was[0])
+        assert page.locator(".picture svg").inner_html() != was[1]
+        assert plan.text_content() != was[2]
 
 
 def test_a_wrong_recipe_is_marked_at_its_line(browser: Browser, runs: Path) -> None:
@@ -184,12 +317,12 @@ def test_a_family_is_started_stopped_and_resumed_from_the_page(browser: Browser,
         api.expect(page.get_by_text("mine is started.")).to_be_visible(timeout=30_000)
         choose(page, "Runs")
         row = page.locator("table.models tbody tr").first
-        api.expect(row).to_contain_text("running", timeout=60_000)
+        api.expect(row).to_contain_text("training", timeout=60_000)
         page.get_by_role("button", name="Stop training").click()
         api.expect(page.get_by_text("mine saves its state and ends.")).to_be_visible()
         api.expect(row).to_contain_text("stopped", timeout=30_000)
         page.get_by_role("button", name="Resume training").click()
-        api.expect(row).to_contain_text("running", timeout=60_000)
+        api.expect(row).to_contain_text("training", timeout=60_000)
         page.get_by_role("button", name="Stop mine").click()
         api.expect(row).to_contain_text("stopped", timeout=30_000)
 
@@ -225,6 +358,9 @@ def test_hostile_texts_stay_texts(browser: Browser, prepared: Path, tmp_path: Pa
         choose(page, "Data")
         page.get_by_role("button", name="damaged 1").click()
         api.expect(page.get_by_role("cell", name=ATTACK).first).to_be_visible()
+        page.get_by_label("only those with").fill("nothing of the kind")
+        page.get_by_role("button", name="Filter").click()
+        api.expect(page.get_by_role("cell", name=ATTACK)).to_have_count(0)
         page.get_by_label("exactly").fill(ATTACK)
         page.get_by_role("button", name="Search").click()
         api.expect(page.get_by_text("0 places, all of them.")).to_be_visible(timeout=20_000)
@@ -234,6 +370,32 @@ def test_hostile_texts_stay_texts(browser: Browser, prepared: Path, tmp_path: Pa
         api.expect(page.locator(".faults li").first).to_be_visible()
         assert "taken" not in page.title()
         assert not page.locator("img, main script").count()
+
+
+def test_texts_of_documents_stay_texts_and_turn_no_other_text_around(
+    browser: Browser, prepared: Path, tmp_path: Path
+) -> None:
+    text = f"{ATTACK}\N{RIGHT-TO-LEFT OVERRIDE}turned around"
+    documents = tmp_path / "documents.jsonl"
+    documents.write_text("".join(json.dumps({"text": f"{number} {text}"}) + "\n" for number in range(400)))
+    recipe = load_recipe("nano", [*SMALL, f"corpora.prose.sources=[{{files: {documents}}}]"])
+    folder = tmp_path / "runs" / "small"
+    shutil.copytree(prepared, folder)
+    Family(recipe, folder).prepare()
+    write(FamilyLayout(folder).recipe, dump_recipe(recipe))
+    with studio(str(folder.parent)) as (address, _), opened(browser, f"{address}#data/small") as page:
+        page.get_by_label("step", exact=True).fill("2")
+        page.get_by_role("button", name="Show", exact=True).click()
+        row = page.locator(".piece pre").filter(has_text=ATTACK).first
+        assert text in (row.text_content() or "")
+        for place in (row, page.locator(".origin button").first):
+            assert place.evaluate("node => getComputedStyle(node).unicodeBidi") == "isolate"
+        page.get_by_role("button", name="whole document").first.click()
+        whole = page.locator("#content h3:focus ~ .piece pre")
+        api.expect(whole).to_have_count(1)
+        assert (whole.text_content() or "").endswith(text)
+        assert "taken" not in page.title()
+        assert not page.locator("main img, main script").count()
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +434,52 @@ def test_models_answer_side_by_side_and_show_their_probabilities(browser: Browse
         page.keyboard.press("Escape")
         api.expect(base.locator("output li")).to_have_count(0)
         assert not page.locator("img").count()
+
+
+def test_answers_stream(browser: Browser, trained: Path) -> None:
+    with studio(str(trained)) as (address, _), opened(browser, f"{address}#playground/small") as page:
+        page.get_by_label("Text to continue").fill("The")
+        page.get_by_label("tokens at most").fill("40")
+        page.evaluate("""() => {
+            window.times = [];
+            const count = () => window.times.push(document.querySelectorAll(".token").length);
+            new MutationObserver(count).observe(document.querySelector(".answers"), { childList: true, subtree: true });
+        }""")
+        page.get_by_role("button", name="Continue the text").click()
+        for name in ("base", "math_code"):
+            note = page.get_by_role("article", name=name).locator("p[role=status]")
+            api.expect(note).to_contain_text("40 tokens, as many as allowed.", timeout=60_000)
+        counts = page.evaluate("window.times")
+        whole = page.locator(".token").count()
+        between = {count for count in counts if 0 < count < whole}
+        assert len(between) > 3, "tokens appear one after another"
+
+
+def test_the_pictures_of_the_documentation_can_be_taken(browser: Browser, trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    shutil.copytree(trained, folder)
+    recipe = load_recipe(str(FamilyLayout(folder / "small").recipe))
+    write(FamilyLayout(folder / "small").summary, json.dumps(summary(recipe, BITS)))
+    with studio(str(folder)) as (address, _), opened(browser, address) as page:
+        take_all(page, f"{address}#", "small", tmp_path, step=8)
+    taken = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert taken == [f"studio-{part}.png" for part in ("data", "playground", "recipe", "runs", "scores")]
+
+
+def test_what_the_server_writes_is_marked_as_english_on_the_chinese_page(browser: Browser, runs: Path) -> None:
+    with studio(str(runs)) as (address, _), opened(browser, address, locale="zh-CN") as page:
+        page.wait_for_selector("figure path.line")
+        language = "node => node.closest('[lang]').lang"
+        assert page.locator("h1").evaluate(language) == "zh"
+        assert page.locator(".tree").evaluate(language) == "en"
+        page.locator('nav a[href^="#recipe"]').click()
+        page.locator(".picture svg").wait_for()
+        assert page.locator(".picture svg").evaluate(language) == "en"
+        page.locator("textarea").fill("layers: 2")
+        fault = page.locator(".faults li span").first
+        api.expect(fault).to_be_visible()
+        assert fault.evaluate(language) == "en"
+        assert page.locator(".faults li button").first.evaluate(language) == "zh"
 
 
 def test_the_slider_shows_what_models_wrote_earlier(browser: Browser, trained: Path) -> None:
@@ -373,6 +581,64 @@ def test_the_page_fits_a_phone_in_both_languages_and_colors(
         assert (sum(map(int, re.findall(r"\d+", ink)[:3])) > sum(map(int, re.findall(r"\d+", ground)[:3]))) == (
             scheme == "dark"
         )
+
+
+@contextmanager
+def elsewhere() -> Iterator[tuple[str, list[str]]]:
+    """A server on another port of this machine: its address, and the cookies that browsers sent it."""
+    cookies: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            cookies.extend(self.headers.get_all("cookie", []))
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<p>another service</p>")
+
+        def log_message(self, *_arguments: object) -> None:
+            """Write nothing to the terminal."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/", cookies
+        server.shutdown()
+
+
+def test_another_service_of_this_machine_learns_no_token_and_changes_nothing(browser: Browser, tmp_path: Path) -> None:
+    text = dump_recipe(load_recipe("nano", (*SMALL, *LONG)))
+    with studio(str(tmp_path), "--control") as (address, _), elsewhere() as (other, cookies):
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{address}#recipe")
+        api.expect(page.get_by_role("button", name="Start training")).to_be_visible()
+        page.goto(other)
+        root = re.findall(r"http://[^/]+/", address)[0]
+        send = """([address, body, mode]) => fetch(address, {method: "POST", mode, body, credentials: "include"})
+            .then((answer) => answer.text()).catch(() => "nothing")"""
+        for begin in (root, address):  # even with the token, which it cannot know
+            for mode in ("cors", "no-cors"):
+                asked = [f"{begin}api/commands", json.dumps({"text": text}), mode]
+                assert page.evaluate(send, asked) in {"nothing", ""}
+        page.set_content(f'<form method="post" enctype="text/plain" action="{address}api/commands"><button>go</button>')
+        page.get_by_role("button").click()
+        api.expect(page.get_by_text("pages of other sites get nothing")).to_be_visible()
+        assert not cookies
+        assert httpx2.get(f"{address}api/commands").json() == {"commands": []}
+        assert not list(tmp_path.iterdir())
+        context.close()
+
+
+def test_a_name_that_is_bound_to_this_machine_shows_nothing(playwright: Playwright, runs: Path) -> None:
+    rules = "--host-resolver-rules=MAP evil.example 127.0.0.1"
+    rebound = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", rules])
+    with studio(str(runs)) as (address, _):
+        page = rebound.new_page()
+        page.goto(address.replace("127.0.0.1", "evil.example"))
+        assert page.inner_text("body").startswith("this name is not one of the studio")
+        read = "fetch('/api/families').then((answer) => answer.text())"
+        assert "nano" not in page.evaluate(read)
+    rebound.close()
 
 
 def test_a_page_of_another_site_gets_nothing(browser: Browser, runs: Path) -> None:

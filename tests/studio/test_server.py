@@ -36,10 +36,9 @@ def test_the_studio_runs_without_torch_and_ends_with_a_signal(runs: Path) -> Non
 
 def test_an_address_for_other_machines_has_a_token(runs: Path) -> None:
     with studio(str(runs), "--host", "::") as (address, _):
-        begin, _, token = address.partition("/?token=")
-        port = begin.rpartition(":")[2]
+        port, token = re.findall(r":(\d+)/([^/]+)/$", address)[0]
         assert len(token) > 20
-        assert httpx2.get(f"http://[::1]:{port}/?token={token}").status_code == 200
+        assert httpx2.get(f"http://[::1]:{port}/{token}/").status_code == 200
         assert httpx2.get(f"http://[::1]:{port}/").status_code == 403
 
 

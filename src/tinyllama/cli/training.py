@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -124,6 +125,8 @@ def reproduce(
         typer.echo(family.layout.report)
         if summary.exports:
             say_next("generate", str(family.folder / list(summary.exports.values())[-1]), "The")
+        if find_spec("starlette") and find_spec("uvicorn"):
+            say_next("studio", str(family.folder))
     family.prepare().require_all()
 
 
@@ -140,4 +143,5 @@ def print_scores(
     console = output()
     print_matrix(console, "held-out bits per byte", bits, list(family.prepare().corpora))
     print_sources(console, by_source)
-    print_tasks(console, tasks, published=family.recipe.model.parameters == PARAMETERS)
+    published = family.recipe.model.parameters == PARAMETERS
+    print_tasks(console, tasks, published=published, told=family.notes)

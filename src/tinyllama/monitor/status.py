@@ -14,7 +14,7 @@ from tinyllama.recipe import load_recipe
 from tinyllama.train.process import read_process
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from tinyllama.files import Json
@@ -120,7 +120,9 @@ class FamilyMonitor:
             folder=str(self._layout.root),
             is_live=any(model.is_active for model in models)
             or any(process is not None and process.is_alive for process in processes),
-            seconds_left=_seconds_left(models),
+            seconds_left=family_seconds_left(
+                (model.state, model.last_tokens - model.tokens, model.tokens_per_second) for model in models
+            ),
             models=models,
         )
 
@@ -132,7 +134,8 @@ class FamilyMonitor:
         step = max((record.step for record in (*recent[-1:], tail.skipped) if record is not None), default=0)
         saved, steps = steps_saved(layout.checkpoints(model)), planned_steps(recipe, model)
         process, silent = read_process(layout.process(model)), _age(layout.metrics(model))
-        state, reason = _state(process, recent, silent, is_complete=steps in saved)
+        slowest = max((record.seconds + record.checkpoint_seconds for record in recent), default=0.0)
+        state, reason = model_state(process, slowest, silent, is_complete=steps in saved)
         speed, end = _speed(recent), first + recipe.own_tokens(model)
         return ModelStatus(
             model=model,
@@ -186,28 +189,45 @@ def planned_steps(recipe: Recipe, model: str) -> int:
     )
 
 
-def _state(
-    process: TrainingProcess | None, recent: Sequence[StepRecord], silent: float | None, *, is_complete: bool
+def model_state(
+    process: TrainingProcess | None, slowest: float, silent: float | None, *, is_complete: bool
 ) -> tuple[State, str]:
-    """What a model is doing, and why it ended."""
+    """What a model is doing, and why it ended.
+
+    Args:
+        process: that trained it last, if that is known.
+        slowest: seconds of the slowest of its last steps.
+        silent: seconds since its last record; None if it has none.
+        is_complete: whether its last checkpoint is here.
+    """
     if is_complete and (process is None or process.outcome is not None or not process.is_alive):
         return "done", ""
     if process is None:  # an earlier version trains it, or nothing does
-        return ("waiting", "") if silent is None else (_elsewhere(recent, silent), "")
+        return ("waiting", "") if silent is None else (_elsewhere(slowest, silent), "")
     if process.outcome is not None:
         return ("done" if process.outcome == "finished" else process.outcome), process.reason
     since = time.time() - process.began
     has_news = silent is not None and silent < since
     if not process.is_here:
-        return (_elsewhere(recent, silent or since) if has_news or since > _PATIENCE else "starting"), ""
+        return (_elsewhere(slowest, silent or since) if has_news or since > _PATIENCE else "starting"), ""
     if not process.is_alive:
         return "killed", ""
     return ("training" if has_news else "starting"), ""
 
 
-def _elsewhere(recent: Sequence[StepRecord], silent: float) -> State:
+def family_seconds_left(models: Iterable[tuple[State, int, float | None]]) -> float | None:
+    """For all models, at the speed of one that trains; those that train side by side are not told apart.
+
+    Args:
+        models: the state of each, the tokens that it has not seen, and its tokens per second.
+    """
+    known = list(models)
+    speeds = [speed for state, _, speed in known if state == "training" and speed]
+    return sum(left for state, left, _ in known if state != "done") / speeds[0] if speeds else None
+
+
+def _elsewhere(slowest: float, silent: float) -> State:
     """The state of a model whose process cannot be looked at."""
-    slowest = max((record.seconds + record.checkpoint_seconds for record in recent), default=0.0)
     return "training" if silent < max(_PATIENCE, 10 * slowest) else "silent"
 
 
@@ -216,15 +236,6 @@ def _speed(recent: Sequence[StepRecord]) -> float | None:
     tokens = sum(record.tokens_per_second * record.seconds for record in recent)
     seconds = sum(record.seconds + record.checkpoint_seconds for record in recent)
     return tokens / seconds if seconds else None
-
-
-def _seconds_left(models: Sequence[ModelStatus]) -> float | None:
-    """For all models, at the speed of one that trains; those that train side by side are not told apart."""
-    active = next((model for model in models if model.seconds_left is not None), None)
-    if active is None or not active.tokens_per_second:
-        return None
-    left = sum(model.last_tokens - model.tokens for model in models if model.state != "done")
-    return left / active.tokens_per_second
 
 
 def _age(path: Path) -> float | None:

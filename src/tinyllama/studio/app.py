@@ -29,6 +29,7 @@ from tinyllama.serve.asgi import EVENTS, parse_json, read_body
 from tinyllama.serve.refusal import Refusal, refusal_of
 from tinyllama.studio import documents, jobs, work
 from tinyllama.studio.control.routes import control_routes
+from tinyllama.studio.curves import Wanted
 from tinyllama.studio.live import Live, event
 from tinyllama.studio.playground import Playground, Question, checkpoints_of
 
@@ -49,7 +50,7 @@ _MOST_POINTS, _POINTS = 2000, 600
 _MOST_ROWS = 16
 _ENTRIES = 50
 _TOGETHER = 2
-"""Processes that compute plans and rows at once."""
+"""Processes that compute plans and rows at once, and as many that search."""
 _RECIPE_BYTES = _PROMPT_BYTES = 1 << 20
 _CHECK_SECONDS, _ROWS_SECONDS, _COMPARE_SECONDS = 30.0, 60.0, 120.0
 
@@ -64,7 +65,7 @@ class Studio:
         self._families, self._live, self._control = families, Live(families), control
         self._playground = playground or Playground()
         self._files = _page_files()
-        self._places = asyncio.Semaphore(_TOGETHER)
+        self._places, self._searches = asyncio.Semaphore(_TOGETHER), asyncio.Semaphore(_TOGETHER)
 
     def app(self) -> Starlette:
         """The ASGI application, without its guard."""
@@ -81,6 +82,7 @@ class Studio:
             Route(f"{family}/compared/{{first}}/{{second}}", self._compared),
             Route(f"{family}/corpora", self._corpora),
             Route(f"{family}/corpora/{{corpus}}/quarantined", self._quarantined),
+            Route(f"{family}/corpora/{{corpus}}/document", self._document),
             Route(f"{family}/models/{{model}}/steps/{{step:int}}", self._rows),
             Route(f"{family}/search", self._search),
             Route(f"{family}/recipe", self._recipe),
@@ -136,8 +138,14 @@ class Studio:
     async def _curves(self, request: Request) -> Response:
         family = self._family(request)
         span = _whole(request, "from", -1, _MOST_TOKENS, -1), _whole(request, "to", 0, _MOST_TOKENS, _MOST_TOKENS)
-        points = _whole(request, "points", 2, _MOST_POINTS, _POINTS)
-        found = await run_in_threadpool(family.curves, span, points)
+        wanted = Wanted(
+            span,
+            points=_whole(request, "points", 2, _MOST_POINTS, _POINTS),
+            after=_whole(request, "after", -1, _MOST_TOKENS, -1),
+            width=_whole(request, "width", 0, _MOST_TOKENS, 0),
+            history=_whole(request, "history", 0, _MOST_TOKENS, 0),
+        )
+        found = await run_in_threadpool(family.curves, wanted, request.query_params.getlist("model"))
         return JSONResponse({model: asdict(curves) for model, curves in found.items()})
 
     async def _scores(self, request: Request) -> Response:
@@ -180,6 +188,11 @@ class Studio:
         found = await run_in_threadpool(entries)
         return JSONResponse({"entries": found[:_ENTRIES], "more": len(found) > _ENTRIES})
 
+    async def _document(self, request: Request) -> Response:
+        root, origin = str(self._family(request).layout.root), request.query_params.get("origin", "")
+        asked = root, request.path_params["corpus"], origin
+        return JSONResponse(await self._job(request, work.read_document, *asked, seconds=_ROWS_SECONDS))
+
     async def _rows(self, request: Request) -> Response:
         family, parameters = self._family(request), request.path_params
         first = _whole(request, "first", 0, _MOST_TOKENS, 0)
@@ -196,10 +209,16 @@ class Studio:
             raise HTTPException(400, "give a text or an origin to look for")
 
         async def found() -> AsyncIterator[str]:
+            if self._searches.locked():
+                yield event("found", {"waits": True})
             try:
-                async for message in jobs.messages(work.search, root, text, origin):
-                    if message:
-                        yield event("found", message)
+                async with (
+                    self._searches,  # of their own, since they take minutes
+                    aclosing(jobs.messages(work.search, root, text, origin)) as messages,
+                ):
+                    async for message in messages:
+                        if message:
+                            yield event("found", message)
             except TinyLlamaError as error:
                 yield event("found", {"error": str(error)})
 

@@ -9,12 +9,14 @@ the chain in that line proves to be the same history. The files are never cut, s
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
+import secrets
 import threading
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 
@@ -22,7 +24,7 @@ from tinyllama.errors import ModelError, UserError
 from tinyllama.files import fsync_path
 from tinyllama.locks import FolderLock
 from tinyllama.record_files import FileRecord, read_record, write_record
-from tinyllama.studio.metric_blocks import COLUMNS, SEQUENCES, BlockReader
+from tinyllama.studio.metric_blocks import COLUMNS, SEQUENCES, BlockReader, joined
 from tinyllama.train.metrics import parse_lines
 
 if TYPE_CHECKING:
@@ -38,6 +40,11 @@ BLOCK = 1 << 22
 _STATE, _EVENTS = "state.json", "events.jsonl"
 _IN_MEMORY, _WHILE_BEHIND = 1 << 12, 1 << 17
 """Steps that are appended to the files together: of a run that is followed, and of one that is read up to its end."""
+_RELEASES = hasattr(mmap, "MADV_DONTNEED")
+_RELEASED = 1 << 18
+"""Bytes of a column from which its pages are released."""
+_SMALL = 512
+"""Steps of a block up to which the next one is joined to it: of a run that is followed, each block is a step or two."""
 
 
 class Mark(FileRecord):
@@ -91,6 +98,10 @@ class MetricColumns:
         """Size of the file when a line of it could not be read."""
         self.error = ""
         """Why nothing is read past a line; empty if all is well."""
+        self.version = 0
+        """Rises with every change that was read."""
+        self.history = 0
+        """Changes when steps were dropped, so that what was read before is another history."""
         state = self._read_state()
         self._marks = [] if state is None else list(state.marks)
         self._reader = BlockReader(metrics, self._corpora, [] if state is None else list(state.stages))
@@ -115,23 +126,33 @@ class MetricColumns:
     def update(self, most: int = BLOCK) -> bool:
         """Read what was appended to the file, at most about `most` bytes of it; whether anything changed."""
         with self._guard:
-            size = self._size()
-            if size == self._at.offset and self._holds(self._at):
-                return False
-            changed = False
-            if not self._holds(self._at):
-                self._go_back()
-                changed = True
-            if self.error and size == self._failed_at:
-                return changed
-            self.error = ""
-            end = self._at.offset + most
-            while self._at.offset < end and not self.error and self._read_block():
-                changed = True
-                if self._recent_rows >= (_WHILE_BEHIND if self.behind else _IN_MEMORY):
-                    self._commit()
-            self._failed_at = size
+            changed = self._update(most)
+            self.version += changed
             return changed
+
+    def _update(self, most: int) -> bool:
+        size = self._size()
+        if size == self._at.offset and self._holds(self._at):
+            return False
+        changed = False
+        if not self._holds(self._at):
+            self._go_back()
+            changed = True
+        if self.error and size == self._failed_at:
+            return changed
+        self.error = ""
+        end = self._at.offset + most
+        while self._at.offset < end and not self.error and self._read_block():
+            changed = True
+            if self._recent_rows >= (_WHILE_BEHIND if self.behind else _IN_MEMORY):
+                self._commit()
+        self._failed_at = size
+        return changed
+
+    @property
+    def rows(self) -> int:
+        """Steps that are read."""
+        return self._written.rows + self._recent_rows
 
     def column(self, name: str, last: int | None = None) -> NDArray[np.generic]:
         """One column: see COLUMNS, or a corpus's sequences; the array does not change later.
@@ -141,11 +162,31 @@ class MetricColumns:
             last: number of the newest steps to return; all by default.
         """
         with self._guard:
-            mapped, recent = self._on_disk(name), [block.columns[name] for block in self._recent]
-            wanted = len(mapped) if last is None else max(0, last - self._recent_rows)
-            parts = [mapped[len(mapped) - min(wanted, len(mapped)) :], *recent]
-            found = np.concatenate(parts) if recent else parts[0]
-            return found if last is None else found[-last:]
+            return self.part(name, 0 if last is None else max(0, self.rows - last), self.rows)
+
+    def part(self, name: str, first: int, end: int) -> NDArray[np.generic]:
+        """Some rows of a column.
+
+        Those on disk are copied, and the mapped pages released, so that one column at a time is in memory.
+        """
+        with self._guard:
+            values, at = self._on_disk(name), self._written.rows
+            found = [np.array(values[first:end])]
+            mapping = cast("object", values.base)
+            if found[0].nbytes > _RELEASED and isinstance(mapping, mmap.mmap) and _RELEASES:
+                mapping.madvise(mmap.MADV_DONTNEED)
+            for block in self._recent:
+                values = block.columns[name]
+                found.append(values[max(0, first - at) : max(0, end - at)])
+                at += len(values)
+            found = [values for values in found if len(values)] or found[:1]
+            return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def place(self, name: str, value: int) -> int:
+        """Rows whose value in an ascending column is at most `value`."""
+        with self._guard:
+            parts = [self._on_disk(name), *(block.columns[name] for block in self._recent)]
+            return int(sum(np.searchsorted(values, value, side="right") for values in parts))
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -213,6 +254,7 @@ class MetricColumns:
         self._at = self._written = self._marks[-1] if self._marks else _START
         self._recent: list[Block] = []
         self._failed_at = -1
+        self.history = secrets.randbits(31)
         self._mapped.clear()
         lines: list[bytes] = []
         if self._written.events:
@@ -246,8 +288,11 @@ class MetricColumns:
                 size=len(line),
                 sha256=hashlib.sha256(line).hexdigest(),
             )
+            events = block.events
+            if self._recent and len(self._recent[-1].columns["step"]) < _SMALL:
+                block = joined(self._recent.pop(), block)
             self._recent.append(block)
-            self._events = self._events + [record for record, _ in parse_lines(block.events, self._metrics)]
+            self._events = self._events + [record for record, _ in parse_lines(events, self._metrics)]
         return block.bytes > 0
 
     def _commit(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -31,10 +31,33 @@ class HeldOutCurve:
     """In nats a token."""
 
 
+class Wanted(NamedTuple):
+    """Which curves a page asks for."""
+
+    span: tuple[int, int]
+    """The tokens after which steps are shown, and up to which."""
+    points: int
+    """Most points in a curve; where there are more steps, buckets of equal tokens take their place."""
+    after: int = -1
+    """Tokens up to which the points that the page has stay; -1 if it has none."""
+    width: int = 0
+    """Of the buckets that it has."""
+    history: int = 0
+    """Of what it has."""
+
+
 @dataclass(frozen=True)
 class Curves:
-    """One model's curves between two numbers of tokens."""
+    """One model's curves between two numbers of tokens, or what came to them."""
 
+    after: int
+    """Tokens up to which the points that a page has stay, and these follow; -1 if these are all."""
+    width: int
+    """Tokens that a bucket spans; 0 if each step is a point."""
+    history: int
+    """See `MetricColumns.history`."""
+    version: int
+    """Of the metrics."""
     tokens: list[int]
     """Seen after the last step of each bucket."""
     steps: list[int]
@@ -56,31 +79,41 @@ class Curves:
     """The most steps in a bucket."""
 
 
-def curves(
-    columns: MetricColumns, corpora: Sequence[str], contexts: Mapping[str, int], span: tuple[int, int], points: int
-) -> Curves:
+def curves(columns: MetricColumns, corpora: Sequence[str], contexts: Mapping[str, int], wanted: Wanted) -> Curves:
     """The curves between two numbers of tokens.
+
+    While a run grows, its buckets keep their width until there are twice as many as asked for; so a page needs the last
+    bucket alone, which may have grown, and what follows it.
 
     Args:
         columns: the model's metrics.
         corpora: those that the model reads.
         contexts: stage → tokens in a sequence.
-        span: the tokens after which steps are shown, and up to which.
-        points: most points in a curve; where there are more steps, buckets of equal tokens take their place.
+        wanted: the part to give.
     """
+    span, points = wanted.span, wanted.points
     with columns.unchanged():
-        tokens = columns.column("tokens")
-        first, end = np.searchsorted(tokens, span, side="right").tolist()
-        tokens = tokens[first:end]
-        starts = _starts(tokens, points)
+        first, end = (columns.place("tokens", tokens) for tokens in span)
+        origin, length = _extent(columns, first, end)
+        width = 0 if end - first <= points else length // points + 1
+        fits = length // wanted.width < 2 * points if wanted.width else end - first <= 2 * points
+        after = wanted.after if fits and wanted.history == columns.history else -1
+        if after >= 0:
+            width, first = wanted.width, max(first, columns.place("tokens", after))
+        tokens = columns.part("tokens", first, end)
+        starts = _starts(tokens, origin, width)
         last = np.append(starts, len(tokens)).astype(np.int64)[1:] - 1
 
         def part(name: str) -> NDArray[np.generic]:
-            return columns.column(name)[first:end]  # one at a time, since each may be a copy
+            return columns.part(name, first, end)  # one at a time, since each may be a copy
 
         loss, batch = part("loss"), part("batch")
         totals = np.maximum(_sums(batch, starts), 1)
         return Curves(
+            after=after,
+            width=width,
+            history=columns.history,
+            version=columns.version,
             tokens=tokens[last].tolist(),
             steps=part("step")[last].tolist(),
             loss=_numbers(_mean(loss, starts)),
@@ -91,9 +124,17 @@ def curves(
             ),
             means={name: _numbers(_mean(part(name), starts)) for name in MEANS},
             shares={name: _numbers(_sums(part(name), starts) / totals) for name in corpora},
-            held_out=_held_out(columns, span, points),
+            held_out=_held_out(columns, (max(span[0], after), span[1]), points),
             steps_per_point=int(np.diff(np.append(starts, len(loss))).max(initial=1)),
         )
+
+
+def _extent(columns: MetricColumns, first: int, end: int) -> tuple[int, int]:
+    """Tokens after the first of some steps, and how many more after the last."""
+    if first == end:
+        return 0, 0
+    begin, last = (int(columns.part("tokens", at, at + 1)[0]) for at in (first, end - 1))
+    return begin, last - begin
 
 
 def tokens_per_sequence(
@@ -103,12 +144,12 @@ def tokens_per_sequence(
     return np.array([contexts.get(name, np.nan) for name in columns.stages], np.float64)[stages.astype(np.int64)]
 
 
-def _starts(tokens: NDArray[np.generic], points: int) -> NDArray[np.int64]:
+def _starts(tokens: NDArray[np.generic], origin: int, width: int) -> NDArray[np.int64]:
     """The first row of each bucket."""
-    if len(tokens) <= points:
+    if not width or not len(tokens):
         return np.arange(len(tokens))
-    edges = np.linspace(float(tokens[0]), float(tokens[-1]), points, endpoint=False)
-    return np.unique(np.searchsorted(tokens, edges))
+    buckets = (tokens.astype(np.int64) - origin) // width
+    return np.append(0, np.flatnonzero(np.diff(buckets)) + 1)
 
 
 def _sums(values: NDArray[np.generic], starts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -8,39 +8,28 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tinyllama.checkpoint.format import steps_saved
 from tinyllama.errors import TrainingError, UserError
-from tinyllama.layout import BASE, FamilyLayout
+from tinyllama.layout import FamilyLayout
+from tinyllama.monitor.status import family_seconds_left, model_state, planned_steps
 from tinyllama.recipe import load_recipe
 from tinyllama.report.figures import stage_spans
 from tinyllama.report.run_data import RunData
 from tinyllama.report.summary import FamilySummary
-from tinyllama.report.text import spike_text
 from tinyllama.report.tree import family_tree
 from tinyllama.studio.columns import BLOCK, MetricColumns
-from tinyllama.studio.curves import Curves, curves, tokens_per_sequence
-from tinyllama.studio.metric_blocks import COLUMNS
-from tinyllama.studio.summaries import CheckpointSummary, FamilyView, ModelSummary, SpikeSummary
+from tinyllama.studio.curves import Curves, Wanted, curves
+from tinyllama.studio.model_summary import contexts_of, untrained, with_metrics
+from tinyllama.studio.summaries import CheckpointSummary, FamilyView
 from tinyllama.train.process import read_process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from tinyllama.recipe import Recipe
-    from tinyllama.studio.summaries import State
-
-_RECENT = 200
-"""Steps that the speed is measured over."""
-_SILENT_SECONDS, _SILENT_STEPS = 30.0, 5.0
-"""A run that records nothing for so long, and for so many times its last step, is taken for stopped."""
-_FINISHED: State = "finished"
-_SHOWN = 100
-"""Newest spikes that are listed."""
+    from tinyllama.studio.summaries import ModelSummary
+    from tinyllama.train.process import TrainingProcess
 
 
 class StudioFamily:
@@ -52,7 +41,10 @@ class StudioFamily:
         self._recipe: Recipe | None = None
         self._stamp = 0
         self._checkpoints: dict[str, list[int]] = {}
-        self._processes: dict[str, int] = {}
+        self._processes: dict[str, tuple[int, TrainingProcess | None]] = {}
+        self._steps: dict[str, int] = {}
+        self._outline: FamilyView | None = None
+        self._seen: dict[str, tuple[tuple[int, ...], tuple[ModelSummary, float]]] = {}
         self._guard = threading.RLock()
         self.version = 0
         """Rises with every change that was read."""
@@ -79,7 +71,9 @@ class StudioFamily:
             recipe = load_recipe(str(self.layout.recipe))
             if self._recipe is not None and list(recipe.corpora) != list(self._recipe.corpora):
                 self.close()
-            self._recipe, self._stamp = recipe, stamp
+            self._recipe, self._stamp, self._outline = recipe, stamp, None
+            self._seen.clear()
+            self._steps = {model: planned_steps(recipe, model) for model in recipe.models}
         return self._recipe
 
     def update(self, most: int = BLOCK) -> None:
@@ -95,7 +89,7 @@ class StudioFamily:
         """Whether anything changed."""
         changed = False
         for model in self.recipe.models:
-            changed |= self._look_for_checkpoints(model) | self._look_for_an_end(model)
+            changed |= self._look_for_checkpoints(model) | self._look_for_a_process(model)
             if model not in self._columns:
                 if not self.layout.metrics(model).is_file():
                     continue
@@ -105,30 +99,45 @@ class StudioFamily:
             changed |= self._columns[model].update(most)
         return changed
 
-    def summary(self) -> FamilyView:
-        """How far the models are."""
-        folder = str(self.layout.root)
+    def summary(self, *, update: bool = True) -> FamilyView:
+        """How far the models are.
+
+        Args:
+            update: read what training appended before.
+        """
         try:
             recipe = self.recipe
-            self.update()
+            if update:
+                self.update()
         except UserError as error:
-            return FamilyView(self.id, folder, error=str(error))
-        run = RunData(recipe, FamilySummary(), {}, {}, {})
-        return FamilyView(
-            id=self.id,
-            folder=folder,
-            name=recipe.name,
-            description=recipe.description,
-            parameters=recipe.model.parameters,
-            context=recipe.model.context,
-            corpora=list(recipe.corpora),
-            models=[self._model(recipe, model) for model in recipe.models],
-            stages=[(stage.name, start, end) for stage, start, end in stage_spans(recipe)],
-            tree=family_tree(run),
+            return FamilyView(self.id, str(self.layout.root), error=str(error))
+        outline = self._outlined(recipe)
+        models = [self._model(recipe, model) for model in outline.models]
+        left = family_seconds_left(
+            (model.state, model.end_tokens - max(model.tokens, model.start_tokens), model.tokens_per_second)
+            for model in models
         )
+        return replace(outline, models=models, seconds_left=left)
 
-    def curves(self, span: tuple[int, int], points: int) -> dict[str, Curves]:
-        """The curves of every model that has metrics.
+    def _outlined(self, recipe: Recipe) -> FamilyView:
+        """What the recipe says, before any step."""
+        if self._outline is None:
+            self._outline = FamilyView(
+                id=self.id,
+                folder=str(self.layout.root),
+                name=recipe.name,
+                description=recipe.description,
+                parameters=recipe.model.parameters,
+                context=recipe.model.context,
+                corpora=list(recipe.corpora),
+                models=[untrained(recipe, model) for model in recipe.models],
+                stages=[(stage.name, start, end) for stage, start, end in stage_spans(recipe)],
+                tree=family_tree(RunData(recipe, FamilySummary(), {}, {}, {})),
+            )
+        return self._outline
+
+    def curves(self, wanted: Wanted, models: Sequence[str] = ()) -> dict[str, Curves]:
+        """The curves of some models, or of all, that have metrics.
 
         Raises:
             UserError: the recipe cannot be read.
@@ -136,8 +145,9 @@ class StudioFamily:
         self.update()
         recipe = self.recipe
         return {
-            model: curves(columns, recipe.corpora_of(model), _contexts(recipe, model), span, points)
-            for model, columns in self._columns.items()
+            model: curves(columns, recipe.corpora_of(model), contexts_of(recipe, model), wanted)
+            for model, columns in list(self._columns.items())
+            if not models or model in models
         }
 
     def close(self) -> None:
@@ -153,80 +163,41 @@ class StudioFamily:
         self._checkpoints[model] = steps
         return changed
 
-    def _look_for_an_end(self, model: str) -> bool:
+    def _look_for_a_process(self, model: str) -> bool:
+        path = self.layout.process(model)
         try:
-            stamp = self.layout.process(model).stat().st_mtime_ns
+            stamp = path.stat().st_mtime_ns
         except OSError:
             stamp = 0
-        changed = self._processes.get(model, stamp) != stamp
-        self._processes[model] = stamp
-        return changed
+        known = self._processes.get(model)
+        if known is not None and known[0] == stamp:
+            return False
+        process = None
+        with suppress(TrainingError):  # a damaged file tells nothing
+            process = read_process(path)
+        self._processes[model] = stamp, process
+        return known is not None
 
-    def _model(self, recipe: Recipe, model: str) -> ModelSummary:
-        parent = None if model == BASE else recipe.parent(model)
-        spans = stage_spans(recipe.line(model))
-        end = spans[-1 if parent is not None else recipe.fork_index - 1][2]
-        saved = [CheckpointSummary(step, None) for step in self._checkpoints.get(model, [])]
-        untrained = ModelSummary(model, parent, recipe.fork_tokens(model), end, checkpoints=saved)
-        if model not in self._columns:
-            return untrained
-        columns = self._columns[model]
-        with columns.unchanged():
-            return self._trained(untrained, columns, _contexts(recipe, model))
-
-    def _trained(self, model: ModelSummary, columns: MetricColumns, contexts: Mapping[str, int]) -> ModelSummary:
-        """What a model's metrics say, added to what its recipe says."""
-        spikes = [record for record in columns.events if record.kind == "spike"]
-        known = replace(
-            model,
-            checkpoints=_checkpoints(columns, self._checkpoints[model.name]),
-            spikes=[SpikeSummary(spike.step, spike.tokens, spike_text(spike)) for spike in spikes[-_SHOWN:]],
-            skipped=sum(record.kind != "held_out" for record in columns.events),
-            behind=columns.behind,
-            error=columns.error.removeprefix(f"{self.layout.root}/"),
-        )
-        recent = {name: columns.column(name, _RECENT).astype(np.float64) for name in COLUMNS}
-        if not len(recent["step"]):
-            return known
-        seconds = float(np.nansum(recent["seconds"]) + np.nansum(recent["checkpoint_seconds"]))
-        batches = recent["batch"] * tokens_per_sequence(columns, contexts, recent["stage"])
-        trained = float(np.nansum(batches[np.isfinite(recent["seconds"])]))
-        speed = trained / seconds if seconds > 0 else None
-        tokens, state = int(recent["tokens"][-1]), _FINISHED
-        if tokens < model.end_tokens:
-            state = self._unfinished_state(model.name, float(recent["seconds"][-1]))
-        return replace(
-            known,
-            state=state,
-            step=int(recent["step"][-1]),
-            tokens=tokens,
-            stage=columns.stages[int(recent["stage"][-1])],
-            loss=_last(recent["loss"]),
-            lr=_last(recent["lr"]),
-            batch=int(np.nan_to_num(batches[-1])),
-            tokens_per_second=speed,
-            mfu=_last(recent["mfu"]),
-            seconds_left=(model.end_tokens - tokens) / speed if speed and state == "running" else None,
-        )
-
-    def _unfinished_state(self, model: str, seconds: float) -> State:
-        """By the process that trains it, if that is of this machine, else by how long it is silent."""
-        with suppress(TrainingError):
-            process = read_process(self.layout.process(model))
-            if process is not None and process.is_here:
-                return "running" if process.outcome is None and process.is_alive else "stopped"
-        silent = _SILENT_SECONDS
-        if np.isfinite(seconds):
-            silent = max(silent, _SILENT_STEPS * seconds)
+    def _model(self, recipe: Recipe, outline: ModelSummary) -> ModelSummary:
+        name, layout = outline.name, self.layout
+        known = self._checkpoints.get(name, [])
+        columns = self._columns.get(name)
+        model, slowest = replace(outline, checkpoints=[CheckpointSummary(step, None) for step in known]), 0.0
+        if columns is not None:
+            key = columns.history, columns.version, columns.behind, *known
+            if name not in self._seen or self._seen[name][0] != key:
+                self._seen[name] = key, with_metrics(model, columns, recipe, layout)
+            model, slowest = self._seen[name][1]
+        _, process = self._processes.get(name, (0, None))
+        # A run of an earlier version, of which only the metrics were copied, has no other sign of its end.
+        is_complete = self._steps[name] in known or (process is None and model.tokens >= model.end_tokens)
+        silent = None
         with suppress(OSError):
-            if time.time() - self.layout.metrics(model).stat().st_mtime < silent:
-                return "running"
-        return "stopped"
-
-
-def _contexts(recipe: Recipe, model: str) -> dict[str, int]:
-    """Stage → tokens in a sequence."""
-    return {stage.name: recipe.context(stage) for stage in recipe.line(model).stages}
+            silent = max(0.0, time.time() - layout.metrics(name).stat().st_mtime)
+        state, reason = model_state(process, slowest, silent, is_complete=is_complete)
+        speed = model.tokens_per_second
+        left = (model.end_tokens - model.tokens) / speed if speed and state == "training" else None
+        return replace(model, state=state, reason=reason, seconds_left=left)
 
 
 class StudioFamilies:
@@ -280,19 +251,3 @@ class StudioFamilies:
                 for inner in sorted(folder.iterdir()):
                     if FamilyLayout(inner).recipe.is_file():
                         yield inner.absolute()
-
-
-def _checkpoints(columns: MetricColumns, saved: Sequence[int]) -> list[CheckpointSummary]:
-    if not saved:
-        return []
-    steps, tokens = columns.column("step"), columns.column("tokens")
-    places = [(step, int(np.searchsorted(steps, step))) for step in saved]
-    return [
-        CheckpointSummary(step, int(tokens[at]) if at < len(steps) and steps[at] == step else None)
-        for step, at in places
-    ]
-
-
-def _last(values: NDArray[np.float64]) -> float | None:
-    finite = values[np.isfinite(values)]
-    return float(finite[-1]) if len(finite) else None

@@ -2,18 +2,20 @@
 
 A page of another site can send requests to this machine, and after DNS rebinding even under its own name. Browsers
 state both: the name in `Host`, the site in `Origin` and `Sec-Fetch-Site`.
+
+Where a token is required, it begins the path of every request. The page names what it asks for relative to its own
+address, so the browser sends the token there alone. A cookie would reach every server of the same host: cookies do
+not distinguish ports.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import socket
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from tinyllama.serve.listening import is_own
 
@@ -39,11 +41,10 @@ _HEADERS = {
     "content-security-policy": POLICY,
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
-    "referrer-policy": "no-referrer",  # the address may hold the token
+    "referrer-policy": "no-referrer",  # the address may have the token
     "x-content-type-options": "nosniff",
     "cache-control": "no-store",
 }
-_WEEK = 7 * 86400
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,13 @@ class Access:
     numbers: bool = False
     """Whether `Host` may be any number of an address: those cannot be rebound."""
     token: str | None = None
-    """What requests must bring; None for an address that only this machine reaches, where nothing can be changed."""
+    """What the path of a request must begin with; None for an address that only this machine reaches, where nothing can
+    be changed."""
 
     @property
-    def cookie(self) -> str:
-        """Name of the cookie with the token: each studio has its own, since cookies do not distinguish ports."""
-        return f"tinyllama-studio-{hashlib.sha256((self.token or '').encode()).hexdigest()[:8]}"
+    def path(self) -> str:
+        """Path of the page."""
+        return "/" if self.token is None else f"/{self.token}/"
 
 
 def access_of(host: str, token: str, *, control: bool = False) -> Access:
@@ -98,10 +100,9 @@ class StudioGuard:
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                fields = _HEADERS | self._cookie(scope)
                 message["headers"] = [
                     *message.get("headers", ()),
-                    *((name.encode(), value.encode()) for name, value in fields.items()),
+                    *((name.encode(), value.encode()) for name, value in _HEADERS.items()),
                 ]
             await send(message)
 
@@ -111,25 +112,30 @@ class StudioGuard:
             await answer({"type": "http.response.start", "status": 403, "headers": plain})
             await answer({"type": "http.response.body", "body": body})
             return
-        await self._app(scope, receive, answer)
+        await self._app({**scope, "root_path": self._access.path[:-1]}, receive, answer)
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> str:
         """Why a request is refused; empty if it is not."""
         host = headers.get("host", "")
         if not self._is_own_name(host):
             return "this name is not one of the studio; open the address that the command printed"
+        if not self._has_token(scope["path"]):
+            return "the token is missing; open the address that the command printed, with its token"
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
             return "pages of other sites get nothing from the studio"
         site, opened = headers.get("sec-fetch-site", "none"), headers.get("sec-fetch-dest") == "document"
-        if site not in {"none", "same-origin"} and not (opened and scope["path"] == "/" and scope["method"] == "GET"):
+        is_page = scope["path"] == self._access.path and scope["method"] == "GET"
+        if site not in {"none", "same-origin"} and not (opened and is_page):
             return "pages of other sites get nothing from the studio"
-        token = self._access.token
-        if token is not None and not any(
-            hmac.compare_digest(given, token) for given in _tokens(scope, headers, self._access.cookie)
-        ):
-            return "the token is missing; open the address that the command printed, with its token"
         return ""
+
+    def _has_token(self, path: str) -> bool:
+        token = self._access.token
+        if token is None:
+            return True
+        given, slash, _ = path[1:].partition("/")
+        return bool(slash) and hmac.compare_digest(given.encode(), token.encode())
 
     def _is_own_name(self, host: str) -> bool:
         try:
@@ -143,24 +149,3 @@ class StudioGuard:
         except ValueError:
             return False
         return self._access.numbers
-
-    def _cookie(self, scope: Scope) -> dict[str, str]:
-        """Keep a token that came with the address, so that the page's own requests have it."""
-        token = self._access.token
-        if token is None or not any(hmac.compare_digest(given, token) for given in _query_tokens(scope)):
-            return {}
-        return {"set-cookie": f"{self._access.cookie}={token}; HttpOnly; SameSite=Strict; Path=/; Max-Age={_WEEK}"}
-
-
-def _query_tokens(scope: Scope) -> list[str]:
-    query = parse_qs(scope["query_string"].decode("latin-1"))
-    return [text for text in query.get("token", []) if text.isascii()]
-
-
-def _tokens(scope: Scope, headers: dict[str, str], cookie: str) -> list[str]:
-    try:
-        cookies = SimpleCookie(headers.get("cookie", ""))
-    except CookieError:
-        cookies = SimpleCookie()
-    stored = [cookies[cookie].value] if cookie in cookies else []
-    return [text for text in (*stored, *_query_tokens(scope)) if text.isascii()]

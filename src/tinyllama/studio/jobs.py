@@ -8,6 +8,7 @@ once.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ _FORKS = "forkserver" in multiprocessing.get_all_start_methods()
 _CONTEXT: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
 _PAUSE = 0.1
 """Seconds after which a job whose request ended is ended."""
+_NICE = 10
 _MESSAGE, _ERROR, _END = range(3)
 
 
@@ -106,7 +108,9 @@ async def result(
 
 
 def _run(sender: Connection, work: Callable[..., None], arguments: tuple[object, ...]) -> None:
-    """The process: sends messages, then how it ended."""
+    """The process: sends messages, then how it ended. What trains beside it comes first."""
+    if hasattr(os, "nice"):
+        os.nice(_NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the studio ends it
     with suppress(BrokenPipeError, ConnectionResetError):
         try:

@@ -1,9 +1,15 @@
-"""Tells open pages which families changed, by server-sent events; looks at the folders only while a page listens."""
+"""Tells open pages how far the families are that changed, by server-sent events.
+
+It looks at the folders only while a page listens. What changed is summarized once for all pages.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
@@ -15,14 +21,29 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tinyllama.files import Json
-    from tinyllama.studio.families import StudioFamilies
+    from tinyllama.studio.families import StudioFamilies, StudioFamily
+    from tinyllama.studio.summaries import FamilyView
 
-_PAUSE = 0.3
+_PAUSE, _MOST_PAUSE = 0.3, 0.6
 """Seconds between two looks, so that a page shows a new step within one second."""
+_SHARE = 40
+"""The pause is as many times as long as a look took, up to the longest."""
 _MOST = 8 * BLOCK
 """Bytes that are read of a model's metrics between two looks."""
 _ALIVE = 10.0
-"""Seconds after which a page hears something, so that it notices when the studio ends, or a run stops."""
+"""Seconds after which a page hears something, so that it notices when the studio ends."""
+_UNASKED = 2.0
+"""Seconds after which a family is summarized again though its files did not change: its process may have ended."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the pages were told of a family."""
+
+    version: int
+    view: FamilyView
+    at: float
+    """When it was summarized, by the monotonic clock."""
 
 
 class Live:
@@ -30,51 +51,66 @@ class Live:
 
     def __init__(self, families: StudioFamilies) -> None:
         self._families = families
-        self._pages: set[asyncio.Queue[list[str]]] = set()
+        self._pages: set[asyncio.Queue[str]] = set()
         self._watching: asyncio.Task[None] | None = None
-        self._versions: dict[str, int] = {}
+        self._known: dict[str, _Known] = {}
 
     async def events(self) -> AsyncIterator[str]:
-        """Server-sent events for one page: `change` with the ids of families, and `alive`."""
-        page: asyncio.Queue[list[str]] = asyncio.Queue()
+        """Server-sent events for one page.
+
+        `ready` once changes are not missed any more; `change` with the ids of all families and the summaries of those
+        that changed; `alive`.
+        """
+        page: asyncio.Queue[str] = asyncio.Queue()
         self._pages.add(page)
         if self._watching is None or self._watching.done():
-            self._versions = {}
+            self._known = {}
             self._watching = asyncio.create_task(self._watch())
         try:
-            yield "retry: 1000\n\n"
+            yield "retry: 1000\n\n" + event("ready", {})
             while True:
                 try:
                     changed = await asyncio.wait_for(page.get(), _ALIVE)
                 except TimeoutError:
                     yield event("alive", {})
                 else:
-                    yield event("change", changed)
+                    yield changed
         finally:
             self._pages.discard(page)
 
     async def _watch(self) -> None:
         while self._pages:
+            began = time.monotonic()
             changed, behind = await run_in_threadpool(self._look)
             if changed:
                 for page in self._pages:
                     page.put_nowait(changed)
-            await asyncio.sleep(0 if behind else _PAUSE)
+            took = time.monotonic() - began
+            await asyncio.sleep(0 if behind else min(_MOST_PAUSE, max(_PAUSE, _SHARE * took)))
 
-    def _look(self) -> tuple[list[str], bool]:
-        """The families that changed since the last look, and whether one has more to read at once."""
-        versions, behind = {}, False
+    def _look(self) -> tuple[str, bool]:
+        """What pages are to hear since the last look, and whether a family has more to read at once."""
+        known: dict[str, _Known] = {}
+        changed: list[FamilyView] = []
+        behind = False
         for family in self._families.all():
-            try:
-                family.update(_MOST)
-            except UserError:
-                versions[family.id] = -1  # the page asks, and shows why
-            else:
-                versions[family.id] = family.version
-                behind |= family.behind
-        changed = [name for name in {**versions, **self._versions} if versions.get(name) != self._versions.get(name)]
-        self._versions = versions
-        return changed, behind
+            before = self._known.get(family.id)
+            known[family.id] = now = self._family(family, before)
+            behind |= family.behind
+            if before is None or now.view != before.view:
+                changed.append(now.view)
+        listed = list(known)
+        is_news = bool(changed) or listed != list(self._known)
+        self._known = known
+        return event("change", {"listed": listed, "changed": list(map(asdict, changed))}) if is_news else "", behind
+
+    def _family(self, family: StudioFamily, before: _Known | None) -> _Known:
+        with suppress(UserError):  # the summary says why
+            family.update(_MOST)
+        now = time.monotonic()
+        if before is not None and before.version == family.version and now - before.at < _UNASKED:
+            return before
+        return _Known(family.version, family.summary(update=False), now)
 
 
 def event(name: str, data: Json) -> str:

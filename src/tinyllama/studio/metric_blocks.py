@@ -55,6 +55,17 @@ class Block:
     """What is wrong with the line after them."""
 
 
+def joined(first: Block, second: Block) -> Block:
+    """Two blocks that follow each other as one."""
+    return Block(
+        {name: np.concatenate([values, second.columns[name]]) for name, values in first.columns.items()},
+        first.events + second.events,
+        first.bytes + second.bytes,
+        first.lines + second.lines,
+        second.error,
+    )
+
+
 @dataclass
 class BlockReader:
     """Reads blocks of one file."""

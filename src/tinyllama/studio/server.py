@@ -67,6 +67,6 @@ def run_studio(folders: Sequence[Path], announce: Callable[[str], None], options
     with listen(options.host, options.port) as listening:
         name, number = listening.getsockname()[:2]
         shown = name if is_own(options.host) else socket.gethostname()
-        announce(f"{address(shown, number)}/" + ("" if access.token is None else f"?token={access.token}"))
+        announce(f"{address(shown, number)}{access.path}")
         settings = uvicorn.Config(guarded, log_level="warning", timeout_graceful_shutdown=_SECONDS)
         uvicorn.Server(settings).run(sockets=[listening])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING
 
-State = Literal["waiting", "running", "stopped", "finished"]
+if TYPE_CHECKING:
+    from tinyllama.monitor.status import State
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class ModelSummary:
     """Where its own training begins: at its fork."""
     end_tokens: int
     state: State = "waiting"
+    reason: str = ""
+    """Of a model whose training was stopped or failed: what ended it."""
     step: int = 0
     tokens: int = 0
     stage: str = ""
@@ -52,6 +55,10 @@ class ModelSummary:
     spikes: list[SpikeSummary] = field(default_factory=list)
     skipped: int = 0
     """Updates that were skipped as spikes or overflows."""
+    version: int = 0
+    """Rises with every change of its metrics."""
+    history: int = 0
+    """See `MetricColumns.history`."""
     behind: int = 0
     """Bytes of metrics.jsonl that are still to be read."""
     error: str = ""
@@ -72,6 +79,8 @@ class FamilyView:
     models: list[ModelSummary] = field(default_factory=list)
     stages: list[tuple[str, int, int]] = field(default_factory=list)
     """Name, and tokens at its begin and end."""
+    seconds_left: float | None = None
+    """For all models that are not done, at the present speed."""
     tree: str = ""
     """The family tree as HTML, as the report shows it."""
     error: str = ""

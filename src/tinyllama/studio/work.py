@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, Field
 
+from tinyllama.corpus.documents import DocumentIndex
 from tinyllama.corpus.manifest import SPLITS
+from tinyllama.corpus.reading import Decoder
 from tinyllama.errors import RecipeError, UserError
 from tinyllama.family.progress import at_intervals
 from tinyllama.fidelity import find_document, find_texts, open_runs, rows_of_steps
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 TEXT = Path("recipe.yaml")
 """What messages call the recipe that is being written; what it extends is found from the current folder."""
 _PLACE = re.compile(rf"(?:{re.escape(str(TEXT))}:(\d+): )?(.*)", re.DOTALL)
+_DOCUMENT_TOKENS = 50_000
+"""Of a document that is shown as a whole."""
 _FOUND = 50
 """Places of a text that a search shows."""
 _PAUSE = 0.3
@@ -113,6 +117,38 @@ def read_rows(send: Send, family: str, model: str, step: int, positions: range) 
     send({"batch": batch, "steps": run.plan.steps, "rows": [asdict(row) for row in rows]})
 
 
+def read_document(send: Send, family: str, name: str, origin: str) -> None:
+    """The parts of a document, each with its text: of both splits, since a long document may be in both.
+
+    Args:
+        send: receives the result.
+        family: folder.
+        name: of the corpus, as rows call it: `name@context` where the context is not the model's own.
+        origin: the whole origin of the document.
+
+    Raises:
+        UserError: there is no such corpus, or no such document.
+        CorpusError: the corpus is not here or damaged.
+    """
+    runs = open_runs(Path(family))
+    name = name.partition("@")[0]
+    corpus = next((corpora[name] for corpora in (run.corpora for run in runs) if name in corpora), None)
+    if corpus is None:
+        raise UserError(f"no model of this family reads a corpus {name}")
+    parts: list[Json] = []
+    room, is_cut = _DOCUMENT_TOKENS, False
+    for split in SPLITS:
+        decoder = Decoder(corpus, runs[0].tokenizer, split)
+        for document in DocumentIndex(corpus, split).of_origin(origin):
+            shown = min(document.tokens, room)
+            room, is_cut = room - shown, is_cut or shown < document.tokens
+            text = decoder.text(document.start, shown, origin) if shown else ""
+            parts.append({"split": split, "part": document.part, "tokens": document.tokens, "text": text})
+    if not parts:
+        raise UserError(f"{name}: no document has the origin {origin}")
+    send({"parts": parts, "cut": is_cut})
+
+
 def search(send: Send, family: str, text: str, origin: str) -> None:
     """Where a text is in the corpora and at which steps models see it: progress and places, then an end.
 
@@ -123,8 +159,6 @@ def search(send: Send, family: str, text: str, origin: str) -> None:
         origin: the whole origin of the documents to look for; empty for a text.
     """
     runs = open_runs(Path(family))
-    done: Json = {run.model: max(run.store.steps(), default=0) for run in runs}
-    send({"done": done})
     if origin:
         found = iter(find_document(runs, origin))
     else:

@@ -42,7 +42,12 @@ export class Chart {
       onkeydown: (event) => this.key(event), ondblclick: () => onzoom && onzoom(null),
     }, this.svg);
     this.element = h("figure", { class: "figure" }, h("figcaption", {}, title), this.surface, this.readout);
+    this.near = true;
     new ResizeObserver(() => this.draw()).observe(this.surface);
+    new IntersectionObserver(([{ isIntersecting }]) => {
+      this.near = isIntersecting;
+      if (this.stale) this.draw();
+    }, { rootMargin: "50%" }).observe(this.surface);
   }
 
   /** Lines are {name, color, dash, x, y, low, high}; marks {x, text, kind}; `range` the tokens at both ends. */
@@ -79,9 +84,13 @@ export class Chart {
     return plain.filter((value) => !this.log || value > 0);
   }
 
+  /** Draw; far from what is seen, only once it comes near. */
   draw() {
+    this.stale = !this.near && this.lines.length > 0 && this.drawn;
+    if (this.stale || !this.range) return;
     const width = this.surface.clientWidth;
-    if (!this.range || !width) return;
+    if (!width) return;
+    this.drawn = this.lines.length > 0;
     this.width = width;
     const [from, to] = this.range, inner = width - LEFT - RIGHT;
     this.x = (tokens) => LEFT + (inner * (tokens - from)) / Math.max(to - from, 1);
@@ -91,7 +100,7 @@ export class Chart {
     const below = ticks(from, to, Math.max(2, inner / 90)).map((value) =>
       s("text", { x: this.x(value), y: this.height - 8, "text-anchor": "middle" }, count(value)));
     const marks = this.marks.map((mark) => s("path", {
-      class: `mark ${mark.kind}`, d: `M${this.x(mark.x)} ${this.height - BOTTOM}v-8`, style: { stroke: mark.color } },
+      class: `mark ${mark.kind}`, d: `M${this.x(mark.x)} ${this.height - BOTTOM}${mark.kind === "stage" ? `V${TOP}` : "v-8"}`, style: { stroke: mark.color } },
     s("title", {}, mark.text)));
     this.cursor = s("g", {});
     this.svg.setAttribute("width", width);

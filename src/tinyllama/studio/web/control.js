@@ -1,5 +1,5 @@
 // Starting, stopping and resuming families on this machine, where the studio was started with --control.
-import { ask, failure, h, t } from "./dom.js";
+import { ask, failure, h, patch, t } from "./dom.js";
 
 const PAUSE = 1000;
 
@@ -14,6 +14,7 @@ export class ControlPanel {
     this.buttons = h("div", { class: "tools" });
     this.message = h("p", { role: "status" });
     this.commands = h("div", {});
+    this.cards = new Map();
     this.element = h("section", { class: "control", hidden: !state.control }, this.buttons, this.message, this.commands);
     if (state.control) this.look();
   }
@@ -30,17 +31,17 @@ export class ControlPanel {
       this.buttons.replaceChildren();
       return;
     }
-    const address = `/api/families/${encodeURIComponent(family.id)}`, states = family.models.map((model) => model.state).join(" ");
+    const address = `api/families/${encodeURIComponent(family.id)}`, states = family.models.map((model) => model.state).join(" ");
     if (this.shown === address + states) return;
     this.shown = address + states;
-    const runs = family.models.some((model) => model.state === "running");
+    const runs = family.models.some((model) => model.state === "training" || model.state === "starting");
     this.buttons.replaceChildren(runs ? button(t("Stop training"), () => this.send(`${address}/stop`))
       : button(t("Resume training"), () => this.send(`${address}/resume`)));
   }
 
   /** Begin the family of a recipe. */
   start(text) {
-    return this.send("/api/commands", { text });
+    return this.send("api/commands", { text });
   }
 
   async send(address, body = {}) {
@@ -57,18 +58,29 @@ export class ControlPanel {
   async look() {
     clearTimeout(this.timer);
     try {
-      const { commands } = await ask("/api/commands");
+      const { commands } = await ask("api/commands");
       if (this.closed) return;
-      this.commands.replaceChildren(...commands.map((command) => this.card(command)));
+      this.list(commands);
       if (commands.some((command) => command.exit_code === null)) this.timer = setTimeout(() => this.look(), PAUSE);
     } catch (error) {
       this.commands.replaceChildren(failure(error));
     }
   }
 
+  /** Show the commands; the card of a command stays the same element. */
+  list(commands) {
+    for (const command of commands) {
+      const card = this.card(command), known = this.cards.get(command.id);
+      if (known) patch(known, card);
+      else this.cards.set(command.id, card);
+    }
+    const cards = commands.map((command) => this.cards.get(command.id));
+    if (cards.length !== this.commands.children.length || cards.some((card, index) => card !== this.commands.children[index])) this.commands.replaceChildren(...cards);
+  }
+
   card(command) {
-    const stop = h("button", { type: "button", onclick: () => this.send(`/api/commands/${command.id}/stop`) }, t("Stop {}", command.name));
+    const stop = h("button", { type: "button", onclick: () => this.send(`api/commands/${command.id}/stop`) }, t("Stop {}", command.name));
     return h("article", { class: "piece" }, h("p", {}, h("code", {}, command.command), " · ", outcome(command.exit_code)),
-      command.output && h("pre", { tabindex: 0 }, command.output), command.exit_code === null && stop);
+      command.output && h("pre", { tabindex: 0, lang: "en" }, command.output), command.exit_code === null && stop);
   }
 }

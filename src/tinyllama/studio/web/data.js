@@ -1,5 +1,5 @@
 // Data: what a step saw, when a text is seen, the corpora, and the documents that they do not hold.
-import { ask, count, failure, h, t, table } from "./dom.js";
+import { ask, count, english, failure, h, t, table } from "./dom.js";
 
 const ROWS = 4;
 
@@ -7,6 +7,7 @@ export class DataPart {
   constructor(state) {
     this.state = state;
     this.steps = h("div", { "aria-live": "polite" });
+    this.document = h("div", {});
     this.places = h("div", {});
     this.progress = h("p", { role: "status", class: "soft" });
     this.corpora = h("div", {});
@@ -20,7 +21,7 @@ export class DataPart {
     const send = (action) => (event) => { event.preventDefault(); action(); };
     this.element = h("div", {}, h("h1", {}, t("Data")),
       this.section("step", t("What a step saw"), t("The rows of a step, decoded, each with its documents and where they come from."),
-        h("form", { class: "form", onsubmit: send(() => this.readStep(0)) }, field(t("model"), this.model), field(t("step"), this.step), h("button", { type: "submit" }, t("Show"))), this.steps),
+        h("form", { class: "form", onsubmit: send(() => this.readStep(0)) }, field(t("model"), this.model), field(t("step"), this.step), h("button", { type: "submit" }, t("Show"))), this.steps, this.document),
       this.section("search", t("When a text is seen"), t("Looks through all corpora of the family, held-out text included; long corpora take a while."),
         h("form", { class: "form", onsubmit: send(() => this.search()) }, field(t("look for"), this.kind), field(t("exactly"), this.text), this.button), this.progress, this.places),
       this.section("corpora", t("Corpora"), t("As they were prepared. Quarantined documents are not in a corpus, but for those of the kind repaired."), this.corpora, this.entries));
@@ -31,7 +32,7 @@ export class DataPart {
   }
 
   get address() {
-    return `/api/families/${encodeURIComponent(this.state.chosen)}`;
+    return `api/families/${encodeURIComponent(this.state.chosen)}`;
   }
 
   close() {
@@ -40,12 +41,12 @@ export class DataPart {
 
   choose() {
     this.stop();
-    for (const part of [this.steps, this.places, this.entries, this.corpora]) part.replaceChildren();
+    for (const part of [this.steps, this.document, this.places, this.entries, this.corpora]) part.replaceChildren();
     this.progress.textContent = "";
     const family = this.state.family;
     this.model.replaceChildren(...(family ? family.models : []).map((model) => h("option", {}, model.name)));
     if (family && !family.error) this.listCorpora();
-    else this.corpora.replaceChildren(failure(family ? family.error : t("No family is here yet.")));
+    else this.corpora.replaceChildren(failure(family ? new Error(family.error) : t("No family is here yet.")));
   }
 
   changed() {}
@@ -57,7 +58,7 @@ export class DataPart {
       const found = await ask(`${this.address}/models/${encodeURIComponent(model)}/steps/${step}?first=${first}&count=${ROWS}`);
       const more = (text, at) => h("button", { type: "button", onclick: () => this.readStep(at) }, text);
       this.steps.replaceChildren(
-        h("p", { class: "soft" }, t("step {} of {}, rows {} to {} of {}", step.toLocaleString("en"), found.steps.toLocaleString("en"), first, first + found.rows.length - 1, found.batch)),
+        h("p", { class: "soft" }, t("step {} of {}, rows {} to {} of {}", step.toLocaleString("en"), found.steps.toLocaleString("en"), first, first + found.rows.length - 1, found.batch), this.updated(found.rows)),
         ...found.rows.map((row) => this.row(row)),
         h("p", { class: "tools" }, first > 0 && more(t("Rows before"), Math.max(0, first - ROWS)), first + ROWS < found.batch && more(t("Next rows"), first + ROWS)));
     } catch (error) {
@@ -65,12 +66,32 @@ export class DataPart {
     }
   }
 
+  updated(rows) {
+    const update = rows.length && rows[0].update;
+    return update === "skipped" ? h("b", {}, " · ", t("fed, update skipped")) : update === "later" && ` · ${t("not trained yet")}`;
+  }
+
   row(row) {
     return h("article", { class: "seen" }, h("h3", {}, t("row {}", row.position), " ", h("small", {}, `${row.corpus}:${row.row}`)),
       row.pieces.map((piece) => h("div", { class: "piece" },
         h("p", { class: "origin" }, h("button", { type: "button", class: "link", onclick: () => this.lookFor("origin", piece.origin) }, piece.origin),
-          " · ", t("document {}, part {}, tokens {} to {}", piece.document, piece.part, piece.start, piece.start + piece.tokens)),
-        h("pre", { tabindex: 0 }, piece.text))));
+          " · ", t("document {}, part {}, tokens {} to {}", piece.document, piece.part, piece.start, piece.start + piece.tokens), " · ",
+          h("button", { type: "button", class: "link", onclick: () => this.openDocument(row.corpus, piece.origin) }, t("whole document"))),
+        h("pre", { tabindex: 0, dir: "auto" }, piece.text))));
+  }
+
+  /** Show a document, whatever rows its parts are in. */
+  async openDocument(corpus, origin) {
+    try {
+      const found = await ask(`${this.address}/corpora/${encodeURIComponent(corpus)}/document?${new URLSearchParams({ origin })}`);
+      const title = h("h3", { tabindex: -1 }, t("Document {}", origin));
+      this.document.replaceChildren(title, ...found.parts.map((part) => h("div", { class: "piece" },
+        h("p", { class: "origin" }, t("part {}, {} tokens", part.part, part.tokens.toLocaleString("en")), part.split === "held_out" && ` · ${t("held out")}`), h("pre", { tabindex: 0, dir: "auto" }, part.text))),
+      found.cut && h("p", { class: "soft" }, t("The document is longer; its end is not shown.")));
+      title.focus();
+    } catch (error) {
+      this.document.replaceChildren(failure(error));
+    }
   }
 
   lookFor(kind, text) {
@@ -95,15 +116,14 @@ export class DataPart {
     this.button.textContent = t("Stop");
     this.progress.textContent = t("Searching…");
     const rows = [];
-    let done = {};
     this.places.replaceChildren();
     this.events = new EventSource(`${this.address}/search?${new URLSearchParams({ [this.kind.value]: this.text.value })}`);
     this.events.addEventListener("found", (event) => {
       const message = JSON.parse(event.data);
-      if (message.done) done = message.done;
+      if (message.waits) this.progress.textContent = t("Waiting for another search to end…");
       if (message.progress) this.progress.textContent = message.progress;
       if (message.found) {
-        rows.push(this.place(message.found, done));
+        rows.push(this.place(message.found));
         this.places.replaceChildren(table(t("Places"), [t("where"), t("corpus"), t("row"), t("seen at steps")], rows, "left"));
       }
       if (message.error || "complete" in message) {
@@ -114,10 +134,11 @@ export class DataPart {
     this.events.addEventListener("error", () => { this.stop(); this.progress.textContent = t("The search was cut off."); });
   }
 
-  place(found, done) {
+  place(found) {
     const seen = Object.entries(found.steps).map(([model, steps]) => {
-      const past = steps.filter((step) => step <= (done[model] || 0)), later = steps.filter((step) => step > (done[model] || 0));
-      const parts = [past.length && past.join(", "), later.length && t("later: {}", later.join(", "))].filter(Boolean);
+      const skipped = found.skipped[model] || [], later = found.later[model] || [];
+      const saw = steps.filter((step) => !skipped.includes(step) && !later.includes(step));
+      const parts = [saw.length && saw.join(", "), skipped.length && t("fed, update skipped: {}", skipped.join(", ")), later.length && t("later: {}", later.join(", "))].filter(Boolean);
       return h("div", {}, h("b", {}, model), " ", parts.join("; ") || t("never"));
     });
     return [found.origin, found.corpus, found.row === null ? t("held out") : String(found.row), found.row === null ? t("never") : seen];
@@ -127,7 +148,7 @@ export class DataPart {
     try {
       const { corpora } = await ask(`${this.address}/corpora`);
       const heads = [t("corpus"), t("documents"), t("training tokens"), t("held-out tokens"), t("bytes"), t("license"), t("sources"), t("quarantined")];
-      const rows = corpora.map((corpus) => corpus.error ? [corpus.name, corpus.error] : [
+      const rows = corpora.map((corpus) => corpus.error ? [corpus.name, english(corpus.error)] : [
         corpus.name, (corpus.splits.train.documents + corpus.splits.held_out.documents).toLocaleString("en"), count(corpus.splits.train.tokens), count(corpus.splits.held_out.tokens),
         count(corpus.splits.train.bytes + corpus.splits.held_out.bytes), corpus.license, corpus.sources.join(", "), this.kinds(corpus)]);
       this.corpora.replaceChildren(table(t("Corpora"), heads, rows, "left"));
@@ -139,16 +160,19 @@ export class DataPart {
   kinds(corpus) {
     const kinds = Object.entries(corpus.quarantined).filter(([, entries]) => entries);
     if (!kinds.length) return "0";
-    return kinds.map(([kind, entries]) => h("button", { type: "button", class: "link", onclick: () => this.listEntries(corpus.name, kind, 0) }, `${kind} ${entries.toLocaleString("en")}`));
+    return kinds.map(([kind, entries]) => h("button", { type: "button", class: "link", onclick: () => this.listEntries(corpus.name, kind, 0, "") }, `${kind} ${entries.toLocaleString("en")}`));
   }
 
-  async listEntries(corpus, kind, first) {
+  async listEntries(corpus, kind, first, text) {
     try {
-      const found = await ask(`${this.address}/corpora/${encodeURIComponent(corpus)}/quarantined?${new URLSearchParams({ kind, first })}`);
-      const rows = found.entries.map((entry) => [entry.origin, entry.kind, entry.reason, h("code", {}, entry.excerpt)]);
+      const found = await ask(`${this.address}/corpora/${encodeURIComponent(corpus)}/quarantined?${new URLSearchParams({ kind, first, text })}`);
+      const rows = found.entries.map((entry) => [entry.origin, entry.kind, english(entry.reason), h("code", {}, entry.excerpt)]);
       const title = h("h3", { tabindex: -1 }, t("Quarantined in {}: {}", corpus, kind));
-      this.entries.replaceChildren(title, table(t("Quarantined documents"), [t("where"), t("kind"), t("reason"), t("begins with")], rows, "left"),
-        h("p", { class: "tools" }, found.more && h("button", { type: "button", onclick: () => this.listEntries(corpus, kind, first + rows.length) }, t("Next"))));
+      const filter = h("input", { type: "search", value: text });
+      const form = h("form", { class: "form", onsubmit: (event) => { event.preventDefault(); this.listEntries(corpus, kind, 0, filter.value); } },
+        h("label", {}, h("span", {}, t("only those with")), " ", filter), h("button", { type: "submit" }, t("Filter")));
+      this.entries.replaceChildren(title, form, table(t("Quarantined documents"), [t("where"), t("kind"), t("reason"), t("begins with")], rows, "left"),
+        h("p", { class: "tools" }, found.more && h("button", { type: "button", onclick: () => this.listEntries(corpus, kind, first + rows.length, text) }, t("Next"))));
       title.focus();
     } catch (error) {
       this.entries.replaceChildren(failure(error));

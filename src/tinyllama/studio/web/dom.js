@@ -38,11 +38,30 @@ export const h = (tag, properties = {}, ...children) => fill(document.createElem
 /** An SVG element. */
 export const s = (tag, properties = {}, ...children) => fill(document.createElementNS(SVG, tag), properties, children);
 
+/** Text that the server wrote, in English whatever the page's language. */
+export const english = (text) => h("span", { lang: "en" }, text);
+
 /** What the server wrote as HTML: the report's own sections and pictures, in which all text is escaped. */
 export function fromServer(html) {
   const template = document.createElement("template");
   template.innerHTML = policy.createHTML(html);
-  return template.content;
+  return h("div", { lang: "en" }, template.content);
+}
+
+/** Make a node like another one. What is alike stays the same node, with its scroll position, focus and selection. */
+export function patch(old, now) {
+  if (old.isEqualNode(now)) return;
+  for (const name of old.getAttributeNames()) if (!now.hasAttribute(name)) old.removeAttribute(name);
+  for (const name of now.getAttributeNames()) if (old.getAttribute(name) !== now.getAttribute(name)) old.setAttribute(name, now.getAttribute(name));
+  const olds = [...old.childNodes];
+  [...now.childNodes].forEach((node, index) => {
+    const was = olds[index];
+    if (!was) old.append(node);
+    else if (was.nodeName !== node.nodeName) was.replaceWith(node);
+    else if (node.nodeType !== Node.TEXT_NODE) patch(was, node);
+    else if (was.data !== node.data) was.data = node.data;
+  });
+  olds.slice(now.childNodes.length).forEach((node) => node.remove());
 }
 
 /** A table with a caption for screen readers, which scrolls on a narrow screen. */
@@ -86,8 +105,8 @@ export async function follow(path, body, signal, take) {
   }
 }
 
-/** The line that says why a part is not shown. */
-export const failure = (error) => h("p", { class: "absent", role: "alert" }, String(error.message || error));
+/** The line that says why a part is not shown: a text of the page, or an Error with one of the server. */
+export const failure = (error) => h("p", { class: "absent", role: "alert", lang: error instanceof Error ? "en" : null }, String(error.message || error));
 
 /** 1234567 → `1.23M`. */
 export function count(value) {

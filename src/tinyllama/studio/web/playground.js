@@ -119,7 +119,7 @@ export class PlaygroundPart {
         h("label", {}, h("span", {}, t("Text to continue")), this.prompt),
         h("div", { class: "form" }, h("label", {}, h("span", {}, t("sampling")), " ", this.preset), this.inputs.map((input, index) => h("label", {}, h("span", {}, labels[index]), " ", input))),
         this.models, this.training, h("p", { class: "tools" }, this.button, h("span", { class: "soft" }, t("or Ctrl+Enter")))),
-      this.problem, h("p", { class: "soft" }, t("Point at a token, or use the arrow keys in an answer, for its probability and the five most likely tokens there. They are the model's own, before temperature and the other settings; the stronger a token's color, the less likely it is.")), this.grid);
+      this.problem, h("p", { class: "soft" }, t("Point at a token, or use the arrow keys in an answer, for its probability and the five most likely tokens there. They are the model's own, before temperature and the other settings; the stronger a token's color, the less likely it is.")), h("h2", { class: "unseen" }, t("Answers")), this.grid);
     this.element = h("div", {}, h("h1", {}, t("Playground")),
       h("p", { class: "lead" }, t("All models of the family continue the same text. Move the slider to see what they wrote earlier in their training.")), this.content);
     this.showSettings();
@@ -147,7 +147,7 @@ export class PlaygroundPart {
     this.content.hidden = !models.length;
     const problem = !family ? t("No family is here yet.") : family.error || t("No checkpoint of this family is on this machine yet.");
     if (this.absent) this.absent.remove();
-    if (!models.length) this.element.append(this.absent = failure(problem));
+    if (!models.length) this.element.append(this.absent = failure(family && family.error ? new Error(problem) : problem));
     const shown = JSON.stringify([this.state.chosen, models.map((model) => [model.name, model.checkpoints])]);
     if (shown === this.shown) return;
     this.shown = shown;
@@ -243,7 +243,7 @@ export class PlaygroundPart {
     const running = (this.running = new AbortController()), answers = this.answers;
     this.button.textContent = t("Stop");
     try {
-      await follow(`/api/families/${encodeURIComponent(this.state.chosen)}/playground`, { prompt, models, ...this.kept.settings }, running.signal, (reply) => {
+      await follow(`api/families/${encodeURIComponent(this.state.chosen)}/playground`, { prompt, models, ...this.kept.settings }, running.signal, (reply) => {
         if (reply.model === undefined) throw new Error(reply.error);
         const answer = answers.get(reply.model);
         answer.add(reply);

@@ -1,5 +1,5 @@
 // Two models on the questions that both answered: the tests of `tinyllama compare`, and each question that changed.
-import { ask, failure, h, t, table } from "./dom.js";
+import { ask, english, failure, h, t, table } from "./dom.js";
 
 const SHOWN = 20;
 
@@ -37,14 +37,14 @@ export class Questions {
     const { family } = this, first = this.first.value, second = this.second.value;
     this.result.replaceChildren(h("p", { role: "status" }, t("Comparing…")));
     try {
-      const found = await ask(`/api/families/${[family, "compared", first, second].map(encodeURIComponent).join("/")}`);
+      const found = await ask(`api/families/${[family, "compared", first, second].map(encodeURIComponent).join("/")}`);
       if (family !== this.family) return;
       this.tasks = found.tasks;
       this.task.replaceChildren(...found.tasks.map((task, index) => h("option", { value: index }, task.task)));
       this.names = [first, second];
-      const head = [...found.header.slice(0, 3), first, second, ...found.header.slice(5)];
+      const head = [...found.header.slice(0, 3).map(english), first, second, ...found.header.slice(5).map(english)];
       this.result.replaceChildren(
-        table(t("{} against {}", second, first), head, found.rows), ...found.gaps.map((gap) => h("p", { class: "absent" }, gap)), h("p", { class: "soft" }, found.method),
+        table(t("{} against {}", second, first), head, found.rows), ...found.gaps.map((gap) => h("p", { class: "absent", lang: "en" }, gap)), h("p", { class: "soft", lang: "en" }, found.method),
         ...(found.tasks.length ? [h("h3", {}, t("Questions that changed")), this.choices, this.questions] : []));
       if (found.tasks.length) this.list(0);
     } catch (error) {
@@ -57,7 +57,7 @@ export class Questions {
     const chosen = changes.filter((change) => wanted === "all" || ((change.after < change.before) === lower) === (wanted === "better"));
     const go = (text, to) => h("button", { type: "button", onclick: () => this.list(to) }, text);
     this.questions.replaceChildren(
-      h("p", {}, summary), ...chosen.slice(from, from + SHOWN).map((change) => this.question(change)),
+      h("p", { lang: "en" }, summary), ...chosen.slice(from, from + SHOWN).map((change) => this.question(change)),
       h("p", { class: "tools" }, from > 0 && go(t("Before"), Math.max(0, from - SHOWN)), from + SHOWN < chosen.length && go(t("Next"), from + SHOWN)),
       h("p", { class: "soft" }, more > 0 && t("{} more are in what `tinyllama compare --out` writes.", more.toLocaleString("en"))));
   }

@@ -1,6 +1,6 @@
 // Recipe: a text that is checked as it is typed, its plan, cost and picture, and how it differs from the running one.
 import { ControlPanel } from "./control.js";
-import { ask, count, failure, fromServer, h, number, t, table } from "./dom.js";
+import { ask, count, english, failure, fromServer, h, number, t, table } from "./dom.js";
 
 const PAUSE = 400;
 
@@ -15,12 +15,14 @@ function effect(change) {
 export class RecipePart {
   constructor(state) {
     this.state = state;
+    this.kept = state.recipe = state.recipe || { texts: new Map(), family: null, source: "", gpu: "", gpus: "8", price: "" };
     this.source = h("select", { onchange: () => this.load() });
-    this.text = h("textarea", { spellcheck: "false", rows: 28, "aria-describedby": "faults", oninput: () => this.soon(), wrap: "off" });
+    this.text = h("textarea", { spellcheck: "false", rows: 28, "aria-describedby": "faults", oninput: () => this.edit(), wrap: "off" });
     this.faults = h("div", { id: "faults", role: "status" });
     this.gpu = h("select", { onchange: () => this.check() });
-    this.gpus = h("input", { type: "number", min: 1, value: 8, onchange: () => this.check() });
-    this.price = h("input", { type: "number", min: 0, step: "any", onchange: () => this.check() });
+    this.gpus = h("input", { type: "number", min: 1, value: this.kept.gpus, onchange: () => this.check() });
+    this.price = h("input", { type: "number", min: 0, step: "any", value: this.kept.price, onchange: () => this.check() });
+    this.discard = h("button", { type: "button", hidden: true, onclick: () => { this.kept.texts.delete(this.source.value); this.load(); } }, t("Discard changes"));
     this.plan = h("div", { class: "plan" });
     const field = (label, input) => h("label", {}, h("span", {}, label), " ", input);
     const download = h("button", { type: "button", onclick: () => this.download() }, t("Download"));
@@ -29,7 +31,7 @@ export class RecipePart {
     this.element = h("div", {}, h("h1", {}, t("Recipe")),
       h("p", { class: "lead" }, state.control ? t("Start training makes a family of the recipe beside the others. The plan follows as you type.")
         : t("Changes stay on this page: download the recipe to use it. The plan follows as you type.")),
-      h("div", { class: "form" }, field(t("recipe"), this.source), field("GPU", this.gpu), field(t("number"), this.gpus), field(t("price of an hour"), this.price), download, start), this.control.element,
+      h("div", { class: "form" }, field(t("recipe"), this.source), field("GPU", this.gpu), field(t("number"), this.gpus), field(t("price of an hour"), this.price), download, this.discard, start), this.control.element,
       h("div", { class: "editor" }, h("label", { class: "code" }, h("span", { class: "unseen" }, t("Text of the recipe")), this.text), this.faults), this.plan);
   }
 
@@ -42,21 +44,42 @@ export class RecipePart {
   choose() {
     const own = this.state.families.map((family) => h("option", { value: `family/${family.id}` }, t("{}, as it runs", family.id)));
     this.source.replaceChildren(...own, ...this.state.recipes.map((name) => h("option", { value: `shipped/${name}` }, name)));
-    if (this.state.chosen) this.source.value = `family/${this.state.chosen}`;
+    const isBack = this.kept.family === this.state.chosen && [...this.source.options].some((option) => option.value === this.kept.source);
+    if (isBack || this.state.chosen) this.source.value = isBack ? this.kept.source : `family/${this.state.chosen}`;
     this.gpu.replaceChildren(h("option", { value: "" }, t("no prediction")), ...this.state.gpus.map((gpu) => h("option", {}, gpu)));
+    this.gpu.value = this.kept.gpu;
     this.load();
   }
 
   changed() {}
 
+  /** Show a recipe: as it was edited here, if it was, until the changes are discarded. */
   async load() {
-    const [kind, ...rest] = this.source.value.split("/"), name = encodeURIComponent(rest.join("/"));
+    const source = this.source.value, [kind, ...rest] = source.split("/"), name = encodeURIComponent(rest.join("/"));
+    Object.assign(this.kept, { family: this.state.chosen, source });
     try {
-      const found = await ask(kind === "family" ? `/api/families/${name}/recipe` : `/api/recipes/${name}`);
-      this.text.value = found.text;
+      const text = this.kept.texts.get(source) ?? (await ask(kind === "family" ? `api/families/${name}/recipe` : `api/recipes/${name}`)).text;
+      if (source !== this.source.value) return;
+      this.text.value = text;
+      this.mark();
       this.check();
     } catch (error) {
       this.faults.replaceChildren(failure(error));
+    }
+  }
+
+  edit() {
+    this.kept.texts.set(this.source.value, this.text.value);
+    this.mark();
+    this.soon();
+  }
+
+  /** Say which recipes were changed here. */
+  mark() {
+    this.discard.hidden = !this.kept.texts.has(this.source.value);
+    for (const option of this.source.options) {
+      option.dataset.name = option.dataset.name || option.textContent;
+      option.textContent = option.dataset.name + (this.kept.texts.has(option.value) ? ` · ${t("changed on this page")}` : "");
     }
   }
 
@@ -67,13 +90,14 @@ export class RecipePart {
 
   async check() {
     clearTimeout(this.timer);
+    Object.assign(this.kept, { gpu: this.gpu.value, gpus: this.gpus.value, price: this.price.value });
     if (this.asked) this.asked.abort();
     const asked = (this.asked = new AbortController());
     const family = this.state.family && !this.state.family.error ? this.state.chosen : "";
     const body = { text: this.text.value, family, gpu: this.gpu.value, gpus: Math.max(1, Math.round(Number(this.gpus.value)) || 1) };
     if (this.price.value !== "") body.price = Number(this.price.value);
     try {
-      const found = await ask("/api/recipe", body, asked.signal);
+      const found = await ask("api/recipe", body, asked.signal);
       if (asked === this.asked) this.show(found);
     } catch (error) {
       if (error.name !== "AbortError") this.faults.replaceChildren(failure(error));
@@ -85,7 +109,7 @@ export class RecipePart {
     this.plan.classList.toggle("stale", found.faults.length > 0);
     if (found.faults.length) {
       this.faults.replaceChildren(h("ul", { class: "faults" }, found.faults.map((fault) => h("li", {},
-        fault.line !== null && h("button", { type: "button", class: "link", onclick: () => this.jump(fault.line) }, t("line {}", fault.line)), " ", fault.text))));
+        fault.line !== null && h("button", { type: "button", class: "link", onclick: () => this.jump(fault.line) }, t("line {}", fault.line)), " ", english(fault.text)))));
       return;
     }
     this.faults.replaceChildren(h("p", { class: "good" }, t("The recipe is valid.")));
@@ -98,7 +122,7 @@ export class RecipePart {
     if (found.prediction) parts.push(...this.cost(found.prediction));
     parts.push(h("h2", {}, t("Plan")), h("div", { class: "scroll picture", tabindex: 0, role: "region", "aria-label": t("Learning rate, batch and shares by tokens") }, fromServer(found.plot)));
     for (const plan of found.plans) {
-      parts.push(h("h3", {}, plan.model), table(t("Stages of {}", plan.model), found.stage_header, plan.stages, "left"), table(t("Corpora of {}", plan.model), found.corpus_header, plan.corpora));
+      parts.push(h("h3", {}, plan.model), table(t("Stages of {}", plan.model), found.stage_header.map(english), plan.stages, "left"), table(t("Corpora of {}", plan.model), found.corpus_header.map(english), plan.corpora));
     }
     this.plan.replaceChildren(...parts);
   }

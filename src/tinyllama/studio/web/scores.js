@@ -3,6 +3,8 @@ import { Chart } from "./chart.js";
 import { ask, failure, fromServer, h, number, t } from "./dom.js";
 import { Questions } from "./questions.js";
 
+const PAUSE = 5000;
+
 export class ScoresPart {
   constructor(state) {
     this.state = state;
@@ -13,6 +15,7 @@ export class ScoresPart {
 
   close() {
     this.closed = true;
+    clearTimeout(this.timer);
   }
 
   async choose() {
@@ -20,7 +23,7 @@ export class ScoresPart {
     this.seen = null;
     this.questions.offer("", []);
     if (!family || family.error) {
-      this.content.replaceChildren(failure(family ? family.error : t("No family is here yet.")));
+      this.content.replaceChildren(failure(family ? new Error(family.error) : t("No family is here yet.")));
       return;
     }
     this.content.replaceChildren(h("p", { role: "status" }, t("Loading…")));
@@ -28,14 +31,15 @@ export class ScoresPart {
   }
 
   changed(ids) {
-    if (ids.has(this.state.chosen)) this.load();
+    if (!ids.has(this.state.chosen) || this.timer) return; // a family changes with every step
+    this.timer = setTimeout(() => { this.timer = null; this.load(); }, PAUSE);
   }
 
   async load() {
     const family = this.state.family;
     if (!family || family.error) return;
     try {
-      const found = await ask(`/api/families/${encodeURIComponent(family.id)}/scores`);
+      const found = await ask(`api/families/${encodeURIComponent(family.id)}/scores`);
       const text = JSON.stringify(found);
       if (this.closed || family.id !== this.state.chosen || text === this.seen) return;
       this.seen = text;

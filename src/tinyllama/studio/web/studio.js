@@ -12,7 +12,7 @@ const main = document.getElementById("content");
 const picker = document.getElementById("family");
 const connection = document.getElementById("connection");
 
-/** What all parts read: the families as the server lists them, and the one that is chosen. */
+/** What all parts read: the families as the server lists them, and the one that is chosen; and what parts keep. */
 const state = { families: [], recipes: [], gpus: [], control: false, chosen: null, get family() { return this.families.find((family) => family.id === this.chosen); } };
 let part = null, name = "";
 
@@ -53,42 +53,58 @@ function show(again = false) {
   part.choose();
 }
 
-async function load() {
-  const found = await ask("/api/families");
-  const names = (list) => list.map((family) => family.id).join("\n");
-  const others = names(found.families) !== names(state.families);
-  Object.assign(state, found);
-  if (!state.family) state.chosen = state.families.length ? state.families[0].id : null;
-  if (others) {
-    picker.replaceChildren(...state.families.map((family) => h("option", { value: family.id }, family.id)));
-    picker.value = state.chosen;
-  }
+/** Take over what the server said of all families. */
+function list(families) {
+  const names = (known) => known.map((family) => family.id).join("\n"), others = names(families) !== names(state.families);
+  const before = state.chosen;
+  state.families = families;
+  if (!state.family) state.chosen = families.length ? families[0].id : null;
+  if (!others) return;
+  picker.replaceChildren(...families.map((family) => h("option", { value: family.id }, family.id)));
+  picker.value = state.chosen;
+  if (part && before !== state.chosen) show(); // the chosen one is gone, or the first one came
 }
 
+async function load() {
+  const { families, ...others } = await ask("api/families");
+  Object.assign(state, others);
+  list(families);
+}
+
+function connected(text, kind) {
+  connection.textContent = text;
+  connection.className = kind;
+}
+
+/** Follow the server's events. What changes while nobody sees the page is shown when somebody does. */
 function listen() {
-  const events = new EventSource("/api/events");
-  let waiting = false, last = 0, changed = new Set();
-  const refresh = async () => {
-    waiting = false;
-    last = Date.now();
-    const ids = changed;
-    changed = new Set();
+  const events = new EventSource("api/events"), changed = new Set();
+  const tell = () => {
+    if (document.hidden || !changed.size) return;
+    const ids = new Set(changed);
+    changed.clear();
+    part.changed(ids);
+  };
+  events.addEventListener("ready", async () => {
     try {
       await load();
-      part.changed(ids);
+      connected(t("live"), "live");
+      state.families.forEach((family) => changed.add(family.id));
+      tell();
     } catch (error) {
-      connection.textContent = String(error.message);
+      connected(String(error.message), "lost");
     }
-  };
-  const soon = () => {
-    if (waiting) return;
-    waiting = true;
-    setTimeout(refresh, Math.max(0, 500 - (Date.now() - last)));
-  };
-  events.addEventListener("open", () => { connection.textContent = t("live"); connection.className = "live"; soon(); });
-  events.addEventListener("error", () => { connection.textContent = t("not connected; trying again"); connection.className = "lost"; });
-  events.addEventListener("change", (event) => { JSON.parse(event.data).forEach((id) => changed.add(id)); soon(); });
-  events.addEventListener("alive", soon);
+  });
+  events.addEventListener("error", () => {
+    connected(events.readyState === EventSource.CLOSED ? t("The studio was started anew: open the address that it printed.") : t("not connected; trying again"), "lost");
+  });
+  events.addEventListener("change", (event) => {
+    const { listed, changed: views } = JSON.parse(event.data), known = new Map([...state.families, ...views].map((family) => [family.id, family]));
+    [...state.families.map((family) => family.id).filter((id) => !listed.includes(id)), ...views.map((family) => family.id)].forEach((id) => changed.add(id));
+    list(listed.filter((id) => known.has(id)).map((id) => known.get(id)));
+    tell();
+  });
+  document.addEventListener("visibilitychange", tell);
 }
 
 async function start() {
@@ -98,7 +114,6 @@ async function start() {
   language.addEventListener("change", () => { setLanguage(language.value); translate(); show(true); });
   picker.addEventListener("change", () => { location.hash = `${name}/${encodeURIComponent(picker.value)}`; });
   addEventListener("hashchange", () => show());
-  if (location.search) history.replaceState(null, "", `/${location.hash}`); // the cookie has the token now
   try {
     await load();
     show();
