@@ -14,6 +14,7 @@ from tinyllama.serve.listening import address, is_own, listen
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+    from types import FrameType
 
 _SECONDS = 1
 """For which open pages keep the studio from ending."""
@@ -63,10 +64,19 @@ def run_studio(folders: Sequence[Path], announce: Callable[[str], None], options
     access = access_of(options.host, secrets.token_urlsafe(24), control=options.control)
     places = (folder for folder in folders if not FamilyLayout(folder).recipe.is_file())
     allowed = Control(next(places, None)) if options.control else None
-    guarded = StudioGuard(Studio(StudioFamilies(folders), Playground(options.device), allowed).app(), access)
+    studio = Studio(StudioFamilies(folders), Playground(options.device), allowed)
+
+    class Server(uvicorn.Server):
+        """A server that lets open pages go when it is told to end, rather than cutting them off."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            studio.end()
+            super().handle_exit(sig, frame)
+
     with listen(options.host, options.port) as listening:
         name, number = listening.getsockname()[:2]
         shown = name if is_own(options.host) else socket.gethostname()
         announce(f"{address(shown, number)}{access.path}")
+        guarded = StudioGuard(studio.app(), access)
         settings = uvicorn.Config(guarded, log_level="warning", timeout_graceful_shutdown=_SECONDS)
-        uvicorn.Server(settings).run(sockets=[listening])
+        Server(settings).run(sockets=[listening])
