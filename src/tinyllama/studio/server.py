@@ -65,18 +65,19 @@ def run_studio(folders: Sequence[Path], announce: Callable[[str], None], options
     places = (folder for folder in folders if not FamilyLayout(folder).recipe.is_file())
     allowed = Control(next(places, None)) if options.control else None
     studio = Studio(StudioFamilies(folders), Playground(options.device), allowed)
-
-    class Server(uvicorn.Server):
-        """A server that lets open pages go when it is told to end, rather than cutting them off."""
-
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            studio.end()
-            super().handle_exit(sig, frame)
-
     with listen(options.host, options.port) as listening:
         name, number = listening.getsockname()[:2]
         shown = name if is_own(options.host) else socket.gethostname()
         announce(f"{address(shown, number)}{access.path}")
         guarded = StudioGuard(studio.app(), access)
         settings = uvicorn.Config(guarded, log_level="warning", timeout_graceful_shutdown=_SECONDS)
-        Server(settings).run(sockets=[listening])
+        server = uvicorn.Server(settings)
+        leave = server.handle_exit
+
+        def end(number: int, frame: FrameType | None) -> None:
+            """Let open pages go, which the server would wait for, and cut off with an error."""
+            studio.end()
+            leave(number, frame)
+
+        server.handle_exit = end
+        server.run(sockets=[listening])
