@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tinyllama.studio.families import StudioFamilies, StudioFamily
     from tinyllama.studio.summaries import FamilyView
 
-_PAUSE, _MOST_PAUSE = 0.3, 0.6
+_PAUSE, _MOST_PAUSE = 0.4, 0.6
 """Seconds between two looks, so that a page shows a new step within one second."""
 _SHARE = 40
 """The pause is as many times as long as a look took, up to the longest."""
