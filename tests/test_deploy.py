@@ -1,16 +1,14 @@
-"""The files that deploy name commands, extras and files that exist; so do the commands of every page."""
+"""The files that deploy name commands, extras and files that exist."""
 
 import re
 import shlex
 from pathlib import Path
 
-import pytest
 import yaml
 
 from tests.constraints import ROOT, extras
 from tests.shell_commands import commands, parse
 
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
@@ -63,20 +61,3 @@ def test_the_job_for_kubernetes_is_ours() -> None:
     assert {part["name"] for part in pod["volumes"]} == {mount["name"]}
     assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == volume["metadata"]["name"]
     assert pod["terminationGracePeriodSeconds"] > 120  # in which ranks save
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_of_a_page_is_one_that_we_have(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
-        for words in commands(block):
-            parse(words)
-
-
-@pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
-def test_the_one_command_for_each_wish_is_one_that_we_have(name: str) -> None:
-    found = re.findall(r"^\| [^|]+ \| `(tinyllama [^`]+)`", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(found) >= 15
-    for command in found:
-        for words in commands(command):
-            parse(words)

@@ -69,5 +69,5 @@ def test_the_page_tunes_a_model_and_brings_it_back(place: Path) -> None:
 
     (file,) = (place / "runs/mini-chat-Q8_0-gguf").glob("*.gguf")
     assert GgufFile(file).require("tokenizer.chat_template", str) == tokenizer.chat_template
-    assert INSTALL == "pip install -e '.[finetune]'\n"
+    assert INSTALL == "pip install -c constraints.txt -e '.[finetune]'\n"
     assert SERVE == "tinyllama serve runs/mini-chat-Q8_0-gguf\n"

@@ -12,10 +12,13 @@ from tinyllama.installation import DISTRIBUTION, install_hint, installed_version
 
 ROOT = Path(__file__).parent.parent
 PAGES = (
-    *("pyproject.toml", "Makefile", "Dockerfile", ".ci", ".github", "src", "docs", "benchmarks", "deploy", "notebooks"),
+    *("pyproject.toml", "Makefile", "Dockerfile", "mkdocs.yml", "CITATION.cff", ".pre-commit-config.yaml"),
+    *(".ci", ".github", "src", "docs", "benchmarks", "experiments", "deploy", "notebooks"),
     *(path.name for path in ROOT.glob("*.md")),
 )
 """Where people find commands; those that are there."""
+NO_TEXT = {".pyc", ".png", ".parquet", ".gz"}
+"""Suffixes of files that nobody reads as text."""
 OTHER_NAME = re.compile(r"\btinyllama\[|\bpip3? install[^\n`;&|]*?(?<![\w./-])tinyllama(?![\w./-])", re.IGNORECASE)
 """The distribution under another name: with extras, or in a command of pip."""
 
@@ -107,7 +110,7 @@ def test_the_distribution_and_its_extras_have_our_name() -> None:
 def test_nobody_is_told_to_install_the_package_of_somebody_else(place: str) -> None:
     files = [path for path in (ROOT / place).rglob("*") if path.is_file()] or [ROOT / place]
     for path in files:
-        if path.suffix in {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".ipynb", ""}:
+        if path.suffix not in NO_TEXT:
             found = OTHER_NAME.search(path.read_text(encoding="utf-8"))
             assert found is None, f"{path}: {found}"
 

@@ -40,7 +40,7 @@ def test_the_notebook_is_kept_without_results() -> None:
 
 
 def test_only_the_first_cell_is_for_the_notebook_alone() -> None:
-    assert INSTALL.startswith("!pip install ")
+    assert INSTALL.startswith("!pip install --quiet -c constraints.txt ")
     for cell in (DEVICE, RECIPE, *REST):
         compile(cell, "notebook", "exec")
 

@@ -3,12 +3,11 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.command import run
 from tests.design.library import copy_library
 
 PAGE = (Path(__file__).parent.parent / "docs/own-text.md").read_text(encoding="utf-8")
@@ -27,9 +26,7 @@ def test_the_commands_run_and_end_with_a_report_and_models(folder: Path) -> None
     assert len(COMMANDS) == 8
     for command in COMMANDS:
         words = shlex.split(command)
-        done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, check=False, timeout=500
-        )
+        done = run(*words[1:], cwd=folder)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     assert (folder / "runs/try/report.html").is_file()
     ladder = json.loads((folder / "runs/try-ladder/ladder.json").read_text())

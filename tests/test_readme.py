@@ -2,12 +2,12 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.command import run
+from tests.pages import PAGES, page_name
 from tinyllama.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +39,8 @@ def test_every_make_target_in_the_readme_is_in_the_makefile() -> None:
 
 def test_every_other_command_in_the_readme_is_an_ordinary_client() -> None:
     others = [command for command in COMMANDS if not command.startswith(("tinyllama ", "make "))]
-    assert all(command.startswith(("pip install ", "python -m ", "python3 -m ", ". ")) for command in others), others
+    ordinary = ("git clone ", "cd ", "pip install ", "python -m ", "python3 -m ", ". ")
+    assert all(command.startswith(ordinary) for command in others), others
 
 
 def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
@@ -49,14 +50,22 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
             # Minutes to hours: `make demo` runs the first of them, a plan proves the others' recipe.
             assert load_recipe(next(word for word in words if word in {"mini", "tinyllama-v1.1"}))
             continue
-        done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
-        )
+        done = run(*words[1:], cwd=tmp_path)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("page", [*sorted((ROOT / "docs").glob("**/*.md")), ROOT / "README.md"], ids=lambda p: p.name)
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub and the site give to the headings of a page."""
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            name, _, anchor = target.partition("#")
+            path = page.parent / name if name else page
+            assert path.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(path), f"{page.name}: {target}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from tests import test_historic_bugs
+from tinyllama.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -40,3 +41,11 @@ def test_the_api_page_names_the_public_names() -> None:
     for name in named:
         module, _, attribute = name.rpartition(".")
         assert getattr(tinyllama, attribute).__module__ == module
+
+
+def test_the_picture_of_the_plan_is_what_the_command_draws(tmp_path: Path) -> None:
+    from tinyllama.report.plan_plot import write_plan_plot
+
+    assert "`tinyllama plan nano --plot docs/images/plan.svg`" in (DOCS / "index.md").read_text(encoding="utf-8")
+    write_plan_plot(load_recipe("nano"), tmp_path / "plan.svg")
+    assert (tmp_path / "plan.svg").read_bytes() == (DOCS / "images/plan.svg").read_bytes()

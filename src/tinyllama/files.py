@@ -11,7 +11,7 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from tinyllama.locks import FOLDERS_OPEN, locked_folder, naming
 
@@ -114,14 +114,15 @@ def unique_mark() -> str:
     return f"partial-{os.getpid()}-{secrets.token_hex(4)}"
 
 
-def write_atomic(path: Path, data: str | bytes) -> None:
-    """Write a whole file under another name, fsync it, and rename it to `path`."""
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write under another name; when the block succeeds, it is fsynced and renamed to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{unique_mark()}")
     try:
         with naming(path):
             with beside.open("wb") as file:
-                file.write(to_bytes(data) if isinstance(data, str) else data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)  # closed, since Windows renames no open file
@@ -129,6 +130,12 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         with suppress(OSError):
             beside.unlink()
     fsync_path(path.parent)
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Write a whole file under another name, fsync it, and rename it to `path`."""
+    with new_file(path) as file:
+        file.write(to_bytes(data) if isinstance(data, str) else data)
 
 
 def write_json(path: Path, value: Json) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import zstandard
 
+from tests.evaluation.conftest import write_llama, write_rows
+
 FOLDER = Path(__file__).parent.parent.parent / "benchmarks"
 
 
@@ -69,6 +71,25 @@ def test_generation_is_compared_with_transformers_in_both_its_ways(out: Path) ->
     assert engines["transformers"]["our_first_is_x"] > 0
 
 
+@pytest.mark.slow
+def test_evaluation_is_compared_with_lm_eval_on_every_model_given(out: Path, tmp_path: Path) -> None:
+    for name in ("model", "rows"):
+        (tmp_path / name).mkdir()
+    model, data = str(write_llama(tmp_path / "model")), str(write_rows(tmp_path / "rows"))
+    given = [word for name in ("small", "again") for word in ("--folder", name, model, "0")]
+    found = run("evaluate", out, "--data", data, *given)
+    assert list(found["models"]) == ["small", "again"]
+    for measured in found["models"].values():
+        assert measured["agreement"]["tinyllama"]["questions"] == 7
+        assert measured["agreement"]["tinyllama"]["other_choices"] == 0
+        assert set(measured["seconds"]) >= {"tinyllama", "lm_eval, batch 1"}
+    required = [claim["text"] for claim in found["claims"]]
+    assert required[:2] == [
+        "small: as fast as lm_eval at its best batch size, times",
+        "small: questions answered otherwise",
+    ]
+
+
 def test_preparation_keeps_every_document_and_is_compared_with_the_tokenizer_alone(
     out: Path, prepared: Path, tmp_path: Path
 ) -> None:
@@ -82,6 +103,13 @@ def test_preparation_keeps_every_document_and_is_compared_with_the_tokenizer_alo
     assert ours["documents"] == bare["documents"] == found["exact"]["engine"]["checked"] == 120
     assert ours["tokens"] == bare["tokens"] + 2 * 120, "BOS and EOS of each document"
     assert ours["bytes"] == bare["bytes"]
+
+
+def test_a_benchmark_without_what_it_needs_says_so_and_writes_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER / "evaluate.py"), "--quick", "--data", str(tmp_path / "absent")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stderr.splitlines()[-1].startswith(f"skipped: there is no {tmp_path / 'absent'}")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -226,17 +226,17 @@ def test_file_systems_that_are_unknown_or_not_installed_are_named(tmp_path: Path
         load_recipe("nano", ["checkpoints.url=bucket/folder"])
 
 
-def test_a_family_under_a_url_equals_one_on_disk_and_goes_on_elsewhere(make_family: MakeFamily, s3: str) -> None:
-    disk, here = make_family("disk"), make_family("here", f"checkpoints.url={s3}/")
-    for model in ("base", "math_code"):
-        disk.train(model)
+def test_a_family_under_a_url_equals_one_on_disk_and_goes_on_elsewhere(
+    make_family: MakeFamily, trained: Path, s3: str
+) -> None:
+    here = make_family("here", f"checkpoints.url={s3}/")
     stop_at(here, "base", 3)
     elsewhere = make_family("elsewhere", f"checkpoints.url={s3}")
     shutil.copytree(here.folder / "base", elsewhere.folder / "base", ignore=shutil.ignore_patterns("checkpoints"))
     elsewhere.train("base")
-    assert_same_run(disk.folder / "base", elsewhere.folder / "base")
+    assert_same_run(trained / "base", elsewhere.folder / "base")
     here.train("math_code")  # forks from what the other made
-    assert_same_run(disk.folder / "math_code", here.folder / "math_code")
+    assert_same_run(trained / "math_code", here.folder / "math_code")
     assert {name.partition("/step-")[0] for name in _names(s3) if "step-" in name} == {"base", "math_code"}
     start = find_start(here.training_run("math_code"))
     assert start is not None

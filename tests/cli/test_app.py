@@ -1,32 +1,23 @@
 import json
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from tests.command import run
 from tests.conftest import SMALL
 from tests.evaluation.conftest import write_rows
 from tests.evaluation.hub_rows import seven_sets
 from tests.export.hub_stand_in import stand_in_hub
 from tinyllama.evaluation.catalogue import GROUPS
 from tinyllama.recipe import load_recipe, shipped_recipes
-
-
-def run(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a person does."""
-    return subprocess.run(
-        [sys.executable, "-m", "tinyllama", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, **environment},
-        check=False,
-        timeout=300,
-    )
-
 
 SET = [word for override in SMALL for word in ("--set", override)]
 
@@ -60,6 +51,30 @@ def test_reproduce_leaves_exports_report_and_summary(trained: Path) -> None:
         names = {path.name for path in (trained / folder).iterdir()}
         assert names >= {"config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "README.md"}, model
     assert (trained / "report.html").stat().st_size > 100_000
+
+
+def test_a_silent_hub_costs_seconds_and_one_line(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "family")
+    connections = list[socket.socket]()
+
+    def accept(server: socket.socket) -> None:
+        with suppress(OSError):  # of a closed socket
+            while True:
+                connections.append(server.accept()[0])
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        Thread(target=accept, args=(silent,), daemon=True).start()
+        done = run(
+            "reproduce", "nano", "--run", "family", *SET,
+            cwd=tmp_path, HF_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}", HF_HUB_OFFLINE="0",
+            TINYLLAMA_CACHE=str(tmp_path / "cache"), HF_HOME=str(tmp_path / "hub"),
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    # Each question is given up after four seconds (tests/test_hub.py).
+    assert 1 <= len(connections) <= 2, "the hub is asked before training and before evaluation"
+    assert (done.stdout + done.stderr).count("none from the hub: ") == 1
+    assert "note: evaluation.tasks: no score for hellaswag, openbookqa, " in done.stderr
+    assert "task scores" not in done.stdout
 
 
 def test_reproduce_again_does_nothing(trained: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_app import run
+from tests.command import run
 
 
 @pytest.fixture

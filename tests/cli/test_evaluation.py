@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.cli.test_app import run
+from tests.command import run
 from tests.evaluation.conftest import CONTEXT, SHAPE, sentence, write_rows
 from tests.evaluation.hub_rows import parquet
 from tinyllama.cli.commands import app
@@ -135,7 +135,7 @@ def test_choices_are_the_same_in_other_batches_and_after_an_interruption(
 def test_the_record_of_bf16_states_how_it_differs_from_fp32(folder: Path, data: Path, tmp_path: Path) -> None:
     alone = evaluate_model(str(folder), asked(data, tmp_path, dtype="bf16"))
     assert alone.record.against_fp32 is None
-    assert "evaluate without --dtype first" in (alone.folder / "scores.md").read_text()
+    assert "evaluate without --precision first" in (alone.folder / "scores.md").read_text()
 
     fine = evaluate_model(str(folder), asked(data, tmp_path))
     coarse = evaluate_model(str(folder), asked(data, tmp_path, dtype="bf16"))

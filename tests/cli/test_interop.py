@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.test_app import SET, run
+from tests.cli.test_app import SET
+from tests.command import run
 from tests.train.test_import_start import STAGES, foreign_folder, with_tokenizer
 from tinyllama.formats.gguf.file import GgufFile, is_gguf
 from tinyllama.formats.open import open_model

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_app import run
+from tests.command import run
 
 ASK = ("--nodes", "2", "--gpus-per-node", "4", "--time", "8:00:00")
 SUBMITTED = '#!/bin/sh\ncat "$2" > submitted\necho 42\n'

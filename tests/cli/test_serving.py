@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cli.test_app import run
+from tests.command import run
 from tests.train.test_import_start import foreign_folder, with_tokenizer
 from tinyllama.formats.open import open_model
 from tinyllama.inference import Sampling, decode_batch

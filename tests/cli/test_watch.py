@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.command import run
 from tests.monitor.test_status import RECIPE, log, step
 from tests.train.test_metrics import HELD_OUT
 from tinyllama.cli.commands import app
@@ -66,8 +67,7 @@ def test_how_training_ended_is_said(layout: FamilyLayout) -> None:
 
 
 def test_a_run_that_is_not_there_is_a_users_mistake(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tinyllama", "watch", str(tmp_path / "none")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run("watch", tmp_path / "none")
     assert done.returncode == 2
     assert done.stderr.startswith(f"Error: {tmp_path / 'none'}: no training has begun here")
 

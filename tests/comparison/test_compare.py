@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.evaluation.conftest import write_llama, write_rows
 from tinyllama.cli.commands import app
 from tinyllama.comparison.compare import (
     BETTER,
@@ -23,7 +24,7 @@ from tinyllama.comparison.compare import (
     change_of,
     compare,
 )
-from tinyllama.comparison.contenders import Contender, _trained, merged
+from tinyllama.comparison.contenders import Contender, _trained, find_contenders, merged
 from tinyllama.comparison.documents import (
     cells,
     changed_summary,
@@ -36,9 +37,13 @@ from tinyllama.evaluation.answers import Answer
 from tinyllama.evaluation.record import BitsPerByte, EvaluationRecord, TextBits
 from tinyllama.evaluation.record_folder import read_record, write_record
 from tinyllama.evaluation.scores import TaskScore, TaskScores
+from tinyllama.export import convert_to_gguf
+from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model
 from tinyllama.formats.identity import ModelIdentity
-from tinyllama.layout import FamilyLayout
+from tinyllama.formats.open import open_model
+from tinyllama.layout import BASE, FamilyLayout
 from tinyllama.recipe import dump_recipe, load_recipe
+from tinyllama.report.findings import findings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -253,6 +258,9 @@ def test_a_family_stands_for_its_models_and_another_seed_of_it_is_no_difference(
     learned = next(item for item in found.differences if (item.second, item.subject) == ("math_code", "arithmetic"))
     assert learned.verdict == BETTER
     assert "on arithmetic" in found.findings["math_code"]
+    matrix = {model: record.bits_by_text for model, record in families[0].evaluate().items()}
+    of_report = findings(matrix, "v1.1", families[0].recipe.corpora_of(BASE))
+    assert found.findings["math_code"] == of_report["math_code"]
     assert set(bits) == set(families[0].recipe.corpora)
     seeds = compare([family.folder / "v1.1" for family in families])
     assert set(scored(seeds).values()) == {SAME}
@@ -261,6 +269,29 @@ def test_a_family_stands_for_its_models_and_another_seed_of_it_is_no_difference(
     learner = families[0].folder / "math_code"
     among = [item for item in compare([one, other, learner]).differences if item.second == str(learner)]
     assert next(item.verdict for item in among if item.subject == "arithmetic") == BETTER
+
+
+def test_a_gguf_file_is_compared_by_its_bf16_record_until_it_has_one_in_fp32(tmp_path: Path) -> None:
+    pytest.importorskip("gguf", reason="the extra gguf")
+    for name in ("model", "rows"):
+        (tmp_path / name).mkdir()
+    model, data = write_llama(tmp_path / "model"), write_rows(tmp_path / "rows", 12)
+    convert_to_gguf(open_model(model), tmp_path / "gguf", "F32")
+    (file,) = (tmp_path / "gguf").glob("*.gguf")
+    asked = EvaluateRequest(tasks=["boolq", "piqa"], data=data, out=tmp_path / "records", device="cpu")
+    models = [str(model), str(file)]
+    evaluate_model(models[0], asked)
+    evaluate_model(models[1], replace(asked, dtype="bf16"))
+    assert [it.precision for it in find_contenders(models, asked.out)] == ["fp32", "bf16"]
+    rounded = compare(models, out=asked.out)
+    assert scored(rounded) == {"boolq": SAME, "piqa": SAME, "average": SAME}
+    assert any(item.before != item.after for item in rounded.differences if item.measure == RIGHT)
+    evaluate_model(models[1], asked)
+    assert [it.precision for it in find_contenders(models, asked.out)] == ["fp32", "fp32"]
+    exact = compare(models, out=asked.out)
+    assert (exact.models, exact.gaps) == (models, [])
+    assert [item.changes for item in exact.differences] == [[]] * 5
+    assert all(item.after == pytest.approx(item.before, rel=1e-5) for item in exact.differences)
 
 
 def test_one_model_alone_is_refused(two: list[Path]) -> None:

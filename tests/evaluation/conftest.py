@@ -87,10 +87,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_llama(tmp_path_factory.mktemp("llama"))
+
+
+def write_llama(path: Path) -> Path:
     """A random small Llama and its tokenizer, saved by transformers."""
     from transformers import LlamaConfig, LlamaForCausalLM, LlamaTokenizer
 
-    path = tmp_path_factory.mktemp("llama")
     rng = any_random(3)
     text = [sentence(rng, 12).capitalize() + ". Question: Answer:" for _ in range(200)]
     (path / "tokenizer.model").write_bytes(train_model(text, SHAPE["vocab_size"]))

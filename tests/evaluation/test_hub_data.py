@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -90,6 +91,52 @@ def test_other_content_than_at_the_first_fetch_is_refused(hub: Hub, tmp_path: Pa
     hub.repositories["datasets/allenai/ai2_arc"][name] = parquet([{"question": "changed"}])
     with pytest.raises(EvaluationError, match=r"ai2_arc \(ARC-Easy\): .*lock.json requires [0-9a-f]{64}"):
         provide(["arc_easy"], tmp_path)
+
+
+def test_a_file_that_was_changed_after_the_fetch_is_made_again_or_refused(
+    hub: Hub, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    packed = BytesIO()
+    with ZipFile(packed, "w") as archive:
+        for subject in ("law", "art"):
+            archive.writestr(f"val/{subject}_val.csv", "question,A,B,C,D,answer\n?,1,2,3,4,A\n")
+    hub.repositories["datasets/ceval/ceval-exam"] = {"ceval-exam.zip": packed.getvalue()}
+    provide(["boolq", "ceval"], tmp_path)
+    path, asked = rows_folder() / "boolq_validation.jsonl", hub.requests
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    changes = ["".join(lines[:-1]), "".join(lines)[:-40], lines[0].replace('"label": 0', '"label": 1') + lines[1]]
+    for change in changes:
+        path.write_text(change, encoding="utf-8")
+        os.utime(path, ns=times)
+        assert provide(["boolq"], tmp_path, said.append) == {"boolq": rows_folder()}
+        assert read_rows("boolq", path) == read_rows("boolq", data / path.name)
+    assert len(said) == 3
+    assert said[0] == f"evaluation data had been changed in {rows_folder()} and is made again: boolq"
+    (rows_folder() / "ceval/val/art_val.csv").unlink()
+    provide(["ceval"], tmp_path)
+    assert list(TASK_DATA["ceval"].question_files(rows_folder())) == ["art", "law"]
+    assert hub.requests == asked
+    path.write_text(changes[0], encoding="utf-8")
+    shutil.rmtree(hub_cache() / "hub")
+    monkeypatch.setattr("tinyllama.evaluation.hub_sets.probe", lambda *_: HubAnswer(None, "silent", is_silent=True))
+    assert reason_of("boolq", tmp_path).startswith(f"the files of boolq in {rows_folder()} were changed, and none from")
+
+
+def test_files_that_an_earlier_version_made_are_kept_where_they_cannot_be_made_again(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provide(["boolq"], tmp_path)
+    lock = json.loads((hub_cache() / "lock.json").read_text())
+    rows = lock.pop("rows")
+    assert list(rows) == ["boolq"]
+    (hub_cache() / "lock.json").write_text(json.dumps(lock))
+    shutil.rmtree(hub_cache() / "hub")
+    monkeypatch.setattr("tinyllama.evaluation.hub_sets.probe", lambda *_: HubAnswer(None, "silent", is_silent=True))
+    assert provide(["boolq"], tmp_path) == {"boolq": rows_folder()}
+    assert json.loads((hub_cache() / "lock.json").read_text()) == lock | {"rows": rows}
+    assert hub.requests > 0
 
 
 def test_a_folder_that_has_the_rows_is_preferred(hub: Hub, data: Path) -> None:

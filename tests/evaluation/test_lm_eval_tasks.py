@@ -8,11 +8,13 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.evaluation.hub_rows import parquet
 from tests.evaluation.named_tasks import NAMED, Row, rows_of
 from tests.evaluation.test_hub_data import use
 from tests.export.hub_stand_in import COMMIT, CONVERTED, Hub, stand_in_hub
+from tinyllama.cli.commands import app
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.contamination import read_questions
 from tinyllama.evaluation.lm_eval_index import definitions, lm_eval_folder
@@ -206,6 +208,57 @@ def test_a_group_of_a_users_own_tasks_has_one_score(
     mean = sum(answer.scores["acc"] for answer in answers) / 4
     assert scores.measured["mine"].score == pytest.approx(mean)
     assert list(evaluate_tasks(model, tokenizer, ["mine_two"], own_tasks, options).measured) == ["mine_two"]
+
+
+@pytest.mark.slow
+def test_a_group_of_lm_eval_is_scored_over_all_its_subjects_and_asks_for_those_that_lack(
+    hub: Hub, model: Llama, tokenizer: SentencePieceTokenizer, hflm: HFLM, tmp_path: Path
+) -> None:
+    from lm_eval.api.instance import Instance
+
+    group, files = "mmlu_social_sciences", hub.repositories[f"datasets/cais/mmlu@{CONVERTED}"]
+    definitions_of_subjects = sorted((theirs() / "mmlu/default").glob("mmlu_*.yaml"))
+    subjects = [path.stem for path in definitions_of_subjects if f'"{group}_tasks"' in path.read_text(encoding="utf-8")]
+    rows = {subject: rows_of("mmlu_anatomy")["test"][: 1 + (subject == subjects[0])] for subject in subjects}
+    places = [
+        (subject, f"{subject.removeprefix('mmlu_')}/{split}") for subject in subjects for split in ("dev", "test")
+    ]
+    for subject, place in places[:4]:
+        files[f"{place}/0000.parquet"] = parquet(rows[subject])
+    lacking = evaluate_tasks(model, tokenizer, [group], tmp_path).tasks[group]
+    assert isinstance(lacking, MissingTask)
+    assert "cais/mmlu (" in lacking.reason
+    assert "has no Parquet files" in lacking.reason
+    for subject, place in places[4:]:
+        files[f"{place}/0000.parquet"] = parquet(rows[subject])
+    shutil.rmtree(tmp_path / "cache")
+    scores = evaluate_tasks(model, tokenizer, [group], tmp_path)
+    answers = scores.answers[group]
+    expected = {f"{subject}/{i}" for subject in subjects for i in range(len(rows[subject]))}
+    assert {answer.question for answer in answers} == expected
+    assert len(answers) == scores.measured[group].questions == len(subjects) + 1 > 10
+    mean = sum(answer.scores["acc"] for answer in answers) / len(answers)
+    assert scores.measured[group].score == pytest.approx(mean)
+    requests = [Instance("loglikelihood", {}, tuple(ask), 0) for answer in answers for ask in answer.requests]
+    responses = [response for answer in answers for response in answer.responses]
+    for ours, (total, greedy) in zip(responses, hflm.loglikelihood(requests, disable_tqdm=True), strict=True):
+        assert ours == (pytest.approx(total, abs=1e-4), greedy)
+
+
+def test_a_users_own_task_is_fetched_ahead(hub: Hub, tmp_path: Path) -> None:
+    text = OWN.format(name="mine", file="").replace("dataset_path: json", "dataset_path: me/own")
+    lines = [line for line in text.splitlines(keepends=True) if not line.startswith("dataset_kwargs")]
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/mine.yaml").write_text("".join(lines))
+    command = ["evaluate", "--fetch", "mine,sciq", "--include-path", str(tmp_path / "own"), "--data", str(tmp_path)]
+    assert "me/own" in str(CliRunner().invoke(app, command).exception), "the hub has no such data set"
+    hub.repositories["datasets/me/own"] = {"program.py": b""}
+    rows = parquet([{"question": "the 0", "label": 0}])
+    hub.repositories[f"datasets/me/own@{CONVERTED}"] = {"default/test/0000.parquet": rows}
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    lock = json.loads((tmp_path / "cache/evaluation/lock.json").read_text())
+    assert {"me/own", "allenai/sciq"} <= lock["sets"].keys()
 
 
 def test_contamination_covers_a_users_own_tasks(own_tasks: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.test_app import run
+from tests.command import run
 from tests.export.hub_stand_in import Hub, stand_in_hub
 from tinyllama.errors import PublishError
 from tinyllama.export import files_to_send

@@ -46,10 +46,10 @@ def test_a_run_is_scored_by_tokens_while_it_trains_and_the_report_shows_it(
     assert steps_saved(run / COPIES) == []
     data_of_report = read_run(family.folder, family.recipe)
     figures = {figure.name: figure for _, figure in score_figures(data_of_report)}
-    assert list(figures) == ["score-by-tokens", "right-bits-by-tokens", "margin-by-tokens"]
+    assert list(figures) == ["score-boolq-by-tokens", "right-bits-by-tokens", "margin-by-tokens"]
     tokens = [record.source.tokens for record in records]
     assert all(figure.lines[0].x == tokens for figure in figures.values())
-    chance = figures["score-by-tokens"].lines[-1]
+    chance = figures["score-boolq-by-tokens"].lines[-1]
     assert (chance.name, list(chance.y), chance.model) == ("chance", [50, 50], None)
     assert figures["right-bits-by-tokens"].lines[0].y == [
         record.scores.measured["boolq"].right_bits for record in records

@@ -17,11 +17,20 @@ from tinyllama.fidelity import Outcome, audit, open_runs
 from tinyllama.recipe import dump_recipe, load_recipe
 from tinyllama.sampler import Sampler, StepRows
 from tinyllama.train.feeder import read_step
-from tinyllama.train.metrics import HeldOutRecord, JsonlLogger, Record, StepRecord, read_metrics
+from tinyllama.train.metrics import HeldOutRecord, JsonlLogger, Record, StepRecord, chain_start, read_metrics
 from tinyllama.train.ranks import Ranks
 
 FORK = 6
 """Steps of the base."""
+
+
+@pytest.fixture(scope="module")
+def base_again(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a second training of the base."""
+    folder = tmp_path_factory.mktemp("again") / "family"
+    shutil.copytree(prepared, folder)
+    Family(load_recipe("nano", SMALL), folder).train("base")
+    return folder / "base"
 
 
 def failures(run: Path, model: str = MODEL) -> list[Outcome]:
@@ -33,9 +42,9 @@ def failures(run: Path, model: str = MODEL) -> list[Outcome]:
 def recorded_otherwise(run: Path, change: Callable[[Record], Record | None]) -> None:
     """Let a model's training have recorded something else from the start: chain and checkpoints agree with it."""
     metrics, heads = run / MODEL / "metrics.jsonl", dict[int, str]()
-    records = list(read_metrics(metrics))
+    records, fork = list(read_metrics(metrics)), chain_start(metrics)
     metrics.unlink()
-    logger = JsonlLogger(metrics, 0)
+    logger = JsonlLogger(metrics, 0, fork)
     for record in filter(None, map(change, records)):
         logger.log(record)
         heads[record.step] = logger.head
@@ -97,10 +106,50 @@ def test_an_edited_metric_is_found(run: Path, field: str) -> None:
 def test_a_dropped_measurement_is_found(run: Path) -> None:
     metrics = run / MODEL / "metrics.jsonl"
     lines = metrics.read_text().splitlines()
-    index = next(i for i, line in enumerate(lines) if "held_out" in line)
-    step = json.loads(lines.pop(index))["step"]
-    metrics.write_text("\n".join(lines) + "\n")
-    assert {(one.check, one.step) for one in failures(run)} >= {("chain", step + 1)} or step == 14
+    records = list(map(json.loads, lines))
+    measured = [index for index, record in enumerate(records) if record["kind"] == "held_out"]
+    assert len(measured) > 1
+    for index in measured:
+        metrics.write_text("\n".join([*lines[:index], *lines[index + 1 :]]) + "\n")
+        last = index == len(lines) - 1  # no line follows it, but the checkpoint knows it
+        expected = ("checkpoint 14", 14) if last else ("chain", records[index + 1]["step"])
+        assert expected in [(found.check, found.step) for found in failures(run)]
+
+
+def test_shards_that_are_exchanged_between_corpora_are_found(run: Path) -> None:
+    one, other = (run / f"corpora/{name}/train-00000.bin" for name in ("prose", "code"))
+    data = one.read_bytes(), other.read_bytes()
+    size = min(map(len, data))  # so that each file keeps its own, which opening it compares
+    one.write_bytes(data[1][:size] + data[0][size:])
+    other.write_bytes(data[0][:size] + data[1][size:])
+    assert [(found.check, found.step) for found in failures(run, "base")] == [("rows", 1)]
+
+
+def test_a_checkpoint_of_a_second_run_is_found(run: Path, base_again: Path) -> None:
+    """Of the same recipe, seed and step."""
+    shutil.rmtree(run / "base/checkpoints/step-6")
+    shutil.copytree(base_again / "checkpoints/step-6", run / "base/checkpoints/step-6")
+    assert [(found.check, found.step) for found in failures(run, "base")] == [("checkpoint 6", 6)]
+
+
+def test_a_base_that_was_replaced_is_found(run: Path, base_again: Path) -> None:
+    """By another training of the same recipe, which passes for itself."""
+    shutil.rmtree(run / "base")
+    shutil.copytree(base_again, run / "base")
+    assert not failures(run, "base")
+    assert [(found.check, found.step) for found in failures(run)] == [("fork", FORK)]
+    shutil.rmtree(run / "base")
+    assert [found.result for found in audit(open_runs(run / MODEL)[0]) if found.check == "fork"] == ["no evidence"]
+
+
+def test_a_flipped_byte_of_a_weight_is_found(run: Path) -> None:
+    file = max((run / MODEL / "checkpoints/step-12").glob("*.distcp"), key=lambda path: path.stat().st_size)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    (found,) = failures(run)
+    assert (found.check, found.step) == ("checkpoint 12", 12)
+    assert f"{file.name}: differs from its manifest" in found.detail
 
 
 def test_another_seed_is_found_at_the_first_step(run: Path) -> None:
@@ -190,7 +239,7 @@ def test_of_an_older_run_it_says_what_there_is_no_evidence_for(run: Path) -> Non
         path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "chain"}))
     found = audit(open_runs(run / MODEL)[0])
     without = {one.check for one in found if one.result == "no evidence"}
-    assert without == {"chain", "rows", "checkpoint 12", "checkpoint 14"}
+    assert without == {"chain", "fork", "rows", "checkpoint 12", "checkpoint 14"}
     assert not failures(run)
     logger = JsonlLogger(metrics, 14)  # a resumed one has a chain from there on
     logger.log(HeldOutRecord(step=14, tokens=1, losses={}))

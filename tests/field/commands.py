@@ -7,6 +7,7 @@ package only `tinyllama.cli.main`, so that the tests run on any version.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import io
 import json
@@ -32,11 +33,13 @@ _IMPORTS = (
     "tinyllama.evaluation",
     "tinyllama.export",
     "tinyllama.family",
+    "tinyllama.family.train",
     "tinyllama.report",
     "pyarrow.parquet",
     "safetensors.torch",
     "sentencepiece",
     "tokenizers",
+    "torch.distributed.checkpoint",
 )
 """What commands import; a module that this version lacks is left out."""
 
@@ -150,6 +153,8 @@ def _serve(replies: IO[str]) -> None:
     for name in [*_IMPORTS, *sys.argv[1:]]:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # commands that collect garbage would go through all that is imported, and copy it
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()

@@ -1,10 +1,11 @@
 """A small family of files, and the command to run on it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.command import command_server
 from tests.field.commands import Commands, Outcome
 
 RECIPE = """\
@@ -48,10 +49,9 @@ def edit(field: Path, old: str, new: str) -> int:
 
 
 @pytest.fixture(scope="session")
-def commands() -> Iterator[Commands]:
+def commands() -> Commands:
     """The server of commands."""
-    with Commands() as server:
-        yield server
+    return command_server()
 
 
 @pytest.fixture

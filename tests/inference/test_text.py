@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.test_app import run
+from tests.command import run
 from tests.train.test_import_start import foreign_folder, with_tokenizer
 from tinyllama import generate
 from tinyllama.errors import UserError

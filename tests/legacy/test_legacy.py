@@ -1,14 +1,14 @@
 """What commit 4bd9be0 wrote is read, kept and gone on from; see family-4bd9be0/README.md."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.command import run
 
 WRITTEN = Path(__file__).parent / "family-4bd9be0"
 EXPECTED: dict[str, Any] = json.loads((WRITTEN / "expected.json").read_text(encoding="utf-8"))
@@ -20,10 +20,7 @@ PRECISION_OPTION = "--precision"
 
 def tinyllama(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder, which must end with an exit code."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tinyllama", *arguments],
-        cwd=folder, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run(*arguments, cwd=folder)
     assert done.returncode == code, done.stderr
     return done
 

@@ -1,9 +1,8 @@
 import json
-import subprocess
-import sys
 
 import pytest
 
+from tests.command import run
 from tinyllama.errors import PlanError, RecipeError
 from tinyllama.plan import Plan, compile_plan
 from tinyllama.plan.cards import GPUS, find_gpu
@@ -151,8 +150,8 @@ def test_what_shard_means(shard: str, size: int) -> None:
 
 
 def test_the_command_prints_formula_and_days() -> None:
-    words = [sys.executable, "-m", "tinyllama", "plan", "nano", "--hardware", "a100-40g", "--gpus", "2"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    words = ["plan", "nano", "--hardware", "a100-40g", "--gpus", "2"]
+    done = run(*words)
     assert done.returncode == 0, done.stderr
     assert "bound by launches" in done.stdout
     assert (
@@ -160,7 +159,6 @@ def test_the_command_prints_formula_and_days() -> None:
         in done.stdout
     )
     assert "needs --price" in done.stdout
-    done = subprocess.run([*words, "--json", "--price", "1"], capture_output=True, text=True, check=False)
-    result = json.loads(done.stdout)
+    result = json.loads(run(*words, "--json", "--price", "1").stdout)
     assert result["hardware"]["fits"]
     assert [span["name"] for span in result["hardware"]["spans"]] == ["base", "v1.1", "math_code", "chinese"]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.command import run
 from tests.conftest import SMALL
 from tinyllama.corpus.manifest import open_corpus
 from tinyllama.family import Family
@@ -23,6 +22,7 @@ from tinyllama.recipe import load_recipe
 from tinyllama.tokenizer.opening import open_tokenizer
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
     from pathlib import Path
 
@@ -35,17 +35,16 @@ def prepare(tmp_path: Path) -> Prepare:
     for number in range(3):
         (tmp_path / f"text-{number}.txt").write_text(f"This is the text of file {number}, which says little. " * 400)
 
-    def run(folder: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def prepare(folder: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         held_out = {"share": "10%", "by": "block", "block": 4}
         prose = {"sources": [{"files": "text-*.txt"}], "cut": 400, "held_out": held_out}
         tokenizer = "tokenizer.train.corpora=[code, arithmetic]"  # which stays when the prose changes
         settings = (*SMALL, tokenizer, *(f"corpora.prose.{key}={json.dumps(value)}" for key, value in prose.items()))
         changes = [part for setting in settings for part in ("--set", setting)]
-        command = [sys.executable, "-m", "tinyllama", "prepare", "nano", *changes, "--run", folder, *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        return run("prepare", "nano", *changes, "--run", folder, *arguments, cwd=tmp_path)
 
-    assert run("one").returncode == 0
-    return run
+    assert prepare("one").returncode == 0
+    return prepare
 
 
 def linked(tmp_path: Path, name: str) -> bool:

@@ -13,6 +13,11 @@ import pytest
 from tests.report.conftest import BITS, NASTY, write
 from tinyllama.errors import ModelError, UserError
 from tinyllama.evaluation.published import PUBLISHED
+from tinyllama.evaluation.record import EvaluationRecord
+from tinyllama.evaluation.record_folder import write_record
+from tinyllama.evaluation.scores import TaskScore, TaskScores
+from tinyllama.family.background import found_lines
+from tinyllama.formats.identity import ModelIdentity
 from tinyllama.plan import share_at
 from tinyllama.recipe import load_recipe
 from tinyllama.report import write_report
@@ -201,12 +206,37 @@ def test_tasks_beyond_the_commonsense_ones_are_shown_too(run: Path, recipe: Reci
     assert "TinyLlama-1.1B v1.1" not in page.text, "no published scores beside tasks that were not published"
 
 
+def test_a_score_that_is_no_share_is_shown_as_it_is(run: Path) -> None:
+    recipe = load_recipe("nano", ["evaluation.tasks=[boolq,wikitext]"])
+    perplexity = TaskScore("word_perplexity", 39.5, 1.25, 62, higher_is_better=False)
+    boolq = TaskScore("acc", 0.625, 0.055, 64, chance=0.5, right_bits=1.5)
+    scores = TaskScores({"boolq": boolq, "wikitext": perplexity})
+    for tokens in (9000, 30000):
+        source = ModelIdentity("checkpoint", "x", adds_bos=True, tokens=tokens)
+        write_record(run / f"evaluation/base/by_tokens/{tokens}", EvaluationRecord("base", source, scores))
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    write(run / "summary.json", json.dumps(summary | {"tasks": {"base": scores.to_json()}}))
+    assert list(found_lines("base", run / "evaluation/base/by_tokens/9000")) == [
+        "  base at 9K: boolq 62.50%, wikitext word_perplexity 39.500"
+    ]
+    page = Page(write_report(run, recipe))
+    assert page.tables["tasks"][-1][1].split() == ["39.500", "±1.250"]
+    figures = {name: figure["data"] for name, figure in page.figures.items() if name.endswith("-by-tokens")}
+    assert list(figures) == ["score-boolq-by-tokens", "score-wikitext-by-tokens", "right-bits-by-tokens"]
+    shares, whole, bits = figures.values()
+    assert [trace["y"] for trace in shares] == [[62.5, 62.5], [50, 50]]
+    assert [trace["y"] for trace in whole] == [[39.5, 39.5]]
+    assert [trace["y"] for trace in bits] == [[1.5, 1.5]]
+
+
 def test_measures_that_move_early_and_cores_mean_are_shown(run: Path, recipe: Recipe) -> None:
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     early = {"metric": "acc", "stderr": None, "questions": 64, "right_bits": 1.5, "margin": -0.25}
     tasks = {"piqa": early | {"score": 0.75, "chance": 0.5}, "arc_easy": early | {"score": 0.25, "chance": 0.25}}
     write(run / "summary.json", json.dumps(summary | {"tasks": {"base": tasks}}))
-    (_, row) = Page(write_report(run, recipe)).tables["tasks measures"]
+    page = Page(write_report(run, recipe))
+    assert "one standard error. A guess scores about 25 on ARC-e; 50 on PIQA." in page.text
+    (_, row) = page.tables["tasks measures"]
     assert [cell.strip() for cell in row] == ["base", "1.500", "-0.250", "0.250 (2 tasks)"]
 
 
@@ -235,6 +265,16 @@ def test_samples_written_during_training_are_shown_by_tokens(run: Path, recipe: 
     page = Page(write_report(run, recipe))
     first, last = (page.text.index(f"Once at {tokens}, {NASTY}") for tokens in (9000, 30000))
     assert first < last
+
+
+def test_the_chance_of_a_guess_is_that_of_the_records(run: Path, recipe: Recipe, page: Page) -> None:
+    assert "A guess scores" not in page.text, "these records, of an earlier version, do not say"
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    exam = {"metric": "acc", "score": 0.26, "stderr": None, "questions": 9, "chance": 0.2501}
+    tasks = {f"exam_{i}": exam for i in range(12)} | {"gsm8k": exam | {"chance": 0.0}}
+    write(run / "summary.json", json.dumps(summary | {"tasks": {"base": tasks, "v1.1": tasks}}))
+    (lead,) = re.findall(r"A guess scores [^<]*", write_report(run, recipe).read_text(encoding="utf-8"))
+    assert lead == f"A guess scores about 25 on {', '.join(f'exam_{i}' for i in range(8))} and 4 others."
 
 
 def test_all_text_is_escaped(page: Page) -> None:

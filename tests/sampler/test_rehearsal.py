@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 
 import numpy as np
 import pytest
 
+from tests.command import run
 from tinyllama.corpus.rows import row_count
 from tinyllama.errors import PlanError
 from tinyllama.plan import Plan, compile_plan
@@ -160,9 +159,7 @@ def test_rows_of_the_flagship_are_found_as_fast_at_step_a_million() -> None:
 
 
 def test_the_command_prints_its_proof() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tinyllama", "rehearse", "nano", "--json"], capture_output=True, text=True, check=False
-    )
+    done = run("rehearse", "nano", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["passed"]

@@ -1,9 +1,6 @@
 """Sources of the flagship, on small files of the originals' layout; URLs; gated sets of the hub."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from tests.command import run
 from tests.sources.test_documents import lines, read
 from tinyllama.errors import CorpusError
 from tinyllama.recipe import Corpus, load_recipe
@@ -123,10 +121,9 @@ def test_a_gated_set_or_a_hub_out_of_reach_is_explained_in_seconds(
     smaller = ["--set", "model.vocab_size=400"]
     hub = gated_hub if reachable else "http://127.0.0.1:9"
     began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "tinyllama", "prepare", "nano", "--set", source, "--set", training, *smaller],
-        cwd=tmp_path, env=os.environ | {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hub")},
-        capture_output=True, text=True, check=False, timeout=300,
+    done = run(
+        "prepare", "nano", "--set", source, "--set", training, *smaller,
+        cwd=tmp_path, HF_ENDPOINT=hub, HF_HUB_OFFLINE="0", HF_HOME=str(tmp_path / "hub"),
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert "owner/gated" in done.stderr

@@ -38,6 +38,7 @@ from tinyllama.studio.live import Live
 from tinyllama.train.process import this_process, write_process
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
 
@@ -365,6 +366,28 @@ def test_data_is_what_the_command_line_shows(small: Path) -> None:
         corpora = found(client, "/api/families/small/corpora")["corpora"]
         assert [corpus["name"] for corpus in corpora] == ["prose", "code", "arithmetic", "chinese"]
         assert corpora[0]["splits"]["train"]["tokens"] == runs[0].corpus("prose").tokens("train")
+
+
+def test_only_some_searches_run_at_once(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, most, original = 0, 0, jobs.messages
+
+    async def counted(what: Callable[..., None], *arguments: str) -> AsyncGenerator[jobs.Message]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            async for message in original(what, *arguments):
+                yield message
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(jobs, "messages", counted)
+    with TestClient(Studio(StudioFamilies([small])).app(), base_url=OWN) as client, ThreadPoolExecutor(5) as pool:
+        texts = pool.map(lambda number: client.get(f"/api/families/small/search?text=zzz{number}").text, range(5))
+        answers = list(map(_events, texts))
+    assert [answer[-1] for answer in answers] == [{"complete": True}] * 5
+    assert sum(answer[0] == {"waits": True} for answer in answers) >= 3
+    assert (running, most) == (0, 2)
 
 
 def _events(text: str) -> list[Any]:

@@ -20,17 +20,14 @@ import httpx2
 import pytest
 import torch
 
-from tests.conftest import SMALL
 from tests.studio.process import studio
 from tinyllama import generate
 from tinyllama.checkpoint.format import MANIFEST, steps_saved
 from tinyllama.errors import ModelError, TinyLlamaError, UserError
-from tinyllama.family import Family
 from tinyllama.formats.open import open_model
 from tinyllama.inference import CARD_SAMPLING
 from tinyllama.layout import FamilyLayout
 from tinyllama.model.devices import is_out_of_memory
-from tinyllama.recipe import load_recipe
 from tinyllama.studio.playground import Ask, Order, Playground, Question, Reply
 from tinyllama.studio.playground_worker import Models, Worker
 
@@ -44,12 +41,9 @@ linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /
 
 
 @pytest.fixture(scope="module")
-def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a family of which base and one variant are trained."""
-    folder = tmp_path_factory.mktemp("played") / "small"
-    shutil.copytree(prepared, folder)
-    Family(load_recipe("nano", SMALL), folder).train("base", "math_code")
-    return folder.parent
+def trained(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a family of which the base and variants are trained."""
+    return Path(shutil.copytree(trained, tmp_path_factory.mktemp("played") / "small")).parent
 
 
 @pytest.fixture(scope="module")

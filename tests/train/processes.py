@@ -16,7 +16,7 @@ from tests.conftest import SMALL
 from tinyllama.train.metrics import read_metrics
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.train.processes", "tinyllama.train.trainer", "tinyllama.evaluation.bits"])
+CONTEXT.set_forkserver_preload(["tests.train.processes", "tests.train.preloaded"])
 EXACT = (*SMALL, "precision=fp32")
 """Compared step by step, to the order of additions."""
 
@@ -51,6 +51,13 @@ def start(  # noqa: PLR0913, PLR0917  # a cluster and what it does
     for process in processes:
         process.start()
     return processes
+
+
+def begin(*arguments: str) -> ForkServerProcess:
+    """Begin the command with arguments, silently; it ends with the exit code of `tinyllama`."""
+    process = CONTEXT.Process(target=_silent_command, args=arguments)
+    process.start()
+    return process
 
 
 def free_port() -> int:
@@ -96,6 +103,16 @@ def _has(process: Path, *variables: str) -> bool:
 
 def _parent(process: Path) -> str:
     return (process / "stat").read_text().rpartition(")")[2].split()[1]
+
+
+def _silent_command(*arguments: str) -> None:
+    from tinyllama.cli import main
+
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        for stream in (1, 2):
+            os.dup2(nowhere.fileno(), stream)
+    sys.argv = ["tinyllama", *arguments]
+    main()
 
 
 def _one_rank(

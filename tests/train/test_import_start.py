@@ -142,11 +142,9 @@ def test_of_several_ranks_the_first_imports_for_all(
     assert newest.state.ranks == 2
 
 
-def test_kept_moments_go_on_where_the_other_run_ended(make_family: MakeFamily) -> None:
-    first = make_family("first")
-    first.train("base")
-    step = steps_saved(first.folder / "base" / "checkpoints")[-1]
-    source = first.folder / "base" / "checkpoints" / f"step-{step}"
+def test_kept_moments_go_on_where_the_other_run_ended(make_family: MakeFamily, trained: Path) -> None:
+    step = steps_saved(trained / "base" / "checkpoints")[-1]
+    source = trained / "base" / "checkpoints" / f"step-{step}"
     family = started(make_family, source, "second", moments="kept")
     checkpoint, result = family.import_start()
     assert result is None

@@ -1,12 +1,11 @@
 """One rank's memory, measured without its GPU."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 from torch import distributed
 
+from tests.command import run
 from tinyllama.errors import RecipeError
 from tinyllama.recipe import load_recipe
 from tinyllama.train.memory import measure_memory
@@ -41,20 +40,8 @@ def test_ranks_that_cannot_share_are_refused() -> None:
 
 @pytest.mark.parametrize(("width", "code"), [(64, 0), (65536, 1)])
 def test_the_rehearsal_fails_where_a_card_is_too_small(width: int, code: int) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "tinyllama",
-        "rehearse",
-        "nano",
-        "--hardware",
-        "a100-40g",
-        "--gpus",
-        "64",
-        "--json",
-    ]
     sets = ["--set", f"model.width={width}", "--set", f"model.ffn={2 * width}"]
-    done = subprocess.run([*command, *sets], capture_output=True, text=True, check=False)
+    done = run("rehearse", "nano", "--hardware", "a100-40g", "--gpus", "64", "--json", *sets)
     assert done.returncode == code, done.stderr
     memory = json.loads(done.stdout)["memory_per_gpu"]
     assert memory["fits"] is (code == 0)

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,8 @@ from tinyllama.train.metrics import (
     Record,
     SpikeRecord,
     StepRecord,
+    chain_at,
+    chain_start,
     link,
     read_lines,
     read_metrics,
@@ -83,6 +85,21 @@ def test_each_line_is_chained_to_the_one_before_it_also_after_a_resume(tmp_path:
     logger = JsonlLogger(path, 3)
     logger.close()
     assert logger.head == head
+
+
+def test_the_chain_of_a_variant_continues_that_of_its_base_at_the_fork(tmp_path: Path) -> None:
+    base, path = tmp_path / "base.jsonl", tmp_path / "metrics.jsonl"
+    _write(base, _step(1), _step(2), _step(3))
+    fork = chain_at(base, 2)
+    JsonlLogger(path, 2, "of another base").close()  # and died before its first step
+    logger = JsonlLogger(path, 2, fork)
+    logger.log(_step(3))
+    logger.close()
+    assert chain_start(path) == fork != chain_at(base, 3)
+    again = JsonlLogger(path, 3, "not needed")
+    again.close()
+    assert again.head == logger.head == link(fork, json.dumps(asdict(_step(3))))
+    assert (chain_start(base), chain_at(base, 4), chain_at(tmp_path / "none", 1)) == ("", "", "")
 
 
 def test_a_line_cut_short_by_a_crash_is_skipped(tmp_path: Path) -> None:

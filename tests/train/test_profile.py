@@ -26,14 +26,13 @@ def _rows(page: str) -> dict[str, list[str]]:
     return {cells[0]: cells[1:] for cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)}
 
 
-def test_a_profile_shows_the_parts_of_its_steps_and_changes_no_weight(make_family: MakeFamily) -> None:
-    plain, profiled = make_family("plain"), make_family("profiled")
-    plain.train("base")
+def test_a_profile_shows_the_parts_of_its_steps_and_changes_no_weight(make_family: MakeFamily, trained: Path) -> None:
+    profiled = make_family("profiled")
     profiled.train("base", profile=range(3, 5))
-    assert_same_run(plain.folder / "base", profiled.folder / "base")
+    assert_same_run(trained / "base", profiled.folder / "base")
     folder = profiled.folder / "base/profiles"
     assert sorted(path.name for path in folder.iterdir()) == ["steps-3-4.md", "steps-3-4.trace.json.gz"]
-    assert not (plain.folder / "base/profiles").exists()
+    assert not (trained / "base/profiles").exists()
     names = _names(folder / "steps-3-4.trace.json.gz")
     counts = {name: names.count(f"{PREFIX}{name}") for name in ("step", "data wait", "checkpoint", "held-out losses")}
     assert counts == {"step": 2, "data wait": 2, "checkpoint": 1, "held-out losses": 0}

@@ -104,14 +104,13 @@ def test_spans_that_touch_are_one() -> None:
     assert add_span(((1, 3),), (5, 6)) == ((1, 3), (5, 6))
 
 
-def test_a_watched_run_without_spikes_equals_an_unwatched_one(make_family: MakeFamily) -> None:
-    plain, watched = make_family("plain"), make_family("watched", "spikes.policy=rollback-and-skip")
-    for family in (plain, watched):
-        family.train("base")
-        family.train("math_code")
+def test_a_watched_run_without_spikes_equals_an_unwatched_one(make_family: MakeFamily, trained: Path) -> None:
+    watched = make_family("watched", "spikes.policy=rollback-and-skip")
     for model in ("base", "math_code"):
-        assert_same_run(plain.folder / model, watched.folder / model)
-    states = [json.loads(next(f.folder.glob("base/checkpoints/*/state.json")).read_text()) for f in (plain, watched)]
+        watched.train(model)
+        assert_same_run(trained / model, watched.folder / model)
+    folders = (trained, watched.folder)
+    states = [json.loads(next(folder.glob("base/checkpoints/*/state.json")).read_text()) for folder in folders]
     assert states[1].keys() - states[0].keys() == {"spikes"}
     assert states[0]["fingerprint"] == states[1]["fingerprint"]
 

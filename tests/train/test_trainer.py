@@ -2,6 +2,7 @@ import json
 import math
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from tinyllama.errors import CheckpointError, Interrupted, NewerFormatError, Tra
 from tinyllama.family.train import train_model
 from tinyllama.files import sha256_file
 from tinyllama.model import Llama
+from tinyllama.recipe import load_recipe
 from tinyllama.sampler import Sampler
 from tinyllama.train import trainer
 from tinyllama.train.feeder import feed, read_step
@@ -24,10 +26,8 @@ from tinyllama.train.precision import MasterWeights
 from tinyllama.train.trainer import train
 
 
-def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(make_family: MakeFamily) -> None:
-    whole, pieces = make_family("whole"), make_family("pieces")
-    for model in ("base", "math_code"):
-        whole.train(model)
+def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(make_family: MakeFamily, trained: Path) -> None:
+    pieces = make_family("pieces")
     for step in (1, 3, 5):
         stop_at(pieces, "base", step)
     pieces.train("base")
@@ -35,7 +35,7 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(make_family: Ma
         stop_at(pieces, "math_code", step)
     pieces.train("math_code")
     for model in ("base", "math_code"):
-        assert_same_run(whole.folder / model, pieces.folder / model)
+        assert_same_run(trained / model, pieces.folder / model)
 
 
 def test_training_makes_its_device_the_current_one(make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,25 +69,22 @@ def test_a_signal_after_the_last_step_is_not_lost(make_family: MakeFamily) -> No
     assert steps_saved(family.folder / "base/checkpoints") == [run.plan.steps]
 
 
-def test_a_variant_continues_from_the_base_with_weights_moments_and_tokens(make_family: MakeFamily) -> None:
-    family = make_family("forked")
-    family.train("base")
-    family.train("v1.1")
+def test_a_variant_continues_from_the_base_with_weights_moments_and_tokens(
+    make_family: MakeFamily, trained: Path
+) -> None:
     # The v1.1 variant has the base's shares: it must equal one run that never forked.
     straight = make_family("straight", "stages.0.until=12K", "stages.1.until=13K", "stages.1.ramp=0")
     straight.train("base")
-    forked = deterministic_metrics(family.folder / "v1.1")
+    forked = deterministic_metrics(trained / "v1.1")
     assert [record["tokens"] for record in forked if record["kind"] == "step"][:6] == [1024 * n for n in range(7, 13)]
     there = {r["step"]: r["loss"] for r in deterministic_metrics(straight.folder / "base") if r["kind"] == "step"}
     assert all(there[r["step"]] == r["loss"] for r in forked if r["kind"] == "step" and r["step"] <= 12)
 
 
-def test_adding_a_variant_trains_only_that_variant(make_family: MakeFamily) -> None:
-    family = make_family()
-    for model in ("base", "v1.1"):
-        family.train(model)
+def test_adding_a_variant_trains_only_that_variant(make_trained: MakeFamily) -> None:
+    family = make_trained()
     before = {path: path.stat().st_mtime_ns for path in family.folder.rglob("*") if path.name != ".lock"}
-    more = make_family("family", "variants.extra={prose: 50%, code: 50%}")
+    more = make_trained("family", "variants.extra={prose: 50%, code: 50%}")
     for model in ("base", "v1.1", "extra"):
         more.train(model)
     changed = {p for p, t in before.items() if p.is_file() and p.stat().st_mtime_ns != t}
@@ -117,9 +114,8 @@ def test_a_change_that_decides_the_result_is_refused_with_its_key(
     assert (changed.folder / "recipe.yaml").read_bytes() == recipe, "what the checkpoints were made with"
 
 
-def test_a_change_that_decides_nothing_resumes(make_family: MakeFamily) -> None:
-    make_family().train("base")
-    changed = make_family(
+def test_a_change_that_decides_nothing_resumes(make_trained: MakeFamily) -> None:
+    changed = make_trained(
         "family",
         "evaluation.every=1K",
         "hardware.micro_batch=4",
@@ -132,12 +128,10 @@ def test_a_change_that_decides_nothing_resumes(make_family: MakeFamily) -> None:
     changed.train("other")
 
 
-def test_a_variants_shares_are_refused_once_it_has_begun(make_family: MakeFamily) -> None:
-    family = make_family()
-    family.train("base")
-    stop_at(family, "chinese", 8)
+def test_a_variants_shares_are_refused_once_it_has_begun(make_trained: MakeFamily) -> None:
+    stop_at(make_trained(), "chinese", 8)
     with pytest.raises(CheckpointError, match=r"variants\.chinese"):
-        make_family("family", "variants.chinese={prose: 60%, chinese: 40%}").train("chinese")
+        make_trained("family", "variants.chinese={prose: 60%, chinese: 40%}").train("chinese")
 
 
 def test_a_variant_without_a_finished_base_is_refused(make_family: MakeFamily) -> None:
@@ -147,10 +141,9 @@ def test_a_variant_without_a_finished_base_is_refused(make_family: MakeFamily) -
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_restored(
-    make_family: MakeFamily, caplog: pytest.LogCaptureFixture
+    make_family: MakeFamily, trained: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole, family = make_family("whole"), make_family("damaged")
-    whole.train("base")
+    family = make_family("damaged")
     stop_at(family, "base", 5)
     folder = family.folder / "base/checkpoints"
     shard = next((folder / "step-5").glob("*.distcp"))
@@ -160,7 +153,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_restored(
     assert steps_saved(folder)[-2:] == [4, 5]
     family.train("base")
     assert f"{shard}: differs from its manifest" in caplog.text
-    assert_same_run(whole.folder / "base", family.folder / "base")
+    assert_same_run(trained / "base", family.folder / "base")
 
 
 @pytest.mark.parametrize("file", ["step-5/manifest.json", "step-5/state.json"])
@@ -237,12 +230,9 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(
         assert error < (1e-5 if precision == "fp32" else 3e-2), name
 
 
-def test_metrics_say_what_was_planned(make_family: MakeFamily) -> None:
-    family = make_family()
-    family.train("base")
-    family.train("math_code")
-    plan = family.training_run("math_code").plan
-    steps = step_records(family.folder / "math_code")
+def test_metrics_say_what_was_planned(make_family: MakeFamily, trained: Path) -> None:
+    plan = make_family().training_run("math_code").plan
+    steps = step_records(trained / "math_code")
     assert [record.step for record in steps] == list(range(plan.fork_step + 1, plan.steps + 1))
     for record in steps:
         step = record.step - 1
@@ -251,23 +241,18 @@ def test_metrics_say_what_was_planned(make_family: MakeFamily) -> None:
         assert math.isfinite(record.loss)
 
 
-def test_held_out_losses_come_at_every_multiple_and_at_stage_ends(make_family: MakeFamily) -> None:
-    family = make_family()
-    family.train("base")
-    family.train("v1.1")
-    records = read_metrics(family.folder / "v1.1/metrics.jsonl")
+def test_held_out_losses_come_at_every_multiple_and_at_stage_ends(trained: Path) -> None:
+    records = read_metrics(trained / "v1.1/metrics.jsonl")
     held_out = [record for record in records if record.kind == "held_out"]
     assert [record.step for record in held_out] == [
         12,
         14,
     ]  # 12,288 passes 12K and ends a stage; 20,480 passes 18K and ends
-    assert set(held_out[0].losses) == set(family.recipe.corpora)
+    assert set(held_out[0].losses) == set(load_recipe("nano").corpora)
 
 
-def test_training_learns(make_family: MakeFamily) -> None:
-    family = make_family()
-    family.train("base")
-    losses = [record.loss for record in step_records(family.folder / "base")]
+def test_training_learns(trained: Path) -> None:
+    losses = [record.loss for record in step_records(trained / "base")]
     assert losses[-1] < losses[0] - 0.5
 
 
@@ -280,12 +265,10 @@ def test_a_resume_repeats_the_recorded_threads_and_micro_batch(make_family: Make
     assert (state["threads"], state["micro_batch"]) == (1, 5)
 
 
-def test_document_masking_and_compilation_train_too(make_family: MakeFamily) -> None:
+def test_document_masking_and_compilation_train_too(make_family: MakeFamily, trained: Path) -> None:
     masked = make_family("masked", "document_masking=true")
     masked.train("base")
-    plain = make_family("plain")
-    plain.train("base")
-    left, right = (weights(family.folder / "base")["lm_head.weight"] for family in (masked, plain))
+    left, right = (weights(folder / "base")["lm_head.weight"] for folder in (masked.folder, trained))
     assert not torch.equal(left, right)
 
 

@@ -1,85 +1,112 @@
 """Lost and hanging ranks are named where nothing raises: real processes and a real store, the driver is a sleep."""
 
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
-
-from tests.train.processes import free_port
-
-RANK = """
-import sys, time
-from datetime import timedelta
-from pathlib import Path
 from torch.distributed import TCPStore
+
+from tests.train.processes import CONTEXT, free_port
 from tinyllama.train.watch import RankWatch
 
-rank, port, phase, timeout, seconds, folder = (convert(word) for convert, word in
-                                               zip((int, int, str, float, float, str), sys.argv[1:], strict=True))
-store = TCPStore("127.0.0.1", port, 3, rank == 0, timeout=timedelta(seconds=60), wait_for_workers=False)
-watch = RankWatch(store, rank, 3, timedelta(seconds=timeout), beat=0.1)
-watch.record_in(Path(folder))
-watch.enter(phase)
-watch.tell = lambda error: print("told:", error, flush=True)
-print("ready", flush=True)
-time.sleep(seconds)  # inside the driver
-watch.close()
-store.set(f"left/{rank}", "")
-if rank == 0:
-    store.wait(["left/1", "left/2"])
-"""
+
+@dataclass(frozen=True)
+class _Rank:
+    """A process that is one of three ranks; its streams are files."""
+
+    process: ForkServerProcess
+    ready: Event
+    streams: Path
+    """Folder of `out` and `err`."""
+
+    def ended(self, seconds: float = 60) -> tuple[str, str, int | None]:
+        """Stdout, stderr and exit code of the process, once it has ended."""
+        self.process.join(seconds)
+        out, err = ((self.streams / name).read_text() for name in ("out", "err"))
+        return out, err, self.process.exitcode
 
 
-def _start(  # noqa: PLR0913, PLR0917  # what a rank is told
-    rank: int, port: int, phase: str, timeout: float, seconds: float, folder: str = "/nowhere"
-) -> subprocess.Popen[str]:
-    words = [str(word) for word in (rank, port, phase, timeout, seconds, folder)]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-c", RANK, *words], text=True, **streams)  # type: ignore[call-overload,no-any-return]
+@pytest.fixture
+def begin(tmp_path: Path) -> Callable[..., _Rank]:
+    """Begin a rank: begin(rank, port, phase, timeout, seconds, folder)."""
+
+    def begin(rank: int, *words: str | float) -> _Rank:
+        ready, streams = CONTEXT.Event(), tmp_path / f"rank-{rank}"
+        streams.mkdir()
+        process = CONTEXT.Process(target=_watched, args=(ready, streams, rank, *words))
+        process.start()
+        return _Rank(process, ready, streams)
+
+    return begin
 
 
-def _ready(process: subprocess.Popen[str]) -> None:
-    assert process.stdout
-    assert process.stdout.readline() == "ready\n"
+def _watched(  # noqa: PLR0913, PLR0917  # what a rank is told
+    ready: Event,
+    streams: Path,
+    rank: int,
+    port: int,
+    phase: str,
+    timeout: float,
+    seconds: float,
+    folder: str = "/nowhere",
+) -> None:
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(streams / name, os.O_WRONLY | os.O_CREAT), number)
+    store = TCPStore("127.0.0.1", port, 3, rank == 0, timeout=timedelta(seconds=60), wait_for_workers=False)
+    watch = RankWatch(store, rank, 3, timedelta(seconds=timeout), beat=0.1)
+    watch.record_in(Path(folder))
+    watch.enter(phase)
+    watch.tell = lambda error: os.write(1, f"told: {error}\n".encode())
+    ready.set()
+    time.sleep(seconds)  # inside the driver
+    watch.close()
+    store.set(f"left/{rank}", "")
+    if rank == 0:
+        store.wait(["left/1", "left/2"])
 
 
 @pytest.mark.parametrize("lost", [0, 2])
-def test_survivors_name_the_rank_that_was_killed_and_the_phase(lost: int) -> None:
+def test_survivors_name_the_rank_that_was_killed_and_the_phase(begin: Callable[..., _Rank], lost: int) -> None:
     port = free_port()
-    ranks = [_start(rank, port, "the gradients of step 7", 600, 60) for rank in range(3)]
-    for process in ranks:
-        _ready(process)
+    ranks = [begin(rank, port, "the gradients of step 7", 600, 60) for rank in range(3)]
+    assert all(rank.ready.wait(60) for rank in ranks)
     time.sleep(0.5)
-    ranks[lost].kill()
-    for rank, process in enumerate(ranks):
-        told, said = process.communicate(timeout=30)
-        if rank != lost:
-            assert f"told: rank {rank} of 3: lost" in told
-            assert process.returncode == 1
+    ranks[lost].process.kill()
+    for number, rank in enumerate(ranks):
+        told, said, code = rank.ended(30)
+        if number != lost:
+            assert f"told: rank {number} of 3: lost" in told
+            assert code == 1
             who = f"lost rank {lost}" if lost else "lost"
-            assert f"Error: rank {rank} of 3: {who}" in said
+            assert f"Error: rank {number} of 3: {who}" in said
             assert "during the gradients of step 7; the last checkpoint is good" in said
             assert "Warning: the last collectives cannot be written" in said
 
 
-def test_a_rank_that_waits_too_long_says_where_the_others_are(tmp_path: Path) -> None:
+def test_a_rank_that_waits_too_long_says_where_the_others_are(begin: Callable[..., _Rank], tmp_path: Path) -> None:
     port = free_port()
     phases = ("the gradients of step 7", "the held-out losses of step 6", "the gradients of step 7")
-    ranks = [_start(rank, port, phase, 2.0, 4.0, str(tmp_path)) for rank, phase in enumerate(phases)]
-    said = [process.communicate(timeout=60)[1] for process in ranks]
+    ranks = [begin(rank, port, phase, 2.0, 4.0, str(tmp_path)) for rank, phase in enumerate(phases)]
+    said = [rank.ended()[1] for rank in ranks]
     assert any("waits in vain, while rank 1 is in the held-out losses of step 6" in text for text in said), said
     written = [json.loads(path.read_text()) for path in tmp_path.glob("collectives-rank-*.json")]
     assert written
     assert all("pg_status" in record for record in written)
 
 
-def test_ranks_that_end_one_after_the_other_are_not_lost() -> None:
+def test_ranks_that_end_one_after_the_other_are_not_lost(begin: Callable[..., _Rank]) -> None:
     port = free_port()
-    ranks = [_start(rank, port, "", 600, seconds) for rank, seconds in enumerate((3.0, 0.5, 2.0))]
-    assert [(process.communicate(timeout=60)[1], process.returncode) for process in ranks] == [("", 0)] * 3
+    ranks = [begin(rank, port, "", 600, seconds) for rank, seconds in enumerate((3.0, 0.5, 2.0))]
+    assert [rank.ended()[1:] for rank in ranks] == [("", 0)] * 3
 
 
 def test_a_rank_ends_even_if_its_collectives_cannot_be_recorded(tmp_path: Path) -> None:

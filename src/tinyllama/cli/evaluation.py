@@ -118,8 +118,9 @@ def evaluate(
     from tinyllama.family.evaluate_model import EvaluateRequest, evaluate_model
 
     if fetch is not None:
-        refuse_options(ctx, {"models", *_OF_SINGLE_MODELS, *_OF_RECIPES}, "with --fetch, which measures nothing")
-        _fetch(fetch.split(","), data or Path("data/eval"))
+        unused = {"models", *_OF_SINGLE_MODELS, *_OF_RECIPES} - {"include_path"}
+        refuse_options(ctx, unused, "with --fetch, which measures nothing")
+        _fetch(fetch.split(","), data or Path("data/eval"), include_path)
         return
     if not models:
         raise UserError("name a model, e.g. runs/mini/v1.1, or tasks to fetch, e.g. --fetch commonsense")
@@ -162,19 +163,20 @@ def evaluate(
         _print(singles, request.texts)
 
 
-def _fetch(names: list[str], data: Path) -> None:
+def _fetch(names: list[str], data: Path, include_path: Path | None) -> None:
     """Fetch the data of some tasks, unless a folder has it, and show where it is."""
     from tinyllama.evaluation.catalogue import CATALOGUE, expand_tasks
+    from tinyllama.evaluation.hub_sets import HubSets
     from tinyllama.evaluation.scores import gaps
     from tinyllama.evaluation.task_fetching import provide
 
-    tasks = expand_tasks(names)
-    found = provide(tasks, data, say=typer.echo)
+    hub, tasks = HubSets(), expand_tasks(names, include_path)
+    found = provide(tasks, data, say=typer.echo, hub=hub)
     missing = gaps(found.items())
     if others := [name for name in tasks if name not in CATALOGUE]:
         from tinyllama.evaluation.lm_eval_tasks import load_tasks  # needs lm-eval
 
-        missing += gaps(load_tasks(others).items())
+        missing += gaps(load_tasks(others, include_path, hub=hub).items())
     for folder in dict.fromkeys(folder for folder in found.values() if isinstance(folder, Path)):
         typer.echo(folder)
     if missing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from tinyllama.fidelity import Occurrence, OpenRun, SeenRow
+    from tinyllama.fidelity.table import Result
     from tinyllama.files import Json
-
-_Result = TypeVar("_Result", "SeenRow", "Occurrence")
 
 TrainedFolder = Annotated[
     Path,
@@ -97,23 +96,23 @@ def inspect(
     """Show the rows of steps as text, with documents and origins; or at which steps a text is seen, by which model."""
     from tinyllama.corpus.manifest import HELD_OUT, SPLITS
     from tinyllama.errors import UserError
-    from tinyllama.fidelity import find_document, find_texts, open_runs
+    from tinyllama.fidelity import Occurrence, SeenRow, find_document, find_texts, open_runs
 
     if sum(map(bool, (step, find, document))) != 1:
         raise UserError("give one of --step N[..M], --find TEXT and --document ORIGIN")
     runs = open_runs(folder)
     if step is not None:
         refuse_options(ctx, {"held_out"}, "with --step: no step sees held-out text")
-        _show(_rows(runs, step, rank, row), _print_row, parquet, as_json=as_json)
+        _show(SeenRow, _rows(runs, step, rank, row), _print_row, parquet, as_json=as_json)
         return
     refuse_options(ctx, {"rank", "row"}, "without --step")
     splits = (HELD_OUT,) if held_out else SPLITS
-    if document is not None:
-        found = find_document(runs, as_text(document), splits)
-    else:
-        found = list(find_texts(runs, list(map(as_text, find or ())), splits, _say()))
-    done = {run.model: max(run.store.steps(), default=0) for run in runs}
-    _show(found, lambda occurrence: _print_occurrence(occurrence, done), parquet, as_json=as_json)
+    found: Iterable[Occurrence] = (
+        find_texts(runs, list(map(as_text, find or ())), splits, _say())
+        if document is None
+        else find_document(runs, as_text(document), splits)
+    )
+    _show(Occurrence, found, _print_occurrence, parquet, as_json=as_json)
 
 
 def _say() -> Callable[[str], None]:
@@ -137,14 +136,21 @@ def _rows(runs: Sequence[OpenRun], steps: str, rank: int | None, position: int |
     return rows_of_steps(runs[0], *span, rank, position)
 
 
-def _show(results: Iterable[_Result], show: Callable[[_Result], None], parquet: Path | None, *, as_json: bool) -> None:
-    """Print results, or write them to a file."""
+def _show(
+    kind: type[Result],
+    results: Iterable[Result],
+    show: Callable[[Result], None],
+    parquet: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print results as they come, or write them to a file."""
     from dataclasses import asdict
 
     from tinyllama.fidelity.table import write_table
 
     if parquet is not None:
-        write_table(parquet, results)
+        write_table(parquet, kind, results)
     elif as_json:
         print_json(list(map(asdict, results)))
     else:
@@ -157,22 +163,32 @@ def _show(results: Iterable[_Result], show: Callable[[_Result], None], parquet: 
 
 
 def _print_row(row: SeenRow) -> None:
-    typer.echo(f"== step {row.step}, row {row.position}: {row.corpus}:{row.row}")
+    note = {"made": "", "skipped": " (update skipped)", "later": " (not trained yet)"}[row.update]
+    typer.echo(f"== step {row.step}{note}, row {row.position}: {row.corpus}:{row.row}")
     for piece in row.pieces:
         end = piece.start + piece.tokens
         typer.echo(f"-- document {piece.document}, {piece.origin} (part {piece.part}), tokens {piece.start} to {end}")
         typer.echo(piece.text)
 
 
-def _print_occurrence(found: Occurrence, done: dict[str, int]) -> None:
+def _print_occurrence(found: Occurrence) -> None:
     where = f"{found.origin}, {found.corpus}"
     if found.row is None:
         typer.echo(f"{where}: held out, never seen")
-        return
-    texts = []
-    for model, steps in found.steps.items():
-        seen = [str(step) for step in steps if step <= done[model]]
-        later = [str(step) for step in steps if step > done[model]]
-        parts = [f"saw it at {', '.join(seen)}"] * bool(seen) + [f"will see it at {', '.join(later)}"] * bool(later)
-        texts.append(f"{model} {' and '.join(parts) or 'never sees it'}")
-    typer.echo(f"{where} row {found.row}: {'; '.join(texts)}")
+    else:
+        typer.echo(f"{where} row {found.row}: {'; '.join(_visits(found, model) for model in found.steps)}")
+
+
+def _visits(found: Occurrence, model: str) -> str:
+    """When a model saw a row: `base saw it at 1, was fed it at 5 (update skipped) and will see it at 9`."""
+    from tinyllama.text import listing
+
+    skipped, later = found.skipped.get(model, []), found.later.get(model, [])
+    seen = [step for step in found.steps[model] if step not in {*skipped, *later}]
+    notes = "saw it at {}", "was fed it at {} (update skipped)", "will see it at {}"
+    parts = [
+        note.format(", ".join(map(str, steps)))
+        for note, steps in zip(notes, (seen, skipped, later), strict=True)
+        if steps
+    ]
+    return f"{model} {listing(parts) or 'never sees it'}"

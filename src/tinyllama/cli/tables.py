@@ -123,13 +123,16 @@ def print_sources(console: Console, bits: Mapping[str, Mapping[str, Mapping[str,
         _print(console, "bits per byte by source", ("source", *bits), rows)
 
 
-def print_tasks(console: Console, tasks: Mapping[str, TaskScores], *, published: bool) -> None:
+def print_tasks(
+    console: Console, tasks: Mapping[str, TaskScores], *, published: bool, told: Sequence[str] = ()
+) -> None:
     """Print the scores in percent with standard errors, a task a row, and a line for each reason why some lack.
 
     Args:
         console: receives them.
         tasks: model → its scores.
         published: show the published scores of TinyLlama beside them.
+        told: notes that have been shown; a reason that ends one of them is not repeated.
     """
     names = list(dict.fromkeys(name for scores in tasks.values() for name in scores.measured))
     titles = {task.name: task.title for task in TASKS}
@@ -148,7 +151,8 @@ def print_tasks(console: Console, tasks: Mapping[str, TaskScores], *, published:
     notes = [f"{item.model}: average {item.note}" for item in PUBLISHED if item.note and others]
     gaps = dict.fromkeys(gap for scores in tasks.values() for gap in scores.gaps)
     cut = dict.fromkeys(note for scores in tasks.values() for note in scores.cut_notes)
-    for line in [*notes, *gaps, *cut]:
+    untold = [gap for gap in gaps if not any(note.endswith(gap) for note in told)]
+    for line in [*notes, *untold, *cut]:
         console.print(line, markup=False, soft_wrap=True)
 
 

@@ -143,4 +143,5 @@ def print_scores(
     console = output()
     print_matrix(console, "held-out bits per byte", bits, list(family.prepare().corpora))
     print_sources(console, by_source)
-    print_tasks(console, tasks, published=family.recipe.model.parameters == PARAMETERS)
+    published = family.recipe.model.parameters == PARAMETERS
+    print_tasks(console, tasks, published=published, told=family.notes)

@@ -59,7 +59,8 @@ class DocumentIndex:
             table = self._group(number)
             starts = table["start"].to_numpy()
             inside = (starts < end) & (starts + table["tokens"].to_numpy() > start)
-            found += self._documents(number, table, inside)
+            rows = np.flatnonzero(inside)
+            found += self._documents(number, table.take(rows), rows.tolist())
         return found
 
     def of_origin(self, origin: str) -> list[IndexedDocument]:
@@ -68,11 +69,17 @@ class DocumentIndex:
         Raises:
             CorpusError: the index cannot be read.
         """
+        from pyarrow import compute
+
         found = []
         for number, group in enumerate(self._groups):
             if group.origins is None or group.origins[0] <= origin <= group.origins[1]:
                 table = self._group(number)
-                found += self._documents(number, table, table["origin"].to_numpy() == origin)
+                # Conversions to and from Python's values, as of what to compare with, import pandas, which takes longer
+                # than the search.
+                rows = compute.indices_nonzero(compute.match_substring(table["origin"], origin))
+                named = self._documents(number, table.take(rows), rows.to_pylist())
+                found += [document for document in named if document.origin == origin]
         return found
 
     def numbered(self, numbers: Sequence[int]) -> list[IndexedDocument]:
@@ -85,10 +92,8 @@ class DocumentIndex:
         firsts = [group.first for group in self._groups]
         groups = np.searchsorted(firsts, numbers, side="right") - 1
         for group in np.unique(groups).tolist():
-            table = self._group(group)
-            chosen = np.zeros(len(table), bool)
-            chosen[np.array(numbers)[groups == group] - firsts[group]] = True
-            found += self._documents(group, table, chosen)
+            rows = np.unique(np.array(numbers)[groups == group]) - firsts[group]
+            found += self._documents(group, self._group(group).take(rows), rows.tolist())
         return found
 
     def batches(self, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
@@ -110,9 +115,10 @@ class DocumentIndex:
             table = file.read(columns=["start", "bytes"])
         return table["start"].to_numpy(), table["bytes"].to_numpy()
 
-    def _documents(self, number: int, table: pa.Table, chosen: NDArray[np.bool_]) -> list[IndexedDocument]:
-        rows, first = np.flatnonzero(chosen), self._groups[number].first
-        entries = zip(rows.tolist(), table.take(rows).to_pylist(), strict=True)
+    def _documents(self, number: int, taken: pa.Table, rows: list[int]) -> list[IndexedDocument]:
+        """What was taken from some rows of a row group."""
+        first = self._groups[number].first
+        entries = zip(rows, taken.to_pylist(), strict=True)
         return [IndexedDocument(first + row, *entry.values()) for row, entry in entries]
 
     @cached_property

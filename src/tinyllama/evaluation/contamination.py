@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tinyllama.evaluation.hub_sets import HubSets
 from tinyllama.evaluation.scores import MissingTask
 from tinyllama.evaluation.task_data import TASK_DATA
 from tinyllama.evaluation.task_fetching import provide
@@ -29,16 +30,16 @@ def read_questions(
     """
     questions: dict[str, list[str]] = {}
     missing: dict[str, MissingTask] = {}
-    ours = [name for name in tasks if name in TASK_DATA]
+    hub, ours = HubSets(), [name for name in tasks if name in TASK_DATA]
     if others := [name for name in tasks if name not in ours]:
         from tinyllama.evaluation.lm_eval_tasks import load_tasks  # needs lm-eval
 
-        for name, task in load_tasks(others, include_path).items():
+        for name, task in load_tasks(others, include_path, hub=hub).items():
             if isinstance(task, MissingTask):
                 missing[name] = task
             else:
                 questions[name] = task.texts()
-    for name, folder in provide(ours, data).items():
+    for name, folder in provide(ours, data, hub=hub).items():
         if isinstance(folder, MissingTask):
             missing[name] = folder
         else:

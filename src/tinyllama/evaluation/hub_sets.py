@@ -1,9 +1,9 @@
 """Data sets of the Hugging Face hub: which files hold a split, at which revision, with which content.
 
 Files are read at the revision of their first download. A lock file in the cache states that revision and the SHA-256
-of every file, and both are required from then on. Only Parquet files are read as splits: of a data set in another
-form, the hub itself writes them to a branch. The library `datasets` is not used, since it downloads all splits of a
-data set to read one, and retries for minutes where a network is half dead.
+of every file, and of the tasks' files made from them; all are required from then on. Only Parquet files are read as
+splits: of a data set in another form, the hub itself writes them to a branch. The library `datasets` is not used, since
+it downloads all splits of a data set to read one, and retries for minutes where a network is half dead.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class LockedSet(FileRecord):
 class _Lock(FileRecord):
     format: int = 1
     sets: dict[str, LockedSet] = Field(default={})
+    rows: dict[str, dict[str, str]] = Field(default={})
+    """Task → its files made from the sets, with their SHA-256; a lock file of an earlier version has none."""
 
 
 class _DataFiles(FileRecord):
@@ -84,6 +86,22 @@ def locked_set(repository: str, config: str | None) -> LockedSet | None:
         EvaluationError: the lock file cannot be read.
     """
     return _read_lock().sets.get(_name(repository, config))
+
+
+def locked_rows(task: str) -> dict[str, str] | None:
+    """The files made for a task, with the SHA-256 that each must have; None where the lock file states none.
+
+    Raises:
+        EvaluationError: the lock file cannot be read.
+    """
+    return _read_lock().rows.get(task)
+
+
+def lock_rows(task: str, sha256: dict[str, str]) -> None:
+    """Require these hashes of the files made for a task from now on."""
+    with locked_file(hub_cache() / ".lock"):
+        lock = _read_lock()
+        write_record(lock_file(), lock.model_copy(update={"rows": lock.rows | {task: sha256}}))
 
 
 class HubSets:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsFloat
 
-import datasets  # type: ignore[import-untyped]  # ships no types; comes with lm-eval
+import datasets  # type: ignore[import-untyped]  # ships no types
 import pyarrow as pa
 import pyarrow.parquet as pq
 from lm_eval.api.metrics import mean_stderr
@@ -87,7 +87,7 @@ def _spelled(task: Task, row: LmEvalDict) -> str:
 
 
 def load_tasks(
-    names: Sequence[str], include_path: Path | None = None, shots: int | None = None
+    names: Sequence[str], include_path: Path | None = None, shots: int | None = None, hub: HubSets | None = None
 ) -> dict[str, NamedTask | MissingTask]:
     """Name → the task with its rows, or why it cannot be asked; a group without a score stands for its members.
 
@@ -95,11 +95,12 @@ def load_tasks(
         names: of tasks, groups and tags; ours too.
         include_path: folder of a user's own definitions.
         shots: examples before each question; None takes as many as the definition states.
+        hub: fetches, and remembers that the hub was silent.
 
     Raises:
         EvaluationError: a definition cannot be loaded.
     """
-    hub, found = HubSets(), dict[str, NamedTask | MissingTask]()
+    hub, found = hub or HubSets(), dict[str, NamedTask | MissingTask]()
     for name in ((CATALOGUE[name].group or name) if name in CATALOGUE else name for name in names):
         try:
             with quiet(), _rows_from(hub):

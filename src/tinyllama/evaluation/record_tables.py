@@ -33,7 +33,7 @@ _FIELDS = (
     *_MEASURES,
     "reason",
 )
-_NO_FP32 = "no fp32 record of the same weights is there; evaluate without --dtype first"
+_NO_FP32 = "no fp32 record of the same weights is there; evaluate without --precision first"
 
 
 def record_markdown(record: EvaluationRecord) -> str:

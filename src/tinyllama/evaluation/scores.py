@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from tinyllama.evaluation.hub_sets import HubSets
     from tinyllama.evaluation.journal import Journal
     from tinyllama.evaluation.task_data import Row
     from tinyllama.files import Json
@@ -163,6 +164,8 @@ class EvaluationOptions(NamedTuple):
     """Examples before each question; None takes as many as a task's definition states."""
     include_path: Path | None = None
     """Folder of a user's own definitions in lm-eval's format."""
+    hub: HubSets | None = None
+    """Fetches data; shared by several evaluations, it waits for a silent hub only once."""
     progress: Callable[[str, int, int], None] = lambda _task, _done, _all: None
     """Called with (task, questions done, questions in all)."""
     say: Callable[[str], None] = lambda _message: None

@@ -10,10 +10,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile, ZipFile
 
-from tinyllama.evaluation.hub_sets import HubSets, UnavailableError, hub_cache, locked_set
+from tinyllama.evaluation.hub_sets import (
+    HubSets,
+    UnavailableError,
+    hub_cache,
+    lock_rows,
+    locked_rows,
+    locked_set,
+)
 from tinyllama.evaluation.scores import MissingTask
 from tinyllama.evaluation.task_data import TASK_DATA
-from tinyllama.files import explain, new_directory, write_atomic
+from tinyllama.files import explain, new_directory, sha256_file, write_atomic
 from tinyllama.text import listing
 
 if TYPE_CHECKING:
@@ -36,7 +43,7 @@ def folder_of(task: str, data: Path) -> Path:
 
 
 def provide(
-    tasks: Iterable[str], data: Path, say: Callable[[str], None] = lambda _: None
+    tasks: Iterable[str], data: Path, say: Callable[[str], None] = lambda _: None, hub: HubSets | None = None
 ) -> dict[str, Path | MissingTask]:
     """Task → folder with its files, fetched if neither the user's folder nor the cache has them; or why not.
 
@@ -44,32 +51,44 @@ def provide(
         tasks: names; those that lm-eval alone defines are left to it.
         data: the user's folder.
         say: called with a message if something was fetched.
+        hub: fetches, and remembers that the hub was silent.
 
     Raises:
         EvaluationError: a fetched file differs from the lock file.
     """
-    hub, found, fetched = HubSets(), dict[str, "Path | MissingTask"](), list[str]()
+    hub, found, fetched, changed = hub or HubSets(), dict[str, "Path | MissingTask"](), list[str](), list[str]()
     for name in (name for name in tasks if name in TASK_DATA):
         task, found[name] = TASK_DATA[name], folder_of(name, data)
-        if found[name] == data or _is_fetched(task):
+        if found[name] == data:
             continue
         try:
+            hashes, required = _hashes(task), locked_rows(name)
+            if hashes and hashes == required:
+                continue
             _fetch(task, hub)
-            fetched.append(name)
+            lock_rows(name, _hashes(task))
+            (changed if hashes and required else fetched).append(name)
         except UnavailableError as error:
-            found[name] = MissingTask(f"no file in {data}, and none from the hub: {error}; {_REMEDY}")
+            if hashes and required is None and locked_set(*task.hub) is not None:
+                lock_rows(name, hashes)  # made by an earlier version, from files that are no longer there
+            else:
+                lack = f"the files of {name} in {rows_folder()} were changed" if hashes else f"no file in {data}"
+                found[name] = MissingTask(f"{lack}, and none from the hub: {error}; {_REMEDY}")
         except OSError as error:
             found[name] = MissingTask(f"what the hub gives cannot be written: {explain(error) or error}")
     if fetched:
         say(f"evaluation data fetched from the hub: {listing(fetched)}")
+    if changed:
+        say(f"evaluation data had been changed in {rows_folder()} and is made again: {listing(changed)}")
     return found
 
 
-def _is_fetched(task: TaskData) -> bool:
-    """Whether a task's files were made from what the lock file fixes."""
-    names = [task.examples] if task.examples else []
-    there = task.question_files(rows_folder()) and all((rows_folder() / name).is_file() for name in names)
-    return bool(there) and locked_set(*task.hub) is not None
+def _hashes(task: TaskData) -> dict[str, str]:
+    """The files made for a task, with the SHA-256 of each; none unless all are there."""
+    files = task.files(rows_folder())
+    if not task.question_files(rows_folder()) or (task.examples and rows_folder() / task.examples not in files):
+        return {}
+    return {path.relative_to(rows_folder()).as_posix(): sha256_file(path) for path in files}
 
 
 def _fetch(task: TaskData, hub: HubSets) -> None:

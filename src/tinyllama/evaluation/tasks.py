@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from tinyllama.evaluation.catalogue import CATALOGUE, CODE, expand_tasks
+from tinyllama.evaluation.hub_sets import HubSets
 from tinyllama.evaluation.measures import with_measures
 from tinyllama.evaluation.scores import EvaluationOptions, MissingTask, TaskScore, TaskScores
 from tinyllama.evaluation.task_data import TASK_DATA, no_data
@@ -50,10 +51,11 @@ def evaluate_tasks(
     from tinyllama.evaluation.humaneval import evaluate_code
     from tinyllama.evaluation.lm_eval_tasks import load_tasks, run_loaded  # needs lm-eval
 
+    hub = options.hub or HubSets()
     # All are read before anything is scored, so that mistakes are reported at once.
     ours = [name for name in names if name in CATALOGUE and options.shots is None]
-    others = load_tasks([name for name in names if name not in ours], options.include_path, options.shots)
-    folders = provide(ours, data, options.say)
+    others = load_tasks([name for name in names if name not in ours], options.include_path, options.shots, hub)
+    folders = provide(ours, data, options.say, hub)
     rows = {name: found if isinstance(found, MissingTask) else _rows(name, found) for name, found in folders.items()}
     results: dict[str, TaskScore | MissingTask] = {}
     answers: dict[str, list[Answer]] = {}

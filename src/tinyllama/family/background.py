@@ -21,12 +21,11 @@ from tinyllama.locks import locked_file, locked_folder
 from tinyllama.paths import expand_path
 from tinyllama.processors import stay_behind
 from tinyllama.recipe.quantities import format_count
-from tinyllama.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tinyllama.evaluation.scores import TaskScores
+    from tinyllama.evaluation.scores import TaskScore, TaskScores
     from tinyllama.recipe import Evaluation
     from tinyllama.report.samples import Samples
     from tinyllama.train.metrics import Record
@@ -169,10 +168,16 @@ def found_lines(model: str, folder: Path) -> Iterator[str]:
     where = f"  {model} at {format_count(int(folder.name))}"
     scores, samples = _read(folder)
     if measured := scores.measured:
-        listed = ", ".join(f"{name} {percent(score.score)}" for name, score in measured.items())
-        yield f"{where}: scores in percent {listed}"
+        yield f"{where}: {', '.join(_in_words(name, score) for name, score in measured.items())}"
     for prompt, texts in samples.items():
         yield from (f"{where}: {prompt!r} → {text!r}" for text in texts.values())
+
+
+def _in_words(task: str, score: TaskScore) -> str:
+    """`boolq 62.50%`, or with its metric a score that is no share."""
+    return (
+        f"{task} {score.shown(score.score)}%" if score.is_share else f"{task} {score.metric} {score.shown(score.score)}"
+    )
 
 
 def _to_tensorboard(events: Path, folder: Path, tokens: int) -> None:

@@ -13,6 +13,7 @@ from tinyllama.errors import CorpusError
 from tinyllama.evaluation import legacy
 from tinyllama.evaluation.bits import bits_of_corpora
 from tinyllama.evaluation.catalogue import CATALOGUE, expand_tasks
+from tinyllama.evaluation.hub_sets import HubSets
 from tinyllama.evaluation.record import EXACT, BitsPerByte, Conditions, EvaluationRecord, library_versions
 from tinyllama.evaluation.record_folder import read_current_record, write_record
 from tinyllama.evaluation.scores import EvaluationOptions
@@ -44,7 +45,8 @@ def evaluate_family(
 ) -> dict[str, EvaluationRecord]:
     """Bits per byte on every corpus and task scores for every model: model → record."""
     torch.set_num_threads(available_cores())
-    provide(expand_tasks(work.recipe.evaluation.tasks), data, work.progress.say)
+    hub = HubSets()
+    provide(expand_tasks(work.recipe.evaluation.tasks), data, work.progress.say, hub)
     records = {}
     for model, checkpoint in checkpoints.items():
         folder = work.layout.record(model)
@@ -53,19 +55,19 @@ def evaluate_family(
         # What lm-eval alone defines has no hash here: the data of a task without a score may be there now.
         if record is None or any(name not in CATALOGUE for name in record.scores.missing):
             work.progress.say(f"evaluating {model}")
-            record = _evaluate(work, prepared, model, checkpoint, data, inputs[0])
+            record = _evaluate(work, prepared, model, checkpoint, inputs[0], data, hub)
             write_record(folder, record)
         records[model] = record
     return records
 
 
 def _evaluate(  # noqa: PLR0913, PLR0917  # everything that a record depends on
-    work: Workspace, prepared: Prepared, model: str, checkpoint: Checkpoint, data: Path, inputs: str
+    work: Workspace, prepared: Prepared, model: str, checkpoint: Checkpoint, inputs: str, data: Path, hub: HubSets
 ) -> EvaluationRecord:
     began, recipe = time.monotonic(), work.recipe
     source = CheckpointModel(checkpoint, recipe, model, work.layout, model)
     bits = bits_of_model(work, prepared.corpora, model, checkpoint)
-    options = EvaluationOptions(bos=source.adds_bos)
+    options = EvaluationOptions(bos=source.adds_bos, hub=hub)
     exact = source.load().to(work.device)
     pack(exact)
     scores = evaluate_tasks(exact, prepared.tokenizer, recipe.evaluation.tasks, data, options)

@@ -72,6 +72,8 @@ class Family:
         self._prepared: Prepared | None = None
         self._checked: set[Phase] = set()
         """The phases before which all checks were passed."""
+        self.notes = list[str]()
+        """What the checks found and have shown, other than faults."""
 
     @property
     def recipe(self) -> Recipe:
@@ -175,6 +177,7 @@ class Family:
         results = run_checks(checks, situation)
         for note in dict.fromkeys(note for result in results for note in result.notes):
             self.work.progress.say(f"note: {note}")
+            self.notes.append(note)
         refuse_faults(results)
 
     def _on_rank0(self, function: Callable[[], None]) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 
 from tinyllama.checkpoint.fingerprint import fingerprint_inputs
 from tinyllama.corpus.digest import from_limbs, limbs, row_digest
-from tinyllama.errors import CheckpointError, CorpusError
+from tinyllama.errors import CheckpointError, CorpusError, TrainingError
 from tinyllama.fidelity.record import Outcome, RecordedSteps, differs
+from tinyllama.train.metrics import chain_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -37,10 +38,31 @@ def audit(run: OpenRun, samples: int | None = None, say: Callable[[str], None] =
     record = RecordedSteps(run, saved)
     return [
         *record.findings(),
+        *_fork(run, record),
         *_corpora(run),
         *_rows(run, record, samples, say),
         *(finding for step in saved for finding in _checkpoint(run, record, step)),
     ]
+
+
+def _fork(run: OpenRun, record: RecordedSteps) -> Iterator[Outcome]:
+    """Whether the parent's records are those that the model's continue."""
+    step, parent = run.first_step, run.recipe.parent(run.model)
+    if not step:
+        return
+    try:
+        there = chain_at(run.layout.metrics(parent), step)
+    except TrainingError as error:
+        yield differs("fork", str(error), step)
+        return
+    if not record.fork_chain:
+        yield Outcome("fork", "no evidence", f"nothing ties it to {parent}: an earlier version began to train it")
+    elif not there:
+        yield Outcome("fork", "no evidence", f"{parent} has no record of step {step} here, or no chain")
+    elif there != record.fork_chain:
+        yield differs("fork", f"it continues another training of {parent} than the one that is here", step)
+    else:
+        yield Outcome("fork", "pass", f"it continues step {step} of {parent}, as it is here")
 
 
 def _corpora(run: OpenRun) -> Iterator[Outcome]:
@@ -112,13 +134,13 @@ def _checkpoint(run: OpenRun, record: RecordedSteps, step: int) -> Iterator[Outc
     except CheckpointError as error:
         yield differs(name, str(error), step)
         return
-    state, head = checkpoint.state, record.heads.get(step, "")
+    state, head, recorded = checkpoint.state, record.heads.get(step, ""), record.skipped_at.get(step, ())
     checkpoint.release()
     planned = (run.model, step, run.plan.tokens_after(step))
     if (found := (state.run, state.step, state.tokens)) != planned:
         yield differs(name, f"run, step and tokens are {found}, the plan says {planned}", step)
-    elif _steps(state.skipped, run, step) != _steps(record.skipped, run, step):
-        yield differs(name, f"the steps {state.skipped} were skipped, the record says {record.skipped}", step)
+    elif _steps(state.skipped, run) != _steps(recorded, run):
+        yield differs(name, f"the steps {state.skipped} were skipped, the record says {recorded}", step)
     elif state.fingerprint != state.fingerprint_inputs.fingerprint(state.skipped):
         yield differs(name, "its fingerprint is not that of its inputs", step)
     elif checkpoint.chain and checkpoint.chain != head:
@@ -145,6 +167,6 @@ def _refuse_other(run: OpenRun, checkpoint: Checkpoint, step: int) -> None:
     recorded.refuse_change(current, str(checkpoint.folder))
 
 
-def _steps(spans: Iterable[Span], run: OpenRun, last: int) -> set[int]:
-    """The steps of some spans that the run itself made, up to a last one."""
-    return {step for span in spans for step in range(span[0], span[1] + 1) if run.first_step < step <= last}
+def _steps(spans: Iterable[Span], run: OpenRun) -> set[int]:
+    """The steps of some spans that the run itself made."""
+    return {step for first, last in spans for step in range(first, last + 1) if step > run.first_step}

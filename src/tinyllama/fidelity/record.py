@@ -7,7 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from tinyllama.errors import TrainingError
-from tinyllama.train.metrics import link, read_lines, split_chain
+from tinyllama.fidelity.trained import skipped_span
+from tinyllama.train.metrics import chain_start, link, read_lines, split_chain
 from tinyllama.train.spikes import add_span
 
 if TYPE_CHECKING:
@@ -62,9 +63,13 @@ class RecordedSteps:
         self.heads: dict[int, str] = {}
         """Step → head of the chain, for those that are wanted."""
         self.skipped: tuple[Span, ...] = ()
+        self.skipped_at: dict[int, tuple[Span, ...]] = {}
+        """Step → the spans that were skipped by then, for those that are wanted: a later rollback may reach behind
+        a checkpoint that was not planned."""
         self._problems: dict[str, Outcome] = {}
         self._taken: Counter[str] = Counter()
-        self._head = ""
+        self._head = self.fork_chain = chain_start(run.layout.metrics(run.model))
+        """Head of the parent's chain at the fork; empty if an earlier version began the file."""
         self._unchained = 0
         """The last step before the first link of the chain."""
         try:
@@ -73,7 +78,7 @@ class RecordedSteps:
                 if record.kind != "held_out":
                     self._compare(record)
                 if record.step in wanted:
-                    self.heads[record.step] = self._head
+                    self.heads[record.step], self.skipped_at[record.step] = self._head, self.skipped
         except TrainingError as error:
             self._differs("steps", str(error), self.last + 1)
         if late := [step for step in wanted if self.last < step <= self._plan.steps]:
@@ -125,12 +130,12 @@ class RecordedSteps:
             self.digests[step] = record.digest
         self._same("stages", step, record.stage, plan.stages[plan.stage[row]])
         self._same("tokens", step, record.tokens, plan.tokens_after(step))
+        if (span := skipped_span(record)) is not None:
+            self.skipped = add_span(self.skipped, span)
         if record.kind == "spike":
             counts = Counter(name.rpartition(":")[0].partition("@")[0] for name in record.rows)
-            self.skipped = add_span(self.skipped, record.skipped)
         elif record.kind == "overflow":
             counts = Counter(record.counts)
-            self.skipped = add_span(self.skipped, (step, step))
         else:
             counts = Counter(record.counts)
             self._same("batch", step, record.batch, int(plan.batch[row]))

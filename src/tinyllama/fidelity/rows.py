@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from tinyllama.corpus.documents import DocumentIndex
 from tinyllama.corpus.manifest import TRAIN
 from tinyllama.errors import UserError
+from tinyllama.fidelity.trained import trained_steps
 from tinyllama.sampler import rank_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tinyllama.fidelity.run import OpenRun
+    from tinyllama.fidelity.trained import Update
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class SeenRow:
     """Its name, as `name@context` where the context is not the model's own."""
     row: int
     """Index in the corpus's training rows of this context."""
+    update: Update
+    """Of the step: `made`, `skipped` (or undone by a rollback), or `later`, which is not trained yet."""
     pieces: list[Piece]
 
 
@@ -65,6 +69,7 @@ def rows_of_steps(
     """
     if not 1 <= first <= last <= run.plan.steps:
         raise UserError(f"--step {first}..{last}: the plan of {run.model} has the steps 1 to {run.plan.steps}")
+    trained = trained_steps(run)
     indices = {name: DocumentIndex(corpus, TRAIN) for name, corpus in run.corpora.items()}
     for step in range(first, last + 1):
         chosen, partitions = run.sampler.step(step - 1), run.plan.partitions_of(step - 1)
@@ -75,7 +80,8 @@ def rows_of_steps(
         for at in wanted if position is None else {position} & set(wanted):
             corpus, row = run.plan.corpora[chosen.corpus[at]], int(chosen.row[at])
             partition = partitions[chosen.corpus[at]]
-            yield SeenRow(step, at, partition, row, _pieces(run, indices[corpus], partition, row))
+            pieces = _pieces(run, indices[corpus], partition, row)
+            yield SeenRow(step, at, partition, row, trained.update(step), pieces)
 
 
 def _ranks(run: OpenRun, step: int, rank: int) -> int:

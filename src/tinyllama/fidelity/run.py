@@ -11,8 +11,6 @@ import numpy as np
 from tinyllama.checkpoint.store import CheckpointStore, checkpoint_store
 from tinyllama.corpus.manifest import TRAIN, open_corpus, prepared_versions
 from tinyllama.errors import CorpusError, ModelError
-from tinyllama.family.corpora import Trained
-from tinyllama.family.workspace import Workspace
 from tinyllama.layout import FamilyLayout
 from tinyllama.plan import Plan, compile_plan
 from tinyllama.recipe import Recipe, load_recipe
@@ -54,6 +52,9 @@ class OpenRun:
 
     @cached_property
     def _trained(self) -> Mapping[str, str]:
+        from tinyllama.family.corpora import Trained  # imports every phase of a family
+        from tinyllama.family.workspace import Workspace
+
         return Trained(Workspace(self.recipe, self.layout)).corpora_of(self.model)
 
     def corpus(self, name: str) -> PreparedCorpus:
@@ -65,16 +66,18 @@ class OpenRun:
         versions = [open_corpus(folder) for folder in prepared_versions(self.layout, name)]
         if not versions:
             raise CorpusError(f"{self.layout.corpus(name)}: no complete corpus is here; run `tinyllama prepare`")
+        if len(versions) == 1:  # no checkpoint is asked for, which may be under a URL
+            return versions[0]
         return next((corpus for corpus in versions if corpus.sha256 == self._trained.get(name)), versions[-1])
 
     @cached_property
     def corpora(self) -> dict[str, PreparedCorpus]:
-        """The prepared corpora of the plan.
+        """The prepared corpora of the plan, which need not be compiled for them.
 
         Raises:
             CorpusError: one is not here or not complete.
         """
-        return {name: self.corpus(name) for name in self.plan.corpora}
+        return {name: self.corpus(name) for name in self.recipe.corpora_of(self.model)}
 
     @cached_property
     def rows(self) -> dict[str, Rows]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tinyllama.corpus.documents import DocumentIndex
 from tinyllama.corpus.manifest import SPLITS, TRAIN
 from tinyllama.corpus.reading import read_texts
+from tinyllama.fidelity.trained import trained_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from tinyllama.corpus.documents import IndexedDocument
     from tinyllama.corpus.manifest import PreparedCorpus
     from tinyllama.fidelity.run import OpenRun
+    from tinyllama.fidelity.trained import TrainedSteps, Update
     from tinyllama.tokenizer.base import Tokenizer
 
 
@@ -35,7 +38,12 @@ class Occurrence:
     row: int | None
     """Index among the training rows of this context; None if it is held out."""
     steps: dict[str, list[int]]
-    """Model → steps, counted from 1, at which it saw or will see the row; a variant's path begins with the base's."""
+    """Model → steps, counted from 1, that are fed the row; a variant's path begins with the base's. The model saw it at
+    those that are neither skipped nor later."""
+    skipped: dict[str, list[int]]
+    """Model → those of its steps whose update was skipped or undone by a rollback; only models that have some."""
+    later: dict[str, list[int]]
+    """Model → those of its steps that are not trained yet; only models that have some."""
 
 
 def find_document(runs: Sequence[OpenRun], origin: str, splits: Sequence[str] = SPLITS) -> list[Occurrence]:
@@ -44,12 +52,13 @@ def find_document(runs: Sequence[OpenRun], origin: str, splits: Sequence[str] = 
     Raises:
         CorpusError: a corpus is not here or damaged.
     """
+    models = _Models(runs)
     return [
         occurrence
-        for corpus, split in _parts(runs, splits)
+        for corpus, split in models.parts(splits)
         for document in DocumentIndex(corpus, split).of_origin(origin)
-        for occurrence in _occurrences(
-            runs, corpus, _unseen(origin, corpus, split, document), document.start, document.start + document.tokens
+        for occurrence in models.occurrences(
+            corpus, _unseen(origin, corpus, split, document), document.start, document.start + document.tokens
         )
     ]
 
@@ -68,8 +77,8 @@ def find_texts(
     Raises:
         CorpusError: a corpus is not here, damaged, or of another tokenizer.
     """
-    tokenizer = runs[0].tokenizer
-    for corpus, split in _parts(runs, splits):
+    tokenizer, models = runs[0].tokenizer, _Models(runs)
+    for corpus, split in models.parts(splits):
         index, total = DocumentIndex(corpus, split), corpus.tokens(split)
         for document in read_texts(corpus, tokenizer, split):
             say(f"corpus {corpus.name}, {split}: {document.start / total:.0%} of {total:,} tokens")
@@ -80,16 +89,54 @@ def find_texts(
                 ids = corpus.stream(split).read(entry.start, entry.tokens).tolist()
                 for begin, end in _spans(tokenizer, corpus, ids, text):
                     found = _unseen(text, corpus, split, entry)
-                    yield from _occurrences(runs, corpus, found, entry.start + begin, entry.start + end)
+                    yield from models.occurrences(corpus, found, entry.start + begin, entry.start + end)
 
 
-def _parts(runs: Sequence[OpenRun], splits: Sequence[str]) -> Iterator[tuple[PreparedCorpus, str]]:
-    """The corpora that the models read, each in every split that has documents."""
-    found = {corpus.folder: corpus for run in runs for corpus in run.corpora.values()}
-    for corpus in found.values():
-        for split in splits:
-            if corpus.manifest.splits[split].documents:
-                yield corpus, split
+class _Models:
+    """Models of one family, and how far each is trained."""
+
+    def __init__(self, runs: Sequence[OpenRun]) -> None:
+        self._runs = runs
+
+    @cached_property
+    def _trained(self) -> dict[str, TrainedSteps]:
+        return {run.model: trained_steps(run) for run in self._runs}
+
+    def parts(self, splits: Sequence[str]) -> Iterator[tuple[PreparedCorpus, str]]:
+        """The corpora that the models read, each in every split that has documents."""
+        found = {corpus.folder: corpus for run in self._runs for corpus in run.corpora.values()}
+        for corpus in found.values():
+            for split in splits:
+                if corpus.manifest.splits[split].documents:
+                    yield corpus, split
+
+    def occurrences(self, corpus: PreparedCorpus, found: Occurrence, start: int, end: int) -> Iterator[Occurrence]:
+        """What was found at the tokens from `start` to `end` of a split, row by row, with the steps of each model.
+
+        Plans are compiled of the models alone that read the corpus.
+        """
+        if found.split != TRAIN:
+            yield found
+            return
+        own = {run.model: run.corpora.get(corpus.name) for run in self._runs}
+        runs = [run for run in self._runs if (read := own[run.model]) is None or read.folder == corpus.folder]
+        readers = [run for run in runs if own[run.model] is not None]
+        for partition, context in self._runs[0].recipe.partitions(corpus.name).items():
+            if not any(partition in run.plan.partitions for run in readers):
+                continue
+            rows = corpus.rows(TRAIN, context).predicting(start, end)
+            visits = {run.model: run.visits(partition, rows) for run in readers}
+            for index, row in enumerate(rows):
+                steps = {run.model: visits[run.model][index] if run in readers else [] for run in runs}
+                skipped, later = self._of("skipped", steps), self._of("later", steps)
+                yield replace(found, corpus=partition, row=row, steps=steps, skipped=skipped, later=later)
+
+    def _of(self, update: Update, steps: dict[str, list[int]]) -> dict[str, list[int]]:
+        """Of each model's steps, those of whose update this became."""
+        chosen = {
+            model: [step for step in own if self._trained[model].update(step) == update] for model, own in steps.items()
+        }
+        return {model: own for model, own in chosen.items() if own}
 
 
 def _spans(tokenizer: Tokenizer, corpus: PreparedCorpus, ids: list[int], text: str) -> Iterator[tuple[int, int]]:
@@ -111,22 +158,4 @@ def _span(spelled: Callable[[int, int], str], size: int, text: str, number: int)
 
 
 def _unseen(text: str, corpus: PreparedCorpus, split: str, document: IndexedDocument) -> Occurrence:
-    return Occurrence(text, corpus.name, split, document.origin, document.number, None, {})
-
-
-def _occurrences(
-    runs: Sequence[OpenRun], corpus: PreparedCorpus, found: Occurrence, start: int, end: int
-) -> Iterator[Occurrence]:
-    """What was found at the tokens from `start` to `end` of a split, row by row, with the steps of each model."""
-    if found.split != TRAIN:
-        yield found
-        return
-    readers = [run for run in runs if run.corpora.get(corpus.name, corpus).folder == corpus.folder]
-    for partition, context in runs[0].recipe.partitions(corpus.name).items():
-        if not any(partition in run.plan.partitions for run in readers):
-            continue
-        rows = corpus.rows(TRAIN, context).predicting(start, end)
-        visits = {run.model: run.visits(partition, rows) for run in readers}
-        for index, row in enumerate(rows):
-            steps = {model: steps[index] for model, steps in visits.items()}
-            yield replace(found, corpus=partition, row=row, steps=steps)
+    return Occurrence(text, corpus.name, split, document.origin, document.number, None, {}, {}, {})

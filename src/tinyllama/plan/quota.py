@@ -58,7 +58,11 @@ class QuotaCurve:
         goal = whole * self.unit
         ramp_end = self.start + -int(-self.ramp // 1)
         if seen < ramp_end and self.at(ramp_end) >= goal:
-            return seen + bisect_left(range(seen, ramp_end), goal, key=self.at)
+            ahead = 1
+            while self.at(min(seen + ahead, ramp_end)) < goal:  # it is near, so that few are tried
+                ahead *= 2
+            near = range(seen + ahead // 2, min(seen + ahead, ramp_end))
+            return near.start + bisect_left(near, goal, key=self.at)
         if self.after_linear == 0:
             return float("inf")
         return self.start - (self.after_offset - goal) // self.after_linear

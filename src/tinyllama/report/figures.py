@@ -144,35 +144,41 @@ class Measure:
     of: Callable[[TaskScore], float | None]
     digits: int
     unit: str = ""
+    tasks: Sequence[str] | None = None
+    """Those whose mean it is; None takes all that have it."""
 
 
 MEASURES = (
-    Measure("score", "Score, percent; the dashed line is chance", lambda task: 100 * task.score, 1, "%"),
     Measure("right-bits", "Bits per byte of the right answer; lower is better", lambda task: task.right_bits, 3),
     Measure("margin", "Margin over the best wrong answer, bits per byte; 0 is chance", lambda task: task.margin, 3),
 )
+"""In which all tasks can be compared."""
+FEW = 4
+"""Tasks up to which the scores of each get a figure, not their mean."""
 
 
 def score_figures(run: RunData) -> list[tuple[str, Figure]]:
-    """For each measure, its mean over the tasks that were measured during training, by tokens seen."""
+    """Each measure of the tasks that were measured during training, by tokens seen."""
     figures = []
-    for measure in MEASURES:
-        lines, ends, chances = [], [], list[float]()
+    for measure in (*_scores(run), *MEASURES):
+        lines, ends = [], []
         for model, points in run.by_tokens.items():
             means = []
             for tokens, scores in points:
-                measured = scores.measured.values()
+                measured = [task for name, task in scores.measured.items() if name in (measure.tasks or [name])]
                 if values := [value for task in measured if (value := measure.of(task)) is not None]:
                     means.append((tokens, fmean(values)))
-                    chances.append(100 * fmean(task.chance or 0.0 for task in measured))
             if means:
                 lines.append(_line(model, [x for x, _ in means], [y for _, y in means], mode="lines+markers"))
                 ends.append(f"{model} {means[-1][1]:.{measure.digits}f}{measure.unit}")
         if not lines:
             continue
-        if measure.name == "score" and all(task.chance is not None for task in _measured(run)):
-            ends.append(f"chance {chances[-1]:.1f}%")
-            lines.append(_level("chance", chances[-1], run))
+        chances = [task.chance for name, task in _measured(run) if measure.unit and name in (measure.tasks or ())]
+        known = [chance for chance in chances if chance is not None]
+        if known and len(known) == len(chances):
+            chance = 100 * fmean(known)
+            ends.append(f"chance {chance:.1f}%")
+            lines.append(_level("chance", chance, run))
         if measure.name == "margin":
             lines.append(_level("chance", 0.0, run))
         axis: dict[str, Json] = {"hoverformat": f".{measure.digits}f", "nticks": 5}
@@ -182,10 +188,26 @@ def score_figures(run: RunData) -> list[tuple[str, Figure]]:
     return figures
 
 
-def _measured(run: RunData) -> Iterator[TaskScore]:
+def _scores(run: RunData) -> Iterator[Measure]:
+    """The mean of all scores that are shares, or each if they are few; and every score that is no share."""
+    found = dict(_measured(run))
+    shares = [name for name, score in found.items() if score.is_share]
+    if len(shares) > FEW:
+        title = "Score, percent; the dashed line is chance"
+        yield Measure("score", title, lambda task: 100 * task.score, 1, "%", shares)
+    for name, score in found.items():
+        if not score.is_share:
+            title = f"{name}: {score.metric}; {'higher' if score.higher_is_better else 'lower'} is better"
+            yield Measure(f"score-{name}", title, lambda task: task.score, 3, "", [name])
+        elif len(shares) <= FEW:
+            title = f"{name}: {score.metric}, percent; the dashed line is chance"
+            yield Measure(f"score-{name}", title, lambda task: 100 * task.score, 1, "%", [name])
+
+
+def _measured(run: RunData) -> Iterator[tuple[str, TaskScore]]:
     for points in run.by_tokens.values():
         for _, scores in points:
-            yield from scores.measured.values()
+            yield from scores.measured.items()
 
 
 def _level(name: str, value: float, run: RunData) -> Line:

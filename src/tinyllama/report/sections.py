@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tinyllama.evaluation.published import TASKS
 from tinyllama.layout import BASE
 from tinyllama.recipe import dump_recipe
 from tinyllama.recipe.quantities import format_count
@@ -19,10 +20,13 @@ from tinyllama.text import listing
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tinyllama.evaluation.scores import TaskScores
     from tinyllama.report.figures import Figure
     from tinyllama.report.run_data import RunData
 
 _OF_THE_STAGE = ", in windows of the stage's context"
+_NAMED = 8
+"""Tasks of equal chance that are named; others are counted."""
 
 
 def section(name: str, title: str, lead: str, *content: Markup | None) -> Markup:
@@ -178,22 +182,33 @@ def shares(run: RunData, figures: list[Figure]) -> Markup:
 
 
 def tasks(run: RunData, figures: list[Figure]) -> Markup:
-    """Scores on every requested task, and scores during training; their figure is appended to `figures`."""
+    """Scores on every requested task, and scores during training; their figures are appended to `figures`."""
     title = "Task scores"
-    lead = (
-        "Percent, by lm-evaluation-harness; chance is about 25 on HellaSwag, OpenBookQA and ARC, and 50 on "
-        "WinoGrande, BoolQ and PIQA. ± is one standard error."
-    )
     results = {name: scores for name, scores in run.summary.tasks.items() if scores.tasks}
+    lead = f"By lm-evaluation-harness; shares are in percent, and ± is one standard error.{_chances(results)}"
     if not results:
         return section("tasks", title, lead, absent(_reason(run, "summary.json", "tasks")))
     content: list[Markup | None] = [tasks_tables(run, results)]
     if during := score_figures(run):
         figures += [figure for _, figure in during]
-        note = "The unweighted mean of the tasks measured during training, on copies of checkpoints."
+        note = "Measured on copies of checkpoints; a figure of several tasks shows their unweighted mean."
         grid = [_small_figure(measure, figure) for measure, figure in during]
         content += [element("h3", "During training"), element("div", grid, class_="grid"), element("p", note)]
     return section("tasks", title, lead, *content)
+
+
+def _chances(tasks: Mapping[str, TaskScores]) -> str:
+    """What a guess among the options scores, as far as the records say it."""
+    titles = {task.name: task.title for task in TASKS}
+    named = {name: score.chance for scores in tasks.values() for name, score in scores.measured.items() if score.chance}
+    found: dict[int, list[str]] = {}
+    for name, chance in named.items():
+        found.setdefault(round(100 * chance), []).append(titles.get(name, name))
+    parts = []
+    for chance, names in sorted(found.items()):
+        others = [f"{len(names) - _NAMED} others"] if len(names) > _NAMED + 1 else names[_NAMED:]
+        parts.append(f"{chance} on {listing(names[:_NAMED] + others)}")
+    return f" A guess scores about {'; '.join(parts)}." if parts else ""
 
 
 def samples(run: RunData) -> Markup:

@@ -46,7 +46,7 @@ class Footnotes:
 
 
 def tasks_tables(run: RunData, tasks: Mapping[str, TaskScores]) -> Markup:
-    """Every task that has a score, in percent: first the commonsense tasks, if any; and why others have none."""
+    """Every task that has a score: first the commonsense tasks, if any; and why others have none."""
     measured = dict.fromkeys(name for scores in tasks.values() for name in scores.measured)
     seven = [task for task in TASKS if task.name in measured]
     others = [name for name in measured if name not in _COMMONSENSE]
@@ -142,7 +142,7 @@ def _others_table(run: RunData, tasks: Mapping[str, TaskScores], names: list[str
         detail = f"{measured.metric}, {_examples(measured)}, {measured.questions:,} questions" if measured else None
         cells = [_score_cell(tasks[model].tasks.get(name), notes) for model in models]
         rows.append(element("tr", element("th", name, element("small", detail), scope="row"), cells))
-    label = "Scores on other tasks in percent"
+    label = "Scores on other tasks, in percent where they are shares"
     table = element(
         "table",
         element("caption", label, class_="unseen"),
@@ -166,7 +166,8 @@ def _score_cell(result: TaskScore | MissingTask | None, notes: Footnotes) -> Mar
         return element("td", MISSING, notes.mark("not in the recipe's evaluation.tasks"))
     if isinstance(result, MissingTask):
         return element("td", MISSING, notes.mark(result.reason))
-    error = element("small", f"±{percent(result.stderr, 1)}") if result.stderr is not None else None
+    shown = percent(result.stderr, 1) if result.is_share else result.shown(result.stderr)
+    error = element("small", f"±{shown}") if result.stderr is not None else None
     cut = f"the prompts of {result.cut} of {result.questions} questions were cut at the model's context"
     return element("td", result.shown(result.score), error, notes.mark(cut) if result.cut else None)
 

@@ -50,7 +50,7 @@ _MOST_POINTS, _POINTS = 2000, 600
 _MOST_ROWS = 16
 _ENTRIES = 50
 _TOGETHER = 2
-"""Processes that compute plans and rows at once."""
+"""Processes that compute plans and rows at once, and as many that search."""
 _RECIPE_BYTES = _PROMPT_BYTES = 1 << 20
 _CHECK_SECONDS, _ROWS_SECONDS, _COMPARE_SECONDS = 30.0, 60.0, 120.0
 
@@ -65,7 +65,7 @@ class Studio:
         self._families, self._live, self._control = families, Live(families), control
         self._playground = playground or Playground()
         self._files = _page_files()
-        self._places = asyncio.Semaphore(_TOGETHER)
+        self._places, self._searches = asyncio.Semaphore(_TOGETHER), asyncio.Semaphore(_TOGETHER)
 
     def end(self) -> None:
         """End what open pages listen to."""
@@ -213,10 +213,16 @@ class Studio:
             raise HTTPException(400, "give a text or an origin to look for")
 
         async def found() -> AsyncIterator[str]:
+            if self._searches.locked():
+                yield event("found", {"waits": True})
             try:
-                async for message in jobs.messages(work.search, root, text, origin):
-                    if message:
-                        yield event("found", message)
+                async with (
+                    self._searches,  # of their own, since they take minutes
+                    aclosing(jobs.messages(work.search, root, text, origin)) as messages,
+                ):
+                    async for message in messages:
+                        if message:
+                            yield event("found", message)
             except TinyLlamaError as error:
                 yield event("found", {"error": str(error)})
 

@@ -159,8 +159,6 @@ def search(send: Send, family: str, text: str, origin: str) -> None:
         origin: the whole origin of the documents to look for; empty for a text.
     """
     runs = open_runs(Path(family))
-    done: Json = {run.model: max(run.store.steps(), default=0) for run in runs}
-    send({"done": done})
     if origin:
         found = iter(find_document(runs, origin))
     else:

@@ -7,6 +7,7 @@ import logging
 import platform
 import time
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -51,6 +52,13 @@ def measure_peak_flops(precision: str, device: torch.device) -> float:
         synchronize(device)
         times.append(time.perf_counter() - start)
     return 2 * size**3 / min(times)
+
+
+@cache
+def known_peak_flops(precision: str, device: torch.device, threads: int) -> float:
+    """As `measure_peak_flops` with so many threads, measured once for all models that this process trains."""
+    torch.set_num_threads(threads)
+    return measure_peak_flops(precision, device)
 
 
 @contextmanager

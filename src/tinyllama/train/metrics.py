@@ -3,7 +3,7 @@
 The first line of metrics.jsonl is a header with the format's number; each other line is one record. All fields but
 `seconds`, `checkpoint_seconds`, `tokens_per_second`, `mfu`, `memory` and `chain` are deterministic. The last field of a
 line is `chain`, a SHA-256 over the chain of the line before it and the line without the field, so that an edited or
-dropped line is found.
+dropped line is found. A variant's chain continues its base's at the fork, which the header then holds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, Protocol, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -142,7 +142,14 @@ class Logger(Protocol):
 class JsonlLogger:
     """Appends records to metrics.jsonl; resuming at a step drops the records after it."""
 
-    def __init__(self, path: Path, step: int) -> None:
+    def __init__(self, path: Path, step: int, head: str = "") -> None:
+        """Open a file, or make one.
+
+        Args:
+            path: of the file.
+            step: records after it are dropped.
+            head: of the chain at the fork, which that of a file without records continues.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         with path.open("rb") as file:
@@ -151,14 +158,16 @@ class JsonlLogger:
         self.head = split_chain(last)[1]
         """Of the chain over all lines; empty before the first, and after a line of an earlier version."""
         self._file = path.open("a", encoding="utf-8")
-        if not path.stat().st_size:
-            self._file.write(json.dumps({"kind": "header", "format": FORMAT}) + "\n")
+        if not last or is_header(last, path):
+            self.head = head
+            self._file.truncate(0)
+            self._write(json.dumps({"kind": "header", "format": FORMAT}))
 
     def log(self, record: Record) -> None:
         """Append one line."""
         text = json.dumps(asdict(record))
         self.head = link(self.head, text)
-        self._file.write(f'{text[:-1]}{_CHAIN}{self.head}"}}\n')
+        self._write(text)
         self._file.flush()
 
     def flush(self) -> None:
@@ -169,6 +178,11 @@ class JsonlLogger:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _write(self, text: str) -> None:
+        """Write a line, with the chain's head if there is one."""
+        line = f'{text[:-1]}{_CHAIN}{self.head}"}}' if self.head else text
+        self._file.write(f"{line}\n")
 
 
 def read_metrics(path: Path) -> Iterator[Record]:
@@ -199,6 +213,24 @@ def parse_lines(lines: Iterable[bytes], path: Path, first: int = 1) -> Iterator[
     for number, line in enumerate(lines, first):
         if line.endswith(b"\n") and not is_header(line, path):
             yield parse_line(line, f"{path}:{number}"), line
+
+
+def chain_start(path: Path) -> str:
+    """The head that a metrics file's chain continues, another model's at a fork; empty for none, or no file."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        line = file.readline()
+    return split_chain(line)[1] if is_header(line, path) else ""
+
+
+def chain_at(path: Path, step: int) -> str:
+    """The head of a metrics file's chain after a step; empty without one, or if the step is not recorded."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        line = next((line for _, line in _lines_from_end(file) if _step(line, path) <= step), b"")
+    return split_chain(line)[1] if line and _step(line, path) == step else ""
 
 
 def link(head: str, text: str) -> str:
@@ -248,6 +280,22 @@ def is_header(line: bytes, path: Path) -> bool:
     return True
 
 
+def lines_after(path: Path, step: int) -> Iterator[tuple[int, bytes]]:
+    """The lines of records after a step, newest first, each with its step; reads only the end of the file for them.
+
+    Raises:
+        NewerFormatError: a later version wrote the file.
+        TrainingError: a line is not a record; names file and line.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            is_header(file.readline(), path)
+            for _, line in _lines_from_end(file):
+                if (found := _step(line, path)) <= step:
+                    return
+                yield found, line
+
+
 def _cut_after(path: Path, step: int) -> bytes:
     """Cut off records of later steps, and a line that a crash cut short; reads from the end, to be fast at any size.
 
@@ -255,21 +303,29 @@ def _cut_after(path: Path, step: int) -> bytes:
         The line that is the last one then; empty if none is left.
     """
     with path.open("r+b") as file:
-        start, lines = file.seek(0, os.SEEK_END), b""
-        while start:
-            block = min(_BLOCK, start)
-            start = file.seek(start - block)
-            lines = file.read(block) + lines
-            # The first line is whole only if the file begins with it.
-            end = lines.rfind(b"\n") + 1
-            while end:
-                begin = lines.rfind(b"\n", 0, end - 1) + 1
-                if (begin or not start) and _step(lines[begin:end], path) <= step:
-                    file.truncate(start + end)
-                    return lines[begin:end]
-                end = begin
+        for end, line in _lines_from_end(file):
+            if _step(line, path) <= step:
+                file.truncate(end)
+                return line
         file.truncate(0)
     return b""
+
+
+def _lines_from_end(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """The whole lines of a file, last first, each with the position of its end."""
+    start, read = file.seek(0, os.SEEK_END), b""
+    while start:
+        block = min(_BLOCK, start)
+        start = file.seek(start - block)
+        read = file.read(block) + read
+        end = read.rfind(b"\n") + 1
+        while end:
+            begin = read.rfind(b"\n", 0, end - 1) + 1
+            if start and not begin:  # the line may begin in the block before
+                break
+            yield start + end, read[begin:end]
+            end = begin
+        read = read[:end]
 
 
 def _step(line: bytes, path: Path) -> int:

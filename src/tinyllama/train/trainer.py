@@ -29,7 +29,7 @@ from tinyllama.train.average import averaged_steps, write_average
 from tinyllama.train.feeder import StepBatch, feed
 from tinyllama.train.forward_backward import Gradients
 from tinyllama.train.lifecycle import Lifecycle
-from tinyllama.train.machine import exclusive, measure_peak_flops, reuse_memory
+from tinyllama.train.machine import exclusive, known_peak_flops, reuse_memory
 from tinyllama.train.metrics import (
     HeldOutRecord,
     JsonlLogger,
@@ -113,14 +113,16 @@ class _Trainer:
         micro_batch = largest_micro_batch(run, first, build) if known is None else known
         free_memory(self.ranks.device)
         self.state = TrainingState(recipe, self.ranks, initial=start is None)
+        self.fork = start if start is not None and start.step == run.first_step else None
+        """The checkpoint before the first step, if training begins there; of its path no earlier one need be there."""
         if start is not None:
             self.state.restore(start)
             start.release()
         watched = None if recorded is None else recorded.spikes
         self.spikes = SpikeWatch(recipe.spikes, watched) if recipe.spikes.policy != "none" else None
-        self.planned = watched.planned if watched is not None else start.step if start is not None else None
-        if start is not None and start.step == run.first_step:
-            self.planned = start.step  # the fork, of whose path no earlier checkpoint need be there
+        self.planned = (
+            watched.planned if watched is not None and self.fork is None else None if start is None else start.step
+        )
         """Step of the last checkpoint that was planned, not asked for by a signal; None before the first."""
         self.gradients = build(self.state, micro_batch)
         self.micro_batch = micro_batch
@@ -128,7 +130,7 @@ class _Trainer:
         if known is None and recipe.hardware.micro_batch == MEASURED:
             self.micro_batch = fastest_micro_batch(run, first, micro_batch, self.gradients)
             self.state.weights.sync_working_copy()  # drops their gradients
-        self.peak_flops = measure_peak_flops(recipe.precision, self.ranks.device) * self.ranks.count
+        self.peak_flops = known_peak_flops(recipe.precision, self.ranks.device, self.threads) * self.ranks.count
         self.shapes = [stage.shape(recipe.model) for stage in recipe.line(run.plan.variant).stages]
         """The model's in each stage."""
         self.stage_ends = {end for _, _, end in run.plan.stage_steps()}
@@ -393,7 +395,8 @@ class _Trainer:
             return []
         if run.replay_to is not None:  # the records of these steps are there
             return [*run.watch]
-        self.journal = JsonlLogger(run.layout.metrics(run.name), self.state.step)
+        chain = "" if self.fork is None else self.fork.chain
+        self.journal = JsonlLogger(run.layout.metrics(run.name), self.state.step, chain)
         loggers: list[Logger] = [self.journal]
         if self.recipe.logging.tensorboard:
             loggers.append(TensorBoardLogger(run.layout.tensorboard(run.name), self.plan.tokens_after(self.state.step)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tinyllama.errors import EvaluationError
 from tinyllama.evaluation.catalogue import CATALOGUE, expand_tasks
+from tinyllama.evaluation.hub_sets import HubSets
 from tinyllama.evaluation.scores import MissingTask, gaps
 from tinyllama.evaluation.task_data import TASK_DATA
 from tinyllama.evaluation.task_fetching import provide
@@ -45,10 +46,10 @@ def check_task_data(situation: Situation) -> Iterator[Finding]:
     if not data.is_dir() and not is_default:
         yield situation.needed_by(phase, f"evaluation.data: {data} is no folder; correct it, or leave it out")
         return
-    said: list[str] = []
-    folders = provide(tasks, data, said.append)
+    said, hub = list[str](), HubSets()
+    folders = provide(tasks, data, said.append, hub)
     yield from (Finding(text, is_fault=False) for text in said)
-    found = [*gaps(folders.items()), *gaps(_load_others(tasks).items())]
+    found = [*gaps(folders.items()), *gaps(_load_others(tasks, hub).items())]
     yield from (Finding(f"evaluation.tasks: {gap}", is_fault=False) for gap in found)
     for task, folder in folders.items():
         for path in () if isinstance(folder, MissingTask) else TASK_DATA[task].files(folder):
@@ -58,14 +59,14 @@ def check_task_data(situation: Situation) -> Iterator[Finding]:
                 yield situation.needed_by(phase, str(error))
 
 
-def _load_others(tasks: Sequence[str]) -> dict[str, NamedTask | MissingTask]:
+def _load_others(tasks: Sequence[str], hub: HubSets) -> dict[str, NamedTask | MissingTask]:
     """The tasks that lm-eval alone defines, with their data; none without lm-eval, which another check reports."""
     others = [task for task in tasks if task not in CATALOGUE]
     if not others or find_spec("lm_eval") is None:
         return {}
     from tinyllama.evaluation.lm_eval_tasks import load_tasks  # needs lm-eval
 
-    return load_tasks(others)
+    return load_tasks(others, hub=hub)
 
 
 def check_samples(situation: Situation) -> Iterator[Finding]:

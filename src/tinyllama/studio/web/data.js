@@ -58,12 +58,17 @@ export class DataPart {
       const found = await ask(`${this.address}/models/${encodeURIComponent(model)}/steps/${step}?first=${first}&count=${ROWS}`);
       const more = (text, at) => h("button", { type: "button", onclick: () => this.readStep(at) }, text);
       this.steps.replaceChildren(
-        h("p", { class: "soft" }, t("step {} of {}, rows {} to {} of {}", step.toLocaleString("en"), found.steps.toLocaleString("en"), first, first + found.rows.length - 1, found.batch)),
+        h("p", { class: "soft" }, t("step {} of {}, rows {} to {} of {}", step.toLocaleString("en"), found.steps.toLocaleString("en"), first, first + found.rows.length - 1, found.batch), this.updated(found.rows)),
         ...found.rows.map((row) => this.row(row)),
         h("p", { class: "tools" }, first > 0 && more(t("Rows before"), Math.max(0, first - ROWS)), first + ROWS < found.batch && more(t("Next rows"), first + ROWS)));
     } catch (error) {
       this.steps.replaceChildren(failure(error));
     }
+  }
+
+  updated(rows) {
+    const update = rows.length && rows[0].update;
+    return update === "skipped" ? h("b", {}, " · ", t("fed, update skipped")) : update === "later" && ` · ${t("not trained yet")}`;
   }
 
   row(row) {
@@ -111,15 +116,14 @@ export class DataPart {
     this.button.textContent = t("Stop");
     this.progress.textContent = t("Searching…");
     const rows = [];
-    let done = {};
     this.places.replaceChildren();
     this.events = new EventSource(`${this.address}/search?${new URLSearchParams({ [this.kind.value]: this.text.value })}`);
     this.events.addEventListener("found", (event) => {
       const message = JSON.parse(event.data);
-      if (message.done) done = message.done;
+      if (message.waits) this.progress.textContent = t("Waiting for another search to end…");
       if (message.progress) this.progress.textContent = message.progress;
       if (message.found) {
-        rows.push(this.place(message.found, done));
+        rows.push(this.place(message.found));
         this.places.replaceChildren(table(t("Places"), [t("where"), t("corpus"), t("row"), t("seen at steps")], rows, "left"));
       }
       if (message.error || "complete" in message) {
@@ -130,10 +134,11 @@ export class DataPart {
     this.events.addEventListener("error", () => { this.stop(); this.progress.textContent = t("The search was cut off."); });
   }
 
-  place(found, done) {
+  place(found) {
     const seen = Object.entries(found.steps).map(([model, steps]) => {
-      const past = steps.filter((step) => step <= (done[model] || 0)), later = steps.filter((step) => step > (done[model] || 0));
-      const parts = [past.length && past.join(", "), later.length && t("later: {}", later.join(", "))].filter(Boolean);
+      const skipped = found.skipped[model] || [], later = found.later[model] || [];
+      const saw = steps.filter((step) => !skipped.includes(step) && !later.includes(step));
+      const parts = [saw.length && saw.join(", "), skipped.length && t("fed, update skipped: {}", skipped.join(", ")), later.length && t("later: {}", later.join(", "))].filter(Boolean);
       return h("div", {}, h("b", {}, model), " ", parts.join("; ") || t("never"));
     });
     return [found.origin, found.corpus, found.row === null ? t("held out") : String(found.row), found.row === null ? t("never") : seen];
