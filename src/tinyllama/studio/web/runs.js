@@ -8,7 +8,7 @@ const STATES = {
   waiting: () => t("waiting"), starting: () => t("starting"), training: () => t("training"), silent: () => t("silent"),
   stopped: () => t("stopped"), killed: () => t("killed"), failed: () => t("failed"), done: () => t("done"),
 };
-const PATIENCE = 25; // times as long as the curves took to fetch and draw, until they are renewed
+const PATIENCE = 60; // times as long as it took to fetch and draw the curves, until they are renewed
 const gib = (bytes) => (bytes === null ? "—" : `${number(bytes / 2 ** 30, 1)} GiB`);
 const percent = (value) => (value === null ? "—" : `${(100 * value).toFixed(1)}%`);
 
