@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from tinyllama.studio.families import StudioFamilies, StudioFamily
     from tinyllama.studio.summaries import FamilyView
 
-_PAUSE, _MOST_PAUSE = 0.4, 0.6
-"""Seconds between two looks, so that a page shows a new step within one second."""
-_SHARE = 40
-"""The pause is as many times as long as a look took, up to the longest."""
+_PAUSE, _AFTER_NEWS = 0.4, 0.6
+"""Seconds between two looks, and after one that found something: a page shows a new step within one second, and where
+steps are fast, several together."""
 _MOST = 8 * BLOCK
 """Bytes that are read of a model's metrics between two looks."""
 _ALIVE = 10.0
@@ -87,13 +86,11 @@ class Live:
 
     async def _watch(self) -> None:
         while self._pages:
-            began = time.monotonic()
             changed, behind = await run_in_threadpool(self._look)
             if changed:
                 for page in self._pages:
                     page.put_nowait(changed)
-            took = time.monotonic() - began
-            await asyncio.sleep(0 if behind else min(_MOST_PAUSE, max(_PAUSE, _SHARE * took)))
+            await asyncio.sleep(0 if behind else _AFTER_NEWS if changed else _PAUSE)
 
     def _look(self) -> tuple[str, bool]:
         """What pages are to hear since the last look, and whether a family has more to read at once."""
