@@ -92,6 +92,7 @@ def _measure_beside(work: Path, viewer: Viewer, *, quick: bool) -> dict[str, Any
         training.run_to(3, timeout=300)
         with _studio(family) as (address, studio):
             viewer.open(address, family.name)
+            training.turn(seconds, timeout=300)  # the page comes to rest
             for number in range(rounds):
                 for kind in ("without", "with") if number % 2 else ("with", "without"):
                     parts = _watching(studio, training.pid)

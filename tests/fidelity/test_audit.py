@@ -45,9 +45,10 @@ def recorded_otherwise(run: Path, change: Callable[[Record], Record | None]) -> 
     records, fork = list(read_metrics(metrics)), chain_start(metrics)
     metrics.unlink()
     logger = JsonlLogger(metrics, 0, fork)
-    for record in filter(None, map(change, records)):
-        logger.log(record)
-        heads[record.step] = logger.head
+    for record in map(change, records):
+        if record is not None:
+            logger.log(record)
+            heads[record.step] = logger.head
     logger.close()
     for path in (run / MODEL / "checkpoints").glob("*/manifest.json"):
         manifest = json.loads(path.read_text())

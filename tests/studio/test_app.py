@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import time
@@ -23,6 +24,7 @@ from tinyllama.comparison.documents import cells
 from tinyllama.errors import TinyLlamaError
 from tinyllama.fidelity import find_texts, open_runs, rows_of_steps
 from tinyllama.layout import FamilyLayout
+from tinyllama.monitor.status import FamilyMonitor
 from tinyllama.recipe import load_recipe
 from tinyllama.report import sections
 from tinyllama.report.figures import Figure
@@ -33,6 +35,7 @@ from tinyllama.studio import jobs
 from tinyllama.studio.app import Studio
 from tinyllama.studio.families import StudioFamilies, StudioFamily
 from tinyllama.studio.live import Live
+from tinyllama.train.process import this_process, write_process
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -90,6 +93,41 @@ def test_a_model_that_still_trains_says_how_long(client: TestClient, runs: Path)
     assert model["state"] == "training"
     left = model["end_tokens"] - model["tokens"]
     assert model["seconds_left"] == pytest.approx(left / model["tokens_per_second"])
+
+
+def test_states_and_reasons_are_those_of_watch(client: TestClient, runs: Path) -> None:
+    layout, recipe, own = FamilyLayout(runs / "nano"), load_recipe("nano"), this_process()
+    for model in recipe.models:
+        path = layout.metrics(model)
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    elsewhere = own.model_copy(update={"host": "gpu01"})
+    killed = own.model_copy(update={"born": "0"})
+    for processes in (
+        (own, own.after("failed", "the loss is not finite"), own.after("stopped", "SIGTERM"), killed),
+        (own.after("finished", ""), elsewhere, elsewhere.model_copy(update={"began": 0.0}), None),
+    ):
+        for model, process in zip(recipe.models, processes, strict=True):
+            layout.process(model).unlink(missing_ok=True)
+            if process is not None:
+                write_process(layout.process(model), process)
+        os.utime(layout.metrics(recipe.models[2]), (1, 1))  # silent for long
+        shown = found(client, "/api/families")["families"][0]["models"]
+        watched = FamilyMonitor(recipe, layout, recipe.models).read().models
+        assert [(model["name"], model["state"], model["reason"]) for model in shown] == [
+            (model.model, model.state, model.reason) for model in watched
+        ]
+        assert len({model["state"] for model in shown}) > 2
+
+
+def test_the_time_left_is_that_of_all_models(client: TestClient, runs: Path) -> None:
+    layout, recipe = FamilyLayout(runs / "nano"), load_recipe("nano")
+    path = layout.metrics("chinese")
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:10]))
+    shutil.rmtree(layout.model("math_code"))
+    family = found(client, "/api/families")["families"][0]
+    models = {model["name"]: model for model in family["models"]}
+    left = models["chinese"]["end_tokens"] - models["chinese"]["tokens"] + recipe.own_tokens("math_code")
+    assert family["seconds_left"] == pytest.approx(left / models["chinese"]["tokens_per_second"])
 
 
 def test_curves_are_those_of_the_report(client: TestClient, runs: Path) -> None:

@@ -34,6 +34,17 @@ def test_the_studio_runs_without_torch_and_ends_with_a_signal(runs: Path) -> Non
         assert process.wait(20) == 130
 
 
+def test_a_studio_that_ends_lets_an_open_page_go_without_a_word(runs: Path) -> None:
+    with studio(str(runs)) as (address, process), httpx2.stream("GET", f"{address}api/events", timeout=20) as events:
+        parts = events.iter_text()
+        assert "ready" in next(parts)
+        os.kill(process.pid, signal.SIGINT)
+        assert not [part for part in parts if "error" in part]
+        assert process.wait(20) == 130
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
 def test_an_address_for_other_machines_has_a_token(runs: Path) -> None:
     with studio(str(runs), "--host", "::") as (address, _):
         port, token = re.findall(r":(\d+)/([^/]+)/$", address)[0]

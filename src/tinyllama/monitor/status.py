@@ -135,8 +135,8 @@ class FamilyMonitor:
         saved, steps = steps_saved(layout.checkpoints(model)), planned_steps(recipe, model)
         process, silent = read_process(layout.process(model)), _age(layout.metrics(model))
         slowest = max((record.seconds + record.checkpoint_seconds for record in recent), default=0.0)
-        state, reason = model_state(process, slowest, silent, is_complete=steps in saved)
         speed, end = _speed(recent), first + recipe.own_tokens(model)
+        state, reason = model_state(process, slowest, silent, is_complete=steps in saved, has_all_tokens=tokens >= end)
         return ModelStatus(
             model=model,
             parent=None if model == BASE else recipe.parent(model),
@@ -190,7 +190,12 @@ def planned_steps(recipe: Recipe, model: str) -> int:
 
 
 def model_state(
-    process: TrainingProcess | None, slowest: float, silent: float | None, *, is_complete: bool
+    process: TrainingProcess | None,
+    slowest: float,
+    silent: float | None,
+    *,
+    is_complete: bool,
+    has_all_tokens: bool,
 ) -> tuple[State, str]:
     """What a model is doing, and why it ended.
 
@@ -199,8 +204,10 @@ def model_state(
         slowest: seconds of the slowest of its last steps.
         silent: seconds since its last record; None if it has none.
         is_complete: whether its last checkpoint is here.
+        has_all_tokens: whether its records reach the end, which alone tells it where neither process nor checkpoint is.
     """
-    if is_complete and (process is None or process.outcome is not None or not process.is_alive):
+    has_ended = process is None or process.outcome is not None or not process.is_alive
+    if (is_complete and has_ended) or (has_all_tokens and process is None):
         return "done", ""
     if process is None:  # an earlier version trains it, or nothing does
         return ("waiting", "") if silent is None else (_elsewhere(slowest, silent), "")

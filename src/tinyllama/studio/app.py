@@ -67,6 +67,10 @@ class Studio:
         self._files = _page_files()
         self._places, self._searches = asyncio.Semaphore(_TOGETHER), asyncio.Semaphore(_TOGETHER)
 
+    def end(self) -> None:
+        """End what open pages listen to."""
+        self._live.end()
+
     def app(self) -> Starlette:
         """The ASGI application, without its guard."""
         family = "/api/families/{family}"

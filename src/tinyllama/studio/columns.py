@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from tinyllama.studio.metric_blocks import Block
     from tinyllama.train.metrics import Record
 
-BLOCK = 1 << 22
+BLOCK = 1 << 21
 """Bytes that are read at once."""
 _STATE, _EVENTS = "state.json", "events.jsonl"
-_IN_MEMORY, _WHILE_BEHIND = 1 << 12, 1 << 17
+_IN_MEMORY, _WHILE_BEHIND = 1 << 12, 1 << 16
 """Steps that are appended to the files together: of a run that is followed, and of one that is read up to its end."""
 _RELEASES = hasattr(mmap, "MADV_DONTNEED")
 _RELEASED = 1 << 18

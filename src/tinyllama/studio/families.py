@@ -39,6 +39,7 @@ class StudioFamily:
         self.id, self.layout = name, layout
         self._columns: dict[str, MetricColumns] = {}
         self._recipe: Recipe | None = None
+        self._fault: tuple[int, UserError] | None = None
         self._stamp = 0
         self._checkpoints: dict[str, list[int]] = {}
         self._processes: dict[str, tuple[int, TrainingProcess | None]] = {}
@@ -67,8 +68,14 @@ class StudioFamily:
             raise UserError(
                 f"{self.layout.root}: is no longer the folder of a family; its recipe.yaml is gone"
             ) from None
+        if self._fault is not None and self._fault[0] == stamp:  # whose parsing takes long
+            raise self._fault[1].with_traceback(None)
         if self._recipe is None or stamp != self._stamp:
-            recipe = load_recipe(str(self.layout.recipe))
+            try:
+                recipe = load_recipe(str(self.layout.recipe))
+            except UserError as error:
+                self._fault = stamp, error
+                raise
             if self._recipe is not None and list(recipe.corpora) != list(self._recipe.corpora):
                 self.close()
             self._recipe, self._stamp, self._outline = recipe, stamp, None
@@ -189,12 +196,11 @@ class StudioFamily:
                 self._seen[name] = key, with_metrics(model, columns, recipe, layout)
             model, slowest = self._seen[name][1]
         _, process = self._processes.get(name, (0, None))
-        # A run of an earlier version, of which only the metrics were copied, has no other sign of its end.
-        is_complete = self._steps[name] in known or (process is None and model.tokens >= model.end_tokens)
         silent = None
         with suppress(OSError):
             silent = max(0.0, time.time() - layout.metrics(name).stat().st_mtime)
-        state, reason = model_state(process, slowest, silent, is_complete=is_complete)
+        is_complete, has_all_tokens = self._steps[name] in known, model.tokens >= model.end_tokens
+        state, reason = model_state(process, slowest, silent, is_complete=is_complete, has_all_tokens=has_all_tokens)
         speed = model.tokens_per_second
         left = (model.end_tokens - model.tokens) / speed if speed and state == "training" else None
         return replace(model, state=state, reason=reason, seconds_left=left)

@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from tinyllama.studio.families import StudioFamilies, StudioFamily
     from tinyllama.studio.summaries import FamilyView
 
-_PAUSE, _MOST_PAUSE = 0.3, 0.6
-"""Seconds between two looks, so that a page shows a new step within one second."""
-_SHARE = 40
-"""The pause is as many times as long as a look took, up to the longest."""
+_PAUSE, _AFTER_NEWS = 0.4, 0.6
+"""Seconds between two looks, and after one that found something: a page shows a new step within one second, and where
+steps are fast, several together."""
 _MOST = 8 * BLOCK
 """Bytes that are read of a model's metrics between two looks."""
 _ALIVE = 10.0
@@ -51,7 +50,7 @@ class Live:
 
     def __init__(self, families: StudioFamilies) -> None:
         self._families = families
-        self._pages: set[asyncio.Queue[str]] = set()
+        self._pages: set[asyncio.Queue[str | None]] = set()
         self._watching: asyncio.Task[None] | None = None
         self._known: dict[str, _Known] = {}
 
@@ -61,7 +60,7 @@ class Live:
         `ready` once changes are not missed any more; `change` with the ids of all families and the summaries of those
         that changed; `alive`.
         """
-        page: asyncio.Queue[str] = asyncio.Queue()
+        page: asyncio.Queue[str | None] = asyncio.Queue()
         self._pages.add(page)
         if self._watching is None or self._watching.done():
             self._known = {}
@@ -74,19 +73,24 @@ class Live:
                 except TimeoutError:
                     yield event("alive", {})
                 else:
+                    if changed is None:
+                        return
                     yield changed
         finally:
             self._pages.discard(page)
 
+    def end(self) -> None:
+        """End the events of all pages, since the studio ends."""
+        for page in self._pages:
+            page.put_nowait(None)
+
     async def _watch(self) -> None:
         while self._pages:
-            began = time.monotonic()
             changed, behind = await run_in_threadpool(self._look)
             if changed:
                 for page in self._pages:
                     page.put_nowait(changed)
-            took = time.monotonic() - began
-            await asyncio.sleep(0 if behind else min(_MOST_PAUSE, max(_PAUSE, _SHARE * took)))
+            await asyncio.sleep(0 if behind else _AFTER_NEWS if changed else _PAUSE)
 
     def _look(self) -> tuple[str, bool]:
         """What pages are to hear since the last look, and whether a family has more to read at once."""

@@ -14,6 +14,7 @@ from tinyllama.serve.listening import address, is_own, listen
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+    from types import FrameType
 
 _SECONDS = 1
 """For which open pages keep the studio from ending."""
@@ -63,10 +64,20 @@ def run_studio(folders: Sequence[Path], announce: Callable[[str], None], options
     access = access_of(options.host, secrets.token_urlsafe(24), control=options.control)
     places = (folder for folder in folders if not FamilyLayout(folder).recipe.is_file())
     allowed = Control(next(places, None)) if options.control else None
-    guarded = StudioGuard(Studio(StudioFamilies(folders), Playground(options.device), allowed).app(), access)
+    studio = Studio(StudioFamilies(folders), Playground(options.device), allowed)
     with listen(options.host, options.port) as listening:
         name, number = listening.getsockname()[:2]
         shown = name if is_own(options.host) else socket.gethostname()
         announce(f"{address(shown, number)}{access.path}")
+        guarded = StudioGuard(studio.app(), access)
         settings = uvicorn.Config(guarded, log_level="warning", timeout_graceful_shutdown=_SECONDS)
-        uvicorn.Server(settings).run(sockets=[listening])
+        server = uvicorn.Server(settings)
+        leave = server.handle_exit
+
+        def end(number: int, frame: FrameType | None) -> None:
+            """Let open pages go, which the server would wait for, and cut off with an error."""
+            studio.end()
+            leave(number, frame)
+
+        server.handle_exit = end
+        server.run(sockets=[listening])

@@ -8,7 +8,7 @@ const STATES = {
   waiting: () => t("waiting"), starting: () => t("starting"), training: () => t("training"), silent: () => t("silent"),
   stopped: () => t("stopped"), killed: () => t("killed"), failed: () => t("failed"), done: () => t("done"),
 };
-const PATIENCE = 25; // times as long as the curves took to fetch and draw, until they are renewed
+const PATIENCE = 100; // times as long as it took to fetch and draw the curves, until they are renewed
 const gib = (bytes) => (bytes === null ? "—" : `${number(bytes / 2 ** 30, 1)} GiB`);
 const percent = (value) => (value === null ? "—" : `${(100 * value).toFixed(1)}%`);
 
@@ -166,12 +166,12 @@ export class RunsPart {
   showChoices() {
     const others = this.state.families.filter((family) => !family.error);
     this.beside.hidden = others.length < 2;
-    const boxes = others.map((family) => h("label", { class: "chip" }, h("input", {
-      type: "checkbox", checked: this.shown.has(family.id), disabled: family.id === this.state.chosen,
-      onchange: (event) => { this.shown[event.target.checked ? "add" : "delete"](family.id); this.refresh(); } }), ` ${family.id}`));
-    if (this.choices !== others.map((family) => family.id).join("\n") + [...this.shown].join("\n")) {
-      this.choices = others.map((family) => family.id).join("\n") + [...this.shown].join("\n");
-      this.beside.replaceChildren(h("legend", {}, t("Families at equal tokens")), ...boxes);
+    const choices = [...others.map((family) => family.id), "", ...this.shown].join("\n");
+    if (this.choices !== choices) {
+      this.choices = choices;
+      this.beside.replaceChildren(h("legend", {}, t("Families at equal tokens")), ...others.map((family) => h("label", { class: "chip" }, h("input", {
+        type: "checkbox", checked: this.shown.has(family.id), disabled: family.id === this.state.chosen,
+        onchange: (event) => { this.shown[event.target.checked ? "add" : "delete"](family.id); this.refresh(); } }), ` ${family.id}`)));
     }
     const models = [...new Set(this.families().flatMap((family) => family.models.filter((model) => model.step).map((model) => model.name)))];
     if (this.named === models.join("\n")) return;
