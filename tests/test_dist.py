@@ -56,6 +56,22 @@ def test_the_wheel_holds_what_commands_need(environment: Environment) -> None:
     assert str(environment.programs.parent) in imported.stdout
 
 
+def test_the_studio_explains_itself_and_names_its_extra(environment: Environment) -> None:
+    assert environment.run("tinyllama", "studio", "--help").returncode == 0
+    refused = environment.run("tinyllama", "studio", ".")
+    assert refused.returncode == 2
+    assert re.search(r"pip install .*tinyllama-family\[studio\]", refused.stderr), refused.stderr
+
+
+def test_the_remedy_of_every_missing_extra_can_be_installed(environment: Environment) -> None:
+    checks = json.loads(environment.run("tinyllama", "doctor", "--json").stdout)
+    extras = [check for check in checks if check["name"].startswith("extra ")]
+    remedies = {check["name"]: shlex.split(check["remedy"]) for check in extras if check["state"] != "ok"}
+    assert {f"extra {name}" for name in ("eval", "fast", "gguf", "report", "serve", "studio")} <= set(remedies)
+    assert all(words[:2] == ["pip", "install"] for words in remedies.values())
+    environment.install("--dry-run", *(word for words in remedies.values() for word in words[2:]))
+
+
 def test_the_hint_for_an_extra_is_right_and_the_family_trains(environment: Environment) -> None:
     refused = environment.run("tinyllama", "reproduce", "nano")
     assert refused.returncode == 2

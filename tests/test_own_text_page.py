@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_the_commands_run_and_end_with_a_report_and_models(folder: Path) -> None:
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 11
     for command in COMMANDS:
         words = shlex.split(command)
         done = run(*words[1:], cwd=folder)
@@ -32,6 +32,8 @@ def test_the_commands_run_and_end_with_a_report_and_models(folder: Path) -> None
     ladder = json.loads((folder / "runs/try-ladder/ladder.json").read_text())
     assert len(ladder["points"]) == 12
     assert ladder["prediction"]["measured"] > 0  # reproduce has trained the recipe
+    tuned = json.loads((folder / "runs/try-tune/tune.json").read_text())
+    assert tuned["best"]["keys"]["optimizer.learning_rate.peak"] == tuned["best"]["peak"]
     summary = json.loads((folder / "runs/try/summary.json").read_text())
     assert set(summary["bits_per_byte"]) == {"base", "general", "code"}
     assert all(0 < value < 8 for row in summary["bits_per_byte"].values() for value in row.values())

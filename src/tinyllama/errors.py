@@ -13,6 +13,7 @@ TinyLlamaError                our fault: exit code 1
     ├── CheckpointError       a checkpoint that is damaged or belongs to another recipe
     ├── StorageError          a URL for checkpoints that cannot be reached, read or written
     ├── TrainingError         training that cannot start or continue
+    │   └── DivergedError     a loss or gradient that is not finite, or too many spikes in a row
     ├── NewerFormatError      a file that a later version of tinyllama wrote
     ├── EvaluationError       an evaluation's data or model
     ├── ExportError           an export's target or its parity check
@@ -91,6 +92,10 @@ class StorageError(UserError):
 
 class TrainingError(UserError):
     """Training cannot start or continue."""
+
+
+class DivergedError(TrainingError):
+    """A loss or a gradient is not finite, or there are too many spikes in a row; the weights may be lost."""
 
 
 class EvaluationError(UserError):

@@ -1,11 +1,15 @@
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from tests.ladder.library import LAW, made_up
 from tinyllama.cli.commands import app
 from tinyllama.errors import PlanError, UserError
+from tinyllama.ladder import LadderRecord
 from tinyllama.recipe import load_recipe
 
 
@@ -72,3 +76,92 @@ def test_ladder_refuses_before_it_reads_or_writes(tmp_path: Path, monkeypatch: p
     with pytest.raises(PlanError, match="give more compute"):
         run("ladder", "nano", "--variant", "v1.1", "--compute", "0.0001")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_plan_of_a_sweep_shows_peaks_and_what_they_take() -> None:
+    shown = run("tune", "tinyllama-v1.1", "--plan", "--hardware", "h100", "--gpus", "8", "--peaks", "3")
+    assert [peak in shown for peak in ("peak-0.0002", "peak-0.0004", "peak-0.0008", "peak-0.0016")] == [
+        *[True] * 3,
+        False,
+    ]
+    assert "hours without measurements; up to 3 more peaks" in shown
+
+
+def test_the_plan_of_a_sweep_as_json_has_every_trial() -> None:
+    words = ("--transfer", "compute", "--seeds", "2", "--length", "0.1", "--hardware", "rtx4090", "--json")
+    found = json.loads(run("tune", "llama-360m", "--variant", "code", "--plan", *words))
+    assert len(found["trials"]) == 10
+    assert found["sweep"]["base_width"] is None
+    assert found["seconds"] == pytest.approx(10 * found["sweep"]["tokens"] / found["tokens_per_second"])
+    assert found["flops"] < 0.06 * found["model_flops"]
+
+
+def test_tune_refuses_before_it_reads_or_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PlanError, match=r"model\.tied_embeddings: muP scales head and embeddings differently"):
+        run("tune", "llama-360m", "--plan")
+    with pytest.raises(UserError, match=r"--variant v1\.3: nano has no such model; did you mean"):
+        run("tune", "nano", "--variant", "v1.3", "--plan")
+    with pytest.raises(UserError, match="cannot use --hardware without --plan"):
+        run("tune", "nano", "--hardware", "h100")
+    with pytest.raises(PlanError, match="give more compute"):
+        run("tune", "nano", "--variant", "v1.1", "--length", "0.0001")
+    assert list(tmp_path.iterdir()) == []
+
+
+def of_ladder(tmp_path: Path, *words: str) -> dict[str, Any]:
+    return json.loads(run("size", "--hardware", "rtx4090", "--law", str(tmp_path / "ladder.json"), "--json", *words))
+
+
+def large_ladder() -> LadderRecord:
+    """A ladder of known law, a thousand times larger and longer than nano's."""
+    record = made_up()
+    assert record.law is not None
+    points = [
+        point.model_copy(update={"parameters": 1000 * point.parameters, "tokens": 1000 * point.tokens})
+        for point in record.points
+    ]
+    law = record.law.model_copy(update={"smallest": 1000 * record.law.smallest, "fewest": 1000 * record.law.fewest})
+    return record.model_copy(update={"points": tuple(points), "law": law})
+
+
+def test_size_recommends_by_the_law_of_a_ladder_for_its_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "ladder.json").write_text(large_ladder().model_dump_json())
+    found = of_ladder(tmp_path, "--tokens", "500M")["sizes"]
+    assert {size["shape"]["vocab_size"] for size in found} == {512}
+    assert {(size["law"], size["rule"]) for size in found} == {("the ladder of nano", "the ladder of nano")}
+    (best,) = [size for size in found if size["is_recommended"]]
+    assert LAW.optimal_tokens(1e6) == pytest.approx(55.9e6, rel=1e-3)  # (300 / 60)^(1 / 0.4) a parameter
+    misses = [abs(math.log(5e8 / LAW.optimal_tokens(size["parameters"]))) for size in found]
+    assert min(misses) == pytest.approx(abs(math.log(5e8 / LAW.optimal_tokens(best["parameters"]))))
+    assert best["expected_loss"] == pytest.approx(LAW.loss(best["parameters"], 5e8))
+    shown = run("size", "--hardware", "rtx4090", "--tokens", "500M", "--law", str(tmp_path / "ladder.json"))
+    assert "by the fit of the ladder of nano" in shown
+    assert "models of 19.4M to 58.4M parameters on 15.6M to 63M tokens" in shown
+    assert "compute-optimal: the ladder of nano" in shown
+
+
+def test_size_keeps_the_rule_where_a_ladder_says_too_little(tmp_path: Path) -> None:
+    record = large_ladder()
+    assert record.law is not None
+    unsure = record.law.model_copy(update={"alpha_interval": (0.1, 1.5)})
+    (tmp_path / "ladder.json").write_text(record.model_copy(update={"law": unsure}).model_dump_json())
+    sizes = of_ladder(tmp_path, "--tokens", "500M")["sizes"]
+    assert {size["rule"] for size in sizes} == {"20 tokens per parameter"}
+    assert {size["law"] for size in sizes} == {"the ladder of nano"}
+    (tmp_path / "ladder.json").write_text(record.model_dump_json())
+    far = of_ladder(tmp_path, "--tokens", "50B")["sizes"]
+    assert {size["rule"] for size in far} == {"20 tokens per parameter"}
+
+
+def test_size_refuses_a_law_that_it_cannot_use(tmp_path: Path) -> None:
+    path, record = tmp_path / "ladder.json", made_up()
+    words = ("size", "--tokens", "2M", "--hardware", "rtx4090", "--law", str(path))
+    with pytest.raises(UserError, match=r"ladder\.json: no such file; name the ladder\.json"):
+        run(*words)
+    path.write_text(record.model_dump_json())
+    with pytest.raises(UserError, match=r"--vocab-size 9000: the law of .* is of a tokenizer of"):
+        run(*words, "--vocab-size", "9000")
+    path.write_text(record.model_copy(update={"law": None}).model_dump_json())
+    with pytest.raises(UserError, match=r"the ladder is not finished"):
+        run(*words)

@@ -56,6 +56,23 @@ def test_the_fit_gives_chinchillas_loss_and_says_what_it_covers() -> None:
     assert not CHINCHILLA.covers(70e9, 1e9)
 
 
+@pytest.mark.parametrize("parameters", [1e8, 1e10])
+def test_the_optimum_of_a_fit_has_the_lowest_loss_of_all_models_of_its_compute(parameters: float) -> None:
+    tokens = CHINCHILLA.optimal_tokens(parameters)
+    for factor in (0.9, 1.1):
+        assert CHINCHILLA.loss(parameters * factor, tokens / factor) > CHINCHILLA.loss(parameters, tokens)
+
+
+def test_a_fit_that_ends_covers_nothing_larger_and_a_margin_widens_both_sides() -> None:
+    fit = CHINCHILLA._replace(largest=16e9, most=5e11)
+    assert fit.covers(16e9, 5e11)
+    assert not fit.covers(17e9, 5e11)
+    assert fit.covers(300e9, 5e11, 20)
+    assert fit.covers(3e6, 5e11, 20)
+    assert not fit.covers(330e9, 5e11, 20)
+    assert not fit.covers(2e6, 5e11, 20)
+
+
 def test_four_epochs_are_nearly_as_good_as_new_text_and_forty_are_not() -> None:
     assert effective_tokens(1e9, 5e8) == 5e8
     assert effective_tokens(1e9, 1e9) == 1e9

@@ -36,6 +36,22 @@ def test_files_documents_bytes_duplicates_and_scripts_are_counted(folder: Path) 
     assert "2.50 bytes per token" in line
 
 
+def test_languages_of_samples_are_shown_where_py3langid_is_installed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    survey = survey_text("text", [str(folder)], folder)
+    shares = survey.language_shares()
+    assert shares is not None
+    assert list(shares) == ["en", "ru"]
+    russian = (folder / "русский.md").stat().st_size
+    assert shares["ru"] == pytest.approx(russian / survey.read, rel=0.1)
+    assert "; languages of samples: en " in describe_text(survey)
+    monkeypatch.setattr(module, "find_spec", lambda _name: None)
+    without = survey_text("text", [str(folder)], folder)
+    assert without.language_shares() is None
+    assert "languages" not in describe_text(without)
+
+
 def test_records_are_read_from_the_field_that_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"body": f"document {number}"}) for number in range(9)))
     survey = survey_text("text", [str(tmp_path / "a.jsonl")], tmp_path, "body")

@@ -5,53 +5,26 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL
-from tests.ladder.library import OF_FILES, write_text
+from tests.ladder.library import OF_FILES, Lines, designed, write_text
 from tinyllama.design.rungs import Goal, Rung, goal_of, ladder
 from tinyllama.errors import UserError
 from tinyllama.family import Family
 from tinyllama.ladder import climb, read_ladder
-from tinyllama.recipe import load_recipe
-
-ONE = ("base={prose: 75%, code: 25%}", "variants={}", "branches={}", "evaluation.tasks=[]")
-"""One model of two corpora."""
 
 
-class Lines:
-    """Says of a family, by which tests see what is trained; nothing else is shown."""
-
-    def __init__(self) -> None:
-        from tinyllama.family.progress import SILENT
-
-        self.said: list[str] = []
-        self.ends_at: str | None = None
-        """What a line begins with at which the user ends the command."""
-        self.counting, self.training = SILENT.counting, SILENT.training
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-        if self.ends_at is not None and text.startswith(self.ends_at):
-            raise KeyboardInterrupt
-
-
-def designed(
+def ladder_of(
     prepared: Path, folder: Path, *overrides: str, root: Path = Path()
 ) -> tuple[Family, Goal, list[Rung], Lines]:
-    """A small recipe over nano's text, in a folder of its own."""
-    if not folder.exists():
-        shutil.copytree(prepared, folder)
-    lines = Lines()
-    stage = "stages=[{name: base, until: 20K, batch: 4 sequences}]"
-    recipe = load_recipe("nano", [*SMALL[5:], *ONE, stage, "optimizer.learning_rate.warmup=1K", *overrides])
-    family = Family(recipe, folder, root=root, progress=lines)
-    goal = goal_of(recipe, "base")
+    """A small family, and a ladder of it."""
+    family, lines = designed(prepared, folder, *overrides, root=root)
+    goal = goal_of(family.recipe, "base")
     return family, goal, ladder(goal, 3, 0.1), lines
 
 
 def test_a_ladder_predicts_resumes_and_keeps_what_others_wrote(prepared: Path, tmp_path: Path) -> None:
     root = tmp_path / "project"
     write_text(root, "alpha beta gamma")
-    family, goal, rungs, lines = designed(prepared, tmp_path / "nano", *OF_FILES, root=root)
+    family, goal, rungs, lines = ladder_of(prepared, tmp_path / "nano", *OF_FILES, root=root)
     family.prepare()
     write_text(root, "uno dos tres")  # while the ladder is trained
     folder = tmp_path / "ladder"
@@ -79,8 +52,8 @@ def test_a_ladder_predicts_resumes_and_keeps_what_others_wrote(prepared: Path, t
 def test_a_model_of_another_recipe_is_not_measured_and_said_before_rungs_are_trained(
     prepared: Path, tmp_path: Path
 ) -> None:
-    designed(prepared, tmp_path / "nano")[0].train()
-    family, goal, rungs, lines = designed(prepared, tmp_path / "nano", "optimizer.learning_rate.peak=3e-3")
+    ladder_of(prepared, tmp_path / "nano")[0].train()
+    family, goal, rungs, lines = ladder_of(prepared, tmp_path / "nano", "optimizer.learning_rate.peak=3e-3")
     lines.ends_at = "rung-1"
     with pytest.raises(KeyboardInterrupt):
         climb(family, goal, rungs, tmp_path / "ladder", 0.1)
@@ -89,7 +62,7 @@ def test_a_model_of_another_recipe_is_not_measured_and_said_before_rungs_are_tra
 
 
 def test_a_folder_with_others_files_is_refused(prepared: Path, tmp_path: Path) -> None:
-    family, goal, rungs, _ = designed(prepared, tmp_path / "nano")
+    family, goal, rungs, _ = ladder_of(prepared, tmp_path / "nano")
     (tmp_path / "ladder").mkdir()
     (tmp_path / "ladder" / "ladder.json").write_text("{}")
     with pytest.raises(UserError, match="tinyllama did not write this"):
@@ -99,7 +72,7 @@ def test_a_folder_with_others_files_is_refused(prepared: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_a_trained_recipe_is_predicted_within_a_tenth(prepared: Path, tmp_path: Path) -> None:
-    family, goal, _, _ = designed(
+    family, goal, _, _ = ladder_of(
         prepared,
         tmp_path / "nano",
         "stages=[{name: base, until: 200K, batch: 16 sequences}]",

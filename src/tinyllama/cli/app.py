@@ -33,6 +33,7 @@ GROUPS = {
         "new",
         "size",
         "ladder",
+        "tune",
         "recipes",
         "recipe",
         "plan",

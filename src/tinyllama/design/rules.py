@@ -32,15 +32,35 @@ class LossFit(NamedTuple):
     """Parameters of the smallest model that was fitted."""
     fewest: int
     """Tokens of the shortest training that was fitted."""
+    largest: float = math.inf
+    """Parameters of the largest model that was fitted, if the fit is known to end there."""
+    most: float = math.inf
+    """Tokens of the longest training that was fitted, likewise."""
 
     def loss(self, parameters: float, tokens: float) -> float:
         """The expected loss in nats a token, of the text and the tokenizer of the fit."""
         of_size = self.parameters * math.pow(parameters, -self.alpha)
         return self.irreducible + of_size + self.tokens * math.pow(tokens, -self.beta)
 
-    def covers(self, parameters: float, tokens: float) -> bool:
-        """Whether models as small and trainings as short were fitted."""
-        return parameters >= self.smallest and tokens >= self.fewest
+    def covers(self, parameters: float, tokens: float, margin: float = 1.0) -> bool:
+        """Whether models of such a size and trainings of such a length were fitted.
+
+        Args:
+            parameters: of the model.
+            tokens: of its training.
+            margin: factor by which both may lie beyond what was fitted.
+        """
+        is_size = self.smallest <= margin * parameters <= margin**2 * self.largest
+        return is_size and self.fewest <= margin * tokens <= margin**2 * self.most
+
+    def optimal_tokens(self, parameters: float) -> float:
+        """Tokens with which the loss is the lowest of all models that take as much compute.
+
+        For a compute that is a constant times N·D, that is where both terms fall equally fast: alpha · A/N^alpha =
+        beta · B/D^beta (Hoffmann et al. 2022, equation 4).
+        """
+        slope = self.alpha * self.parameters * math.pow(parameters, -self.alpha)
+        return math.pow(self.beta * self.tokens / slope, 1 / self.beta)
 
 
 CHINCHILLA = LossFit("Hoffmann et al. 2022", 1.69, 406.4, 410.7, 0.34, 0.28, 44_000_000, 5_000_000_000)

@@ -198,7 +198,8 @@ def ladder(goal: Goal, count: int = RUNGS, compute: float = COMPUTE) -> list[Run
     trained = goal.fork + (1 - goal.fork) * sum(lengths)  # by a rung, for each token of its longest branch
     whole = compute * goal.flops / (trained * sum(shape.flops_per_token for shape in shapes))
     tokens = min(float(goal.tokens), whole)
-    return [_rung(goal, f"rung-{index}", shape, tokens, lengths) for index, shape in enumerate(shapes, 1)]
+    targets = [length * tokens for length in lengths]
+    return [small_model(goal, f"rung-{index}", shape, targets) for index, shape in enumerate(shapes, 1)]
 
 
 def narrower(shape: ModelShape, count: int) -> list[ModelShape]:
@@ -207,11 +208,7 @@ def narrower(shape: ModelShape, count: int) -> list[ModelShape]:
     Raises:
         PlanError: there are not so many.
     """
-    unit = next((unit for unit in (64, 32, 16) if shape.width >= 16 * unit), 8)
-    widths = [
-        unit * max(1, round(_NARROWEST * shape.width * (_WIDEST / _NARROWEST) ** (index / (count - 1)) / unit))
-        for index in range(count)
-    ]
+    widths = [_width(shape, _NARROWEST * (_WIDEST / _NARROWEST) ** (index / (count - 1))) for index in range(count)]
     found = [_shape(shape, width) for width in widths]
     if len(set(widths)) < count or found[-1].parameters >= shape.parameters:
         raise PlanError(
@@ -219,6 +216,24 @@ def narrower(shape: ModelShape, count: int) -> list[ModelShape]:
             "wider model"
         )
     return found
+
+
+def narrowest(shape: ModelShape) -> ModelShape:
+    """The shape of a ladder's smallest rung.
+
+    Raises:
+        PlanError: the model is as narrow itself.
+    """
+    found = _shape(shape, _width(shape, _NARROWEST))
+    if found.width >= shape.width:
+        raise PlanError(f"a model of width {shape.width} has no narrower one to try peaks on; use a wider model")
+    return found
+
+
+def _width(shape: ModelShape, part: float) -> int:
+    """About a part of a shape's width, in units that suit it."""
+    unit = next((unit for unit in (64, 32, 16) if shape.width >= 16 * unit), 8)
+    return unit * max(1, round(part * shape.width / unit))
 
 
 def _shape(shape: ModelShape, width: int) -> ModelShape:
@@ -245,18 +260,33 @@ def _divisors(number: int) -> list[int]:
     return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
 
 
-def _rung(goal: Goal, name: str, shape: ModelShape, tokens: float, lengths: Sequence[float]) -> Rung:
-    """A rung's recipe: learning rate and batch follow its compute, from those of the recipe."""
+def small_model(
+    goal: Goal, name: str, shape: ModelShape, targets: Sequence[float], *, keeps_batch: bool = False
+) -> Rung:
+    """A small model's recipe: learning rate and batch follow its compute, from those of the recipe.
+
+    Args:
+        goal: the model that it imitates.
+        name: of the small one.
+        shape: of the small one.
+        targets: tokens of its branches, about, ascending.
+        keeps_batch: have the recipe's batch, unless that leaves too few steps.
+
+    Raises:
+        PlanError: it would be trained for too few steps.
+    """
+    tokens = targets[-1]
     part = tokens * shape.flops_per_token / goal.flops
-    most = max(1, int(lengths[0] * tokens / shape.context / _FEWEST_STEPS))
-    sequences = max(1, min(most, round(goal.sequences * part**BATCH_EXPONENT)))
+    most = max(1, int(targets[0] / shape.context / _FEWEST_STEPS))
+    wanted = goal.sequences if keeps_batch else round(goal.sequences * part**BATCH_EXPONENT)
+    sequences = max(1, min(most, wanted))
     batch = sequences * shape.context
-    ends = [round(length * tokens / batch) * batch for length in lengths]
+    ends = [round(target / batch) * batch for target in targets]
     forks = [math.floor(goal.fork * end / batch) * batch for end in ends]
     if ends[0] < _FEWEST_STEPS * batch or forks[0] < batch:
         raise PlanError(
             f"{name} would be trained for {ends[0] // batch} steps of {shape.context} tokens up to its first branch, "
-            f"at least {_FEWEST_STEPS} are needed; give more compute (--compute)"
+            f"at least {_FEWEST_STEPS} are needed; give more compute (--compute of ladder, --length of tune)"
         )
     rate = goal.recipe.optimizer.learning_rate
     is_mup = goal.recipe.parametrization == "mup"  # which transfers the peak from width to width
@@ -273,7 +303,7 @@ def _rung(goal: Goal, name: str, shape: ModelShape, tokens: float, lengths: Sequ
     }  # fmt: skip
     written |= {
         "name": f"{goal.recipe.name}-{name}",
-        "description": f"{name} of the ladder of {goal.recipe.name}",
+        "description": f"{name}, a small model of {goal.recipe.name}",
         "model": shape.model_dump(mode="json"),
         "average": None,
         "base": _written(goal.base),

@@ -41,7 +41,7 @@ _EXPONENTS = (0.15, 0.4, 1.0)
 """Of alpha and beta at the starts."""
 _IRREDUCIBLE, _OF_SIZE = (0.2, 0.5, 0.8), (0.25, 0.75)
 """At the starts: E as a part of the lowest loss; the term of parameters as a part of what is left of the mean."""
-_MOST_EXPONENT = 3.0
+MOST_EXPONENT = 3.0
 """Of alpha and beta: beyond, a term would act at the smallest models or the shortest trainings alone."""
 
 
@@ -221,7 +221,7 @@ def _minimize(data: _Data, starts: Array, observed: Array) -> Array:
         unknowns = found[rows]
         step = _step(data, unknowns, observed[rows], damping)
         tried = unknowns + np.clip(step, -1, 1)
-        tried[:, 3:] = np.minimum(tried[:, 3:], np.log(_MOST_EXPONENT))
+        tried[:, 3:] = np.minimum(tried[:, 3:], np.log(MOST_EXPONENT))
         reached = _objective(observed[rows] - data.predict(tried))
         better = reached < lowest
         ends = np.where(better, lowest - reached < _NO_GAIN * lowest, damping > _MOST_DAMPING)

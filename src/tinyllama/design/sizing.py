@@ -29,6 +29,8 @@ _EVEN = 8
 _ASSUMED = 0.3
 """Of the measured peak, the speed of a shape of this machine before any is measured."""
 _MOST_MEASURED = 4
+_FAR = 20
+"""Times fewer or more parameters or tokens than in a fit, beyond which it says nothing."""
 _ROUNDS = 5
 """In which batch and speed of a shape agree: on many GPUs, small models are faster in larger batches."""
 
@@ -53,6 +55,21 @@ class Budget:
     """Number of ids; None for what suits each shape."""
     context: int | None = None
     """Tokens of a sequence; None for what suits each batch."""
+    fit: rules.LossFit = rules.CHINCHILLA
+    """That gives the expected losses."""
+    is_optimal_by_fit: bool = False
+    """Whether the compute-optimal number of tokens is the fit's, and not 20 per parameter."""
+
+    @property
+    def rule(self) -> str:
+        """What says how many tokens are compute-optimal."""
+        return self.fit.name if self.is_optimal_by_fit else f"{rules.TOKENS_PER_PARAMETER:g} tokens per parameter"
+
+    def wanted(self, parameters: int) -> float:
+        """Tokens that a model of so many parameters should be trained on."""
+        if self.is_optimal_by_fit:
+            return self.over_training * self.fit.optimal_tokens(parameters)
+        return rules.optimal_tokens(parameters, self.over_training)
 
 
 @dataclass(frozen=True)
@@ -70,6 +87,10 @@ class Size:
     is_measured: bool
     """Whether the speed was measured for this very shape."""
     line: float
+    fit: rules.LossFit
+    """That gives the expected loss."""
+    rule: str
+    """What says how many tokens are compute-optimal."""
     is_recommended: bool = False
 
     @property
@@ -94,17 +115,23 @@ class Size:
 
     @property
     def expected_loss(self) -> float:
-        """By the fit of Hoffmann et al. 2022, in nats a token of their text and tokenizer."""
-        return rules.CHINCHILLA.loss(self.parameters, self.tokens)
+        """By the fit, in nats a token of its text and tokenizer."""
+        return self.fit.loss(self.parameters, self.tokens)
 
     @property
     def is_fitted(self) -> bool:
-        """Whether that fit covers models as small, and trainings as short."""
-        return rules.CHINCHILLA.covers(self.parameters, self.tokens)
+        """Whether that fit covers such models and trainings."""
+        return self.fit.covers(self.parameters, self.tokens)
+
+    @property
+    def is_near_fitted(self) -> bool:
+        """Whether the fit says something about such models and trainings at all."""
+        return self.fit.covers(self.parameters, self.tokens, _FAR)
 
     def as_dict(self) -> dict[str, Json]:
         """Plain data for JSON."""
-        fields = {key: value for key, value in asdict(self).items() if key != "shape"}
+        fields = {key: value for key, value in asdict(self).items() if key not in {"shape", "fit"}}
+        fields |= {"law": self.fit.name}
         derived = {
             name: getattr(self, name)
             for name in ("parameters", "tokens_per_parameter", "seconds", "flops", "expected_loss", "is_fitted")
@@ -122,8 +149,9 @@ def usual_vocabulary(family: ShapeFamily, width: int) -> int:
 def sizes(machine: Machine, budget: Budget) -> list[Size]:
     """The shapes that a machine can train within a budget, from the smallest; one of them is recommended.
 
-    That is the one whose tokens per parameter are nearest to those that the budget wants. Of a measured machine, only
-    some shapes near it are measured; the speed of the others follows from the FLOPs of their neighbors.
+    That is the one whose tokens are nearest to those that the budget wants for its size; by the fit alone, only if the
+    fit says something about it. Of a measured machine, only some shapes near it are measured; the speed of the others
+    follows from the FLOPs of their neighbors.
 
     Args:
         machine: what trains.
@@ -133,7 +161,13 @@ def sizes(machine: Machine, budget: Budget) -> list[Size]:
         PlanError: no shape fits in memory.
     """
     speeds = _Speeds(machine)
+    found = _sizes(speeds, budget)
+    if budget.is_optimal_by_fit and not recommended(found).is_near_fitted:
+        return _sizes(speeds, replace(budget, is_optimal_by_fit=False))
+    return found
 
+
+def _sizes(speeds: _Speeds, budget: Budget) -> list[Size]:
     shapes = candidates(budget.family)
     found = [_size(item, speeds, budget) for item in shapes]
     for _ in range(_MOST_MEASURED):
@@ -153,11 +187,10 @@ def recommended(found: list[Size]) -> Size:
 
 
 def _best(found: list[Size], budget: Budget) -> int:
-    wanted = rules.TOKENS_PER_PARAMETER * budget.over_training
     fitting = [index for index, size in enumerate(found) if size.tokens_per_second is not None and size.tokens > 0]
     if not fitting:
         raise PlanError("no shape fits in memory; name more GPUs (--gpus) or a larger one (--hardware)")
-    return min(fitting, key=lambda index: abs(math.log(found[index].tokens_per_parameter / wanted)))
+    return min(fitting, key=lambda index: abs(math.log(found[index].tokens / budget.wanted(found[index].parameters))))
 
 
 class _Speeds:
@@ -211,7 +244,7 @@ def _size(item: tuple[ShapeFamily, int], speeds: _Speeds, budget: Budget, *, exa
             fitting = [each for each in CONTEXTS if each * _LEAST_SEQUENCES <= batch]
             length = budget.context or max(fitting, default=CONTEXTS[0])
             sequences = max(_EVEN, _EVEN * round(batch / length / _EVEN))
-    return Size(family.name, shape, int(tokens), sequences, speed, is_measured, budget.line)
+    return Size(family.name, shape, int(tokens), sequences, speed, is_measured, budget.line, budget.fit, budget.rule)
 
 
 def _flops_per_token(shape: ModelShape) -> int:

@@ -1,4 +1,4 @@
-"""What is in a text: files, size, documents, exact duplicates and scripts; and samples for tokenizers."""
+"""What is in a text: files, size, documents, exact duplicates, scripts and languages; and samples for tokenizers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import blake2b
+from importlib.util import find_spec
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from tinyllama.errors import CorpusError
+from tinyllama.quality.languages import identify
 from tinyllama.recipe import Corpus
 from tinyllama.sources.documents import plan_tasks, read_task, utf8_bytes
 from tinyllama.sources.rejected import Reasons
@@ -30,6 +32,8 @@ _SAMPLED = 6_000_000
 """Bytes of the samples."""
 _PIECE = 8000
 """Characters of a sample."""
+_IDENTIFIED = 300
+"""Samples whose language is identified, about, or all of fewer."""
 _OTHER = "other"
 """Characters that belong to no script: digits, punctuation, symbols, white space."""
 
@@ -58,6 +62,8 @@ class TextSurvey:
     """Files by suffix."""
     scripts: Counter[str] = field(default_factory=Counter)
     """Letters of the samples by Unicode script."""
+    languages: Counter[str] | None = None
+    """UTF-8 bytes of some samples by language; None without py3langid."""
     groups: dict[str, int] = field(default_factory=dict)
     """UTF-8 bytes of each whole document that was read, by the name that decides whether it is held out."""
     samples: list[str] = field(default_factory=list)
@@ -72,8 +78,16 @@ class TextSurvey:
 
     def script_shares(self) -> dict[str, float]:
         """Scripts of at least a hundredth of the letters, the most frequent first."""
-        total = self.scripts.total() or 1
-        return {name: count / total for name, count in self.scripts.most_common() if count >= 0.01 * total}
+        return _shares(self.scripts)
+
+    def language_shares(self) -> dict[str, float] | None:
+        """Languages of at least a hundredth of the samples' bytes, the most frequent first; None without py3langid."""
+        return None if self.languages is None else _shares(self.languages)
+
+
+def _shares(counts: Counter[str]) -> dict[str, float]:
+    total = counts.total() or 1
+    return {name: count / total for name, count in counts.most_common() if count >= 0.01 * total}
 
 
 def survey_text(name: str, sources: Sequence[str], root: Path, text_field: str = "text") -> TextSurvey:
@@ -109,7 +123,18 @@ def survey_text(name: str, sources: Sequence[str], root: Path, text_field: str =
     survey.expected = survey.read if survey.is_complete else max(survey.read, reader.expected())
     for sample in survey.samples:
         survey.scripts.update(Counter(script for char in sample if (script := _script(char)) != _OTHER))
+    survey.languages = _languages(survey.samples)
     return survey
+
+
+def _languages(samples: Sequence[str]) -> Counter[str] | None:
+    """UTF-8 bytes of samples from all over the text, by language; None without py3langid."""
+    if find_spec("py3langid") is None:
+        return None
+    found = Counter[str]()
+    for sample in samples[:: max(1, len(samples) // _IDENTIFIED)]:
+        found[identify(sample).code] += utf8_bytes(sample)
+    return found
 
 
 def _corpus(sources: Sequence[str], text_field: str) -> Corpus:

@@ -11,6 +11,8 @@ from tinyllama.design.vocabulary import LLAMA2
 from tinyllama.recipe.quantities import format_count, format_share
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tinyllama.design.compose import Design, DesignedCorpus
     from tinyllama.design.texts import TextSurvey
     from tinyllama.design.vocabulary import Candidate
@@ -30,7 +32,9 @@ def recipe_text(design: Design) -> str:
 
 def describe_text(survey: TextSurvey, bytes_per_token: float | None = None) -> str:
     """One line about a text."""
-    scripts = ", ".join(f"{name} {share:.0%}" for name, share in survey.script_shares().items()) or "no letters"
+    scripts = _percents(survey.script_shares()) or "no letters"
+    spoken = survey.language_shares()
+    languages = "" if spoken is None else f"; languages of samples: {_percents(spoken)}"
     suffixes = ", ".join(f"{suffix or 'no suffix'} {count:,}" for suffix, count in survey.suffixes.most_common(4))
     files = f"{survey.files:,} files ({suffixes}), " if survey.files else ""
     size = f"{'' if survey.is_complete else 'about '}{survey.expected / 1e6:,.1f} MB of text"
@@ -41,8 +45,12 @@ def describe_text(survey: TextSurvey, bytes_per_token: float | None = None) -> s
     token = "" if bytes_per_token is None else f"; {bytes_per_token:.2f} bytes per token"
     return (
         f"{survey.name}: {files}{size}{read}, {survey.documents:,} documents read, {equal}{lost}; letters: "
-        f"{scripts}{token}"
+        f"{scripts}{languages}{token}"
     )
+
+
+def _percents(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
 
 
 def describe_tokenizer(candidate: Candidate) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tinyllama.corpus.manifest import HELD_OUT
 from tinyllama.design.scaling_fit import refuse_diverged
 from tinyllama.errors import CheckpointError, ModelError, StorageError
-from tinyllama.family import Family
 from tinyllama.folders import FolderKind, claim
 from tinyllama.ladder.page import write_page
 from tinyllama.ladder.record import LadderRecord, PointRecord, begun, fitted, trained
-from tinyllama.ladder.shared_text import share_text
+from tinyllama.ladder.small_models import mean_loss, train_small
 from tinyllama.plan import compile_plan
 from tinyllama.record_files import holds_record, write_record
 
@@ -24,6 +21,7 @@ if TYPE_CHECKING:
     from tinyllama.checkpoint.format import Checkpoint
     from tinyllama.corpus.manifest import PreparedCorpus
     from tinyllama.design.rungs import Goal, Rung
+    from tinyllama.family import Family
     from tinyllama.family.prepare import Prepared
     from tinyllama.recipe.training import Shares
 
@@ -91,32 +89,19 @@ def _train(family: Family, rung: Rung, folder: Path, shares: Shares, prepared: P
     Raises:
         PlanError: one of them diverged.
     """
-    own = Family(rung.recipe, folder / rung.name, root=family.work.root, progress=family.work.progress)
-    share_text(prepared, family, own)
-    own.train()
-    records = own.evaluate()
+    losses = train_small(family, rung, folder, shares, prepared)
     points = [
         PointRecord(
             rung=rung.name,
             model=branch,
             parameters=rung.shape.parameters,
             tokens=tokens,
-            loss=_mean_loss(records[branch].bits_by_text, shares, prepared.corpora),
+            loss=losses[branch],
         )
         for branch, tokens in rung.ends.items()
     ]
     refuse_diverged(trained(points))
     return points
-
-
-def _mean_loss(bits_per_byte: Mapping[str, float], shares: Shares, corpora: Mapping[str, PreparedCorpus]) -> float:
-    """Held-out loss in nats a token, the mean over the corpora by their shares."""
-    total = 0.0
-    for corpus, share in shares.items():
-        if share:
-            bytes_per_token = corpora[corpus].text_bytes(HELD_OUT) / corpora[corpus].tokens(HELD_OUT)
-            total += float(share) * bits_per_byte[corpus] * math.log(2) * bytes_per_token
-    return total
 
 
 def _finished(family: Family, goal: Goal) -> Checkpoint | None:
@@ -140,4 +125,4 @@ def _measured(family: Family, goal: Goal, checkpoint: Checkpoint, corpora: Mappi
     family.work.progress.say(f"measuring {goal.model}")
     used = {corpus: corpora[corpus] for corpus, share in goal.shares.items() if share}
     bits = bits_of_model(work, used, goal.model, checkpoint)
-    return _mean_loss(bits.values, goal.shares, corpora)
+    return mean_loss(bits.values, goal.shares, corpora)

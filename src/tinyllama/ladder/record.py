@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from tinyllama.design.rules import LossFit
-from tinyllama.design.scaling_fit import FEWEST_SIZES, Trained, fit
+from tinyllama.design.scaling_fit import FEWEST_SIZES, MOST_EXPONENT, Trained, fit
 from tinyllama.errors import ModelError
 from tinyllama.record_files import FileRecord, read_record
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tinyllama.design.rungs import Goal, Rung
     from tinyllama.design.scaling_fit import Interval, ScalingFit
 
+_MOST_SPREAD, _LEAST_EXPONENT = 3, 0.05
+"""Of a law that recommends sizes: between the ends of an exponent's interval, as a factor, and its lower end. Published
+exponents are around 0.3."""
 _REMEDY = "move the file away, and run `tinyllama ladder` again, which trains nothing twice"
 
 
@@ -42,6 +45,8 @@ class GoalRecord(FileRecord):
     flops: float
     shares: dict[str, float]
     """Corpus → its part in the loss: the shares at the model's end."""
+    vocab_size: int | None = None
+    """Number of ids of the tokenizer whose tokens the loss is of; None where an earlier version did not record it."""
 
 
 class LawRecord(FileRecord):
@@ -69,6 +74,12 @@ class LawRecord(FileRecord):
         return LossFit(
             name, self.irreducible, self.parameters, self.tokens, self.alpha, self.beta, self.smallest, self.fewest
         )
+
+    @property
+    def is_determined(self) -> bool:
+        """Whether both exponents are known well enough to say how tokens should grow with parameters."""
+        pairs = (self.alpha_interval, self.beta_interval)
+        return all(low > _LEAST_EXPONENT and high < min(MOST_EXPONENT, _MOST_SPREAD * low) for low, high in pairs)
 
 
 class PredictionRecord(FileRecord):
@@ -132,6 +143,7 @@ def begun(goal: Goal, rungs: Sequence[Rung], compute: float) -> LadderRecord:
         tokens=goal.tokens,
         flops=goal.flops,
         shares={corpus: float(share) for corpus, share in goal.shares.items() if share},
+        vocab_size=goal.shape.vocab_size,
     )
     return LadderRecord(goal=record, rungs=len(rungs), compute=compute)
 

@@ -18,7 +18,7 @@ from tinyllama.checkpoint.state import CheckpointState
 from tinyllama.corpus.digest import from_limbs, limbs
 from tinyllama.corpus.local_copies import local_copies
 from tinyllama.corpus.manifest import TRAIN
-from tinyllama.errors import Interrupted, TrainingError
+from tinyllama.errors import DivergedError, Interrupted, TrainingError
 from tinyllama.model.devices import free_memory, most_memory, set_current_device
 from tinyllama.model.documents import Documents, without_segments
 from tinyllama.processors import available_cores
@@ -67,7 +67,8 @@ def train(run: TrainingRun) -> Checkpoint:
     Raises:
         Interrupted: SIGINT, SIGTERM or SIGUSR1 came to any rank; the state was saved first.
         RankLostError: another rank died or hangs.
-        TrainingError: a gradient is not finite, the disk is too small, or the folder is in use.
+        DivergedError: a gradient is not finite, or there are too many spikes in a row.
+        TrainingError: the disk is too small, or the folder is in use.
         CheckpointError: the checkpoint to resume from belongs to another recipe.
         StorageError: the URL for checkpoints cannot be reached or written.
     """
@@ -197,7 +198,7 @@ class _Trainer:
             self._log(self._skip_spike(self.spikes, batch, loss, norm))
         else:
             if not math.isfinite(norm) or not math.isfinite(loss):
-                self.ranks.raise_on_rank0(TrainingError(self._not_finite(batch, loss, norm)))
+                self.ranks.raise_on_rank0(DivergedError(self._not_finite(batch, loss, norm)))
             with region("optimizer"):
                 self.state.update(float(self.plan.lr[batch.step]), self._average_rate(step))
             if self.spikes is not None:
@@ -298,7 +299,7 @@ class _Trainer:
         """Skip the update; if the policy says so, also those since the last planned checkpoint."""
         threshold, policy = spikes.threshold, self.recipe.spikes.policy
         if not spikes.skipped():
-            self.ranks.raise_on_rank0(TrainingError(self._hopeless(batch, loss, norm)))
+            self.ranks.raise_on_rank0(DivergedError(self._hopeless(batch, loss, norm)))
         if policy == "rollback-and-skip" and self.planned is not None:
             self._roll_back(spikes, self.planned)
         return SpikeRecord(

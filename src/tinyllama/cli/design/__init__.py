@@ -1,5 +1,5 @@
-"""The commands that design: `new`, `size` and `ladder`."""
+"""The commands that design: `new`, `size`, `ladder` and `tune`."""
 
-from tinyllama.cli.design import ladder, new, size
+from tinyllama.cli.design import ladder, new, size, tune
 
-__all__ = ["ladder", "new", "size"]
+__all__ = ["ladder", "new", "size", "tune"]

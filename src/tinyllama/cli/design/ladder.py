@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +21,7 @@ from tinyllama.cli.app import (
     refuse_options,
     whole,
 )
+from tinyllama.cli.design.options import Gpus, Planned, PlannedHardware, model_of
 from tinyllama.paths import expand_path
 
 if TYPE_CHECKING:
@@ -57,10 +57,8 @@ def ladder(
         ),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print the rungs and their times, and train nothing.")] = False,
-    hardware: Annotated[
-        str | None, typer.Option(metavar="GPU", help="With --plan: predict a GPU's times instead of measuring here.")
-    ] = None,
-    gpus: Annotated[int, whole("Number of GPUs, with --hardware.", most=1_000_000)] = 1,
+    hardware: PlannedHardware = None,
+    gpus: Gpus = 1,
     overrides: Overrides = None,
     run: RunFolder = None,
     device: Device = "auto",
@@ -73,21 +71,12 @@ def ladder(
     """
     from tinyllama.design.rungs import goal_of
     from tinyllama.design.rungs import ladder as design
-    from tinyllama.errors import UserError
-    from tinyllama.text import did_you_mean
 
     family = open_family(recipe, on_device(overrides, device), run)
-    model = variant or [*family.models[1:], *family.models][0]
-    if model not in family.models:
-        known = ", ".join(family.models)
-        raise UserError(
-            f"--variant {model}: {family.recipe.name} has no such model{did_you_mean(model, family.models)}; it has "
-            f"{known}"
-        )
-    goal = goal_of(family.recipe, model)
+    goal = goal_of(family.recipe, model_of(family, variant))
     found = design(goal, rungs, compute)
     if plan:
-        _print_plan(goal, found, _Machine(hardware, gpus), as_json=as_json)
+        _print_plan(goal, found, Planned(hardware, gpus), as_json=as_json)
         return
     refuse_options(ctx, {"hardware", "gpus"}, "without --plan; training runs on this machine")
     from tinyllama.ladder import climb  # imports torch
@@ -100,26 +89,7 @@ def ladder(
         typer.echo(climbed.page)
 
 
-@dataclass(frozen=True)
-class _Machine:
-    """What trains: GPUs by name, or this machine."""
-
-    hardware: str | None
-    gpus: int
-
-    def tokens_per_second(self, rung: Rung) -> float | None:
-        """Predicted for GPUs, measured here; None if the model does not fit in memory."""
-        if self.hardware is not None:
-            from tinyllama.plan.hardware import predict_speed
-
-            return predict_speed(rung.recipe, self.hardware, self.gpus, None, rung.sequences)
-        from tinyllama.model.devices import choose_device
-        from tinyllama.train.speed import measure_speed  # imports torch
-
-        return measure_speed(rung.recipe, rung.sequences, choose_device(rung.recipe.hardware.device))
-
-
-def _print_plan(goal: Goal, rungs: Sequence[Rung], machine: _Machine, *, as_json: bool) -> None:
+def _print_plan(goal: Goal, rungs: Sequence[Rung], machine: Planned, *, as_json: bool) -> None:
     speeds = [machine.tokens_per_second(rung) for rung in rungs]
     seconds = [
         None if speed is None else rung.trained_tokens / speed for rung, speed in zip(rungs, speeds, strict=True)

@@ -85,6 +85,10 @@ def new(
         return
     for corpus_name, corpus in found.corpora.items():
         typer.echo(describe_text(corpus.survey, found.tokenizer.bytes_per_token[corpus_name]))
+    if any(corpus.survey.languages is None for corpus in found.corpora.values()):
+        from tinyllama.installation import install_hint
+
+        typer.echo(f"languages are not shown, for which py3langid is needed: {install_hint('quality')}", err=True)
     typer.echo(f"tokenizer: {describe_tokenizer(found.tokenizer)}")
     print_sizes([found.size], machine)
     typer.echo(f"wrote {path}; next: tinyllama plan {path} --check, then tinyllama reproduce {path}")

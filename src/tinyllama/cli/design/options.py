@@ -1,4 +1,4 @@
-"""Options of both commands, and the machine that they name."""
+"""Options of several of these commands, and the machine that they name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from tinyllama.cli.app import real, refuse_options, whole
 
 if TYPE_CHECKING:
     from tinyllama.design.machines import Machine
+    from tinyllama.design.rungs import Rung
+    from tinyllama.family import Family
 
 MOST_TOKENS = 10**15
 Hardware = Annotated[
@@ -19,10 +21,15 @@ Gpus = Annotated[int, whole("Number of GPUs, with --hardware.", most=1_000_000)]
 Nodes = Annotated[int | None, whole("Number of nodes (default: by the usual number of GPUs in one).")]
 OverTraining = Annotated[
     float,
-    real("Tokens per parameter, as a multiple of the compute-optimal 20: a better model of the same size.", least=0.01),
+    real(
+        "Tokens per parameter, as a multiple of the compute-optimal ones: a better model of the same size.", least=0.01
+    ),
 ]
 Shapes = Annotated[
     str | None, typer.Option(metavar="FAMILY", help="Proportions: smollm (deep) or tinyllama (wide); default: by size.")
+]
+PlannedHardware = Annotated[
+    str | None, typer.Option(metavar="GPU", help="With --plan: predict a GPU's times instead of measuring here.")
 ]
 
 
@@ -65,3 +72,40 @@ def choose_machine(ctx: typer.Context, options: MachineOptions, hours: float | N
     measure = partial(measure_speed, device=found)
     compiles = compiling_pays(hours, tokens)
     return MeasuredMachine(f"this machine, {describe_device(found)}", flops, memory_of(found), measure, compiles)
+
+
+class Planned(NamedTuple):
+    """What trains a small model, for a plan: GPUs by name, or this machine."""
+
+    hardware: str | None
+    gpus: int
+
+    def tokens_per_second(self, rung: Rung) -> float | None:
+        """Predicted for GPUs, measured here; None if the model does not fit in memory."""
+        if self.hardware is not None:
+            from tinyllama.plan.hardware import predict_speed
+
+            return predict_speed(rung.recipe, self.hardware, self.gpus, None, rung.sequences)
+        from tinyllama.model.devices import choose_device
+        from tinyllama.train.speed import measure_speed  # imports torch
+
+        return measure_speed(rung.recipe, rung.sequences, choose_device(rung.recipe.hardware.device))
+
+
+def model_of(family: Family, variant: str | None) -> str:
+    """The model that small ones imitate: the named one, or the first after the base.
+
+    Raises:
+        UserError: the recipe has no such model.
+    """
+    from tinyllama.errors import UserError
+    from tinyllama.text import did_you_mean
+
+    model = variant or [*family.models[1:], *family.models][0]
+    if model not in family.models:
+        known = ", ".join(family.models)
+        raise UserError(
+            f"--variant {model}: {family.recipe.name} has no such model{did_you_mean(model, family.models)}; it has "
+            f"{known}"
+        )
+    return model

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,13 +20,12 @@ from tinyllama.cli.design.options import (
     Shapes,
     choose_machine,
 )
+from tinyllama.paths import expand_path
 
 if TYPE_CHECKING:
     from tinyllama.design.machines import Machine
     from tinyllama.design.sizing import Size
 
-_FAR = 20
-"""Times fewer parameters or tokens than in a fit, beyond which it says nothing."""
 _COLUMNS = (
     *("", "layers x width", "parameters", "ids", "tokens", "per parameter"),
     *("batch", "peak LR", "tokens/s", "hours", "expected loss"),
@@ -46,6 +47,12 @@ def size(
     context: Annotated[int | None, whole("Tokens of a sequence (default: what suits each batch).", least=16)] = None,
     over_training: OverTraining = 1.0,
     shapes: Shapes = None,
+    law: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", parser=expand_path, help="A ladder.json, whose law replaces that of Hoffmann et al. 2022."
+        ),
+    ] = None,
     hardware: Hardware = "here",
     gpus: Gpus = 1,
     nodes: Nodes = None,
@@ -54,12 +61,17 @@ def size(
 ) -> None:
     """List shapes with the tokens that they are trained on in the time, and mark the recommended one.
 
-    The expected loss is that of the text and tokenizer of Hoffmann et al. 2022; it serves to compare rows.
+    The expected loss is that of the text and tokenizer of Hoffmann et al. 2022, to compare rows; or with --law that of
+    the ladder's text and tokenizer. If the ladder determines it, its law also says which size is recommended.
     """
     from tinyllama.design.new import budget_of
     from tinyllama.design.sizing import sizes
 
     budget = replace(budget_of(hours, tokens, over_training, shapes), vocab_size=vocab_size, context=context)
+    if law is not None:
+        from tinyllama.ladder.law import by_ladder
+
+        budget = by_ladder(budget, law)
     machine = choose_machine(ctx, MachineOptions(hardware, gpus, nodes, device), hours, tokens)
     found = sizes(machine, budget)
     if as_json:
@@ -73,7 +85,7 @@ def print_sizes(found: list[Size], machine: Machine) -> None:
     from rich.table import Table
 
     from tinyllama.cli.tables import output
-    from tinyllama.design.rules import CHINCHILLA, peak_learning_rate
+    from tinyllama.design.rules import peak_learning_rate
     from tinyllama.recipe.quantities import format_count
     from tinyllama.text import MISSING
 
@@ -98,20 +110,35 @@ def print_sizes(found: list[Size], machine: Machine) -> None:
         )
     console = output()
     console.print(table)
-    console.print(
-        f"expected loss: nats a token of the text of {CHINCHILLA.name}, by their fit; ~ is beyond it (it has models "
-        f"from {format_count(CHINCHILLA.smallest)} parameters and {format_count(CHINCHILLA.fewest)} tokens on), "
-        f"{MISSING} far beyond",
-        markup=False, soft_wrap=True,
-    )  # fmt: skip
+    console.print(_legend(found[best]), markup=False, soft_wrap=True)
+
+
+def _legend(size: Size) -> str:
+    """What the expected loss is of, and what recommends."""
+    from tinyllama.text import MISSING
+
+    fit = size.fit
+    return (
+        f"expected loss: by the fit of {fit.name}, in nats a token of its text and tokenizer; ~ is beyond it (it has "
+        f"models of {_range(fit.smallest, fit.largest)} parameters on {_range(fit.fewest, fit.most)} tokens), "
+        f"{MISSING} far beyond; compute-optimal: {size.rule}"
+    )
+
+
+def _range(low: int, high: float) -> str:
+    from tinyllama.recipe.quantities import format_count
+
+    return (
+        f"at least {format_count(low)}"
+        if math.isinf(high)
+        else f"{format_count(low, 3)} to {format_count(round(high), 3)}"
+    )
 
 
 def _loss(size: Size) -> str:
     """The expected loss, if the fit is not far away."""
-    from tinyllama.design.rules import CHINCHILLA
     from tinyllama.text import MISSING
 
     if size.is_fitted:
         return f"{size.expected_loss:.2f}"
-    is_near = CHINCHILLA.covers(_FAR * size.parameters, _FAR * size.tokens)
-    return f"~{size.expected_loss:.2f}" if is_near else MISSING
+    return f"~{size.expected_loss:.2f}" if size.is_near_fitted else MISSING

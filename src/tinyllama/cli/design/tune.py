@@ -1,0 +1,167 @@
+"""The command `tune`, and its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tinyllama.cli.app import (
+    AsJson,
+    Device,
+    Overrides,
+    RecipeName,
+    RunFolder,
+    app,
+    on_device,
+    open_family,
+    print_json,
+    real,
+    refuse_options,
+    say_next,
+    whole,
+)
+from tinyllama.cli.design.options import Gpus, Planned, PlannedHardware, model_of
+from tinyllama.design.transfer import Transfer
+from tinyllama.paths import expand_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tinyllama.design.tuning import Sweep, Trial
+    from tinyllama.ladder import TuneRecord
+
+
+@app.command(
+    short_help="Find the peak learning rate on a small model.",
+    epilog="Example: tinyllama tune mini --variant v1.1 --transfer mup --plan",
+)
+def tune(
+    ctx: typer.Context,
+    recipe: RecipeName,
+    *,
+    variant: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The model to imitate: a variant, a branch or base (default: the first)."),
+    ] = None,
+    transfer: Annotated[
+        Transfer,
+        typer.Option(
+            help="How the best peak becomes the recipe's: by muP, which widens models, or falling with the compute."
+        ),
+    ] = Transfer.MUP,
+    peaks: Annotated[int, whole("Peaks to try at first, factors of 2 around the recipe's.", least=3, most=15)] = 5,
+    length: Annotated[float, real("Tokens of a trial, as a part of the model's.", least=1e-6, most=1)] = 0.25,
+    seeds: Annotated[int, whole("Trials of each peak, whose losses are averaged.", most=100)] = 1,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", parser=expand_path, help="The trials' folder (default: runs/<recipe name>-tune)."
+        ),
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the trials and their time, and train nothing.")] = False,
+    hardware: PlannedHardware = None,
+    gpus: Gpus = 1,
+    overrides: Overrides = None,
+    run: RunFolder = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Train the smallest model of a ladder at several peak learning rates, and say which peak suits the recipe.
+
+    The last lines are the recipe's keys to set. Where the best peak is the lowest or the highest one, up to three
+    more follow beside it. If interrupted, run the command again to resume.
+    """
+    from tinyllama.design.rungs import goal_of
+    from tinyllama.design.tuning import Sweep, first_exponents
+
+    family = open_family(recipe, on_device(overrides, device), run)
+    sweep = Sweep(goal_of(family.recipe, model_of(family, variant)), transfer, length)
+    trials = [sweep.trial(exponent, seed) for exponent in first_exponents(peaks) for seed in range(seeds)]
+    if plan:
+        _print_plan(sweep, trials, Planned(hardware, gpus), as_json=as_json)
+        return
+    refuse_options(ctx, {"hardware", "gpus"}, "without --plan; training runs on this machine")
+    from tinyllama.ladder import tune as run_trials  # imports torch
+
+    record = run_trials(family, sweep, folder or Path("runs") / f"{family.recipe.name}-tune", peaks, seeds)
+    if as_json:
+        print_json(record.model_dump(mode="json"))
+        return
+    _print_record(record)
+    if record.best is not None:
+        changes = [f"{key}={value}" for key, value in record.best.keys.items()]
+        say_next("plan", recipe, overrides=[*(overrides or ()), *changes])
+
+
+def _print_plan(sweep: Sweep, trials: Sequence[Trial], machine: Planned, *, as_json: bool) -> None:
+    from tinyllama.design.tuning import MOST_MORE
+    from tinyllama.ladder.tune_record import sweep_record
+    from tinyllama.recipe.quantities import format_count
+
+    rung = trials[0].rung
+    speed = machine.tokens_per_second(rung)
+    seconds = None if speed is None else rung.trained_tokens / speed
+    flops = sum(trial.rung.flops for trial in trials)
+    if as_json:
+        print_json({
+            "sweep": sweep_record(sweep, trials[0]).model_dump(mode="json"),
+            "flops": flops,
+            "model_flops": sweep.goal.flops,
+            "tokens_per_second": speed,
+            "seconds": None if seconds is None else seconds * len(trials),
+            "trials": [
+                {
+                    "name": trial.rung.name,
+                    "peak": trial.peak,
+                    "own_peak": trial.rung.recipe.optimizer.learning_rate.peak,
+                    "seed": trial.seed,
+                    "steps": trial.rung.steps,
+                }
+                for trial in trials
+            ],
+        })  # fmt: skip
+        return
+    from rich.table import Table
+
+    from tinyllama.cli.tables import output
+
+    goal = sweep.goal
+    table = Table(title=f"trials of {goal.model} of {goal.recipe.name}", title_justify="left")
+    for column in ("trial", "peak LR of the recipe", "its own", "seed"):
+        table.add_column(column, justify="right")
+    for trial in trials:
+        own = trial.rung.recipe.optimizer.learning_rate.peak
+        table.add_row(trial.rung.name, f"{trial.peak:.3g}", f"{own:.3g}", str(trial.seed))
+    console = output()
+    console.print(table)
+    time = "does not fit" if seconds is None else f"{len(trials) * seconds / 3600:.3g} hours without measurements"
+    console.print(
+        f"each: {rung.shape.layers} x {rung.shape.width}, {format_count(rung.shape.parameters, 3)} parameters, "
+        f"{format_count(rung.trained_tokens, 3)} tokens in {rung.steps:,} steps of {rung.sequences} x "
+        f"{rung.shape.context}\nall: {flops:.2e} FLOPs, {flops / goal.flops:.1%} of those of {goal.model}, {time}; up "
+        f"to {MOST_MORE} more peaks, if the best is the first or the last",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _print_record(record: TuneRecord) -> None:
+    from rich.table import Table
+
+    from tinyllama.cli.tables import output
+    from tinyllama.ladder.tune_text import outcome_text, rows, transfer_text
+
+    table = Table(title=f"trials of {record.sweep.model} of {record.sweep.recipe}", title_justify="left")
+    header, *body = rows(record)
+    for column in header:
+        table.add_column(column, justify="right")
+    for row in body:
+        table.add_row(*row)
+    console = output()
+    console.print(table)
+    for text in (transfer_text(record), outcome_text(record)):
+        console.print(text, markup=False, soft_wrap=True)
+    if record.best is not None:
+        for key, value in record.best.keys.items():
+            typer.echo(f"{key}: {value}")
