@@ -92,7 +92,7 @@ def write_page(experiment: Experiment, results: Path) -> None:
 
 Held-out bits per byte after equal tokens (lower is better): the mean of the seeds, and in brackets the mean difference
 from `{experiment.baseline}` with the same seed, with its standard error. A difference below two standard errors counts
-as none. {seeds} seeds; {experiment.scale}; {hours:.1f} hours of training steps on one core.
+as none. {seeds} seeds; {experiment.scale}; {hours:.1f} hours of training steps.
 
 {_table(experiment.baseline, found, corpora)}
 ![Bits per byte of each seed](results.svg)

@@ -120,22 +120,24 @@ def train_group(group: Sequence[tuple[Experiment, str, int]], root: Path, result
 
 
 def train(recipe: Recipe, folder: Path, prepared: Path, base: Path) -> tuple[float, dict[str, Measured]]:
-    """Seconds of all steps, and the figures of each model; the folder is deleted, since only they are kept."""
+    """Seconds of the steps that were trained here, and each model's figures; no more of the folder is kept."""
     layout, shared = FamilyLayout(folder), FamilyLayout(prepared)
+    is_trained = base.is_dir()
     copies = [(shared.corpora, layout.corpora), (shared.tokenizer, layout.tokenizer)]
-    if base.is_dir():
+    if is_trained:
         copies.append((base, layout.model(BASE)))
     for source, target in copies:
         shutil.copytree(source, target, dirs_exist_ok=True)
     family = Family(recipe, layout.root)
     family.train(BASE)
-    if not base.is_dir():
+    if not is_trained:
         copy = shutil.copytree(layout.model(BASE), base.with_suffix(".copy"), dirs_exist_ok=True)
         copy.rename(base)
     family.train()
     records = family.evaluate()
     trained = {model: list(read_metrics(layout.metrics(model))) for model in recipe.models}
-    seconds = sum(record.seconds for line in trained.values() for record in line if isinstance(record, StepRecord))
+    own = [line for model, line in trained.items() if model != BASE or not is_trained]
+    seconds = sum(record.seconds for line in own for record in line if isinstance(record, StepRecord))
     models = {}
     for model in recipe.variants:
         steps = trained[BASE] + trained[model]

@@ -76,7 +76,7 @@ def test_runs_with_the_same_base_train_it_once(tmp_path: Path) -> None:
     assert {"optimizer: muon, 5e-3"} in groups
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=EXPERIMENTS)
+@pytest.mark.parametrize("experiment", [one for name, one in EXPERIMENTS.items() if (RESULTS / name).is_dir()])
 def test_a_committed_page_is_what_its_data_give(experiment: Experiment, tmp_path: Path) -> None:
     committed = RESULTS / experiment.name
     for path in committed.glob("*.json"):

@@ -88,9 +88,10 @@ def test_the_plan_of_a_sweep_shows_peaks_and_what_they_take() -> None:
 
 
 def test_the_plan_of_a_sweep_as_json_has_every_trial() -> None:
-    words = ("--transfer", "compute", "--seeds", "2", "--length", "0.1", "--hardware", "rtx4090", "--json")
+    words = ("--seeds", "2", "--length", "0.1", "--hardware", "rtx4090", "--json")
     found = json.loads(run("tune", "llama-360m", "--variant", "code", "--plan", *words))
     assert len(found["trials"]) == 10
+    assert found["sweep"]["transfer"] == "compute"  # its embeddings are tied
     assert found["sweep"]["base_width"] is None
     assert found["seconds"] == pytest.approx(10 * found["sweep"]["tokens"] / found["tokens_per_second"])
     assert found["flops"] < 0.06 * found["model_flops"]
@@ -99,7 +100,7 @@ def test_the_plan_of_a_sweep_as_json_has_every_trial() -> None:
 def test_tune_refuses_before_it_reads_or_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PlanError, match=r"model\.tied_embeddings: muP scales head and embeddings differently"):
-        run("tune", "llama-360m", "--plan")
+        run("tune", "llama-360m", "--transfer", "mup", "--plan")
     with pytest.raises(UserError, match=r"--variant v1\.3: nano has no such model; did you mean"):
         run("tune", "nano", "--variant", "v1.3", "--plan")
     with pytest.raises(UserError, match="cannot use --hardware without --plan"):

@@ -45,6 +45,12 @@ class Best(NamedTuple):
     """Whether a lower and a higher peak were tried."""
 
 
+def usual_transfer(goal: Goal) -> Transfer:
+    """MuP where it is possible: tied embeddings rule it out."""
+    is_mup = goal.recipe.parametrization == "mup"
+    return Transfer.COMPUTE if goal.shape.tied_embeddings and not is_mup else Transfer.MUP
+
+
 @dataclass(frozen=True)
 class Sweep:
     """What all trials have in common."""

@@ -6,7 +6,7 @@ What the hub gives is written as the same files that a user would put into a fol
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile, ZipFile
 
@@ -61,21 +61,24 @@ def provide(
         task, found[name] = TASK_DATA[name], folder_of(name, data)
         if found[name] == data:
             continue
+        hashes, required = _hashes(task), locked_rows(name)
+        if hashes and hashes == required:
+            continue
+        is_older = hashes and required is None and locked_set(*task.hub) is not None
         try:
-            hashes, required = _hashes(task), locked_rows(name)
-            if hashes and hashes == required:
-                continue
             _fetch(task, hub)
             lock_rows(name, _hashes(task))
             (changed if hashes and required else fetched).append(name)
-        except UnavailableError as error:
-            if hashes and required is None and locked_set(*task.hub) is not None:
-                lock_rows(name, hashes)  # made by an earlier version, from files that are no longer there
+        except (UnavailableError, OSError) as error:
+            if is_older:  # made by an earlier version, from files that are no longer there or in a cache for reading
+                with suppress(OSError):
+                    lock_rows(name, hashes)
+            elif isinstance(error, OSError):
+                found[name] = MissingTask(f"what the hub gives cannot be written: {explain(error) or error}")
             else:
-                lack = f"the files of {name} in {rows_folder()} were changed" if hashes else f"no file in {data}"
+                is_changed = hashes and required
+                lack = f"the files of {name} in {rows_folder()} were changed" if is_changed else f"no file in {data}"
                 found[name] = MissingTask(f"{lack}, and none from the hub: {error}; {_REMEDY}")
-        except OSError as error:
-            found[name] = MissingTask(f"what the hub gives cannot be written: {explain(error) or error}")
     if fetched:
         say(f"evaluation data fetched from the hub: {listing(fetched)}")
     if changed:

@@ -21,6 +21,7 @@ from tinyllama.ladder.tune_record import (
 from tinyllama.record_files import holds_record, write_record
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from tinyllama.design.tuning import Sweep, Trial
@@ -60,11 +61,13 @@ def tune(family: Family, sweep: Sweep, folder: Path, peaks: int, seeds: int = 1)
     folder.mkdir(parents=True, exist_ok=True)
     write_record(folder / RECORD, record)  # before the trials, whose folders are ours by it
     first = first_exponents(peaks)
-    todo = [*first]
+    todo = sorted({*first, *record.losses})  # also peaks that followed before, whose seeds may lack
     while todo:
         for exponent in todo:
             for seed in range(seeds):
-                record = _with(record, _train(family, sweep.trial(exponent, seed), folder, prepared, record))
+                record = _with(
+                    record, _train(family, sweep.trial(exponent, seed), folder, prepared, record.sweep.shares)
+                )
                 write_record(folder / RECORD, record)
         losses = mean_losses(record.losses)
         follows, more = next_exponent(losses), losses.keys() - set(first)
@@ -98,15 +101,12 @@ def _with(record: TuneRecord, trial: TrialRecord) -> TuneRecord:
     return record.model_copy(update={"trials": (*others, trial)})
 
 
-def _train(family: Family, trial: Trial, folder: Path, prepared: Prepared, record: TuneRecord) -> TrialRecord:
-    """Train and measure a trial; not again, if it diverged."""
+def _train(family: Family, trial: Trial, folder: Path, prepared: Prepared, shares: Mapping[str, float]) -> TrialRecord:
+    """Train what is missing of a trial, and measure it."""
     rung = trial.rung
-    before = next((other for other in record.trials if other.name == rung.name), None)
-    if before is not None and before.loss is None:
-        return before
     family.work.progress.say(f"{rung.name}: {rung.shape.parameters:,} parameters, {rung.trained_tokens:,} tokens")
     try:
-        (loss,) = train_small(family, rung, folder, record.sweep.shares, prepared).values()
+        (loss,) = train_small(family, rung, folder, shares, prepared).values()
     except DivergedError as error:
         family.work.progress.say(f"{rung.name} diverged: {error}")
         loss = math.inf

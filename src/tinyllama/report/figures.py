@@ -200,7 +200,7 @@ def _scores(run: RunData) -> Iterator[Measure]:
             title = f"{name}: {score.metric}; {'higher' if score.higher_is_better else 'lower'} is better"
             yield Measure(f"score-{name}", title, lambda task: task.score, 3, "", [name])
         elif len(shares) <= FEW:
-            title = f"{name}: {score.metric}, percent; the dashed line is chance"
+            title = f"{name}: {score.metric}, percent" + ("; the dashed line is chance" if score.chance else "")
             yield Measure(f"score-{name}", title, lambda task: 100 * task.score, 1, "%", [name])
 
 

@@ -46,11 +46,12 @@ def tune(
         typer.Option(metavar="NAME", help="The model to imitate: a variant, a branch or base (default: the first)."),
     ] = None,
     transfer: Annotated[
-        Transfer,
+        Transfer | None,
         typer.Option(
-            help="How the best peak becomes the recipe's: by muP, which widens models, or falling with the compute."
+            help="How the best peak becomes the recipe's: by muP, which widens models, or falling with the compute "
+            "(default: mup, but compute if the model's embeddings are tied)."
         ),
-    ] = Transfer.MUP,
+    ] = None,
     peaks: Annotated[int, whole("Peaks to try at first, factors of 2 around the recipe's.", least=3, most=15)] = 5,
     length: Annotated[float, real("Tokens of a trial, as a part of the model's.", least=1e-6, most=1)] = 0.25,
     seeds: Annotated[int, whole("Trials of each peak, whose losses are averaged.", most=100)] = 1,
@@ -74,10 +75,11 @@ def tune(
     more follow beside it. If interrupted, run the command again to resume.
     """
     from tinyllama.design.rungs import goal_of
-    from tinyllama.design.tuning import Sweep, first_exponents
+    from tinyllama.design.tuning import Sweep, first_exponents, usual_transfer
 
     family = open_family(recipe, on_device(overrides, device), run)
-    sweep = Sweep(goal_of(family.recipe, model_of(family, variant)), transfer, length)
+    goal = goal_of(family.recipe, model_of(family, variant))
+    sweep = Sweep(goal, transfer or usual_transfer(goal), length)
     trials = [sweep.trial(exponent, seed) for exponent in first_exponents(peaks) for seed in range(seeds)]
     if plan:
         _print_plan(sweep, trials, Planned(hardware, gpus), as_json=as_json)
@@ -92,7 +94,7 @@ def tune(
     _print_record(record)
     if record.best is not None:
         changes = [f"{key}={value}" for key, value in record.best.keys.items()]
-        say_next("plan", recipe, overrides=[*(overrides or ()), *changes])
+        say_next("plan", recipe, run=run, overrides=[*(overrides or ()), *changes])
 
 
 def _print_plan(sweep: Sweep, trials: Sequence[Trial], machine: Planned, *, as_json: bool) -> None:
