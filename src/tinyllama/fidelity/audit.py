@@ -56,7 +56,7 @@ def _fork(run: OpenRun, record: RecordedSteps) -> Iterator[Outcome]:
         yield differs("fork", str(error), step)
         return
     if not record.fork_chain:
-        yield Outcome("fork", "no evidence", f"nothing ties it to {parent}: an earlier version began to train it")
+        yield Outcome("fork", "no evidence", f"nothing ties it to {parent}: its records do not begin with that chain")
     elif not there:
         yield Outcome("fork", "no evidence", f"{parent} has no record of step {step} here, or no chain")
     elif there != record.fork_chain:

@@ -68,11 +68,12 @@ class RecordedSteps:
         a checkpoint that was not planned."""
         self._problems: dict[str, Outcome] = {}
         self._taken: Counter[str] = Counter()
-        self._head = self.fork_chain = chain_start(run.layout.metrics(run.model))
+        self._head = self.fork_chain = ""
         """Head of the parent's chain at the fork; empty if an earlier version began the file."""
         self._unchained = 0
         """The last step before the first link of the chain."""
         try:
+            self._head = self.fork_chain = chain_start(run.layout.metrics(run.model))
             for record, line in read_lines(run.layout.metrics(run.model)):
                 self._follow_chain(record.step, line)
                 if record.kind != "held_out":

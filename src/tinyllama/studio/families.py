@@ -53,7 +53,7 @@ class StudioFamily:
     @property
     def behind(self) -> bool:
         """Whether there is more to read at once, as when a long run is opened for the first time."""
-        return any(columns.behind > BLOCK for columns in list(self._columns.values()))
+        return any(columns.behind > BLOCK and not columns.error for columns in list(self._columns.values()))
 
     @property
     def recipe(self) -> Recipe:
@@ -78,9 +78,9 @@ class StudioFamily:
                 raise
             if self._recipe is not None and list(recipe.corpora) != list(self._recipe.corpora):
                 self.close()
+            self._steps = {model: planned_steps(recipe, model) for model in recipe.models}
             self._recipe, self._stamp, self._outline = recipe, stamp, None
             self._seen.clear()
-            self._steps = {model: planned_steps(recipe, model) for model in recipe.models}
         return self._recipe
 
     def update(self, most: int = BLOCK) -> None:
@@ -118,8 +118,9 @@ class StudioFamily:
                 self.update()
         except UserError as error:
             return FamilyView(self.id, str(self.layout.root), error=str(error))
-        outline = self._outlined(recipe)
-        models = [self._model(recipe, model) for model in outline.models]
+        with self._guard:  # another thread may load a recipe with more models
+            outline = self._outlined(recipe)
+            models = [self._model(recipe, model) for model in outline.models]
         left = family_seconds_left(
             (model.state, model.end_tokens - max(model.tokens, model.start_tokens), model.tokens_per_second)
             for model in models

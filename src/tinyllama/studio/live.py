@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 
 from tinyllama.errors import UserError
+from tinyllama.files import explain
 from tinyllama.studio.columns import BLOCK
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ _MOST = 8 * BLOCK
 """Bytes that are read of a model's metrics between two looks."""
 _ALIVE = 10.0
 """Seconds after which a page hears something, so that it notices when the studio ends."""
+_WAITING = 20
+"""Events that wait for a page at most; one that did not read so many loads everything anew when it does."""
 _UNASKED = 2.0
 """Seconds after which a family is summarized again though its files did not change: its process may have ended."""
 
@@ -89,7 +91,7 @@ class Live:
             changed, behind = await run_in_threadpool(self._look)
             if changed:
                 for page in self._pages:
-                    page.put_nowait(changed)
+                    _tell(page, changed)
             await asyncio.sleep(0 if behind else _AFTER_NEWS if changed else _PAUSE)
 
     def _look(self) -> tuple[str, bool]:
@@ -100,7 +102,7 @@ class Live:
         for family in self._families.all():
             before = self._known.get(family.id)
             known[family.id] = now = self._family(family, before)
-            behind |= family.behind
+            behind |= family.behind and not now.view.error  # what cannot be read does not become less
             if before is None or now.view != before.view:
                 changed.append(now.view)
         listed = list(known)
@@ -109,12 +111,27 @@ class Live:
         return event("change", {"listed": listed, "changed": list(map(asdict, changed))}) if is_news else "", behind
 
     def _family(self, family: StudioFamily, before: _Known | None) -> _Known:
-        with suppress(UserError):  # the summary says why
+        error = ""
+        try:
             family.update(_MOST)
+        except UserError as fault:
+            error = str(fault)
+        except OSError as fault:
+            error = f"{family.layout.root}: {explain(fault) or fault}"
         now = time.monotonic()
         if before is not None and before.version == family.version and now - before.at < _UNASKED:
             return before
-        return _Known(family.version, family.summary(update=False), now)
+        view = family.summary(update=False)
+        return _Known(family.version, replace(view, error=view.error or error), now)
+
+
+def _tell(page: asyncio.Queue[str | None], changed: str) -> None:
+    """Give a page an event."""
+    if page.qsize() >= _WAITING:
+        while not page.empty():
+            page.get_nowait()
+        changed = event("ready", {})
+    page.put_nowait(changed)
 
 
 def event(name: str, data: Json) -> str:
