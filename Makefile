@@ -176,7 +176,7 @@ $(STAMPS): pyproject.toml constraints.txt
 	touch $@ $(WITH)
 
 # Build sdist and wheel in dist/, install the wheel in an environment outside the checkout, and train nano there; takes
-# five minutes.
+# two minutes.
 dist: $(VENV)/.dev
 	rm -rf dist
 	$(BIN)/python -m hatchling build --target sdist
