@@ -30,6 +30,8 @@ class Experiment:
     baseline: str
     """The run, or the model of a run with several, that the others are compared with."""
     runs: dict[str, dict[str, Any]]
+    once: tuple[str, ...] = ()
+    """Runs with one seed: the other peaks of a sweep."""
     scale: str = "4.1M tokens, models of 1.8 million weights"
     """Of each run."""
 
@@ -92,7 +94,7 @@ def write_page(experiment: Experiment, results: Path) -> None:
 
 Held-out bits per byte after equal tokens (lower is better): the mean of the seeds, and in brackets the mean difference
 from `{experiment.baseline}` with the same seed, with its standard error. A difference below two standard errors counts
-as none. {seeds} seeds; {experiment.scale}; {hours:.1f} hours of training steps.
+as none. {seeds} seeds where the table does not say less; {experiment.scale}; {hours:.1f} hours of training steps.
 
 {_table(experiment.baseline, found, corpora)}
 ![Bits per byte of each seed](results.svg)

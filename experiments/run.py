@@ -1,9 +1,10 @@
 """Run the experiments on choices of recipes, and write a page of each: python -m experiments.run [NAME ...].
 
 An experiment is a YAML file beside this one: a question, and runs that each change some keys of base.yaml. Every run is
-a family, trained with seeds 1 to --seeds. A run that has ended leaves a small JSON file in docs/results/NAME/ and its
-page is written again; a run that was stopped resumes. Runs whose bases are the same train it once. --jobs trains so
-many runs at a time, each with its part of the cores. --draw writes the pages of what has ended, and trains nothing.
+a family, trained with seeds 1 to --seeds, or with seed 1 alone if the file lists it in `once`. A run that has ended
+leaves a small JSON file in docs/results/NAME/ and its page is written again; a run that was stopped resumes. Runs whose
+bases are the same train it once, and runs of the same recipe are trained once. --jobs trains so many runs at a time,
+each with its part of the cores. --draw writes the pages of what has ended, and trains nothing.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def missing(experiment: Experiment, seeds: int, results: Path) -> Iterator[tuple
     """Run and seed of what has not ended, all runs with one seed first."""
     for seed in range(1, seeds + 1):
         for run in experiment.runs:
-            if not result_file(results, run, seed).is_file():
+            if (seed == 1 or run not in experiment.once) and not result_file(results, run, seed).is_file():
                 yield run, seed
 
 
@@ -108,13 +109,16 @@ def recipe_of(experiment: Experiment, run: str, seed: int, folder: Path, threads
 
 
 def train_group(group: Sequence[tuple[Experiment, str, int]], root: Path, results: Path, threads: int) -> None:
-    """Train runs that share a base, which the first of them trains; each leaves its result."""
+    """Train runs that share a base, which the first of them trains, and leave the result of each."""
+    known: dict[str, dict[str, Measured]] = {}
     for experiment, run, seed in group:
         sys.stderr.write(f"{time.strftime('%H:%M')} {experiment.name}: {run}, seed {seed}\n")
         recipe = recipe_of(experiment, run, seed, root / "recipes" / _name(experiment, run, seed), threads)
         base = root / "bases" / base_key(recipe)
-        finished = train(recipe, root / _name(experiment, run, seed), root / "shared", base)
-        done = asdict(Finished(run, seed, *finished))
+        seconds, content = 0.0, recipe.model_dump_json()
+        if content not in known:
+            seconds, known[content] = train(recipe, root / _name(experiment, run, seed), root / "shared", base)
+        done = asdict(Finished(run, seed, seconds, known[content]))
         write_atomic(result_file(results / experiment.name, run, seed), json.dumps(done, indent=1) + "\n")
     shutil.rmtree(base)
 
@@ -123,15 +127,17 @@ def train(recipe: Recipe, folder: Path, prepared: Path, base: Path) -> tuple[flo
     """Seconds of the steps that were trained here, and each model's figures; no more of the folder is kept."""
     layout, shared = FamilyLayout(folder), FamilyLayout(prepared)
     is_trained = base.is_dir()
-    copies = [(shared.corpora, layout.corpora), (shared.tokenizer, layout.tokenizer)]
-    if is_trained:
-        copies.append((base, layout.model(BASE)))
-    for source, target in copies:
+    for source, target in [(shared.corpora, layout.corpora), (shared.tokenizer, layout.tokenizer)]:
         shutil.copytree(source, target, dirs_exist_ok=True)
     family = Family(recipe, layout.root)
-    family.train(BASE)
-    if not is_trained:
-        copy = shutil.copytree(layout.model(BASE), base.with_suffix(".copy"), dirs_exist_ok=True)
+    if is_trained:
+        shutil.copytree(base, layout.root, dirs_exist_ok=True)
+    else:
+        family.train(BASE)
+        family.evaluate()
+        copy = base.with_suffix(".copy")
+        for part in (layout.model(BASE), layout.evaluation):
+            shutil.copytree(part, copy / part.relative_to(layout.root), dirs_exist_ok=True)
         copy.rename(base)
     family.train()
     records = family.evaluate()
