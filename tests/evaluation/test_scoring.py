@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from threading import Barrier, get_ident
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,6 +14,9 @@ from tinyllama.evaluation.passes import PassLimits, within_memory
 from tinyllama.evaluation.scoring import Window, plan_trees, score_windows
 from tinyllama.model import Llama
 from tinyllama.recipe import ModelShape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SHAPE = ModelShape(layers=2, width=32, ffn=64, heads=4, kv_heads=2, context=64, vocab_size=50)
 
@@ -24,6 +29,15 @@ def model() -> Llama:
         for weight in model.parameters():
             weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(2)), alpha=0.1)
     return model
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One pass at a time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def questions(count: int, seed: int = 3) -> list[Window]:
@@ -134,6 +148,32 @@ def test_an_accelerator_with_little_free_memory_computes_small_passes() -> None:
     assert within_memory(limits, llama_7b, 2, 0).rows_of(100) == 1, "one row is tried"
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_passes_at_the_same_time_give_what_they_give_one_by_one(model: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows, hidden, seen = questions(12), model.hidden, list[tuple[int, int]]()
+    expected = scores(model, windows, 3)
+    barrier = Barrier(2)
+
+    def together(*given: torch.Tensor, **others: torch.Tensor) -> torch.Tensor:
+        seen.append((get_ident(), torch.get_num_threads()))
+        if len(seen) <= 2:
+            barrier.wait(30)  # for a pass in another thread
+        return hidden(*given, **others)
+
+    monkeypatch.setattr(model, "hidden", together)
+    torch.set_num_threads(2)
+    assert scores(model, windows, 3) == expected
+    assert {threads for _, threads in seen} == {1}
+    assert len({thread for thread, _ in seen}) == 2
+    assert torch.get_num_threads() == 2
+    error = RuntimeError("no such kernel")
+    monkeypatch.setattr(model, "hidden", lambda *_, **__: (_ for _ in ()).throw(error))
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        scores(model, windows, 3)
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("rows", [None, 7])
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), RuntimeError("CUDA error: out of memory")])
 def test_a_pass_that_is_out_of_memory_is_halved_and_the_scores_are_the_same(
@@ -157,6 +197,7 @@ def test_a_pass_that_is_out_of_memory_is_halved_and_the_scores_are_the_same(
         scores(model, windows)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_scores_do_not_wait_for_kernels_that_are_planned_for_each_shape(
     model: Llama, monkeypatch: pytest.MonkeyPatch
 ) -> None:

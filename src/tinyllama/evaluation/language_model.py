@@ -10,7 +10,6 @@ arithmetic is ours. It differs from lm-eval's HFLM on purpose in two points:
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import TemplateLM
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from tinyllama.tokenizer.base import Tokenizer
 
 _MAX_NEW_TOKENS = 256  # HFLM's default
-_TEXTS_KEPT = 1024
-"""Texts whose ids are remembered: lm-eval asks for a prompt again with each of its options."""
 
 
 class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
@@ -66,7 +63,8 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
         refuse_other_vocabulary(tokenizer, model)
         self._model, self._text, self._bos = model, tokenizer, bos
         self._rows, self._journal, self._progress = rows, journal, progress
-        self._ids = lru_cache(_TEXTS_KEPT)(lambda text: tokenizer.encode([text])[0])
+        self._encoded = dict[str, list[int]]()
+        """Ids of the texts of requests, each of which lm-eval asks for in several places."""
         self._cut = set[tuple[str, str]]()
         """Prompts that were longer than the context allows, each with its option; "" for a generated text."""
 
@@ -93,7 +91,8 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:  # noqa: FBT001  # lm-eval's signature
         """Ids of a text, BOS first unless `add_special_tokens` is False."""
         bos = self._bos if add_special_tokens is None else add_special_tokens
-        return [self._text.bos_id] * bos + self._ids(string)
+        ids = self._encoded[string] if string in self._encoded else self._text.encode([string])[0]
+        return [self._text.bos_id] * bos + ids
 
     def was_cut(self, prompt: str, option: object) -> bool:
         """Whether a request that was answered lost the beginning of its prompt.
@@ -106,7 +105,11 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[Score]:  # noqa: FBT001, FBT002  # lm-eval's signature
         """Score each request's continuation given its context."""
+        pairs = [request.args for request in requests]
+        texts = {text for context, end in pairs for text in (context.rstrip(), context + end)}
+        self._encoded = dict(zip(texts, self._text.encode(list(texts)), strict=True))  # at once, on all cores
         scores: list[Score] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+        self._encoded = {}
         return scores
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:  # noqa: ARG002, FBT001, FBT002  # lm-eval's signature

@@ -9,8 +9,11 @@ Shapes in comments: B rows, T tokens in the longest row, D width, N scored posit
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,16 +24,19 @@ from tinyllama.model.attention import kernels_for_any_shape
 from tinyllama.model.devices import free_memory, is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from tinyllama.evaluation.passes import PassLimits
     from tinyllama.model import Llama
 
 Score = tuple[float, bool]
 """Log-likelihood of a continuation in nats, and whether greedy decoding would give it."""
 
 _POSITIONS_PER_HEAD = {"cpu": 128, "cuda": 2048}  # rows of logits held at once, on CPUs in memory that is reused
+_SOFTMAX = 1 << 19  # log-probabilities that a CPU computes at a time, so that they stay in a core's cache
+_WORKERS = 4  # passes that a CPU computes at a time at most: more would wait for the interpreter
 _TREE_TOKENS = 512  # attention grows with the square of a row
 _WORTH_SHARING = 8  # a text joins a tree if at least 1 / 8 of it is there already
 
@@ -111,16 +117,42 @@ def score_windows(
     """
     device, limits = model.embed_tokens.weight.device, pass_limits(model, rows)
     trees, start = plan_trees(windows), 0
+    score = partial(_score_trees, model, windows, device=device)
+    with _mapping(device, len(_passes(trees, limits))) as mapping:
+        while start < len(trees):
+            batches = _passes(trees[start:], limits)
+            for batch, scored in zip(batches, mapping(score, batches), strict=True):
+                if scored is None:
+                    limits = limits.half_of(len(batch), len(batch[0].tokens))
+                    free_memory(device)
+                    break
+                yield scored
+                start += len(batch)
+
+
+def _passes(trees: Sequence[TokenTree], limits: PassLimits) -> list[Sequence[TokenTree]]:
+    """Trees, longest first, in passes within limits."""
+    passes, start = [], 0
     while start < len(trees):
-        longest = len(trees[start].tokens)
-        batch = trees[start : start + limits.rows_of(longest)]
-        scored = _score_trees(model, windows, batch, device)
-        if scored is None:
-            limits = limits.half_of(len(batch), longest)
-            free_memory(device)
-            continue
-        yield scored
-        start += len(batch)
+        passes.append(trees[start : start + limits.rows_of(len(trees[start].tokens))])
+        start += len(passes[-1])
+    return passes
+
+
+@contextmanager
+def _mapping(device: torch.device, passes: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """A `map` over passes: on a CPU several at a time, each with its part of the threads, which wait less so."""
+    threads = torch.get_num_threads()
+    most = min(_WORKERS, passes) if device.type == "cpu" else 1
+    workers = max((count for count in range(1, most + 1) if threads % count == 0), default=1)
+    if workers == 1:
+        yield map
+        return
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(threads)  # a thread's setting is also that of threads to come
 
 
 def _score_trees(
@@ -177,23 +209,38 @@ def _score_states(
         targets: of each window.
     """
     device, lengths = states.device, [len(ids) for ids in targets]
-    rows = torch.from_numpy(where).to(device)
-    flat = torch.tensor([i for ids in targets for i in ids], device=device)
-    logps, hits = torch.empty(len(flat), device=device), torch.empty(len(flat), dtype=torch.bool, device=device)
-    start = 0
-    for chunk in torch.split(states, _POSITIONS_PER_HEAD.get(device.type, _POSITIONS_PER_HEAD["cuda"])):
-        all_logps = model.lm_head(chunk).float().log_softmax(1)  # [n, V]
-        here = ((rows >= start) & (rows < start + len(chunk))).nonzero()[:, 0]
-        row, ids = rows[here] - start, flat[here]
-        logps[here] = own = all_logps[row, ids]
-        hits[here] = likeliest = own == all_logps.amax(1)[row]
-        # The first of equal logits is greedy; argmax over these few rows is cheap, over all it is not.
-        tied = row[likeliest]
-        hits[here[likeliest]] = all_logps[tied].argmax(1) == ids[likeliest]
-        start += len(chunk)
-    logps, hits = logps.cpu(), hits.cpu()  # once, since each number that the host reads is waited for
+    order = np.argsort(where, kind="stable")
+    places = where[order]
+    rows, ids = torch.from_numpy(places).to(device), torch.from_numpy(np.concatenate(targets)[order]).to(device)
+    logps, hits = torch.empty(len(ids), device=device), torch.empty(len(ids), dtype=torch.bool, device=device)
+    size = _POSITIONS_PER_HEAD.get(device.type, _POSITIONS_PER_HEAD["cuda"])
+    part = max(1, _SOFTMAX // model.shape.vocab_size) if device.type == "cpu" else size
+    for first in range(0, len(states), size):
+        logits = model.lm_head(states[first : first + size])
+        for start in range(0, len(logits), part):
+            row = first + start
+            here = slice(*np.searchsorted(places, (row, min(row + part, first + size))))
+            logps[here], hits[here] = _score_logits(logits[start : start + part], rows[here] - row, ids[here])
+    given = torch.from_numpy(np.argsort(order)).to(device)
+    logps, hits = logps[given].cpu(), hits[given].cpu()  # once, since each number that the host reads is waited for
     parts = zip(torch.split(logps, lengths), torch.split(hits, lengths), strict=True)
     return [(float(logp.sum()), bool(hit.all())) for logp, hit in parts]
+
+
+def _score_logits(logits: Tensor, rows: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probability of each target [M] (fp32), and whether it is the greedy choice.
+
+    Args:
+        logits: of some positions [n, V].
+        rows: position of each target [M].
+        ids: the targets [M].
+    """
+    all_logps = logits.float().log_softmax(1)
+    own = all_logps[rows, ids]
+    hits = own == all_logps.amax(1)[rows]
+    # The first of equal logits is greedy; argmax over these few rows is cheap, over all it is not.
+    hits[hits.clone()] = all_logps[rows[hits]].argmax(1) == ids[hits]
+    return own, hits
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
