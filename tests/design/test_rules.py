@@ -1,14 +1,10 @@
 """The rules at the points that their sources publish."""
 
-import math
-
 import pytest
 
 from tinyllama.design.rules import (
     CHINCHILLA,
     batch_tokens,
-    effective_tokens,
-    optimal_parameters,
     optimal_tokens,
     optimal_vocabulary,
     peak_learning_rate,
@@ -29,12 +25,10 @@ def test_compute_optimal_tokens_are_those_of_hoffmanns_table_and_of_chinchilla(
     parameters: float, tokens: float
 ) -> None:
     assert optimal_tokens(parameters) == pytest.approx(tokens, rel=0.12)
-    assert optimal_parameters(optimal_tokens(parameters)) == pytest.approx(parameters)
 
 
 def test_tinyllama_is_over_trained_91_times() -> None:
     assert optimal_tokens(1_100_048_384, over_training=91) == pytest.approx(2e12, rel=0.01)
-    assert optimal_parameters(2e12, over_training=91) == pytest.approx(1_100_048_384, rel=0.01)
 
 
 @pytest.mark.parametrize(("flops", "peak", "batch"), DEEPSEEK.values(), ids=DEEPSEEK)
@@ -71,21 +65,6 @@ def test_a_fit_that_ends_covers_nothing_larger_and_a_margin_widens_both_sides() 
     assert fit.covers(3e6, 5e11, 20)
     assert not fit.covers(330e9, 5e11, 20)
     assert not fit.covers(2e6, 5e11, 20)
-
-
-def test_four_epochs_are_nearly_as_good_as_new_text_and_forty_are_not() -> None:
-    assert effective_tokens(1e9, 5e8) == 5e8
-    assert effective_tokens(1e9, 1e9) == 1e9
-    assert effective_tokens(1e9, 4e9) == pytest.approx(4e9, rel=0.08)
-    assert effective_tokens(1e9, 40e9) == pytest.approx(15.17e9, rel=0.01)
-    assert effective_tokens(1e9, 1e15) == pytest.approx(16.39e9)
-
-
-def test_repetitions_have_lost_all_but_a_part_of_e_after_r_star() -> None:
-    """By definition of R*: the worth of the last repetition is then 1/e of that of new text."""
-    step = 1e3
-    worth = (effective_tokens(1e9, 16.39e9 + step) - effective_tokens(1e9, 16.39e9)) / step
-    assert worth == pytest.approx(1 / math.e, rel=1e-3)
 
 
 @pytest.mark.parametrize(("other", "width", "ids"), [(33e6, 512, 6_144), (2.87e9, 3200, 43_000)])

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tinyllama.comparison.documents import HEADER, cells, changed_summary
 from tinyllama.evaluation.published import PUBLISHED, TASKS, published_scores
-from tinyllama.plan import MANY_EPOCHS
+from tinyllama.plan import MANY_EPOCHS, effective_epochs
 from tinyllama.plan.tables import (
     CORPUS_HEADER,
     STAGE_HEADER,
@@ -59,8 +59,9 @@ def print_plan(console: Console, summary: PlanSummary) -> None:
     for corpus in summary.corpora:
         if corpus.too_many_epochs:
             console.print(
-                f"warning: {corpus.name} is read {number(corpus.epochs, 1)} times; beyond about {MANY_EPOCHS:g} "
-                "epochs, new text helps more than further passes",
+                f"warning: {corpus.name} is read {number(corpus.epochs, 1)} times, worth about "
+                f"{number(effective_epochs(corpus.epochs or 0), 1)} times as much new text; beyond about {MANY_EPOCHS} "
+                "epochs, more text helps more than further passes",
                 markup=False,
                 soft_wrap=True,
             )

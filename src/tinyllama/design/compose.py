@@ -14,6 +14,7 @@ from tinyllama.design.sizing import Budget, Size, recommended, sizes
 from tinyllama.design.texts import TextSurvey, survey_text
 from tinyllama.design.vocabulary import LLAMA2, Candidate, compare_tokenizers
 from tinyllama.errors import PlanError
+from tinyllama.plan import MANY_EPOCHS
 from tinyllama.prepare.tokenizer import TRAINING_CHARACTERS
 from tinyllama.processors import available_cores
 from tinyllama.tokenizer.llama2 import VOCAB_SIZE
@@ -64,7 +65,7 @@ class Wishes:
     """For everything; exactly one of this and `tokens` is set."""
     tokens: int | None = None
     """Of each model, from its first step to its last."""
-    epochs: int = rules.MANY_EPOCHS
+    epochs: int = MANY_EPOCHS
     """Times that a text is read at most."""
     over_training: float = 1.0
     """Tokens per parameter, as a multiple of the compute-optimal number."""

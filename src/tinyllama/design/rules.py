@@ -7,10 +7,6 @@ from typing import NamedTuple
 
 TOKENS_PER_PARAMETER = 20.0
 """Of compute-optimal training (Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models", table 3)."""
-MANY_EPOCHS = 4
-"""Repeating text up to 4 times is nearly as good as new text (Muennighoff et al. 2023)."""
-_REPEATS = 15.39
-"""R*, the repetitions after which repeated text has lost most of its worth (Muennighoff et al. 2023, section 5)."""
 _WARMUP_STEPS, _WARMUP_SHARE = 2000, 0.05
 LEARNING_RATE_EXPONENT, BATCH_EXPONENT = -0.1250, 0.3271
 """Of the compute (Bi et al. 2024, "DeepSeek LLM", equation 1)."""
@@ -77,11 +73,6 @@ def optimal_tokens(parameters: float, over_training: float = 1.0) -> float:
     return TOKENS_PER_PARAMETER * over_training * parameters
 
 
-def optimal_parameters(tokens: float, over_training: float = 1.0) -> float:
-    """Parameters of the model to train on so many tokens, the inverse of `optimal_tokens`."""
-    return tokens / TOKENS_PER_PARAMETER / over_training
-
-
 def peak_learning_rate(flops: float) -> float:
     """Peak of AdamW's learning rate for a training of so many FLOPs.
 
@@ -101,16 +92,6 @@ def batch_tokens(flops: float) -> float:
 def warmup_tokens(batch: int, total: int) -> int:
     """Tokens of the linear warm-up: 2,000 steps (Touvron et al. 2023, "LLaMA"; DeepSeek LLM), at most 5% of all."""
     return min(_WARMUP_STEPS * batch, math.ceil(_WARMUP_SHARE * total))
-
-
-def effective_tokens(unique: float, tokens: float) -> float:
-    """Tokens of new text that are worth as much as `tokens` of a text of `unique` tokens, read again and again.
-
-    U + U · R* · (1 - exp(-R/R*)) with R = tokens/unique - 1 repetitions and R* = 15.39 (Muennighoff et al. 2023,
-    "Scaling Data-Constrained Language Models", equation 5).
-    """
-    repetitions = max(0.0, tokens / unique - 1)
-    return min(tokens, unique) + unique * _REPEATS * -math.expm1(-repetitions / _REPEATS)
 
 
 def optimal_vocabulary(other_parameters: float, width: int) -> float:

@@ -1,7 +1,8 @@
 """Plans: a recipe compiled into what each optimizer step does."""
 
+from tinyllama.plan.epochs import MANY_EPOCHS, effective_epochs
 from tinyllama.plan.schedule import share_at
-from tinyllama.plan.summary import MANY_EPOCHS, PlanSummary, summarize
+from tinyllama.plan.summary import PlanSummary, summarize
 from tinyllama.plan.table import Plan, compile_plan, quota_at, sequences_at
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "Plan",
     "PlanSummary",
     "compile_plan",
+    "effective_epochs",
     "quota_at",
     "sequences_at",
     "share_at",

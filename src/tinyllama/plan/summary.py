@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinyllama.plan.epochs import MANY_EPOCHS
 from tinyllama.plan.measurements import measured_tokens
 from tinyllama.plan.schedule import share_at
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from tinyllama.files import Json
     from tinyllama.plan.table import Plan
     from tinyllama.recipe import Recipe
-
-MANY_EPOCHS = 4.0
-"""Repeating text up to about 4 times is nearly as good as new text (Muennighoff et al. 2023)."""
 
 
 @dataclass(frozen=True)
