@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tinyllama.family import Family
@@ -19,7 +20,10 @@ if "TEST_DEVICE" not in os.environ:  # set by `make test-gpu`
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # results on CPUs are equal bit for bit; PyTorch has not looked yet
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin while they wait take the cores of other tests
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests that ask a hub have a stand-in
+os.environ["HF_HUB_OFFLINE"] = "1"  # tests that ask a hub have a stand-in
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "*"  # all servers are this machine's own
+hypothesis.settings.register_profile("tests", deadline=None)  # an example may wait for other tests
+hypothesis.settings.load_profile("tests")
 _CACHE = tempfile.TemporaryDirectory(prefix="tinyllama-cache-")
 """A cache that shares packages with the user's, but not the data of tasks that the user has fetched."""
 (cache_folder() / "archives").mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@ import ast
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,13 +78,12 @@ def test_offline_nobody_is_asked(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.usefixtures("hub")
 @pytest.mark.parametrize("kind", ["model", "dataset"])
 def test_a_hub_that_does_not_answer_is_given_up_within_five_seconds(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _DEADLINE < 5
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setattr("tinyllama.hub._DEADLINE", _DEADLINE)
-        began = time.monotonic()
+        monkeypatch.setattr("tinyllama.hub._DEADLINE", 0.5)
         answer = probe("me/model", kind)
-        assert (answer.revision, answer.is_silent) == (None, True)
-        assert time.monotonic() - began < 5
+        assert answer == (None, "it did not answer within 0.5 seconds", True)
 
 
 @pytest.mark.usefixtures("hub")

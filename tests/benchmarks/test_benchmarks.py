@@ -50,7 +50,6 @@ def test_every_part_of_a_step_is_told_apart(out: Path) -> None:
     parts = run("step", out)["tiny"]["ms"]
     assert {"products of the head", "softmax of the loss", "products of the blocks", "attention"} < parts.keys()
     assert parts["clipping and update"] > 0
-    assert sum(parts.values()) > parts["other"] * 1.5
 
 
 def test_the_gpu_benchmark_runs_end_to_end_on_a_processor(out: Path) -> None:

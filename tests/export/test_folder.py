@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -181,10 +179,15 @@ from pathlib import Path
 import torch
 from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
-from tinyllama.export import export_model
+from tinyllama.export import export_model, folder
 from tinyllama.model import Llama
 from tinyllama.recipe import load_recipe
 
+def check_parity(*_):
+    print("checking", flush=True)
+    sys.stdin.read()
+
+folder.check_parity = check_parity
 recipe = load_recipe("nano", sys.argv[3:])
 model = Llama(recipe.model)
 model.initialize(0)
@@ -207,14 +210,13 @@ def test_an_interrupted_export_leaves_no_half_folder(
     folder = tmp_path / "model"
     size = recipe.model.vocab_size
     sizes = [f"model.vocab_size={size}", f"tokenizer.train.vocab_size={size}"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", EXPORT, str(folder), str(tokenizer_model), *sizes], stderr=subprocess.DEVNULL
-    )
-    while not list(tmp_path.glob("*/model.safetensors")):  # after it, transformers takes a second to check
-        assert process.poll() is None
-        time.sleep(0.001)
-    os.kill(process.pid, how)
-    assert process.wait() != 0
+    command = [sys.executable, "-c", EXPORT, str(folder), str(tokenizer_model), *sizes]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"checking\n"
+        assert list(tmp_path.glob("*/model.safetensors"))
+        process.send_signal(how)
+        assert process.wait() != 0
     assert not folder.exists()
     exported(model, folder, recipe, tokenizer_model)
     assert list(tmp_path.iterdir()) == [folder]

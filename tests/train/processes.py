@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,14 @@ from tests.conftest import SMALL
 from tinyllama.train.metrics import read_metrics
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.train.processes", "tests.train.preloaded"])
+CONTEXT.set_forkserver_preload(["tests.train.processes", "tests.train.preloaded", "tinyllama.studio.work"])
 EXACT = (*SMALL, "precision=fp32")
 """Compared step by step, to the order of additions."""
+
+
+def warm_up() -> None:
+    """Start the process that the others are forked from."""
+    forkserver.ensure_running()
 
 
 def start(  # noqa: PLR0913, PLR0917  # a cluster and what it does

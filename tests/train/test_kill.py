@@ -30,6 +30,7 @@ def test_ten_kills_at_random_moments_change_no_weight_and_no_metric(prepared: Pa
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         shutil.copytree(prepared, folder)
+    begin("--version").join()  # the process that the others fork from imports torch
     began = time.monotonic()
     assert _exit_code(_train(whole)) == 0
     length = time.monotonic() - began

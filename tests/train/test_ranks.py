@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import pytest
 import torch
 from torch import distributed
 
+from tests.train.processes import free_port
 from tinyllama.errors import RankLostError
 from tinyllama.model.torch_internals import fake_process_group
 from tinyllama.train.ranks import Ranks, join_ranks
@@ -62,9 +62,7 @@ def _wait_for_the_other(
 
 @pytest.mark.parametrize("group", [_own_group, _shards, _replicas])
 def test_every_group_waits_as_long_as_the_recipe_says(group: Callable[[Ranks], Callable[[], object]]) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     (heard, said), (end, ends) = _CONTEXT.Pipe(duplex=False), _CONTEXT.Pipe(duplex=False)
     processes = [_CONTEXT.Process(target=_wait_for_the_other, args=(r, port, group, said, end)) for r in range(2)]
     for process in processes:
@@ -106,9 +104,7 @@ def _sum_of_silent(rank: int, port: int, said: Connection) -> None:
 
 
 def test_collectives_that_send_nothing_are_not_checked_among_ranks() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     heard, said = _CONTEXT.Pipe(duplex=False)
     processes = [_CONTEXT.Process(target=_sum_of_silent, args=(rank, port, said)) for rank in range(2)]
     for process in processes:
@@ -136,7 +132,7 @@ def _work_long(rank: int, port: int, said: Connection, how: str) -> None:
         ranks = joined
         if how == "watched":  # as on GPUs
             assert joined.store is not None
-            ranks = replace(joined, watch=RankWatch(joined.store, rank, 2, timedelta(seconds=_TIMEOUT), beat=0.2))
+            ranks = replace(joined, watch=RankWatch(joined.store, rank, 2, timedelta(seconds=4 * _TIMEOUT), beat=1))
         used = ranks.with_own_group() if how == "own group" else ranks
         try:
             with ranks.phase("the work"):

@@ -2,6 +2,7 @@ import threading
 import time
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from tinyllama.checkpoint.retention import Retention
 from tinyllama.checkpoint.store import CheckpointStore
 from tinyllama.errors import CheckpointError
 from tinyllama.train import saving
+from tinyllama.train import watch as watching
 from tinyllama.train.ranks import Ranks
 from tinyllama.train.saving import CheckpointWriter
 from tinyllama.train.watch import RankWatch
@@ -46,7 +48,9 @@ def test_the_watch_on_gpus_takes_no_wait_for_the_writer_for_a_hanging_phase(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    watch = RankWatch(store, 0, 1, timedelta(seconds=1), beat=0.1)
+    later = [0]
+    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + later[0]))
+    watch = RankWatch(store, 0, 1, timedelta(seconds=60), beat=0.1)
     troubles = list[str]()
     monkeypatch.setattr(watch, "_end", troubles.append)
     ranks, free = Ranks(watch=watch), threading.Event()
@@ -55,14 +59,20 @@ def test_the_watch_on_gpus_takes_no_wait_for_the_writer_for_a_hanging_phase(
         assert free.wait(60)
         return save_checkpoint(*arguments)  # type: ignore[arg-type]
 
+    def let_go() -> None:
+        later[0] = 100
+        time.sleep(1)
+        free.set()
+
     monkeypatch.setattr(saving, "save_checkpoint", slow)
     writer = CheckpointWriter(CheckpointStore(tmp_path), Retention(2), ranks)
     with ranks.phase("the rollback to step 1"):
         writer.save({"model.a": torch.ones(3)}, made_up_state(1))
-        threading.Timer(2, free.set).start()
+        threading.Timer(1, let_go).start()
         writer.wait()
     assert not troubles
     with ranks.phase("what hangs"):
+        later[0] = 200
         time.sleep(2)
     assert troubles
     watch.close()
