@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import time
@@ -50,6 +51,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of results and pages")
     parser.add_argument("--draw", action="store_true", help="write the pages of what has ended")
     asked = parser.parse_args()
+    # Evaluations use all cores: threads that spin while they wait would take them from the other jobs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     paths = [path for path in sorted(HERE.glob("*.yaml")) if path.stem != BASE]
     experiments = [read(path) for path in paths if not asked.names or path.stem in asked.names]
     if not asked.draw:
