@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -114,3 +115,22 @@ def test_a_run_says_what_was_measured_since_it_last_looked(make_family: MakeFami
     watch.close()
     watch.close()
     assert said == ["  base at 2.048K: 'Hi' → ' there'"]
+
+
+def test_a_checkpoint_that_is_pruned_before_it_is_copied_leaves_the_next_one_due(
+    make_family: MakeFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, started = make_family(), list[int]()
+    family.train("base")
+    run = family.folder / "base"
+    listed = [[], [6, 7], [6, 8]]
+    monkeypatch.setattr("tinyllama.family.background._steps", lambda _folder: listed.pop(0))
+    monkeypatch.setattr(BackgroundEvaluation, "_start", lambda _self: started.append(1))
+    watch = BackgroundEvaluation(run, Evaluation(every=1, samples_every=9), lambda _line: None)
+    watch.close()
+    assert not started
+    assert not list(run.glob(f"{COPIES}/*"))
+    shutil.copytree(run / "checkpoints/step-6", run / "checkpoints/step-8")
+    watch.close()
+    assert started
+    assert steps_saved(run / COPIES) == [8]

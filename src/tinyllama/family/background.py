@@ -87,19 +87,29 @@ class BackgroundEvaluation:
             return
         step = max(new)
         self._taken.update(new)
-        due, self._due = self._due, {what: since for what, since in self._due.items() if since > step}
-        checkpoint = self._run / "checkpoints" / f"step-{step}"
-        if "tasks" not in due or "tasks" in self._due:
-            mark = self._run / COPIES / f"{_ALONE}{step}"
+        later = {what: since for what, since in self._due.items() if since > step}
+        mark = self._run / COPIES / f"{_ALONE}{step}"
+        if "tasks" not in self._due or "tasks" in later:
             mark.parent.mkdir(exist_ok=True)
             mark.touch()
-        with (
-            new_directory(self._run / COPIES / checkpoint.name, keep=True) as copy,
-            locked_folder(checkpoint, shared=True, wait=True),  # so that it is not pruned meanwhile
-        ):
-            for file in checkpoint.iterdir():
-                link_or_copy(file, copy / file.name)
+        if not self._copy(self._run / "checkpoints" / f"step-{step}"):
+            mark.unlink(missing_ok=True)
+            return  # a newer one will do
+        self._due = later
         self._start()
+
+    def _copy(self, checkpoint: Path) -> bool:
+        """Copy a checkpoint by hard links; False if it has been pruned since it was listed."""
+        try:
+            with (
+                locked_folder(checkpoint, shared=True, wait=True),  # so that it is not pruned meanwhile
+                new_directory(self._run / COPIES / checkpoint.name, keep=True) as copy,
+            ):
+                for file in checkpoint.iterdir():
+                    link_or_copy(file, copy / file.name)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _tell(self) -> None:
         """Say what was measured since the last look."""

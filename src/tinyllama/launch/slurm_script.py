@@ -21,10 +21,13 @@ _TEMPLATE = """\
 set -e
 
 # SIGUSR1 arrives {notice} s before the limit: the ranks receive it once, save and exit.
-stopping= training=
+stopping= told= training=
+tell() {{
+  [ "$told" ] || [ -z "$training" ] || {{ told=yes; kill -USR1 "$training" || true; }}
+}}
 stop() {{
-  [ "$stopping" ] || [ -z "$training" ] || kill -USR1 "$training" || true
   stopping=yes
+  tell
 }}
 trap stop USR1
 {setup}
@@ -42,6 +45,7 @@ srun {srun} \\
   --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout {notice} \\
   -m -- {command} &
 training=$!
+[ -z "$stopping" ] || tell # the signal came before there was anybody to tell
 status=0
 wait "$training" || status=$?
 while kill -0 "$training" 2>/dev/null; do # the signal interrupted the wait, not the training
