@@ -94,7 +94,8 @@ def write_page(experiment: Experiment, results: Path) -> None:
 
 Held-out bits per byte after equal tokens (lower is better): the mean of the seeds, and in brackets the mean difference
 from `{experiment.baseline}` with the same seed, with its standard error. A difference below two standard errors counts
-as none. {seeds} seeds where the table does not say less; {experiment.scale}; {hours:.1f} hours of training steps.
+as none. {seeds} seeds, or as many as the table says; {experiment.scale};
+{hours:.1f} hours of training steps.
 
 {_table(experiment.baseline, found, corpora)}
 ![Bits per byte of each seed](results.svg)
