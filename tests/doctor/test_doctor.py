@@ -48,6 +48,7 @@ def test_a_full_disk_is_broken_and_the_exit_code_is_1(monkeypatch: pytest.Monkey
 
 def test_a_cache_that_is_no_folder_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TINYLLAMA_CACHE", "/dev/null/x")
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _folder: Usage(1e12))
     assert {item.name: item.state for item in machine.examine_disks()} == {"disk": "ok", "cache": "broken"}
 
 

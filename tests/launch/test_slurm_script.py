@@ -115,9 +115,10 @@ def test_a_job_that_takes_its_time_to_save_is_told_once_and_waited_for(job: Trai
 
 
 def test_a_notice_during_the_set_up_is_not_lost(job: TrainingJob, tmp_path: Path) -> None:
-    batch = _begin(replace(job, setup=("touch begun", "sleep 1")), tmp_path)
+    batch = _begin(replace(job, setup=("touch begun", "until [ -e go ]; do sleep 0.02; done")), tmp_path)
     _wait_for(tmp_path / "begun")
     batch.send_signal(signal.SIGUSR1)
+    (tmp_path / "go").touch()
     assert batch.wait(30) == 0
     assert (tmp_path / "scontrol").read_text() == "requeue 12345\n"
     assert not (tmp_path / "srun").exists()

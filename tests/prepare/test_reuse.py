@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -204,7 +203,7 @@ def test_a_large_file_that_was_edited_is_not_the_same_even_if_its_time_was_set_b
     assert path.stat().st_size > 2 << 20
     os.utime(path, (0, 0))
     corpus = Family(TRAINED_ON_PROSE, tmp_path / "family", root=root).prepare().corpora["prose"]
-    later = time.time() + 60
+    later = path.stat().st_ctime + 60
     os.utime(corpus.folder / "files.jsonl", (later, later))  # as if it had been prepared a minute after the last edit
     assert is_of_same_text(corpus, settings, root)
     os.utime(corpus.folder / "files.jsonl", (later - 120, later - 120))  # and now a minute before

@@ -299,17 +299,15 @@ def test_other_bodies_are_refused(client: TestClient, body: bytes, status: int) 
 
 
 def test_work_for_a_page_that_is_gone_ends() -> None:
-    async def ask() -> tuple[dict[str, Any], float]:
+    async def ask() -> dict[str, Any]:
         began = time.monotonic()
 
         async def gone() -> bool:
             return time.monotonic() - began > 1
 
-        return await jobs.result(gone, sleep, 60, seconds=90), time.monotonic() - began
+        return await jobs.result(gone, sleep, 3600, seconds=7200)
 
-    found, seconds = asyncio.run(ask())
-    assert not found
-    assert seconds < 30
+    assert not asyncio.run(ask())
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(60, "this takes more than 1 seconds"), (-1, "was killed, or failed")])

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 def test_the_studio_runs_without_torch_and_ends_with_a_signal(runs: Path) -> None:
     with studio(str(runs)) as (address, process):
         assert address.startswith("http://127.0.0.1:")
-        assert "<title>TinyLlama studio</title>" in httpx2.get(address).text
-        assert httpx2.get(f"{address}api/families").json()["families"][0]["id"] == "nano"
-        assert httpx2.get(f"{address}api/families/nano/scores").json()["html"]
+        assert "<title>TinyLlama studio</title>" in httpx2.get(address, timeout=60).text
+        assert httpx2.get(f"{address}api/families", timeout=60).json()["families"][0]["id"] == "nano"
+        assert httpx2.get(f"{address}api/families/nano/scores", timeout=60).json()["html"]
         maps = Path(f"/proc/{process.pid}/maps")
         if maps.exists():
             assert "torch" not in maps.read_text()
@@ -35,7 +35,7 @@ def test_the_studio_runs_without_torch_and_ends_with_a_signal(runs: Path) -> Non
 
 
 def test_a_studio_that_ends_lets_an_open_page_go_without_a_word(runs: Path) -> None:
-    with studio(str(runs)) as (address, process), httpx2.stream("GET", f"{address}api/events", timeout=20) as events:
+    with studio(str(runs)) as (address, process), httpx2.stream("GET", f"{address}api/events", timeout=60) as events:
         parts = events.iter_text()
         assert "ready" in next(parts)
         os.kill(process.pid, signal.SIGINT)
@@ -49,8 +49,8 @@ def test_an_address_for_other_machines_has_a_token(runs: Path) -> None:
     with studio(str(runs), "--host", "::") as (address, _):
         port, token = re.findall(r":(\d+)/([^/]+)/$", address)[0]
         assert len(token) > 20
-        assert httpx2.get(f"http://[::1]:{port}/{token}/").status_code == 200
-        assert httpx2.get(f"http://[::1]:{port}/").status_code == 403
+        assert httpx2.get(f"http://[::1]:{port}/{token}/", timeout=60).status_code == 200
+        assert httpx2.get(f"http://[::1]:{port}/", timeout=60).status_code == 403
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.train.faults import Fault
 from tests.train.processes import EXACT, free_port, pid_of_rank, start, train_on, wait_for_steps
 from tests.train.runs import step_records
 from tinyllama.checkpoint.format import steps_saved
@@ -27,11 +28,10 @@ def folder(prepared: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
-def test_a_lost_rank_is_named_with_what_was_being_done(folder: Path, number: int) -> None:
-    first, second = start(folder, 2, 2, [*LONG, "hardware.collective_timeout=15"])
+def test_a_lost_rank_is_named_with_what_was_being_done(folder: Path, number: signal.Signals) -> None:
+    lose = Fault("step", 5, after=False, rank=1, number=number)
+    first, second = start(folder, 2, 2, [*LONG, "hardware.collective_timeout=15"], in_rank={1: lose.plant})
     wait_for_steps(folder, 3)
-    assert second.pid is not None
-    os.kill(second.pid, number)
     began = time.monotonic()
     first.join(BOUND)
     took = time.monotonic() - began
@@ -45,11 +45,10 @@ def test_a_lost_rank_is_named_with_what_was_being_done(folder: Path, number: int
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_to_one_rank_saves_all_and_ends_them(folder: Path, number: int) -> None:
-    ranks = start(folder, 2, 2, [*LONG, "checkpoints.every=1M"])
+def test_a_signal_to_one_rank_saves_all_and_ends_them(folder: Path, number: signal.Signals) -> None:
+    send = Fault("step", 3, after=False, rank=1, number=number)
+    ranks = start(folder, 2, 2, [*LONG, "checkpoints.every=1M"], in_rank={1: send.plant})
     wait_for_steps(folder, 2)
-    assert ranks[1].pid is not None
-    os.kill(ranks[1].pid, number)
     for rank in ranks:
         rank.join(BOUND)
     assert [rank.exitcode for rank in ranks] == [128 + number] * 2
