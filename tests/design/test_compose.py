@@ -1,4 +1,5 @@
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,17 @@ def test_learning_rate_and_batch_follow_from_the_compute(recipe: Recipe, made: D
     assert rate.warmup == pytest.approx(made.total / 20, abs=1)
     batch = recipe.batch_sequences(recipe.stages[0]) * recipe.model.context
     assert batch == pytest.approx(batch_tokens(flops), rel=0.4)
+
+
+def test_copies_are_dropped_where_there_are_some(folder: Path, made: Design, tmp_path: Path) -> None:
+    assert "deduplicate" not in recipe_text(made)
+    shutil.copytree(folder / "text", tmp_path / "text")
+    file = next(path for path in sorted((tmp_path / "text").rglob("*")) if path.is_file())
+    shutil.copy(file, file.with_name("again" + file.suffix))
+    copies = design(Wishes("copies", ("text",), tokens=600_000, tokenizer="own"), MACHINE, tmp_path)
+    settings = load_recipe(str(write_recipe(copies, tmp_path))).corpora["text"].deduplicate
+    assert settings is not None
+    assert settings.method == "exact"
 
 
 def test_no_text_is_read_more_than_four_times(recipe: Recipe) -> None:

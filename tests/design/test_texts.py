@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_files_documents_bytes_duplicates_and_scripts_are_counted(folder: Path) 
     size = sum(path.stat().st_size for path in folder.iterdir())
     assert (survey.files, survey.documents, survey.duplicates) == (22, 22, 1)
     assert survey.is_complete
-    assert survey.file_bytes == survey.read == survey.expected == size
+    assert survey.read == survey.expected == size
     assert survey.duplicate_bytes == (folder / "again.txt").stat().st_size
     assert survey.unique_bytes == size - survey.duplicate_bytes
     shares = survey.script_shares()
@@ -34,6 +35,12 @@ def test_files_documents_bytes_duplicates_and_scripts_are_counted(folder: Path) 
     assert "22 files (.txt 21, .md 1)" in line
     assert "exact duplicates: 1 (" in line
     assert "2.50 bytes per token" in line
+
+
+def test_the_first_file_that_cannot_be_read_is_named(folder: Path) -> None:
+    (folder / "0.txt").write_bytes(b"\x1f\x8b\xff")
+    line = describe_text(survey_text("text", [str(folder)], folder))
+    assert re.search(r"; unreadable: 1, the first \S*0\.txt: .*UTF-8", line), line
 
 
 def test_languages_of_samples_are_shown_where_py3langid_is_installed(

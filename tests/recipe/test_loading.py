@@ -102,3 +102,9 @@ def test_a_recipe_that_is_not_there_is_refused_with_the_nearest_name(tmp_path: P
         load_recipe("nanno")
     with pytest.raises(RecipeError, match="no such recipe file"):
         load_recipe(str(tmp_path / "gone.yaml"))
+    (tmp_path / "mini-2.5.yaml").touch()
+    for name in ("mini-2.5", "mini-2.5.yml"):
+        with pytest.raises(RecipeError, match=r"; did you mean .*/mini-2\.5\.yaml\?"):
+            load_recipe(str(tmp_path / name))
+    with pytest.raises(RecipeError, match="no recipe is named"):
+        load_recipe("m" * 253)

@@ -124,7 +124,8 @@ def reproduce(
             typer.echo(family.folder / folder)
         typer.echo(family.layout.report)
         if summary.exports:
-            say_next("generate", str(family.folder / list(summary.exports.values())[-1]), "The")
+            prompt = next(iter(family.recipe.evaluation.prompts), "The")
+            say_next("generate", str(family.folder / next(iter(summary.exports.values()))), prompt)
         if find_spec("starlette") and find_spec("uvicorn"):
             say_next("studio", str(family.folder))
     family.prepare().require_all()
@@ -141,7 +142,7 @@ def print_scores(
     from tinyllama.evaluation.published import PARAMETERS
 
     console = output()
-    print_matrix(console, "held-out bits per byte", bits, list(family.prepare().corpora))
+    print_matrix(console, "held-out bits per byte (lower is better)", bits, list(family.prepare().corpora))
     print_sources(console, by_source)
     published = family.recipe.model.parameters == PARAMETERS
     print_tasks(console, tasks, published=published, told=family.notes)

@@ -46,8 +46,6 @@ class TextSurvey:
     corpus: Corpus
     """As a recipe has it, but for the held-out part."""
     files: int = 0
-    file_bytes: int = 0
-    """As they are on disk."""
     documents: int = 0
     """That were read."""
     read: int = 0
@@ -70,6 +68,8 @@ class TextSurvey:
     """Pieces from all over the text."""
     rejected: int = 0
     """Documents and files that cannot be read."""
+    first_rejected: str = ""
+    """The first of them, and why."""
 
     @property
     def unique_bytes(self) -> int:
@@ -108,11 +108,13 @@ def survey_text(name: str, sources: Sequence[str], root: Path, text_field: str =
 
     def reject(rejected: Rejected) -> None:
         reasons(rejected)
-        survey.rejected += rejected.kind == "damaged"
+        if rejected.kind == "damaged":
+            survey.rejected += 1
+            survey.first_rejected = survey.first_rejected or f"{rejected.origin}: {rejected.reason}"
 
     tasks = plan_tasks(corpus, root, reject, name=name)
     files = [file for task in tasks for file in task.files]
-    survey.files, survey.file_bytes = len(files), sum(file.bytes for file in files)
+    survey.files = len(files)
     survey.suffixes.update(PurePosixPath(file.origin).suffix.lower() for file in files)
     reader = _Reader(survey, sum(file.text_bytes for file in files))
     chosen = _spread(tasks)

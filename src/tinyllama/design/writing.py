@@ -41,7 +41,7 @@ def describe_text(survey: TextSurvey, bytes_per_token: float | None = None) -> s
     read = "" if survey.is_complete else f", of which {survey.read / 1e6:,.1f} MB were read"
     repeated = survey.duplicate_bytes / survey.read
     equal = f"exact duplicates: {survey.duplicates:,} ({repeated:.1%} of the bytes)"
-    lost = f"; unreadable: {survey.rejected:,}" if survey.rejected else ""
+    lost = f"; unreadable: {survey.rejected:,}, the first {survey.first_rejected}" if survey.rejected else ""
     token = "" if bytes_per_token is None else f"; {bytes_per_token:.2f} bytes per token"
     return (
         f"{survey.name}: {files}{size}{read}, {survey.documents:,} documents read, {equal}{lost}; letters: "
@@ -141,6 +141,11 @@ def _corpus(corpus: DesignedCorpus) -> list[str]:
         _noted("license: unknown", "of the text; appears in model cards"),
         "sources:",
         *sources,
+        *(
+            [_noted("deduplicate: exact", "no document twice, nor in the held-out part")]
+            if corpus.survey.duplicates
+            else []
+        ),
         *([_noted(f"cut: {cut}", "characters of a piece, where documents are few")] if cut else []),
         _noted(f"held_out: {{share: {format_share(rule.share)}{by}}}", f"about {corpus.part.bytes:,} bytes"),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -70,6 +71,15 @@ def parse_recipe(text: str, path: Path, overrides: Iterable[str] = ()) -> Recipe
         raise RecipeError("\n".join(lines)) from error
 
 
+def _namesake(path: Path) -> str:
+    """Names a recipe file that differs from a path that is none by its suffix alone; empty if there is none."""
+    stem = path.with_suffix("") if path.suffix in {".yaml", ".yml"} else path
+    others = (Path(f"{stem}{suffix}") for suffix in (".yaml", ".yml"))
+    with suppress(OSError):  # of a name that is too long
+        return next((f"; did you mean {other}?" for other in others if other.is_file()), "")
+    return ""
+
+
 def find_recipe(name_or_path: str) -> Path:
     """Path of a recipe that is given by shipped name or by path.
 
@@ -85,10 +95,11 @@ def find_recipe(name_or_path: str) -> Path:
             f"{shown(name_or_path)}: cannot be read: {_reason(error)}; check the path and its permissions"
         ) from error
     if path.suffix in {".yaml", ".yml"}:
-        raise RecipeError(f"{path}: {'is a folder, not a recipe' if path.is_dir() else 'no such recipe file'}")
+        reason = "is a folder, not a recipe" if path.is_dir() else "no such recipe file"
+        raise RecipeError(f"{path}: {reason}{_namesake(path)}")
     shipped = shipped_recipes()
     if name_or_path not in shipped:
-        hint = did_you_mean(name_or_path, shipped, 0.5)
+        hint = _namesake(path) or did_you_mean(name_or_path, shipped, 0.5)
         raise RecipeError(f"no recipe is named {name_or_path!r}{hint}; shipped: {', '.join(shipped)}")
     return shipped[name_or_path]
 

@@ -178,8 +178,8 @@ def refuse_step_past_end(checkpoint: Checkpoint, plan: Plan) -> None:
     """
     if checkpoint.step > plan.steps:
         raise CheckpointError(
-            f"{checkpoint.folder} is past the end of the plan ({plan.steps:,} steps): the recipe was shortened. Set "
-            "its stages back, or train into another folder with --run"
+            f"{checkpoint.folder} is past the end of the plan ({plan.steps:,} steps): the recipe, or a --set that is "
+            "left out now, had longer stages. Set them back, or train into another folder with --run"
         )
 
 
