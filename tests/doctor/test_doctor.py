@@ -44,6 +44,7 @@ def test_a_full_disk_is_broken_and_the_exit_code_is_1(monkeypatch: pytest.Monkey
     assert done.exit_code == 1
     assert "0.1 GB are free" in done.stdout
     assert "→ make room, or work in another folder" in done.stdout
+    assert done.stdout.endswith("this machine cannot train before what is broken is mended\n")
 
 
 def test_a_cache_that_is_no_folder_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,12 +16,18 @@ def doctor(*, as_json: AsJson = False) -> None:
     """
     from tinyllama.doctor import examine
 
+    typer.echo("examining this machine; the compiler alone takes some seconds", err=True)
     found = list(examine())
+    is_broken = any(item.state == "broken" for item in found)
     if as_json:
         print_json([item._asdict() for item in found])
     else:
         from tinyllama.cli.tables import output, print_examined
 
         print_examined(output(), found)
-    if any(item.state == "broken" for item in found):
+        verdict = (
+            "cannot train before what is broken is mended" if is_broken else "can train; what is limited is optional"
+        )
+        typer.echo(f"this machine {verdict}")
+    if is_broken:
         raise typer.Exit(1)
