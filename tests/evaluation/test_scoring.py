@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from threading import Barrier, get_ident
+from threading import Barrier, Event, Timer, get_ident
 from typing import TYPE_CHECKING
 
 import pytest
@@ -170,6 +170,31 @@ def test_passes_at_the_same_time_give_what_they_give_one_by_one(model: Llama, mo
     monkeypatch.setattr(model, "hidden", lambda *_, **__: (_ for _ in ()).throw(error))
     with pytest.raises(RuntimeError, match="no such kernel"):
         scores(model, windows, 3)
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_passes_that_are_given_up_end_with_their_layer(model: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = model.layers[0].forward, model.layers[1].forward
+    windows, computed, begun, release = questions(12), list[int](), Event(), Event()
+    longest, *lengths = [len(tree.tokens) for tree in plan_trees(windows)]
+    assert longest not in lengths
+
+    def wait(states: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        if states.shape[1] < longest:  # not of the first pass
+            begun.set()
+            assert release.wait(60)
+        return first(states, *others)
+
+    monkeypatch.setattr(model.layers[0], "forward", wait)
+    monkeypatch.setattr(model.layers[1], "forward", lambda *given: (computed.append(1), second(*given))[1])
+    torch.set_num_threads(2)
+    scored = score_windows(model, windows, 1)
+    assert next(scored)
+    assert begun.wait(60)
+    Timer(0.2, release.set).start()
+    scored.close()
+    assert computed == [1]
     assert torch.get_num_threads() == 2
 
 

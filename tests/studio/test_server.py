@@ -39,7 +39,9 @@ def test_a_studio_that_ends_lets_an_open_page_go_without_a_word(runs: Path) -> N
         parts = events.iter_text()
         assert "ready" in next(parts)
         os.kill(process.pid, signal.SIGINT)
-        assert set(re.findall(r"^event: (\w+)", "".join(parts), re.MULTILINE)) <= {"change", "alive"}
+        lines = [line.partition(": ") for line in "".join(parts).splitlines() if line]
+        assert {field for field, *_ in lines} <= {"event", "data"}
+        assert {name for field, _, name in lines if field == "event"} <= {"change", "alive"}
         assert process.wait(20) == 130
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()

@@ -194,11 +194,10 @@ def design(wishes: Wishes, machine: Machine, root: Path, say: Callable[[str], No
     overhead = 0.0
     if budget.seconds is not None:
         overhead = _overhead(machine, best, corpora, first, budget.seconds)
-    new = surveys[TEXT].unique_bytes / surveys[TEXT].expected
     budget = replace(
         budget,
         seconds=None if budget.seconds is None else budget.seconds - overhead,
-        most_tokens=wishes.epochs * corpora[TEXT].tokens * new,
+        most_tokens=wishes.epochs * corpora[TEXT].tokens,
         vocab_size=best.vocab_size,
     )
     size = recommended(sizes(machine, budget))
@@ -241,7 +240,7 @@ def _budget(wishes: Wishes, text: TextSurvey, fork: float) -> Budget:
 def _corpus(survey: TextSurvey, bytes_per_token: float, size: Size) -> DesignedCorpus:
     """A text with its held-out part, for a model of about a size."""
     part = hold_out(survey, bytes_per_token, size.shape.context, _EVALUATED * size.tokens)
-    tokens = max(1, round((survey.expected - part.bytes) / bytes_per_token))
+    tokens = max(1, round((survey.unique_bytes - part.bytes) / bytes_per_token))
     return DesignedCorpus(survey, part, tokens, _prompt(survey))
 
 

@@ -63,7 +63,8 @@ class TextSurvey:
     languages: Counter[str] | None = None
     """UTF-8 bytes of some samples by language; None without py3langid."""
     groups: dict[str, int] = field(default_factory=dict)
-    """UTF-8 bytes of each whole document that was read, by the name that decides whether it is held out."""
+    """UTF-8 bytes of each whole document that was read, but for copies, by the name that decides whether it is held
+    out."""
     samples: list[str] = field(default_factory=list)
     """Pieces from all over the text."""
     rejected: int = 0
@@ -195,12 +196,12 @@ class _Reader:
         digest = blake2b(document.text.encode(), digest_size=12).digest()
         survey.documents += 1
         survey.read += size
-        survey.groups[document.group] = survey.groups.get(document.group, 0) + size
         if digest in self._seen:
             survey.duplicates += 1
             survey.duplicate_bytes += size
             return
         self._seen.add(digest)
+        survey.groups[document.group] = survey.groups.get(document.group, 0) + size
         first = int.from_bytes(digest[:4])
         for number, start in enumerate(range(0, len(document.text), _PIECE)):
             if (first + number) % self._every == 0:

@@ -142,7 +142,7 @@ def _corpus(corpus: DesignedCorpus) -> list[str]:
         "sources:",
         *sources,
         *(
-            [_noted("deduplicate: exact", "no document twice, nor in the held-out part")]
+            [_noted("deduplicate: {method: exact, across: false}", "no document twice, nor in the held-out part")]
             if corpus.survey.duplicates
             else []
         ),

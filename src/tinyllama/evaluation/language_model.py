@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tinyllama.tokenizer.base import Tokenizer
 
 _MAX_NEW_TOKENS = 256  # HFLM's default
+_TEXTS_AT_ONCE = 4096  # encoded together
 
 
 class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
@@ -106,10 +107,11 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = True) -> list[Score]:  # noqa: FBT001, FBT002  # lm-eval's signature
         """Score each request's continuation given its context."""
         pairs = [request.args for request in requests]
-        texts = {text for context, end in pairs for text in (context.rstrip(), context + end)}
-        self._encoded = dict(zip(texts, self._text.encode(list(texts)), strict=True))  # at once, on all cores
+        texts = list({text for context, end in pairs for text in (context.rstrip(), context + end)})
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):  # on all cores
+            some = texts[start : start + _TEXTS_AT_ONCE]
+            self._encoded.update(zip(some, self._text.encode(some), strict=True))
         scores: list[Score] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
-        self._encoded = {}
         return scores
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = True) -> list[float]:  # noqa: ARG002, FBT001, FBT002  # lm-eval's signature
@@ -138,6 +140,7 @@ class LlamaLM(TemplateLM):  # type: ignore[misc]  # an untyped base
         **_: object,
     ) -> list[Score]:
         """Score ((context, continuation), context ids, continuation ids); TemplateLM calls this."""
+        self._encoded.clear()
         self._cut.update(texts for texts, *ids in requests if sum(map(len, ids)) > self.max_length + 1)
         return self._score_whole([self._windows(context, target) for _, context, target in requests])
 

@@ -9,10 +9,11 @@ Shapes in comments: B rows, T tokens in the longest row, D width, N scored posit
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -37,6 +38,7 @@ Score = tuple[float, bool]
 _POSITIONS_PER_HEAD = {"cpu": 128, "cuda": 2048}  # rows of logits held at once, on CPUs in memory that is reused
 _SOFTMAX = 1 << 19  # log-probabilities that a CPU computes at a time, so that they stay in a core's cache
 _WORKERS = 4  # passes that a CPU computes at a time at most: more would wait for the interpreter
+_TOKENS_AT_ONCE = 4096  # of the longest rows of these: their masks grow with the square of a row
 _TREE_TOKENS = 512  # attention grows with the square of a row
 _WORTH_SHARING = 8  # a text joins a tree if at least 1 / 8 of it is there already
 
@@ -118,7 +120,7 @@ def score_windows(
     device, limits = model.embed_tokens.weight.device, pass_limits(model, rows)
     trees, start = plan_trees(windows), 0
     score = partial(_score_trees, model, windows, device=device)
-    with _mapping(device, len(_passes(trees, limits))) as mapping:
+    with _mapping(model, _passes(trees, limits)) as mapping:
         while start < len(trees):
             batches = _passes(trees[start:], limits)
             for batch, scored in zip(batches, mapping(score, batches), strict=True):
@@ -140,19 +142,35 @@ def _passes(trees: Sequence[TokenTree], limits: PassLimits) -> list[Sequence[Tok
 
 
 @contextmanager
-def _mapping(device: torch.device, passes: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """A `map` over passes: on a CPU several at a time, each with its part of the threads, which wait less so."""
-    threads = torch.get_num_threads()
-    most = min(_WORKERS, passes) if device.type == "cpu" else 1
+def _mapping(model: Llama, passes: Sequence[Sequence[TokenTree]]) -> Iterator[Callable[..., Iterator[Any]]]:
+    """A `map` over passes: on a CPU several at a time, each with its part of the threads, which wait less so.
+
+    As its block fails or is interrupted, passes end with the layer that they are in.
+    """
+    threads, most = torch.get_num_threads(), 1
+    if passes and model.embed_tokens.weight.device.type == "cpu":
+        most = min(_WORKERS, len(passes), max(1, _TOKENS_AT_ONCE // len(passes[0][0].tokens)))
     workers = max((count for count in range(1, most + 1) if threads % count == 0), default=1)
     if workers == 1:
         yield map
         return
+    ended = Event()
+    hooks = [layer.register_forward_pre_hook(lambda *_: _end_if(ended)) for layer in model.layers]
     try:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
-            yield pool.map
+            try:
+                yield pool.map
+            finally:
+                ended.set()
     finally:
+        for hook in hooks:
+            hook.remove()
         torch.set_num_threads(threads)  # a thread's setting is also that of threads to come
+
+
+def _end_if(ended: Event) -> None:
+    if ended.is_set():
+        raise CancelledError
 
 
 def _score_trees(
