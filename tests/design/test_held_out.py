@@ -11,9 +11,9 @@ WORDS = ["one", "two", "three", "words", "and", "many", "more", "of", "them"]
 
 
 def text(size: int, seed: int) -> str:
-    """Words in an order that hardly repeats; others for each seed."""
+    """Words in an order that hardly repeats, after the seed, so that no text is a copy of another."""
     words = (WORDS[(seed + number * number // 7 + number // 5) % len(WORDS)] for number in range(size // 5))
-    return "".join(f"{word}\n" if number % 12 == 11 else f"{word} " for number, word in enumerate(words))
+    return f"{seed}\n" + "".join(f"{word}\n" if number % 12 == 11 else f"{word} " for number, word in enumerate(words))
 
 
 @pytest.mark.parametrize(("documents", "size"), [(400, 10_000), (60, 5_000), (3, 300_000), (1, 60_000)])
