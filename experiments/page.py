@@ -6,6 +6,7 @@ import json
 import math
 import statistics
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from tinyllama.files import write_atomic
@@ -26,7 +27,7 @@ class Experiment:
     name: str
     question: str
     answer: str
-    """What a person should do; empty while runs are missing."""
+    """What a person should do, with the size of the effect; empty while runs are missing."""
     baseline: str
     """The run, or the model of a run with several, that the others are compared with."""
     runs: dict[str, dict[str, Any]]
@@ -90,14 +91,15 @@ def write_page(experiment: Experiment, results: Path) -> None:
     hours = sum(one.seconds for one in finished) / 3600
     text = f"""# {experiment.question}
 
-{experiment.answer or "Not all runs have ended."}
+{fill(experiment.answer, 120) or "Not all runs have ended."}
 
 Held-out bits per byte after equal tokens (lower is better): the mean of the seeds, and in brackets the mean difference
 from `{experiment.baseline}` with the same seed, with its standard error. A difference below two standard errors counts
 as none. {seeds} seeds, or as many as the table says; {experiment.scale};
 {hours:.1f} hours of training steps.
 
-{_table(experiment.baseline, found, corpora)}
+{_table(experiment.baseline, found, corpora).rstrip()}
+
 ![Bits per byte of each seed](results.svg)
 
 `python -m experiments.run {experiment.name}` repeats the runs that `experiments/{experiment.name}.yaml` states, and

@@ -264,3 +264,10 @@ def test_contaminated_names_the_documents(prepared: Path, tmp_path: Path) -> Non
     assert tasks["boolq"]["contaminated"] == 1
     assert document.origin in tasks["boolq"]["documents"]["1"]["prose"]
     assert "HF_HUB_OFFLINE is set" in tasks["piqa"]["reason"]
+
+
+def test_a_command_that_measures_nothing_fails_with_the_reason(folder: Path, tmp_path: Path) -> None:
+    asked = ["evaluate", str(folder), "--tasks", "boolq", "--data", str(tmp_path / "none"), "--out", str(tmp_path)]
+    refused = CliRunner().invoke(app, asked).exception
+    assert isinstance(refused, EvaluationError)
+    assert str(refused).startswith("nothing was measured: no score for boolq: ")

@@ -40,7 +40,7 @@ def test_files_documents_bytes_duplicates_and_scripts_are_counted(folder: Path) 
 def test_the_first_file_that_cannot_be_read_is_named(folder: Path) -> None:
     (folder / "0.txt").write_bytes(b"\x1f\x8b\xff")
     line = describe_text(survey_text("text", [str(folder)], folder))
-    assert re.search(r"; unreadable: 1, the first \S*0\.txt: .*UTF-8", line), line
+    assert re.search(r"; not read: 1, the first \S*0\.txt: .*UTF-8", line), line
 
 
 def test_languages_of_samples_are_shown_where_py3langid_is_installed(

@@ -100,3 +100,14 @@ def test_too_many_epochs_are_flagged() -> None:
     recipe = load_recipe("nano")
     summary = summarize(compile_plan(recipe, "chinese"), recipe, {"prose": 200_000, "chinese": 2_000})
     assert {corpus.name: corpus.too_many_epochs for corpus in summary.corpora} == {"prose": False, "chinese": True}
+
+
+def test_tokens_past_the_horizon_are_counted_but_for_the_rounding_of_the_last_step() -> None:
+    shipped = summarize(compile_plan(load_recipe("nano"), "v1.1"), load_recipe("nano"))
+    longer = load_recipe("nano", ["stages.2.until=200K"])
+    constant = load_recipe("nano", ["optimizer.learning_rate={schedule: constant, peak: 1e-3, warmup: 4K}"])
+    plan = compile_plan(longer, "v1.1")
+    kept = summarize(plan, longer).past_horizon
+    assert (shipped.past_horizon, summarize(compile_plan(constant, "v1.1"), constant).past_horizon) == (0, 0)
+    at_minimum = int(plan.batch[plan.lr == plan.lr[-1]].sum()) * plan.context
+    assert kept == at_minimum - int(plan.batch[-1]) * plan.context > 0  # less the step that reaches the horizon

@@ -138,7 +138,10 @@ def _print_table(corpora: Iterable[PreparedCorpus]) -> None:
     output().print(table)
 
 
-@corpus_app.command(epilog="Example: tinyllama corpus verify runs/nano/corpora/prose")
+@corpus_app.command(
+    short_help="Check for damage, a wrong tokenizer and stray ids.",
+    epilog="Example: tinyllama corpus verify runs/nano/corpora/prose",
+)
 def verify(
     folder: CorpusFolder,
     *,
@@ -165,7 +168,10 @@ def verify(
         raise CorpusError(f"{folder}: {len(findings)} problems found; delete the folder and prepare the corpus again")
 
 
-@corpus_app.command(epilog="Example: tinyllama corpus inspect runs/nano/corpora/prose --origin json/decoder")
+@corpus_app.command(
+    short_help="Show counts and sources, or documents of an origin.",
+    epilog="Example: tinyllama corpus inspect runs/nano/corpora/prose --origin json/decoder",
+)
 def inspect(
     ctx: typer.Context,
     folder: CorpusFolder,
@@ -201,7 +207,10 @@ def inspect(
         typer.echo(f"== {text.origin} (part {text.part}, {text.split}, token {text.start:,})\n{text.text}")
 
 
-@corpus_app.command(epilog="Example: tinyllama corpus export runs/nano/corpora/prose --out exported/prose")
+@corpus_app.command(
+    short_help="Write a corpus as Megatron indexed datasets.",
+    epilog="Example: tinyllama corpus export runs/nano/corpora/prose --out exported/prose",
+)
 def export(
     folder: CorpusFolder,
     *,

@@ -153,6 +153,7 @@ def evaluate(
     }
     progress = TerminalProgress()
     singles = {name: evaluate_model(name, request, progress=progress) for name in models if name not in families}
+    _require_figures(singles)
     if as_json:
         records = {
             name: record_to_json(evaluated.record) | {"folder": str(evaluated.folder)}
@@ -207,6 +208,18 @@ def _evaluate_family(
         "bits_per_byte_by_source": by_source,
         "tasks": {model: record.scores.to_json() for model, record in records.items()},
     }
+
+
+def _require_figures(found: dict[str, Evaluated]) -> None:
+    """Check that something was measured.
+
+    Raises:
+        EvaluationError: no model has a score or bits per byte.
+    """
+    records = [evaluated.record for evaluated in found.values()]
+    if records and not any(record.scores.measured or record.bits_per_byte for record in records):
+        gaps = dict.fromkeys(gap for record in records for gap in record.scores.gaps)
+        raise EvaluationError(f"nothing was measured: {'; '.join(gaps)}")
 
 
 def _print(found: dict[str, Evaluated], texts: list[Path]) -> None:

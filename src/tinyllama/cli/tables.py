@@ -20,6 +20,7 @@ from tinyllama.plan.tables import (
     repetitions,
     stage_rows,
 )
+from tinyllama.recipe.quantities import format_count
 from tinyllama.text import MISSING, number, percent
 
 if TYPE_CHECKING:
@@ -56,6 +57,12 @@ def print_plan(console: Console, summary: PlanSummary) -> None:
         console.print(f"average: {summary.average}", markup=False, soft_wrap=True)
     for line in measurement_lines(summary):
         console.print(line, markup=False, soft_wrap=True)
+    if summary.past_horizon:
+        console.print(
+            f"note: the last {format_count(summary.past_horizon)} tokens lie past the horizon of the learning rate, "
+            "which stays at its minimum there; optimizer.learning_rate.horizon moves it",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
     for corpus in summary.corpora:
         if corpus.too_many_epochs:
             console.print(

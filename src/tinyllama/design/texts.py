@@ -68,7 +68,7 @@ class TextSurvey:
     samples: list[str] = field(default_factory=list)
     """Pieces from all over the text."""
     rejected: int = 0
-    """Documents and files that cannot be read."""
+    """Documents and files that cannot be read, or are not text."""
     first_rejected: str = ""
     """The first of them, and why."""
 
@@ -109,7 +109,7 @@ def survey_text(name: str, sources: Sequence[str], root: Path, text_field: str =
 
     def reject(rejected: Rejected) -> None:
         reasons(rejected)
-        if rejected.kind == "damaged":
+        if rejected.kind in {"damaged", "skipped"}:
             survey.rejected += 1
             survey.first_rejected = survey.first_rejected or f"{rejected.origin}: {rejected.reason}"
 

@@ -41,7 +41,7 @@ def describe_text(survey: TextSurvey, bytes_per_token: float | None = None) -> s
     read = "" if survey.is_complete else f", of which {survey.read / 1e6:,.1f} MB were read"
     repeated = survey.duplicate_bytes / survey.read
     equal = f"exact duplicates: {survey.duplicates:,} ({repeated:.1%} of the bytes)"
-    lost = f"; unreadable: {survey.rejected:,}, the first {survey.first_rejected}" if survey.rejected else ""
+    lost = f"; not read: {survey.rejected:,}, the first {survey.first_rejected}" if survey.rejected else ""
     token = "" if bytes_per_token is None else f"; {bytes_per_token:.2f} bytes per token"
     return (
         f"{survey.name}: {files}{size}{read}, {survey.documents:,} documents read, {equal}{lost}; letters: "

@@ -67,6 +67,8 @@ class PlanSummary:
     steps: int
     tokens: int
     learning_rate: str
+    past_horizon: int
+    """Tokens of the steps that begin at the horizon of the learning rate or after it; 0 without a horizon."""
     stages: list[StageSummary]
     corpora: list[CorpusSummary]
     parameters: int
@@ -126,13 +128,15 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
                 shares_at_end=share_at(recipe, forked, after),
             )
         )
+    rate = recipe.optimizer.learning_rate
     known = {name: (sizes or {}).get(name, recipe.corpora[name].size) for name in plan.corpora}
     return PlanSummary(
         recipe=recipe.name,
         variant=plan.variant,
         steps=plan.steps,
         tokens=plan.tokens_after(plan.steps),
-        learning_rate=recipe.optimizer.learning_rate.describe(),
+        learning_rate=rate.describe(),
+        past_horizon=0 if rate.horizon is None else _tokens_from(plan, rate.horizon),
         stages=stages,
         corpora=_corpora(plan, known),
         parameters=recipe.model.parameters,
@@ -167,6 +171,12 @@ def _corpora(plan: Plan, sizes: Mapping[str, int | None]) -> list[CorpusSummary]
         many = whole[corpus] > MANY_EPOCHS
         found.append(CorpusSummary(name, context, sequences, tokens, size, epochs, many, met_again))
     return found
+
+
+def _tokens_from(plan: Plan, tokens: int) -> int:
+    """Tokens of the steps that begin when so many tokens are seen, or later."""
+    first = min(plan.steps, int(np.searchsorted(plan.tokens, tokens)) + 1)
+    return plan.tokens_after(plan.steps) - plan.tokens_after(first)
 
 
 def _epochs(tokens: int, size: int | None) -> float | None:

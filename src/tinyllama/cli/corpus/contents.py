@@ -22,7 +22,10 @@ _SMALLEST = 0.0005
 """Shares below this are not shown."""
 
 
-@corpus_app.command(epilog="Example: tinyllama corpus stats runs/nano/corpora/prose")
+@corpus_app.command(
+    short_help="Show sizes, languages, largest files and copies.",
+    epilog="Example: tinyllama corpus stats runs/nano/corpora/prose",
+)
 def stats(
     folder: CorpusFolder,
     *,
@@ -47,7 +50,10 @@ def stats(
         typer.echo(line)
 
 
-@corpus_app.command(epilog="Example: tinyllama corpus sample runs/nano/corpora/prose --n 3 --seed 7")
+@corpus_app.command(
+    short_help="Show random documents as they were tokenized.",
+    epilog="Example: tinyllama corpus sample runs/nano/corpora/prose --n 3 --seed 7",
+)
 def sample(
     folder: CorpusFolder,
     *,
@@ -67,7 +73,10 @@ def sample(
         typer.echo(f"== {text.origin} (part {text.part}, {text.split}, token {text.start:,})\n{text.text}")
 
 
-@corpus_app.command(epilog="Example: tinyllama corpus diff runs/nano/corpora/prose runs/nano/corpora/prose@2")
+@corpus_app.command(
+    short_help="Show what changed between two preparations.",
+    epilog="Example: tinyllama corpus diff runs/nano/corpora/prose runs/nano/corpora/prose@2",
+)
 def diff(
     before: CorpusFolder,
     after: CorpusFolder,
