@@ -33,6 +33,8 @@ class Experiment:
     runs: dict[str, dict[str, Any]]
     once: tuple[str, ...] = ()
     """Runs with one seed: the other peaks of a sweep."""
+    seeds: int = 3
+    """Most seeds of a run."""
     scale: str = "4.1M tokens, models of 1.8 million weights"
     """Of each run."""
 

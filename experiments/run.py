@@ -1,10 +1,11 @@
 """Run the experiments on choices of recipes, and write a page of each: python -m experiments.run [NAME ...].
 
 An experiment is a YAML file beside this one: a question, and runs that each change some keys of base.yaml. Every run is
-a family, trained with seeds 1 to --seeds, or with seed 1 alone if the file lists it in `once`. A run that has ended
-leaves a small JSON file in docs/results/NAME/ and its page is written again; a run that was stopped resumes. Runs whose
-bases are the same train it once, and runs of the same recipe are trained once. --jobs trains so many runs at a time,
-each with its part of the cores. --draw writes the pages of what has ended, and trains nothing.
+a family, trained with seeds 1 to --seeds or to the file's own number, or with seed 1 alone if the file lists it in
+`once`. A run that has ended leaves a small JSON file in docs/results/NAME/ and its page is written again; a run that
+was stopped resumes. Runs whose bases are the same train it once, and runs of the same recipe are trained once. --jobs
+trains so many runs at a time, each with its part of the cores. --draw writes the pages of what has ended, and trains
+nothing.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def read(path: Path) -> Experiment:
 
 def missing(experiment: Experiment, seeds: int, results: Path) -> Iterator[tuple[str, int]]:
     """Run and seed of what has not ended, all runs with one seed first."""
-    for seed in range(1, seeds + 1):
+    for seed in range(1, min(seeds, experiment.seeds) + 1):
         for run in experiment.runs:
             if (seed == 1 or run not in experiment.once) and not result_file(results, run, seed).is_file():
                 yield run, seed
