@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from experiments.plots import Plot, svg
 from tinyllama.files import write_atomic
 from tinyllama.report.markup import Markup, element
 from tinyllama.text import markdown_table
@@ -31,6 +32,10 @@ class Experiment:
     baseline: str
     """The run, or the model of a run with several, that the others are compared with."""
     runs: dict[str, dict[str, Any]]
+    curves: tuple[str, ...] = ()
+    """Corpora whose held-out loss is drawn along the training."""
+    frontier: tuple[str, ...] = ()
+    """Two corpora whose bits per byte are drawn against each other."""
     once: tuple[str, ...] = ()
     """Runs with one seed: the other peaks of a sweep."""
     seeds: int = 3
@@ -89,20 +94,28 @@ def write_page(experiment: Experiment, results: Path) -> None:
             found.setdefault(one.run if len(one.models) == 1 else model, {})[one.seed] = measured
     corpora = list(next(iter(next(iter(found.values())).values())).bits_per_byte)
     write_atomic(results / "results.svg", _picture(found, corpora))
+    pictures = ["![Bits per byte of each seed](results.svg)"]
+    if experiment.curves:
+        write_atomic(results / "curves.svg", svg([_curves(found, corpus) for corpus in experiment.curves]))
+        pictures.append("![Held-out loss along the training, mean of the seeds](curves.svg)")
+    if experiment.frontier:
+        write_atomic(results / "frontier.svg", svg([_frontier(found, *experiment.frontier)]))
+        pictures.append("![Bits per byte of two corpora against each other](frontier.svg)")
     seeds = max(map(len, found.values()))
     hours = sum(one.seconds for one in finished) / 3600
+    answer = f"{experiment.answer} Seen with {experiment.scale}." if experiment.answer else "Not all runs have ended."
     text = f"""# {experiment.question}
 
-{fill(experiment.answer, 120) or "Not all runs have ended."}
+{fill(answer, 120)}
 
-Held-out bits per byte after equal tokens (lower is better): the mean of the seeds, and in brackets the mean difference
-from `{experiment.baseline}` with the same seed, with its standard error. A difference below two standard errors counts
-as none. {seeds} seeds, or as many as the table says; {experiment.scale};
-{hours:.1f} hours of training steps.
+Held-out bits per byte after equal tokens (lower is better): the mean of the seeds with their standard deviation, and
+in brackets the mean difference from `{experiment.baseline}` with the same seed, with its standard error. A difference
+below two standard errors counts as none. Seeds: {seeds}, or as many as the table says;
+{hours:.1f} hours of training steps, where what several runs share counts for the first one.
 
 {_table(experiment.baseline, found, corpora).rstrip()}
 
-![Bits per byte of each seed](results.svg)
+{chr(10).join(pictures)}
 
 `python -m experiments.run {experiment.name}` repeats the runs that `experiments/{experiment.name}.yaml` states, and
 with `--draw` writes this page from the JSON files beside it.
@@ -127,13 +140,14 @@ def _table(baseline: str, found: dict[str, dict[int, Measured]], corpora: Sequen
 
 
 def _cell(by_seed: dict[int, Measured], baseline: dict[int, Measured], corpus: str, *, is_baseline: bool) -> str:
-    mean = statistics.mean(one.bits_per_byte[corpus] for one in by_seed.values())
+    bits = [one.bits_per_byte[corpus] for one in by_seed.values()]
+    mean = f"{statistics.mean(bits):.3f}" + (f" ± {statistics.stdev(bits):.3f}" if len(bits) > 1 else "")
     shared = sorted(by_seed.keys() & baseline.keys())
     if is_baseline or len(shared) < 2:
-        return f"{mean:.3f}"
+        return mean
     change, error = difference(*([of[seed].bits_per_byte[corpus] for seed in shared] for of in (by_seed, baseline)))
     told = f"{change:+.3f} ± {error:.3f}" if abs(change) >= 2 * error else "none"
-    return f"{mean:.3f} ({told})"
+    return f"{mean} ({told})"
 
 
 def _picture(found: dict[str, dict[int, Measured]], corpora: Sequence[str]) -> str:
@@ -170,3 +184,24 @@ def _panel(corpus: str, values: dict[str, list[float]], column: int) -> list[Mar
         scale = room / (high - low or 1)
         parts += [element("circle", cx=f"{left + (value - low) * scale:.1f}", cy=y, r=4) for value in of_run]
     return parts
+
+
+def _curves(found: dict[str, dict[int, Measured]], corpus: str) -> Plot:
+    """The mean of the seeds that have a loss after the same tokens, from a third of the training on."""
+    lines = {}
+    for run, by_seed in found.items():
+        losses: dict[int, list[float]] = {}
+        for tokens, of_corpus in (record for one in by_seed.values() for record in one.held_out):
+            losses.setdefault(tokens, []).append(of_corpus[corpus])
+        whole = {tokens: statistics.mean(values) for tokens, values in losses.items() if len(values) == len(by_seed)}
+        lines[run] = [(tokens / 1e6, loss) for tokens, loss in sorted(whole.items()) if tokens >= max(whole) / 3]
+    return Plot(f"{corpus}, held-out loss in nats a token", "million tokens", lines)
+
+
+def _frontier(found: dict[str, dict[int, Measured]], across: str, up: str) -> Plot:
+    """The means of all runs, in their order."""
+    points = [
+        tuple(statistics.mean(one.bits_per_byte[corpus] for one in by_seed.values()) for corpus in (across, up))
+        for by_seed in found.values()
+    ]
+    return Plot(f"{up}, bits per byte", f"{across}, bits per byte", {" → ".join(found): [(x, y) for x, y in points]})

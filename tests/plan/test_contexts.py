@@ -35,12 +35,12 @@ def _rows(recipe: Recipe) -> dict[str, int]:
     return {partition: row_count(size, context) for size, partition, context in partitions}
 
 
-def _rehearsed(recipe: Recipe, parts: Parts | None = None) -> list[Rehearsal]:
+def rehearsed(recipe: Recipe, parts: Parts | None = None) -> list[Rehearsal]:
     return list(rehearse(recipe, _rows(recipe), recipe.models[1:], lambda *_: None, parts or Parts()))
 
 
 def _failures(recipe: Recipe, parts: Parts | None = None) -> dict[str, str]:
-    results = _rehearsed(recipe, parts)
+    results = rehearsed(recipe, parts)
     return {check.name: check.detail for result in results for check in result.checks if not check.passed}
 
 
@@ -71,7 +71,7 @@ def families(draw: st.DrawFn) -> Recipe:
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(recipe=families())
 def test_each_pair_of_corpus_and_context_keeps_its_quota_and_its_epochs(recipe: Recipe) -> None:
-    for result in _rehearsed(recipe):
+    for result in rehearsed(recipe):
         assert [f"{result.variant}: {check.detail}" for check in result.checks if not check.passed] == []
     for name in recipe.models[1:]:
         plan, seen = compile_plan(recipe, name), dict[int, int]()

@@ -2,6 +2,7 @@
 
 Warm-up and decay are those of MiniCPM (Hu et al. 2024, section 4), over tokens in place of steps: a linear rise to the
 peak, the peak itself, and a decay from there to the minimum. A cosine is the decay that begins where the warm-up ends.
+A constant rate is the trunk alone, from which branches decay (Hägele et al. 2024); the exponential decay is MiniCPM's.
 """
 
 from __future__ import annotations
