@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python 3.11+ with its headers, a C++ compiler and make; `make test` also apt and npm.
+# `make test` needs Python 3.11+ with its headers, a C++ compiler, apt and npm; `make demo` is slower without a compiler.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -189,7 +189,7 @@ coverage: $(VENV)/.coverage
 
 # Build the documentation site in build/site, without a warning and without a network.
 docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 # Renew constraints.txt: the newest releases, within the ranges of pyproject.toml, that suit all extras at once.
 constraints: $(VENV)/.dev

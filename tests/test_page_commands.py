@@ -76,7 +76,7 @@ NOT_RUN = {
     r"import TinyLlama/": "needs the hub; the command of docs/interop.md imports a folder",
     r"--executor ": "needs a cluster; make test-cluster",
     r"^tinyllama launch (?!.*--dry-run)": "needs Slurm; make test-slurm",
-    r"^tinyllama publish (?!.*--dry-run)": "needs an account; tests/export/test_publish.py has a stand-in",
+    r"^tinyllama publish (?!.*--dry-run)": "needs an account; tests/export/test_publishing.py has a stand-in",
     r" mine\b": "from a text of the reader; test_own_text_page.py runs the same over another",
 }
 """Commands that this test leaves out, and why."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests import test_historic_bugs
@@ -26,6 +27,13 @@ def _pages(entries: list[object]) -> list[str]:
 def test_the_menu_has_every_page_once() -> None:
     menu = _pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
     assert sorted(menu) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
+def test_no_link_of_a_page_leaves_the_site(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    inside = [link for link in links if ":" not in link]
+    assert [link for link in inside if not (page.parent / link).resolve().is_relative_to(DOCS)] == []
 
 
 def test_the_page_of_the_first_bugs_names_each_test_once() -> None:
