@@ -14,7 +14,7 @@ from tinyllama.checkpoint.fingerprint import fingerprint_inputs
 from tinyllama.corpus.rows import row_count
 from tinyllama.errors import PlanError, RecipeError
 from tinyllama.plan import Plan, compile_plan, quota_at, sequences_at, summarize
-from tinyllama.plan.tables import repetitions
+from tinyllama.plan.tables import plan_markdown, repetitions
 from tinyllama.recipe import Recipe, load_recipe
 from tinyllama.recipe.quantities import Batch
 from tinyllama.sampler import Rehearsal, Sampler, rehearse
@@ -221,3 +221,11 @@ def test_a_ramp_that_reaches_into_another_context_is_refused() -> None:
     stages = [STAGES[0], STAGES[1] | {"ramp": 29_990}, STAGES[2]]
     with pytest.raises(PlanError, match=r"stages\.2\.context: the ramp before reaches into stage long"):
         compile_plan(_family(stages), "math_code")
+
+
+def test_a_plan_tells_the_positions_and_the_factor_of_a_stage() -> None:
+    own = {"name": "own", "until": "40K", "batch": "8 sequences", "context": 256, "rope_theta": 40_000}
+    recipe = _family(STAGES, {"far": {"from": "base@30K", "stages": [own | {"learning_rate_factor": 0.5}]}})
+    text = plan_markdown(summarize(compile_plan(recipe, "far"), recipe))
+    assert "Stage own" not in text.splitlines()[0]
+    assert "stage own: RoPE base 40,000, learning rate times 0.5." in text

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tests.conftest import MakeFamily
 from tinyllama.errors import RecipeError
 from tinyllama.model import Llama
 from tinyllama.recipe import load_recipe
@@ -81,3 +82,10 @@ def test_learning_rate_times_decay_does_not_depend_on_the_width() -> None:
 def test_what_mup_cannot_do_is_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe("nano", overrides)
+
+
+def test_a_trained_model_is_a_plain_llama_that_passes_the_gate_of_its_export(make_family: MakeFamily) -> None:
+    family = make_family("wide", "parametrization=mup", "base_width=16")
+    family.train("base")
+    folder = family.export()["base"]
+    assert "mup" not in (folder / "config.json").read_text(encoding="utf-8")

@@ -18,6 +18,7 @@ from tinyllama.plan.tables import (
     corpus_rows,
     measurement_lines,
     repetitions,
+    stage_notes,
     stage_rows,
 )
 from tinyllama.recipe.quantities import format_count
@@ -47,6 +48,8 @@ def print_plan(console: Console, summary: PlanSummary) -> None:
     if summary.parent is not None:
         title += f" · forks from {summary.parent} at {summary.fork_tokens:,}, after step {summary.fork_step:,}"
     _print(console, title, STAGE_HEADER, stage_rows(summary))
+    for sentence in stage_notes(summary):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     console.print(f"model: {summary.parameters:,} parameters", markup=False, highlight=False)
     console.print(f"learning rate: {summary.learning_rate}\n", markup=False, soft_wrap=True)
     _print(console, "", CORPUS_HEADER, corpus_rows(summary))

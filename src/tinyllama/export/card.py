@@ -152,12 +152,7 @@ def _branch(recipe: Recipe, name: str) -> str:
 
 def _positions(model: ModelShape) -> str:
     """What is not as in Llama 2: the size of a head, and scaled positions."""
-    return (f", heads of size {model.head_dim}" if model.head_dim else "") + _scaling(model)
-
-
-def _scaling(model: ModelShape) -> str:
-    scaling = model.rope_scaling
-    return f", RoPE scaled by {scaling.factor:g} ({scaling.kind})" if scaling else ""
+    return (f", heads of size {model.head_dim}" if model.head_dim else "") + model.scaled_positions
 
 
 def _public_name(model: str) -> str:
@@ -243,7 +238,7 @@ def _stage(recipe: Recipe, stage: Stage) -> str:
         f"{sequences * recipe.context(stage):,} tokens"
     )
     if (shape := stage.shape(recipe.model)) != recipe.model:
-        text += f", context {shape.context:,}, RoPE base {shape.rope_theta:g}{_scaling(shape)}"
+        text += f", context {shape.context:,}, RoPE base {shape.rope_theta:g}{shape.scaled_positions}"
     if stage.fork:
         text += f"; begins at the fork, shares ramp over {format_count(stage.ramp)} tokens"
     elif stage.shares:

@@ -32,6 +32,9 @@ class StageSummary:
     batch_tokens: int
     context: int
     """Tokens of a sequence."""
+    positions: str
+    """How they are rotated, in words; empty where a stage leaves this and the context to the model."""
+    learning_rate_factor: float
     first_lr: float
     last_lr: float
     shares_at_start: dict[str, float]
@@ -112,6 +115,7 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
         batch = int(plan.batch[first])
         forked = plan.variant if index >= recipe.fork_index else None
         before, after = plan.tokens_after(first), plan.tokens_after(end)
+        stage, shape = recipe.stages[index], recipe.stages[index].shape(recipe.model)
         stages.append(
             StageSummary(
                 name=name,
@@ -122,9 +126,11 @@ def summarize(plan: Plan, recipe: Recipe, sizes: Mapping[str, int] | None = None
                 batch_sequences=batch,
                 batch_tokens=batch * int(plan.contexts[first]),
                 context=int(plan.contexts[first]),
+                positions="" if shape == recipe.model else f"RoPE base {shape.rope_theta:,.0f}{shape.scaled_positions}",
+                learning_rate_factor=stage.learning_rate_factor,
                 first_lr=float(plan.lr[first]),
                 last_lr=float(plan.lr[end - 1]),
-                shares_at_start=share_at(recipe, forked, before + (0 if recipe.stages[index].ramp else 1)),
+                shares_at_start=share_at(recipe, forked, before + (0 if stage.ramp else 1)),
                 shares_at_end=share_at(recipe, forked, after),
             )
         )

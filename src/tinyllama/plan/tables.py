@@ -32,6 +32,18 @@ def stage_rows(summary: PlanSummary) -> list[tuple[str, ...]]:
     ]
 
 
+def stage_notes(summary: PlanSummary) -> list[str]:
+    """A sentence without its period for each stage with positions or a factor of the learning rate of its own."""
+    notes = {
+        stage.name: [
+            *([stage.positions] if stage.positions else []),
+            *([f"learning rate times {stage.learning_rate_factor:g}"] if stage.learning_rate_factor != 1 else []),
+        ]
+        for stage in summary.stages
+    }
+    return [f"stage {name}: {', '.join(found)}" for name, found in notes.items() if found]
+
+
 def corpus_rows(summary: PlanSummary) -> list[tuple[str, ...]]:
     """Cells of the corpora's table."""
     return [
@@ -78,7 +90,7 @@ def plan_markdown(summary: PlanSummary) -> str:
     """A plan's stages and corpora as Markdown tables, and what is measured during training."""
     stages = markdown_table(STAGE_HEADER, stage_rows(summary))
     lines = [f"{line[0].upper()}{line[1:]}." for line in measurement_lines(summary)]
-    again = [f"{sentence}." for sentence in repetitions(summary)]
+    again = [f"{sentence}." for sentence in (*stage_notes(summary), *repetitions(summary))]
     return "\n\n".join([stages, markdown_table(CORPUS_HEADER, corpus_rows(summary)), *again, *lines])
 
 

@@ -95,6 +95,12 @@ class ModelShape(Section):
         return self.heads * self.head_size
 
     @property
+    def scaled_positions(self) -> str:
+        """How positions are scaled, in words that follow others; empty if they are not."""
+        scaling = self.rope_scaling
+        return f", RoPE scaled by {scaling.factor:g} ({scaling.kind})" if scaling else ""
+
+    @property
     def in_fp32(self) -> ModelShape:
         """The shape with its fractions rounded to fp32, the precision that models compute with and GGUF files store.
 
