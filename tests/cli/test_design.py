@@ -93,14 +93,27 @@ def test_the_plan_of_a_sweep_as_json_has_every_trial() -> None:
     assert len(found["trials"]) == 10
     assert found["sweep"]["transfer"] == "compute"  # its embeddings are tied
     assert found["sweep"]["base_width"] is None
-    assert found["seconds"] == pytest.approx(10 * found["sweep"]["tokens"] / found["tokens_per_second"])
+    (speed,) = {trial["tokens_per_second"] for trial in found["trials"]}
+    assert found["seconds"] == pytest.approx(10 * found["sweep"]["tokens"] / speed)
     assert found["flops"] < 0.06 * found["model_flops"]
+
+
+def test_the_plan_of_a_sweep_of_rungs_has_the_trials_of_each() -> None:
+    words = ("tune", "llama-360m", "--plan", "--rungs", "3", "--peaks", "3", "--hardware", "rtx4090")
+    trials = json.loads(run(*words, "--json"))["trials"]
+    assert [trial["rung"] for trial in trials] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert len({trial["flops"] for trial in trials}) == 3
+    shown = run(*words)
+    assert all(trial["name"] in shown for trial in trials)
+    assert [f"each of rung {number}: " in shown for number in (1, 2, 3, 4)] == [True, True, True, False]
 
 
 def test_tune_refuses_before_it_reads_or_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PlanError, match=r"model\.tied_embeddings: muP scales head and embeddings differently"):
         run("tune", "llama-360m", "--transfer", "mup", "--plan")
+    with pytest.raises(PlanError, match=r"--rungs 2: .* write --transfer compute"):
+        run("tune", "nano", "--variant", "v1.1", "--rungs", "2")
     with pytest.raises(UserError, match=r"--variant v1\.3: nano has no such model; did you mean"):
         run("tune", "nano", "--variant", "v1.3", "--plan")
     with pytest.raises(UserError, match="cannot use --hardware without --plan"):

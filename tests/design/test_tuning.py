@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tinyllama.design.rungs import goal_of, ladder, narrowest
+from tinyllama.design.rungs import goal_of, ladder, narrower, narrowest
 from tinyllama.design.transfer import Transfer
 from tinyllama.design.tuning import Sweep, best_peak, first_exponents, next_exponent
 from tinyllama.errors import PlanError
@@ -88,6 +88,29 @@ def test_seeds_have_trials_of_their_own() -> None:
     assert first.rung.name != second.rung.name
 
 
+def test_rungs_differ_in_the_compute_and_have_trials_of_their_own() -> None:
+    sweep = Sweep(goal_of(load_recipe("llama-360m"), "english"), Transfer.COMPUTE, 0.25, rungs=3)
+    assert sweep.shapes == narrower(sweep.goal.shape, 3)
+    trials = [sweep.trial(0, 0, number) for number in (1, 2, 3)]
+    assert [trial.rung.shape for trial in trials] == sweep.shapes
+    assert trials[0] == sweep_of(sweep.goal.recipe, "english", Transfer.COMPUTE).trial(0, 0)
+    assert len({trial.rung.name for trial in trials}) == 3
+    flops = [trial.rung.flops for trial in trials]
+    assert flops == sorted(set(flops))
+    for trial in trials:
+        part = trial.rung.flops / sweep.goal.flops
+        assert trial.rung.recipe.optimizer.learning_rate.peak == pytest.approx(trial.peak * part**-0.125, rel=1e-2)
+
+
+def test_several_rungs_are_refused_where_mup_keeps_the_peak() -> None:
+    goal = goal_of(load_recipe("mini"), "v1.1")
+    with pytest.raises(PlanError, match=r"--rungs 2: .* leave the option out, or write --transfer compute$"):
+        Sweep(goal, Transfer.MUP, 0.25, rungs=2)
+    goal = goal_of(load_recipe("mini", ["parametrization=mup"]), "v1.1")
+    with pytest.raises(PlanError, match=r"--rungs 2: .* leave the option out$"):
+        Sweep(goal, Transfer.MUP, 0.25, rungs=2)
+
+
 def test_what_does_not_transfer_is_refused() -> None:
     with pytest.raises(PlanError, match=r"model\.tied_embeddings: .* write --transfer compute"):
         sweep_of(load_recipe("smol-135m"), "math")
@@ -110,6 +133,7 @@ def test_the_best_peak_is_the_lowest_point_of_a_parabola() -> None:
     sweep = sweep_of(load_recipe("mini"), "v1.1")
     own = sweep.goal.recipe.optimizer.learning_rate.peak
     best = best_peak(sweep, {power: 3 + 0.1 * (power - 0.3) ** 2 for power in range(-2, 3)})
+    assert best.exponent == pytest.approx(0.3)
     assert best.peak == pytest.approx(own * 2**0.3, rel=5e-3)
     assert best.is_bracketed
     assert best.loss == pytest.approx(3.009)

@@ -1,4 +1,4 @@
-"""Trials of peak learning rates on the smallest rung of a ladder, and the peak of the recipe that follows from them."""
+"""Trials of peak learning rates on rungs of a ladder, and the peak of the recipe that follows from them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from tinyllama.design.rungs import narrowest, small_model
+from tinyllama.design.rungs import narrower, narrowest, small_model
 from tinyllama.design.transfer import Transfer
 from tinyllama.errors import PlanError
 
@@ -20,12 +20,14 @@ PEAKS, LENGTH = 5, 0.25
 """Peaks to try, each twice the one before, with the recipe's in the middle; tokens of a trial as a part of the
 model's."""
 MOST_MORE = 3
-"""Peaks beyond these, where the best one is the first or the last."""
+"""Peaks of a rung beyond these, where the best one is the first or the last."""
 
 
 class Trial(NamedTuple):
-    """A training of the smallest rung."""
+    """A training of a small model."""
 
+    number: int
+    """Of its shape among the rungs, from 1, the smallest."""
     exponent: int
     """Its peak is the recipe's times two to this power."""
     peak: float
@@ -37,8 +39,10 @@ class Trial(NamedTuple):
 class Best(NamedTuple):
     """The peak of the lowest loss."""
 
+    exponent: float
+    """Power of two: where a parabola in the logarithm of the peak is lowest, if both neighbors have a loss."""
     peak: float
-    """Of the recipe: where a parabola in the logarithm of the peak is lowest, if both neighbors have a loss."""
+    """Of the recipe: its own times two to this power."""
     loss: float
     """The lowest mean that was measured."""
     is_bracketed: bool
@@ -59,6 +63,8 @@ class Sweep:
     transfer: Transfer
     length: float
     """Tokens of a trial, as a part of the model's."""
+    rungs: int = 1
+    """Number of shapes that are swept; from two on, how the best peak changes with the compute is fitted to them."""
 
     def __post_init__(self) -> None:
         """Check that peaks transfer.
@@ -75,45 +81,58 @@ class Sweep:
             raise PlanError(
                 "parametrization: mup transfers peaks by the width, not by the compute; leave out --transfer compute"
             )
+        if self.transfer is Transfer.MUP and self.rungs > 1:
+            remedy = "" if self._is_mup else ", or write --transfer compute"
+            raise PlanError(
+                f"--rungs {self.rungs}: several rungs tell how the best peak changes with the compute, and muP keeps "
+                f"it; leave the option out{remedy}"
+            )
 
     @property
     def _is_mup(self) -> bool:
         return self.goal.recipe.parametrization == "mup"
 
     @property
-    def shape(self) -> ModelShape:
-        """Of the trials."""
-        return narrowest(self.goal.shape)
+    def shapes(self) -> list[ModelShape]:
+        """Of the trials, from the smallest.
+
+        Raises:
+            PlanError: the model has not so many narrower ones.
+        """
+        shape = self.goal.shape
+        return [narrowest(shape)] if self.rungs == 1 else narrower(shape, self.rungs)
 
     @property
     def parametrization(self) -> Mapping[str, str | int]:
         """The keys with which the best peak of a trial is that of the recipe too, where it lacks them."""
         if self.transfer is Transfer.COMPUTE or self._is_mup:
             return {}
-        return {"parametrization": "mup", "base_width": self.shape.width}
+        return {"parametrization": "mup", "base_width": self.shapes[0].width}
 
     def peak(self, exponent: float) -> float:
         """The recipe's peak times two to a power."""
         return float(f"{self.goal.recipe.optimizer.learning_rate.peak * 2**exponent:.3g}")
 
-    def trial(self, exponent: int, seed: int) -> Trial:
+    def trial(self, exponent: int, seed: int, number: int = 1) -> Trial:
         """A trial.
 
         Args:
             exponent: its peak is the recipe's times two to this power.
             seed: added to the recipe's.
+            number: of its rung, from 1, the smallest.
 
         Raises:
-            PlanError: it would be trained for too few steps, or the model has no narrower one.
+            PlanError: it would be trained for too few steps, or the model has too few narrower ones.
         """
         peak = self.peak(exponent)
         own = self.goal.recipe.seed + seed
         recipe = _changed(self.goal.recipe, peak, {**self.parametrization, "seed": own})
-        name = f"peak-{peak:g}".replace("+", "") + (f"-seed-{own}" if seed else "")
+        rung = f"-rung-{number}" if number > 1 else ""
+        name = f"peak-{peak:g}{rung}".replace("+", "") + (f"-seed-{own}" if seed else "")
         tokens = self.length * self.goal.tokens
         goal = replace(self.goal, recipe=recipe)
-        keeps_batch = self.transfer is Transfer.MUP
-        return Trial(exponent, peak, own, small_model(goal, name, self.shape, [tokens], keeps_batch=keeps_batch))
+        shape, keeps_batch = self.shapes[number - 1], self.transfer is Transfer.MUP
+        return Trial(number, exponent, peak, own, small_model(goal, name, shape, [tokens], keeps_batch=keeps_batch))
 
     def keys(self, peak: float) -> dict[str, str | int | float]:
         """The recipe's keys, with dots, and what they must be for a peak; minimums keep their part of it."""
@@ -173,7 +192,7 @@ def best_peak(sweep: Sweep, losses: Mapping[int, float]) -> Best:
     if math.isfinite(below + above) and below + above > 2 * lowest:
         shift = (below - above) / (below - 2 * lowest + above) / 2
     is_bracketed = best - 1 in losses and best + 1 in losses
-    return Best(sweep.peak(best + shift), lowest, is_bracketed)
+    return Best(best + shift, sweep.peak(best + shift), lowest, is_bracketed)
 
 
 def _lowest(losses: Mapping[int, float]) -> int:

@@ -1,19 +1,19 @@
-"""Try peak learning rates on the smallest rung of a ladder, and find the recipe's."""
+"""Try peak learning rates on rungs of a ladder, and find the recipe's."""
 
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import TYPE_CHECKING
 
-from tinyllama.design.tuning import MOST_MORE, best_peak, first_exponents, next_exponent
+from tinyllama.design.tuning import MOST_MORE, first_exponents, next_exponent
 from tinyllama.errors import DivergedError, UserError
 from tinyllama.folders import FolderKind, claim
 from tinyllama.ladder.small_models import train_small
 from tinyllama.ladder.tune_record import (
-    PeakRecord,
     TrialRecord,
     TuneRecord,
-    mean_losses,
+    finished,
     read_tune,
     sweep_record,
     trial_record,
@@ -36,20 +36,20 @@ def tune(family: Family, sweep: Sweep, folder: Path, peaks: int, seeds: int = 1)
     """Train what is missing of a sweep, and find the peak.
 
     The text is prepared in the family of the recipe itself. Every trial is a family of its own with hard links to it,
-    so an interrupted sweep resumes where it was. Where the best peak is the first or the last one, up to `MOST_MORE`
-    follow beside it.
+    so an interrupted sweep resumes where it was. Where the best peak of a rung is the first or the last one, up to
+    `MOST_MORE` follow beside it.
 
     Args:
         family: the recipe's, which need not be trained.
         sweep: the trials.
         folder: of the sweep.
-        peaks: how many to try at first.
+        peaks: how many to try at first on each rung.
         seeds: trials of each.
 
     Raises:
         UserError: the folder holds somebody else's file, or trials of another sweep.
         CorpusError: a trial has another text than the family.
-        PlanError: all trials diverged.
+        PlanError: all trials of a rung diverged.
         CheckpointError: a trial was trained for another recipe.
         Interrupted: a signal stopped training; the state was saved first.
     """
@@ -61,20 +61,17 @@ def tune(family: Family, sweep: Sweep, folder: Path, peaks: int, seeds: int = 1)
     folder.mkdir(parents=True, exist_ok=True)
     write_record(folder / RECORD, record)  # before the trials, whose folders are ours by it
     first = first_exponents(peaks)
-    todo = sorted({*first, *record.losses})  # also peaks that followed before, whose seeds may lack
-    while todo:
-        for exponent in todo:
-            for seed in range(seeds):
-                record = _with(
-                    record, _train(family, sweep.trial(exponent, seed), folder, prepared, record.sweep.shares)
-                )
+    for number in range(1, sweep.rungs + 1):
+        todo = sorted({*first, *record.losses(number)})  # also peaks that followed before, whose seeds may lack
+        while todo:
+            for exponent, seed in product(todo, range(seeds)):
+                trial = sweep.trial(exponent, seed, number)
+                record = _with(record, _train(family, trial, folder, prepared, record.sweep.shares))
                 write_record(folder / RECORD, record)
-        losses = mean_losses(record.losses)
-        follows, more = next_exponent(losses), losses.keys() - set(first)
-        todo = [follows] if follows is not None and len(more) < MOST_MORE else []
-    best = best_peak(sweep, mean_losses(record.losses))
-    found = PeakRecord(peak=best.peak, loss=best.loss, is_bracketed=best.is_bracketed, keys=sweep.keys(best.peak))
-    record = record.model_copy(update={"best": found})
+            losses = record.mean_losses(number)
+            follows, more = next_exponent(losses), losses.keys() - set(first)
+            todo = [follows] if follows is not None and len(more) < MOST_MORE else []
+    record = finished(record, sweep)
     write_record(folder / RECORD, record)
     return record
 
@@ -92,7 +89,7 @@ def _opened(folder: Path, asked: TuneRecord) -> TuneRecord:
     for key, value in asked.sweep:
         if (other := getattr(found.sweep, key)) != value:
             raise UserError(f"{folder}: its trials have {key} {other}, not {value}; give another --folder")
-    return found.model_copy(update={"best": None})
+    return found.model_copy(update={"best": None, "law": None})
 
 
 def _with(record: TuneRecord, trial: TrialRecord) -> TuneRecord:

@@ -6,14 +6,18 @@ import math
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, ClassVar
 
+from tinyllama.design.peak_law import TunedRung, fit_peaks
+from tinyllama.design.rules import LEARNING_RATE_EXPONENT
+from tinyllama.design.tuning import best_peak
 from tinyllama.errors import ModelError
 from tinyllama.record_files import FileRecord, read_record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from tinyllama.design.tuning import Sweep, Trial
+    from tinyllama.design.rungs import Rung
+    from tinyllama.design.tuning import Best, Sweep, Trial
 
 _REMEDY = "move the file away, and run `tinyllama tune` again, which trains nothing twice"
 
@@ -28,6 +32,8 @@ class SweepRecord(FileRecord):
     transfer: str
     base_width: int | None
     """Of muP; None in the standard parametrization, whose peaks transfer by the compute."""
+    rungs: int = 1
+    """Number of shapes; what follows is of the smallest one."""
     layers: int
     width: int
     parameters: int
@@ -43,6 +49,8 @@ class TrialRecord(FileRecord):
 
     name: str
     """Of its folder."""
+    rung: int = 1
+    """Number of its shape, from the smallest."""
     exponent: int
     """Its peak is the recipe's times two to this power."""
     peak: float
@@ -59,11 +67,46 @@ class PeakRecord(FileRecord):
 
     peak: float
     loss: float
+    """The lowest mean loss of trials of one peak; of several rungs, the lowest of all."""
+    is_bracketed: bool
+    """Whether a lower and a higher peak were tried on every rung."""
+    keys: dict[str, str | int | float]
+    """The recipe's keys, with dots, and their values for this peak."""
+
+
+class RungPeakRecord(FileRecord):
+    """A rung of several, and its best peak."""
+
+    layers: int
+    width: int
+    parameters: int
+    tokens: int
+    sequences: int
+    """Of a batch."""
+    flops: float
+    """Of one trial."""
+    peak: float
+    """Of the trials themselves, not of the recipe."""
+    loss: float
     """The lowest mean loss of trials of one peak."""
     is_bracketed: bool
     """Whether a lower and a higher peak were tried."""
-    keys: dict[str, str | int | float]
-    """The recipe's keys, with dots, and their values for this peak."""
+
+
+class PeakLawRecord(FileRecord):
+    """The law peak = a · C^exponent that was fitted to the best peaks of the rungs."""
+
+    exponent: float
+    exponent_interval: tuple[float, float] | None
+    """Where it is with a probability of 90%, if the law holds; None for two rungs, which leave no residuals."""
+    published_exponent: float
+    """Of Bi et al. 2024, equation 1, for comparison."""
+    flops: float
+    """Of the recipe's model, at which the law gives its peak."""
+    peak_interval: tuple[float, float] | None
+    """Where that is with a probability of 90%, likewise."""
+    rungs: tuple[RungPeakRecord, ...]
+    """From the smallest."""
 
 
 class TuneRecord(FileRecord):
@@ -77,14 +120,20 @@ class TuneRecord(FileRecord):
     """Finished ones, as they were trained."""
     best: PeakRecord | None = None
     """None until all are finished."""
+    law: PeakLawRecord | None = None
+    """Likewise, and in a sweep of one rung."""
 
-    @property
-    def losses(self) -> dict[int, list[float]]:
-        """Power of two → the losses of its trials, infinite if training diverged; from the lowest peak."""
+    def losses(self, rung: int) -> dict[int, list[float]]:
+        """Power of two → the losses of its trials on a rung, infinite if training diverged; from the lowest peak."""
         found: dict[int, list[float]] = {}
         for trial in sorted(self.trials, key=lambda trial: trial.exponent):
-            found.setdefault(trial.exponent, []).append(math.inf if trial.loss is None else trial.loss)
+            if trial.rung == rung:
+                found.setdefault(trial.exponent, []).append(math.inf if trial.loss is None else trial.loss)
         return found
+
+    def mean_losses(self, rung: int) -> dict[int, float]:
+        """Power of two → mean loss of its trials on a rung."""
+        return {exponent: fmean(losses) for exponent, losses in self.losses(rung).items()}
 
 
 def read_tune(path: Path) -> TuneRecord:
@@ -98,7 +147,7 @@ def read_tune(path: Path) -> TuneRecord:
 
 
 def sweep_record(sweep: Sweep, trial: Trial) -> SweepRecord:
-    """What all trials have in common, of which one is given."""
+    """What all trials have in common, of which one of the smallest rung is given."""
     goal, rung = sweep.goal, trial.rung
     is_mup = rung.recipe.parametrization == "mup"
     return SweepRecord(
@@ -107,19 +156,28 @@ def sweep_record(sweep: Sweep, trial: Trial) -> SweepRecord:
         peak=goal.recipe.optimizer.learning_rate.peak,
         transfer=sweep.transfer.value,
         base_width=rung.recipe.base_width if is_mup else None,
-        layers=rung.shape.layers,
-        width=rung.shape.width,
-        parameters=rung.shape.parameters,
-        tokens=rung.trained_tokens,
-        sequences=rung.sequences,
+        rungs=sweep.rungs,
         shares={corpus: float(share) for corpus, share in goal.shares.items() if share},
+        **_size(rung),
     )
+
+
+def _size(rung: Rung) -> dict[str, int]:
+    """The keys that say what a trial is."""
+    return {
+        "layers": rung.shape.layers,
+        "width": rung.shape.width,
+        "parameters": rung.shape.parameters,
+        "tokens": rung.trained_tokens,
+        "sequences": rung.sequences,
+    }
 
 
 def trial_record(trial: Trial, loss: float) -> TrialRecord:
     """A finished trial; its loss is infinite or NaN if training diverged."""
     return TrialRecord(
         name=trial.rung.name,
+        rung=trial.number,
         exponent=trial.exponent,
         peak=trial.peak,
         own_peak=trial.rung.recipe.optimizer.learning_rate.peak,
@@ -128,9 +186,49 @@ def trial_record(trial: Trial, loss: float) -> TrialRecord:
     )
 
 
-def mean_losses(trials: Mapping[int, Sequence[float]]) -> dict[int, float]:
-    """Power of two → mean loss."""
-    return {exponent: fmean(losses) for exponent, losses in trials.items()}
+def finished(record: TuneRecord, sweep: Sweep) -> TuneRecord:
+    """The record with the peak that follows from its trials, and with the law that gives it if there are several rungs.
+
+    Raises:
+        PlanError: all trials of a rung diverged.
+    """
+    bests = [best_peak(sweep, record.mean_losses(number)) for number in range(1, sweep.rungs + 1)]
+    law, peak = (None, bests[0].peak) if len(bests) == 1 else _law(sweep, bests)
+    best = PeakRecord(
+        peak=peak,
+        loss=min(best.loss for best in bests),
+        is_bracketed=all(best.is_bracketed for best in bests),
+        keys=sweep.keys(peak),
+    )
+    return record.model_copy(update={"best": best, "law": law})
+
+
+def _law(sweep: Sweep, bests: Sequence[Best]) -> tuple[PeakLawRecord, float]:
+    """The law that is fitted to the best peaks of several rungs, and the recipe's peak by it."""
+    rungs = tuple(_rung_peak(sweep.trial(0, 0, number), best) for number, best in enumerate(bests, 1))
+    flops = sweep.goal.flops
+    found = fit_peaks([TunedRung(rung.flops, rung.peak) for rung in rungs], flops)
+    record = PeakLawRecord(
+        exponent=found.exponent,
+        exponent_interval=found.exponent_interval,
+        published_exponent=LEARNING_RATE_EXPONENT,
+        flops=flops,
+        peak_interval=found.peak_interval,
+        rungs=rungs,
+    )
+    return record, float(f"{found.peak:.3g}")
+
+
+def _rung_peak(trial: Trial, best: Best) -> RungPeakRecord:
+    """The best peak of a rung, whose trial with the recipe's own peak is given."""
+    rung = trial.rung
+    return RungPeakRecord(
+        flops=rung.flops,
+        peak=rung.recipe.optimizer.learning_rate.peak * 2**best.exponent,
+        loss=best.loss,
+        is_bracketed=best.is_bracketed,
+        **_size(rung),
+    )
 
 
 def standard_error(losses: Sequence[float]) -> float | None:
