@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -51,8 +52,8 @@ def test_a_page_calls_a_difference_below_two_standard_errors_none(tmp_path: Path
     write_page(COOLDOWN, tmp_path)
     rows = {line.split(" |")[0]: line for line in (tmp_path / "README.md").read_text().splitlines() if "|" in line}
     change, error = difference(BITS["constant"], BITS["cosine"])
-    assert f"2.207 ({change:+.3f} ± {error:.3f})" in rows["| constant"]
-    assert "2.103 (none)" in rows["| wsd, linear"]
+    assert f"2.207 ± 0.100 ({change:+.3f} ± {error:.3f})" in rows["| constant"]
+    assert re.search(r"2\.103 ± \d\.\d{3} \(none\)", rows["| wsd, linear"])
     assert (tmp_path / "results.svg").read_text().count("<circle") == 9
 
 
@@ -89,4 +90,4 @@ def test_a_committed_page_is_what_its_data_give(experiment: Experiment, tmp_path
 def test_an_answer_comes_first(tmp_path: Path) -> None:
     save(tmp_path, "cosine", 1, 2.0)
     write_page(replace(COOLDOWN, answer="Raise the batch."), tmp_path)
-    assert (tmp_path / "README.md").read_text().splitlines()[2] == "Raise the batch."
+    assert (tmp_path / "README.md").read_text().splitlines()[2].startswith("Raise the batch. Seen with ")

@@ -121,6 +121,14 @@ def test_a_decay_goes_from_the_fork_to_the_end_of_its_branch() -> None:
     np.testing.assert_allclose(plan.lr[plan.fork_step :], 4e-3 - (4e-3 - 1e-5) * (tokens - begin) / (51_200 - begin))
 
 
+def test_the_last_shared_step_has_the_parents_rate_to_the_last_bit() -> None:
+    constant = "optimizer.learning_rate={schedule: constant, peak: 0.5632632414147826, warmup: 0}"
+    early = branch("base@30K", "50K", decay={"shape": "linear", "minimum": "0.05632632414147826"})
+    recipe = load_recipe("nano", [constant, f"branches={json.dumps({'early': early})}"])
+    plan = compile_plan(recipe, "early")
+    assert plan.lr[plan.fork_step - 1] == compile_plan(recipe).lr[plan.fork_step - 1]
+
+
 RECIPE = tree(early=branch("base@30K", "50K", shares=MIXTURES[1]), late=branch("early@40K", "60K"))
 
 

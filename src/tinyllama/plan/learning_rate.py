@@ -35,7 +35,8 @@ def _after_warmup(schedule: LearningRate, tokens: NDArray[np.int64]) -> NDArray[
         decayed = schedule.peak * (schedule.minimum / schedule.peak) ** progress
     else:
         decayed = schedule.minimum + (schedule.peak - schedule.minimum) * _SHAPES[schedule.decay or "cosine"](progress)
-    return np.where(tokens < begin, peak, decayed)
+    # The step that ends where a branch decays is its parent's: its rate is the peak, to the last bit.
+    return np.where(tokens <= begin if schedule.schedule == "wsd" else tokens < begin, peak, decayed)
 
 
 def _linear(progress: NDArray[np.float64]) -> NDArray[np.float64]:
