@@ -1,4 +1,4 @@
-# `make test` needs Python 3.11+ with its headers, a C++ compiler, apt and npm; `make demo` is slower without a compiler.
+# Python 3.11+ is needed; `make test` also needs its headers, a C++ compiler, apt and npm, and they speed `make demo` up.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -104,14 +104,22 @@ def write_page(experiment: Experiment, results: Path) -> None:
     seeds = max(map(len, found.values()))
     hours = sum(one.seconds for one in finished) / 3600
     answer = f"{experiment.answer} Seen with {experiment.scale}." if experiment.answer else "Not all runs have ended."
+    compared = (
+        f"the mean of the seeds with their standard deviation, and in brackets the mean difference from "
+        f"`{experiment.baseline}` with the same seed, with its standard error. A difference below two standard errors "
+        f"counts as none. Seeds: {seeds}, or as many as the table says"
+        if seeds > 1
+        else "one seed"
+    )
+    told = (
+        f"Held-out bits per byte after equal tokens (lower is better): {compared}; {hours:.1f} hours of training steps,"
+    )
+    told += " where what several runs share counts for the first one."
     text = f"""# {experiment.question}
 
 {fill(answer, 120)}
 
-Held-out bits per byte after equal tokens (lower is better): the mean of the seeds with their standard deviation, and
-in brackets the mean difference from `{experiment.baseline}` with the same seed, with its standard error. A difference
-below two standard errors counts as none. Seeds: {seeds}, or as many as the table says;
-{hours:.1f} hours of training steps, where what several runs share counts for the first one.
+{fill(told, 120)}
 
 {_table(experiment.baseline, found, corpora).rstrip()}
 

@@ -78,7 +78,9 @@ def is_target(words: list[str]) -> None:
 
 
 def is_installation(words: list[str]) -> None:
-    """With the extras that there are; of a checkout, with its constraints."""
+    """With the extras that there are; of a checkout, with its constraints. PyTorch alone is removed, for another build."""
+    if words[1:] == ["uninstall", "torch"]:
+        return
     assert words[1] == "install"
     assert "-e" not in words or "constraints.txt" in words
     for group in re.findall(r"(?:\.|tinyllama-family)\[([^\]]*)\]", " ".join(words)):

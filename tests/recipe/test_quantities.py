@@ -111,3 +111,4 @@ def test_a_batch_is_sequences_or_tokens() -> None:
 def test_counts_print_as_people_write_them() -> None:
     assert format_count(1_500_000_000_000) == "1.5T"
     assert format_count(999) == "999"
+    assert (format_count(999_900_000, 3), format_count(999_960), format_count(-999_960)) == ("1B", "1M", "-1M")

@@ -153,7 +153,6 @@ def evaluate(
     }
     progress = TerminalProgress()
     singles = {name: evaluate_model(name, request, progress=progress) for name in models if name not in families}
-    _require_figures(singles)
     if as_json:
         records = {
             name: record_to_json(evaluated.record) | {"folder": str(evaluated.folder)}
@@ -162,6 +161,7 @@ def evaluate(
         print_json(found[families[0]] if len(models) == len(families) == 1 else found | records)
     elif singles:
         _print(singles, request.texts)
+    _require_figures(singles)
 
 
 def _fetch(names: list[str], data: Path, include_path: Path | None) -> None:

@@ -90,8 +90,9 @@ def plan_markdown(summary: PlanSummary) -> str:
     """A plan's stages and corpora as Markdown tables, and what is measured during training."""
     stages = markdown_table(STAGE_HEADER, stage_rows(summary))
     lines = [f"{line[0].upper()}{line[1:]}." for line in measurement_lines(summary)]
-    again = [f"{sentence}." for sentence in (*stage_notes(summary), *repetitions(summary))]
-    return "\n\n".join([stages, markdown_table(CORPUS_HEADER, corpus_rows(summary)), *again, *lines])
+    notes = [f"{line[0].upper()}{line[1:]}." for line in stage_notes(summary)]
+    again = [f"{sentence}." for sentence in repetitions(summary)]
+    return "\n\n".join([stages, *notes, markdown_table(CORPUS_HEADER, corpus_rows(summary)), *again, *lines])
 
 
 def _shares(stage: StageSummary) -> str:

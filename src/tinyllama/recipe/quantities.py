@@ -137,6 +137,7 @@ def parse_flag(value: object) -> bool:
 
 def format_count(value: float, digits: int = 4) -> str:
     """1500000000000 → `1.5T`: at most `digits` significant digits, for display."""
+    value = float(f"{value:.{digits}g}")  # first, so that 999.9M with three digits is 1B
     for suffix in ("T", "B", "M", "K"):
         if abs(value) >= _SUFFIXES[suffix]:
             return f"{value / _SUFFIXES[suffix]:.{digits}g}{suffix}"
