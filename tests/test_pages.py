@@ -78,7 +78,7 @@ def is_target(words: list[str]) -> None:
 
 
 def is_installation(words: list[str]) -> None:
-    """With the extras that there are; of a checkout, with its constraints. PyTorch alone may be removed, for another."""
+    """With the extras that there are; of a checkout, with its constraints. PyTorch may be removed, for another one."""
     if words[1:] == ["uninstall", "torch"]:
         return
     assert words[1] == "install"
