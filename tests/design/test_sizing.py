@@ -78,7 +78,7 @@ def test_a_family_shares_the_time_and_the_text_bounds_the_tokens() -> None:
     bounded = recommended(sizes(clock.machine, Budget(seconds=600, most_tokens=1e6)))
     assert bounded.tokens == 10**6
     assert bounded.seconds is not None
-    assert bounded.seconds < 100
+    assert bounded.seconds < 300
     assert bounded.parameters < half.parameters
 
 

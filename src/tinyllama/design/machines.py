@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from tinyllama.design.rules import OPTIMIZER
 from tinyllama.plan.cards import find_gpu, full_name
 from tinyllama.plan.hardware import memory_per_gpu, predict_speed
 from tinyllama.recipe import Recipe
@@ -103,7 +104,7 @@ def trial_recipe(shape: ModelShape, *, compiles: bool = True) -> Recipe:
         "corpora": {
             "text": {"size": 1, "license": "", "held_out": {"share": "1%"}, "sources": [{"builtin": "arithmetic"}]}
         },
-        "optimizer": {"learning_rate": {"schedule": "constant", "peak": 1e-3, "warmup": 0}},
+        "optimizer": {"kind": OPTIMIZER, "learning_rate": {"schedule": "constant", "peak": 1e-3, "warmup": 0}},
         "base": {"text": "100%"},
         "stages": [
             {"name": "base", "until": shape.context, "batch": shape.context},
