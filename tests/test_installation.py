@@ -81,6 +81,10 @@ def test_in_the_checkout_itself_the_path_is_a_dot(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(installation, "distribution", lambda _name: Installed(origin))
     monkeypatch.chdir(tmp_path)
     assert install_hint("report") == "pip install -e '.[report]'"
+    (tmp_path / "constraints.txt").touch()
+    assert install_hint("report") == "pip install -c constraints.txt -e '.[report]'"
+    monkeypatch.chdir("/")
+    assert install_hint("report") == f"pip install -c {tmp_path}/constraints.txt -e '{tmp_path}[report]'"
 
 
 def test_no_message_spells_a_hint_of_its_own() -> None:

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 DISTRIBUTION = "tinyllama-family"
 """Name of our distribution; PyPI's package `tinyllama` is somebody else's, with the same import name."""
 
+_PINS = "constraints.txt"
+"""The releases that CI tests, in a checkout; without them, pip may fetch gigabytes of another PyTorch."""
 ABSENT = "not installed"
 """The version of a package that is not there."""
 
 
 def install_hint(extra: str) -> str:
-    """The command that installs an extra: `pip install -e '.[report]'` for a checkout, and so on.
+    """The command that installs an extra: `pip install -c constraints.txt -e '.[report]'` for a checkout, and so on.
 
     The hint never asks an index for us by name. A copy without a recorded origin, or whose origin is gone, gets the
     extra's own requirements.
@@ -37,12 +39,11 @@ def install_hint(extra: str) -> str:
     try:
         installed = distribution(DISTRIBUTION)
     except PackageNotFoundError:  # imported from a source tree that was never installed
-        return f"pip install -e {shlex.quote(f'{_source_tree()}[{extra}]')}"
+        return _from_checkout(str(Path(__file__).parents[2]), extra)
     origin = json.loads(installed.read_text("direct_url.json") or "{}")
     url = origin.get("url", "")
     if origin.get("dir_info", {}).get("editable"):
-        folder = unquote(urlsplit(url).path)
-        return f"pip install -e {shlex.quote(f'{_shortest(folder)}[{extra}]')}"
+        return _from_checkout(unquote(urlsplit(url).path), extra)
     if "vcs_info" in origin:
         source = origin["vcs_info"]
         url = f"{source['vcs']}+{url}@{source['commit_id']}"
@@ -111,10 +112,10 @@ def _requirements(installed: Distribution, extra: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _shortest(folder: str) -> str:
-    """`.` for the current folder, else the folder's path."""
-    return "." if Path(folder) == Path.cwd() else folder
-
-
-def _source_tree() -> str:
-    return _shortest(str(Path(__file__).parents[2]))
+def _from_checkout(folder: str, extra: str) -> str:
+    """The command for a checkout, with the releases that it pins; relative where it is the current folder."""
+    pins = Path(folder) / _PINS
+    here = Path(folder) == Path.cwd()
+    constraint = f"-c {shlex.quote(_PINS if here else str(pins))} " if pins.is_file() else ""
+    place = "." if here else folder
+    return f"pip install {constraint}-e {shlex.quote(f'{place}[{extra}]')}"
