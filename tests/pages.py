@@ -58,6 +58,12 @@ def inline_code(page: Path) -> list[str]:
     return _CODE.findall(_FENCED.sub("", page.read_text(encoding="utf-8")))
 
 
+def torn_code(page: Path) -> list[str]:
+    """Lines on which inline code begins or ends, but not both, so that `inline_code` would not see it."""
+    text = _FENCED.sub("", page.read_text(encoding="utf-8"))
+    return [line for line in text.splitlines() if line.count("`") % 2]
+
+
 def table_of_commands(page: Path) -> list[str]:
     """The commands in the table "what do you want to do"."""
     return _ROW.findall(page.read_text(encoding="utf-8"))

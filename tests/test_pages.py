@@ -16,7 +16,7 @@ import pytest
 from torch.distributed.run import get_args_parser
 
 from tests.constraints import ROOT, extras
-from tests.pages import PAGES, Block, blocks, indented_blocks, inline_code, page_name, table_of_commands
+from tests.pages import PAGES, Block, blocks, indented_blocks, inline_code, page_name, table_of_commands, torn_code
 from tests.shell_commands import parse, programs
 from tinyllama.recipe import parse_recipe, shipped_recipes
 from tinyllama.train.alerts import Alert
@@ -138,6 +138,11 @@ def test_every_command_of_a_block_is_one_that_there_is(block: Block) -> None:
     assert found
     for words in found:
         CHECKS[words[0]](words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_no_inline_code_breaks_over_lines(page: Path) -> None:
+    assert torn_code(page) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
