@@ -94,13 +94,14 @@ test-compat: $(VENV)/.test
 	$(BIN)/pytest tests/compat
 
 # Run the heart of the gate with the newest release of each dependency within its range. Only torch stays, whose newer
-# builds are gigabytes of CUDA.
+# builds are gigabytes of CUDA, unless you name another one, e.g. TORCH=2.14.1.
+TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 HEART := tests/recipe tests/tokenizer tests/sources tests/prepare tests/checkpoint tests/model tests/formats \
 	tests/inference tests/export tests/report tests/train/test_trainer.py tests/train/test_golden.py \
 	tests/evaluation/test_lm_eval_tasks.py tests/cli/test_app.py
 test-newest:
 	test -x build/newest/bin/python || $(PYTHON) -m venv build/newest
-	grep '^torch==' constraints.txt > build/newest/torch.txt
+	echo 'torch==$(TORCH)' > build/newest/torch.txt
 	build/newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
 		--constraint build/newest/torch.txt --editable '.[test]'
 	build/newest/bin/python -m pytest -n logical --maxprocesses 8 --dist worksteal -m "not slow" $(HEART)

@@ -81,7 +81,10 @@ def test_in_the_checkout_itself_the_path_is_a_dot(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(installation, "distribution", lambda _name: Installed(origin))
     monkeypatch.chdir(tmp_path)
     assert install_hint("report") == "pip install -e '.[report]'"
-    (tmp_path / "constraints.txt").touch()
+    (tmp_path / "constraints.txt").write_text("torch==1.0\n", encoding="utf-8")
+    assert install_hint("report") == "pip install -e '.[report]'"  # the PyTorch that is there stays
+    pins = f"numpy==1.0\ntorch=={installation.version('torch').partition('+')[0]}\n"
+    (tmp_path / "constraints.txt").write_text(pins, encoding="utf-8")
     assert install_hint("report") == "pip install -c constraints.txt -e '.[report]'"
     monkeypatch.chdir("/")
     assert install_hint("report") == f"pip install -c {tmp_path}/constraints.txt -e '{tmp_path}[report]'"

@@ -8,7 +8,6 @@ from typer.testing import CliRunner
 
 from tests.ladder.library import LAW, made_up
 from tinyllama.cli.commands import app
-from tinyllama.design.rules import OPTIMUM
 from tinyllama.errors import PlanError, UserError
 from tinyllama.ladder import LadderRecord
 from tinyllama.recipe import load_recipe
@@ -162,11 +161,11 @@ def test_size_keeps_the_rule_where_a_ladder_says_too_little(tmp_path: Path) -> N
     unsure = record.law.model_copy(update={"alpha_interval": (0.1, 1.5)})
     (tmp_path / "ladder.json").write_text(record.model_copy(update={"law": unsure}).model_dump_json())
     sizes = of_ladder(tmp_path, "--tokens", "500M")["sizes"]
-    assert {size["rule"] for size in sizes} == {OPTIMUM}
+    assert {size["rule"] for size in sizes} == {"20 tokens per parameter"}
     assert {size["law"] for size in sizes} == {"the ladder of nano"}
     (tmp_path / "ladder.json").write_text(record.model_dump_json())
     far = of_ladder(tmp_path, "--tokens", "50B")["sizes"]
-    assert {size["rule"] for size in far} == {OPTIMUM}
+    assert {size["rule"] for size in far} == {"20 tokens per parameter"}
 
 
 def test_size_refuses_a_law_that_it_cannot_use(tmp_path: Path) -> None:

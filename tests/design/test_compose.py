@@ -8,7 +8,7 @@ import pytest
 
 from tests.design.library import copy_library
 from tinyllama.design.compose import Design, Wishes, design
-from tinyllama.design.machines import MeasuredMachine, PredictedMachine
+from tinyllama.design.machines import MeasuredMachine, PredictedMachine, trial_recipe
 from tinyllama.design.new import Asked, check_recipe, wishes_of, write_recipe
 from tinyllama.design.rules import batch_tokens, peak_learning_rate
 from tinyllama.design.writing import recipe_text
@@ -44,6 +44,10 @@ def test_the_recipe_has_a_variant_for_the_text_and_each_domain(recipe: Recipe) -
     assert set(recipe.corpora) == {"text", "code"}
     assert recipe.fork_index == 1
     assert recipe.stages[0].until / recipe.stages[1].until == pytest.approx(0.75, abs=0.05)
+
+
+def test_the_recipe_has_the_optimizer_that_speeds_are_measured_with(recipe: Recipe) -> None:
+    assert recipe.optimizer.kind == trial_recipe(recipe.model).optimizer.kind == "muon"
 
 
 def test_learning_rate_and_batch_follow_from_the_compute(recipe: Recipe, made: Design) -> None:

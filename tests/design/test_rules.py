@@ -27,13 +27,6 @@ def test_compute_optimal_tokens_are_those_of_hoffmanns_table_and_of_chinchilla(
     assert optimal_tokens(parameters) == pytest.approx(tokens, rel=0.12)
 
 
-@pytest.mark.parametrize("parameters", [1e6, 10e6])
-def test_small_models_want_fewer_tokens_a_parameter_by_the_fit(parameters: float) -> None:
-    """Their own equation 4: below 25M parameters, 20 a parameter are more than the optimum."""
-    assert optimal_tokens(parameters) == CHINCHILLA.optimal_tokens(parameters) < 20 * parameters
-    assert optimal_tokens(25.2e6) == pytest.approx(CHINCHILLA.optimal_tokens(25.2e6), rel=0.01)
-
-
 def test_tinyllama_is_over_trained_91_times() -> None:
     assert optimal_tokens(1_100_048_384, over_training=91) == pytest.approx(2e12, rel=0.01)
 

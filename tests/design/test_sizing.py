@@ -4,7 +4,8 @@ import pytest
 
 from tinyllama.design.machines import MeasuredMachine, PredictedMachine
 from tinyllama.design.rules import batch_tokens
-from tinyllama.design.sizing import Budget, Size, recommended, sizes
+from tinyllama.design.shapes import FAMILIES
+from tinyllama.design.sizing import Budget, Size, recommended, sizes, usual_vocabulary
 from tinyllama.errors import PlanError
 from tinyllama.recipe import Recipe
 
@@ -32,6 +33,11 @@ def test_the_recommended_shape_has_about_twenty_tokens_per_parameter_and_takes_t
     assert 12 < size.tokens_per_parameter < 33
     assert size.seconds == pytest.approx(DAY, rel=1e-6)
     assert 100e6 < size.parameters < 600e6  # about 8e18 FLOPs
+
+
+@pytest.mark.parametrize(("width", "ids"), [(64, 4096), (256, 4096), (512, 8192), (960, 16384), (1280, 32000)])
+def test_small_models_have_4096_ids_and_larger_ones_those_of_tao(width: int, ids: int) -> None:
+    assert usual_vocabulary(FAMILIES["smollm"], width) == ids
 
 
 def test_over_training_gives_a_smaller_model_on_more_tokens() -> None:
@@ -78,7 +84,7 @@ def test_a_family_shares_the_time_and_the_text_bounds_the_tokens() -> None:
     bounded = recommended(sizes(clock.machine, Budget(seconds=600, most_tokens=1e6)))
     assert bounded.tokens == 10**6
     assert bounded.seconds is not None
-    assert bounded.seconds < 300
+    assert bounded.seconds < 200
     assert bounded.parameters < half.parameters
 
 

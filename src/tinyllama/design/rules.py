@@ -7,14 +7,12 @@ from typing import NamedTuple
 
 TOKENS_PER_PARAMETER = 20.0
 """Of compute-optimal training (Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models", table 3)."""
-OPTIMUM = "20 tokens per parameter, fewer below 25M"
-"""`optimal_tokens` in words."""
 _WARMUP_STEPS, _WARMUP_SHARE = 2000, 0.05
 LEARNING_RATE_EXPONENT, BATCH_EXPONENT = -0.1250, 0.3271
 """Of the compute (Bi et al. 2024, "DeepSeek LLM", equation 1)."""
 OPTIMIZER = "muon"
-"""Fewer bits per byte than AdamW after equal tokens (docs/results/optimizer); half the compute for the same loss, with
-AdamW's learning rates (Liu et al. 2025, "Muon is Scalable for LLM Training")."""
+"""At its best peak, fewer bits per byte than AdamW after equal tokens (docs/results/optimizer); with AdamW's learning
+rates, half of its compute for the same loss (Liu et al. 2025, "Muon is Scalable for LLM Training")."""
 
 
 class LossFit(NamedTuple):
@@ -71,12 +69,11 @@ CHINCHILLA = LossFit("Hoffmann et al. 2022", 1.69, 406.4, 410.7, 0.34, 0.28, 44_
 def optimal_tokens(parameters: float, over_training: float = 1.0) -> float:
     """Tokens to train a model of so many parameters on.
 
-    With `over_training` 1 the compute is spent so that the loss is lowest: 20 tokens per parameter (Hoffmann et al.
-    2022, table 3), and below 25M parameters fewer, by equation 4 of the same article; a grid on a CPU agrees
-    (docs/lab-notes.md). More tokens give a better model of the same size, whose use costs less than that of a larger
-    one (Touvron et al. 2023, "LLaMA"; TinyLlama has 1,800 tokens per parameter). How many more is a choice.
+    With `over_training` 1 the compute is spent so that the loss is lowest (Hoffmann et al. 2022). More tokens give a
+    better model of the same size, whose use costs less than that of a larger one (Touvron et al. 2023, "LLaMA";
+    TinyLlama has 1,800 tokens per parameter). How many more is a choice.
     """
-    return over_training * min(TOKENS_PER_PARAMETER * parameters, CHINCHILLA.optimal_tokens(parameters))
+    return TOKENS_PER_PARAMETER * over_training * parameters
 
 
 def peak_learning_rate(flops: float) -> float:

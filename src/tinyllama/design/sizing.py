@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from tinyllama.files import Json
     from tinyllama.recipe import ModelShape
 
-VOCABULARIES = (8192, 16384, 32000)
-"""Numbers of ids to choose from. The first is about what the law of Tao et al. gives for its smallest model, and within
-2% of the best for smaller ones (docs/lab-notes.md); the last is Llama 2's."""
+VOCABULARIES = (4096, 8192, 16384, 32000)
+"""Numbers of ids to choose from. Fewer than the first cost small models many bits (docs/lab-notes.md), and the last is
+Llama 2's."""
 CONTEXTS = (256, 512, 1024, 2048)
 """Tokens of a sequence to choose from; the last is TinyLlama's."""
 _LEAST_SEQUENCES = 16
@@ -59,12 +59,12 @@ class Budget:
     fit: rules.LossFit = rules.CHINCHILLA
     """That gives the expected losses."""
     is_optimal_by_fit: bool = False
-    """Whether the compute-optimal number of tokens is that of `fit`, and not Hoffmann's."""
+    """Whether the compute-optimal number of tokens is the fit's, and not 20 per parameter."""
 
     @property
     def rule(self) -> str:
         """What says how many tokens are compute-optimal."""
-        return self.fit.name if self.is_optimal_by_fit else rules.OPTIMUM
+        return self.fit.name if self.is_optimal_by_fit else f"{rules.TOKENS_PER_PARAMETER:g} tokens per parameter"
 
     def wanted(self, parameters: int) -> float:
         """Tokens that a model of so many parameters should be trained on."""

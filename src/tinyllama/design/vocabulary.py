@@ -50,7 +50,7 @@ def compare_tokenizers(
 
     Args:
         samples: text → pieces of it.
-        vocab_size: number of ids of one's own; half as many, or a quarter, where the samples are too small for it.
+        vocab_size: number of ids of one's own; halved until the samples suffice.
         kind: `own` or `llama2` alone; None for both.
 
     Raises:

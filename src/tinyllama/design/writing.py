@@ -92,14 +92,14 @@ def _description(design: Design) -> str:
 
 def _model(design: Design) -> str:
     shape, size = design.size.shape, design.size
-    wanted = rules.optimal_tokens(size.parameters, design.wishes.over_training) / size.parameters
     reason = _comment(
         f"{shape.parameters:,} parameters: proportions of {family_source(size)}. {size.tokens_per_parameter:.1f} "
-        f"tokens per parameter, of {wanted:.1f} wanted: 20 are compute-optimal (Hoffmann et al. 2022, table 3), and "
-        "below 25M parameters fewer (equation 4); more give a better model of this size for more compute "
-        "(--over-training).",
+        f"tokens per parameter, of {rules.TOKENS_PER_PARAMETER * design.wishes.over_training:g} wanted: 20 are "
+        "compute-optimal (Hoffmann et al. 2022, table 3); more give a better model of this size for more "
+        "compute (--over-training).",
         "Context: the longest of 256 to 2,048 with which a batch has 16 sequences. Vocabulary: the nearest size to "
-        f"3.1M · (N/33M)^0.835 vocabulary parameters for N others (Tao et al. 2024), at least {VOCABULARIES[0]:,} ids.",
+        f"3.1M · (N/33M)^0.835 vocabulary parameters for N others (Tao et al. 2024), at least {VOCABULARIES[0]:,} ids "
+        "unless the text is too small.",
     )
     keys = [f"  {key}: {getattr(shape, key)}" for key in ("layers", "width", "ffn", "heads", "kv_heads", "context")]
     tied = ["  tied_embeddings: true"] if shape.tied_embeddings else []
@@ -157,7 +157,7 @@ def _optimizer(design: Design) -> str:
     flops = design.size.flops
     reason = _comment(
         "Muon for the blocks' matrices, AdamW for the rest: 2% to 4% fewer bits per byte than AdamW alone in models of "
-        "minutes, and half the compute for the same loss in large ones (Liu et al. 2025), with AdamW's learning rates.",
+        "minutes, and half the compute for the same loss in large ones (Liu et al. 2025).",
         f"C = {flops:.3g} FLOPs of one model without embeddings. Peak 0.3118 · C^-0.1250 (Bi et al. 2024, DeepSeek "
         "LLM, equation 1), falling in one cosine over all tokens to a tenth (Hoffmann et al. 2022).",
         "Warm-up: 2,000 steps (Touvron et al. 2023), at most 5% of the tokens.",
