@@ -98,8 +98,9 @@ def _ask(asked: Asked) -> Asked:
     """Ask on the terminal for what is not given."""
     if not asked.text:
         asked = replace(asked, text=[typer.prompt("Text (file, folder, glob or URL)", err=True)])
-        line = typer.prompt("A domain of its own (NAME=TEXT, empty for none)", default="", show_default=False, err=True)
-        asked = replace(asked, domain=[*asked.domain, line] if line else asked.domain)
+        question = "A domain with a variant of its own (NAME=TEXT, empty for no more)"
+        while line := typer.prompt(question, default="", show_default=False, err=True):
+            asked = replace(asked, domain=[*asked.domain, line])
     if asked.hours is None and asked.tokens is None:
         asked = replace(asked, hours=typer.prompt("Hours for everything", default=1.0, err=True))
     return asked
