@@ -81,7 +81,7 @@ test-trackers: $(VENV)/.trackers
 test-llamacpp: export CMAKE_ARGS ?= -DGGML_NATIVE=ON -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF
 test-llamacpp: $(VENV)/.llamacpp
 	$(BIN)/pytest tests/export/test_llamacpp.py tests/export/test_tokenizer_fidelity.py tests/cli/test_serving.py \
-		tests/serve tests/field/test_serving.py tests/evaluation/test_served_scores.py
+		tests/serve tests/field/test_serving.py tests/evaluation/test_served_scores.py tests/test_own_language_page.py
 
 # Use exports in environments of their own: the oldest transformers that model cards name, the newest, CTranslate2 and
 # ONNX Runtime. Each has its own torch, so this takes ten minutes and 4 GB the first time.

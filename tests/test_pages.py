@@ -1,7 +1,7 @@
 """No block and no command of README and docs is without a test: what is not run is parsed, loaded or compared here.
 
 The blocks that run have tests of their own: test_readme.py, test_python_page.py, test_own_text_page.py,
-test_finetune.py, and test_page_commands.py for all other pages.
+test_own_language_page.py, test_finetune.py, and test_page_commands.py for all other pages.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ RUN_BY = {
     "README.zh.md": "test_readme_zh.py",
     "CONTRIBUTING.md": "test_pages.py",
     "docs/index.md": "test_readme.py",
+    "docs/own-language.md": "test_own_language_page.py",
     "docs/own-text.md": "test_own_text_page.py",
     "docs/finetune.md": "test_finetune.py",
     "docs/python.md": "test_python_page.py",
@@ -115,8 +116,13 @@ def is_ours_in_prose(words: list[str]) -> None:
 
 CHECKS: dict[str, Callable[[list[str]], object]] = {
     ".": lambda words: words[1].endswith("/activate"),
+    "apt-get": len,  # test_own_language_page.py runs it, and cp, curl, dpkg-deb and kill
     "cd": len,
+    "cp": len,
+    "curl": len,
+    "dpkg-deb": len,
     "git": len,
+    "kill": len,
     "lm_eval": len,  # of lm-eval's extra `api`: make test-llamacpp calls it
     "make": is_target,
     "ollama": len,  # a program that registries do not have
