@@ -301,9 +301,10 @@ def test_plotly_accepts_every_figure(page: Page, recipe: Recipe) -> None:
 
 def test_a_variants_curves_go_on_from_the_base(page: Page) -> None:
     for name in ("training", "held-out-prose"):
-        base, *variants = [trace for trace in page.figures[name]["data"] if trace["meta"]]
-        assert [trace["name"] for trace in variants] == MODELS[1:]
-        for variant in variants:
+        traces = {trace["name"]: trace for trace in page.figures[name]["data"] if trace["meta"]}
+        assert [name for name in traces if "not smoothed" not in name] == MODELS
+        for variant in [trace for trace in traces.values() if trace["meta"]["model"] != "base"]:
+            base = traces[variant["name"].replace(variant["meta"]["model"], "base")]
             assert (variant["x"][0], variant["y"][0]) == (base["x"][-1], base["y"][-1])
             assert variant["x"] == sorted(variant["x"])
 
@@ -379,6 +380,23 @@ def test_figures_and_tables_are_described(page: Page) -> None:
     assert all(below - above <= 1 for above, below in pairwise(levels))
 
 
+def test_what_scrolls_is_reached_by_keyboard_and_has_a_name(page: Page) -> None:
+    scrolling = [item for tag, item in page.elements if tag == "pre" or item.get("class") == "scroll"]
+    assert len(scrolling) == 5
+    for item in scrolling:
+        assert (item["tabindex"], item["role"]) == ("0", "region")
+        assert item["aria-label"]
+
+
+def test_a_table_that_hides_columns_has_a_shadow_there_in_light_and_dark(page: Page) -> None:
+    (rule,) = re.findall(r"^\.scroll \{([^}]*)\}", page.html, re.MULTILINE)
+    assert rule.count("no-repeat local") == rule.count("no-repeat scroll") == 2
+    assert rule.count("var(--page)") == rule.count("var(--shade)") == 2
+    light, dark = (re.findall(r"--shade: ([^;]+);", block) for block in re.findall(r":root \{[^}]*\}", page.html))
+    assert len(light) == len(dark) == 1
+    assert light != dark
+
+
 @pytest.mark.parametrize("theme", [0, 1])
 def test_text_and_model_colours_have_sufficient_contrast_in_light_and_dark(page: Page, theme: int) -> None:
     colors = [
@@ -403,29 +421,59 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize(
-    ("file", "missing", "kept"),
+    ("file", "reason", "missing"),
     [
-        ("summary.json", ["learnt", "tasks", "machine"], "training"),
-        ("evaluation/samples.json", ["samples"], "training"),
-        ("chinese/metrics.jsonl", ["curves"], "training"),
+        (
+            "summary.json",
+            "the models have not been evaluated yet; <code>tinyllama report</code> does that",
+            ["learnt", "tasks", "machine"],
+        ),
+        (
+            "evaluation/samples.json",
+            "no model has continued the recipe's prompts yet; <code>tinyllama report</code> has them do that",
+            ["samples"],
+        ),
+        (
+            "chinese/metrics.jsonl",
+            "chinese has not been trained here: chinese/metrics.jsonl does not exist",
+            ["curves"],
+        ),
     ],
 )
 def test_a_part_without_data_is_left_out_with_one_line_saying_why(
-    run: Path, recipe: Recipe, file: str, missing: list[str], kept: str
+    run: Path, recipe: Recipe, file: str, reason: str, missing: list[str]
 ) -> None:
     (run / file).unlink()
     page = Page(write_report(run, recipe))
     assert [section["id"] for section in page.find("section")] == SECTIONS
-    assert page.html.count(f"Not shown: {file} does not exist.") == len(missing)
-    assert kept in page.figures
+    assert page.html.count(f"Not shown: {reason}.") == len(missing)
+    assert "training" in page.figures
 
 
 def test_a_summary_without_a_part_says_which(run: Path, recipe: Recipe) -> None:
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     write(run / "summary.json", json.dumps(summary | {"tasks": {}, "bits_per_byte": {}}))
     page = Page(write_report(run, recipe))
-    assert "Not shown: summary.json holds no tasks." in page.text
-    assert "Not shown: summary.json holds no bits_per_byte." in page.text
+    assert "Not shown: no model was measured on a task." in page.text
+    assert "Not shown: no model was measured on held-out text." in page.text
+
+
+def test_a_part_that_the_recipe_does_not_ask_for_names_the_key(run: Path) -> None:
+    recipe = load_recipe("nano", ["evaluation.tasks=[]", "evaluation.prompts=[]"])
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    write(run / "summary.json", json.dumps(summary | {"tasks": {"base": {"average": None}}}))
+    write(run / "evaluation/samples.json", json.dumps({"inputs": "x", "samples": {}}))
+    html = write_report(run, recipe).read_text(encoding="utf-8")
+    assert "Not shown: the recipe has no tasks (<code>evaluation.tasks</code>)." in html
+    assert "Not shown: the recipe has no prompts (<code>evaluation.prompts</code>)." in html
+
+
+def test_a_damaged_file_is_named(run: Path, recipe: Recipe) -> None:
+    write(run / "evaluation/samples.json", "[]")
+    write(run / "base/process.json", "{}")
+    page = Page(write_report(run, recipe))
+    assert "Not shown: evaluation/samples.json: is not a JSON object" in page.text
+    assert "Not shown: base/process.json: host: is missing" in page.text
 
 
 def test_an_empty_folder_gives_a_page_of_reasons_without_any_figure(tmp_path: Path, recipe: Recipe) -> None:

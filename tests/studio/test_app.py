@@ -183,7 +183,7 @@ def test_two_models_are_compared_as_on_the_command_line(client: TestClient, runs
 
 def test_a_family_without_scores_says_so(client: TestClient, runs: Path) -> None:
     FamilyLayout(runs / "nano").summary.unlink()
-    assert "summary.json does not exist" in found(client, "/api/families/nano/scores")["html"]
+    assert "the models have not been evaluated yet" in found(client, "/api/families/nano/scores")["html"]
 
 
 @pytest.mark.parametrize("part", ["curves", "scores", "corpora", "recipe", "search?text=a", "models/base/steps/1"])

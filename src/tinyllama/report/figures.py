@@ -15,6 +15,7 @@ from tinyllama.layout import BASE
 from tinyllama.plan import share_at
 from tinyllama.plan.schedule import stage_ends
 from tinyllama.report.run_data import coarsen
+from tinyllama.report.smoothing import running_mean
 from tinyllama.text import listing
 
 if TYPE_CHECKING:
@@ -83,10 +84,9 @@ def last_tokens(recipe: Recipe) -> int:
 
 def training_figure(run: RunData) -> Figure:
     """Training loss of every model, above learning rate and batch size, on one token axis."""
-    losses = []
-    for model, history in run.histories.items():
-        bins = _continued(run, model, history.bins)
-        losses.append(_line(model, [item.end for item in bins], [item.loss for item in bins]))
+    raw = [_raw(run, model) for model in run.histories]
+    smooth = [_smooth(run, model) for model in run.histories]
+    losses = raw + smooth
     schedule = _schedule(run)
     layout: dict[str, Json] = {
         "xaxis": _token_axis(run.recipe, title="tokens seen", anchor="y3"),
@@ -106,7 +106,7 @@ def training_figure(run: RunData) -> Figure:
         "hovermode": "x unified",
         "hoversubplots": "axis",
     }
-    ends = [f"{model} ends at {history.bins[-1].loss:.2f}" for model, history in run.histories.items() if history.bins]
+    ends = [f"{line.name} ends at {line.y[-1]:.2f}" for line in smooth if run.histories[line.name].bins]
     label = f"Training loss, learning rate and batch by tokens seen. {listing(ends)}."
     return Figure("training", label, losses + schedule, layout, 520)
 
@@ -237,10 +237,35 @@ def _line(model: str, x: Sequence[float], y: Sequence[float], **style: Json) -> 
     return Line(model, x, y, model, style)
 
 
-def _continued(run: RunData, model: str, bins: list[Bin]) -> list[Bin]:
-    """A model's bins after its parent's last one before the fork, so that its curve begins there."""
+def _raw(run: RunData, model: str) -> Line:
+    """The faint line through a model's points, which has no values to read."""
+    points = _continued(run, model, lambda bins: [(item.end, item.loss) for item in bins])
+    faint: dict[str, Json] = {"line": {"width": 1}, "opacity": 0.35, "hoverinfo": "skip"}
+    return Line(f"{model}, not smoothed", *_columns(points), model, faint)
+
+
+def _smooth(run: RunData, model: str) -> Line:
+    """The line through the means of the points around each."""
+    return _line(model, *_columns(_continued(run, model, _smoothed)))
+
+
+def _smoothed(bins: list[Bin]) -> list[tuple[int, float]]:
+    means = running_mean([item.loss for item in bins], [item.steps for item in bins])
+    return [(item.end, mean) for item, mean in zip(bins, means, strict=True)]
+
+
+def _continued(
+    run: RunData, model: str, points: Callable[[list[Bin]], list[tuple[int, float]]]
+) -> list[tuple[int, float]]:
+    """A model's points after its parent's last one before the fork, so that its curve begins there."""
     fork = run.fork_tokens(model)
-    return [item for item in run.parent_history(model).bins if item.end <= fork][-1:] + bins
+    before = [point for point in points(run.parent_history(model).bins) if point[0] <= fork]
+    return before[-1:] + points(run.histories[model].bins)
+
+
+def _columns(points: list[tuple[int, float]]) -> tuple[list[float], list[float]]:
+    """Tokens and losses; the digits of a loss are those that a picture can show, to keep the page small."""
+    return [tokens for tokens, _ in points], [float(f"{loss:.5g}") for _, loss in points]
 
 
 def _schedule(run: RunData) -> list[Line]:

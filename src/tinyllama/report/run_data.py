@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
+from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
 from tinyllama.corpus.manifest import HELD_OUT, MANIFEST, read_manifest
-from tinyllama.errors import CorpusError, EvaluationError, ModelError, TrainingError
+from tinyllama.errors import CorpusError, EvaluationError, ModelError, NewerFormatError, TrainingError
 from tinyllama.evaluation.record_folder import read_records_by_tokens
 from tinyllama.layout import BASE, SAMPLES, FamilyLayout, average_of
 from tinyllama.report.samples import read_samples
 from tinyllama.report.summary import FamilySummary, read_summary
 from tinyllama.train.metrics import read_metrics
+from tinyllama.train.process import read_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,9 +28,12 @@ if TYPE_CHECKING:
     from tinyllama.evaluation.scores import TaskScores
     from tinyllama.recipe import Recipe
     from tinyllama.report.samples import Samples
-    from tinyllama.train.metrics import Record, SpikeRecord
+    from tinyllama.train.metrics import Record, SpikeRecord, StepRecord
 
 _Content = TypeVar("_Content")
+
+_NO_SUMMARY = "the models have not been evaluated yet; `tinyllama report` does that"
+_NO_SAMPLES = "no model has continued the recipe's prompts yet; `tinyllama report` has them do that"
 
 POINTS = 300
 """Minimum number of points per stage of a long series; the maximum is twice as many."""
@@ -107,6 +113,10 @@ class History:
     """Steps that were skipped as such."""
     overflows: int = 0
     """Steps that were skipped since fp16 gradients overflowed."""
+    speeds: array[float] = field(default_factory=lambda: array("d"))
+    """Tokens per second of each step."""
+    seconds: float = 0.0
+    """Of all steps, and of the checkpoints before them."""
 
     @property
     def bins(self) -> list[Bin]:
@@ -116,6 +126,11 @@ class History:
     def bins_of(self, context: int) -> list[Bin]:
         """Bins of the stages of a context."""
         return [item for stage in self.stages.values() if stage.context == context for item in stage.bins]
+
+    @property
+    def median_speed(self) -> float | None:
+        """Tokens per second of the median step; None without a step."""
+        return median(self.speeds) if self.speeds else None
 
     @property
     def steps_per_point(self) -> int:
@@ -134,7 +149,7 @@ class RunData:
     """Histories of the models that have metrics."""
     samples: Samples
     missing: dict[str, str]
-    """File → reason why it could not be read."""
+    """File → reason why it could not be read, in words for the page."""
     by_tokens: dict[str, list[tuple[int, TaskScores]]] = field(default_factory=dict)
     """Model → (tokens, task scores) measured during training, in order."""
     bytes_per_token: dict[str, float] = field(default_factory=dict)
@@ -145,6 +160,8 @@ class RunData:
     """Corpus and builtin source that was unavailable → the text that was read instead."""
     selection: dict[str, dict[str, int]] = field(default_factory=dict)
     """Corpus → documents that are kept, changed, and dropped for each reason; of corpora whose keys select text."""
+    ended: dict[str, float] = field(default_factory=dict)
+    """Model → when its training ended with its last step, in seconds since 1970; of models whose record tells it."""
 
     @property
     def models(self) -> list[str]:
@@ -185,7 +202,8 @@ def read_run(run: Path, recipe: Recipe) -> RunData:
         contexts = defaultdict(lambda: recipe.model.context, own)  # a stage may have been renamed
         if history := _read_history(run, f"{model}/metrics.jsonl", contexts, missing):
             histories[model] = history
-    return replace(results, histories=histories, missing=missing | results.missing)
+    ended = _read_ends(run, recipe, missing)
+    return replace(results, histories=histories, missing=missing | results.missing, ended=ended)
 
 
 def read_results(run: Path, recipe: Recipe) -> RunData:
@@ -198,8 +216,8 @@ def read_results(run: Path, recipe: Recipe) -> RunData:
         raise ModelError(f"{run} does not exist; start a run with: tinyllama reproduce {recipe.name}")
     missing: dict[str, str] = {}
     layout = FamilyLayout(run)
-    summary = _read(layout.summary, run, missing, read_summary) or FamilySummary()
-    samples = _read(layout.samples, run, missing, read_samples)
+    summary = _read(layout.summary, run, missing, read_summary, _NO_SUMMARY) or FamilySummary()
+    samples = _read(layout.samples, run, missing, read_samples, _NO_SAMPLES)
     by_tokens = _read_by_tokens(run, recipe, missing)
     manifests = _read_manifests(layout, recipe)
     return RunData(
@@ -228,13 +246,23 @@ def coarsen(bins: list[Bin], points: int) -> list[Bin]:
     return bins
 
 
-def _read(path: Path, run: Path, missing: dict[str, str], reader: Callable[[Path], _Content]) -> _Content | None:
-    """The content of a file in the folder; None, with the reason in `missing`, if it cannot be read."""
+def _read(
+    path: Path, run: Path, missing: dict[str, str], reader: Callable[[Path], _Content], absent: str = ""
+) -> _Content | None:
+    """The content of a file in the folder; None, with the reason in `missing`, if it cannot be read.
+
+    Args:
+        path: of the file.
+        run: the folder.
+        missing: receives the reason.
+        reader: of the file.
+        absent: the reason if there is no file, in words for the page.
+    """
     name = path.relative_to(run).as_posix()
     try:
         return reader(path)
     except FileNotFoundError:
-        missing[name] = f"{name} does not exist"
+        missing[name] = absent or f"{name} does not exist"
     except ModelError as error:
         missing[name] = str(error).removeprefix(f"{run}/")  # the page shows no path of this machine
     return None
@@ -287,10 +315,25 @@ def _read_samples_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) 
     return found
 
 
+def _read_ends(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[str, float]:
+    """When the training of each model ended that reached its last step."""
+    found = {}
+    for model in recipe.models:
+        path = FamilyLayout(run).process(model)
+        try:
+            process = read_process(path)
+        except (TrainingError, NewerFormatError) as error:
+            missing[path.relative_to(run).as_posix()] = str(error).removeprefix(f"{run}/")
+            continue
+        if process is not None and process.outcome == "finished" and process.ended is not None:
+            found[model] = process.ended
+    return found
+
+
 def _read_history(run: Path, name: str, contexts: Mapping[str, int], missing: dict[str, str]) -> History | None:
     history = History()
     if not (run / name).is_file():
-        missing[name] = f"{name} does not exist"
+        missing[name] = f"{name.partition('/')[0]} has not been trained here: {name} does not exist"
         return None
     try:
         for record in read_metrics(run / name):
@@ -316,6 +359,15 @@ def _add(record: Record, contexts: Mapping[str, int], history: History) -> None:
         stage = history.stages.setdefault(record.stage, StageHistory(record.batch, contexts[record.stage]))
         start = record.tokens - record.batch * stage.context
         stage.add(Bin(start, record.tokens, 1, record.loss, record.lr, record.counts))
+        _add_time(record, history)
+
+
+def _add_time(step: StepRecord, history: History) -> None:
+    """Add a step's time, unless an edited file has one that is no time."""
+    seconds = step.seconds + step.checkpoint_seconds
+    if math.isfinite(step.tokens_per_second) and math.isfinite(seconds):
+        history.speeds.append(step.tokens_per_second)
+        history.seconds += seconds
 
 
 def _skip(history: History, stage: str, end: int, counts: dict[str, int], context: int) -> None:

@@ -11,7 +11,7 @@ from tinyllama.recipe.quantities import format_count
 from tinyllama.report.figures import held_out_figures, score_figures, share_figures, training_figure
 from tinyllama.report.findings import findings
 from tinyllama.report.markup import Markup, element, join
-from tinyllama.report.tables import bits_table, quota_table, sources_table, spikes_table, swatch
+from tinyllama.report.tables import bits_table, quota_table, sources_table, spikes_table, swatch, training_table
 from tinyllama.report.task_tables import tasks_tables
 from tinyllama.report.text import duration
 from tinyllama.report.tree import family_tree
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from tinyllama.report.run_data import RunData
 
 _OF_THE_STAGE = ", in windows of the stage's context"
+_NO_STEPS = "no training step is recorded"
+_NOT_HELD_OUT = "no model was measured on held-out text"
+_SMOOTHED = "Faint lines show the points, strong lines their running mean over about 1/50 of a model's points."
 _NAMED = 8
 """Tasks of equal chance that are named; others are counted."""
 
@@ -38,8 +41,9 @@ def section(name: str, title: str, lead: str, *content: Markup | None) -> Markup
 
 
 def absent(reason: str) -> Markup:
-    """The line that replaces a part without data."""
-    return element("p", f"Not shown: {reason}.", class_="absent")
+    """The line that replaces a part without data; what stands between backquotes is code."""
+    parts = [element("code", part) if index % 2 else part for index, part in enumerate(reason.split("`"))]
+    return element("p", "Not shown: ", parts, ".", class_="absent")
 
 
 def headline(run: RunData) -> Markup:
@@ -117,7 +121,7 @@ def learnt(run: RunData) -> Markup:
     if _changes_context(run):
         lead += " Each model sees windows of its own context."
     if not any(bits.values()):
-        return section("learnt", title, lead, absent(_reason(run, "summary.json", "bits_per_byte")))
+        return section("learnt", title, lead, absent(_reason(run, "summary.json", _NOT_HELD_OUT)))
     sentences = findings(bits, run.reference, run.recipe.corpora_of(BASE))
     items = [element("li", swatch(run, name), element("b", name), f": {text}.") for name, text in sentences.items()]
     scale = element("p", "a quarter of the bits", element("span", class_="scale"), "four times", class_="legend-scale")
@@ -131,13 +135,14 @@ def curves(run: RunData, figures: list[Figure]) -> Markup:
     lead = "Losses in nats per token by tokens seen. Shaded and plain bands are the stages"
     lead += "; variants continue the base." if run.models[1:] else "."
     if not run.histories:
-        return section("curves", title, lead, absent(_reason(run, "base/metrics.jsonl", "steps")))
+        return section("curves", title, lead, absent(_reason(run, "base/metrics.jsonl", _NO_STEPS)))
     training = training_figure(run)
     held_out = held_out_figures(run)
     figures += [training, *[figure for _, figure in held_out]]
     steps = max(history.steps_per_point for history in run.histories.values())
     sampled = f"Each point is the mean of up to {steps} steps." if steps > 1 else "Each point is one step."
-    note = f"{sampled} Training losses on different mixtures are not comparable; the held-out losses below are."
+    note = f"{sampled} {_SMOOTHED}"
+    note += " Training losses on different mixtures are not comparable; the held-out losses below are."
     if run.models[1:]:
         of_whom = "each branch's own" if run.recipe.branches else "the same for every variant"
         note += f" The learning rate and the batch size (in tokens) are {of_whom}."
@@ -151,7 +156,7 @@ def curves(run: RunData, figures: list[Figure]) -> Markup:
         _legend(run),
         _figure(training, note),
         element("h3", _held_out_title(run) + _OF_THE_STAGE * _changes_context(run)),
-        element("div", grid, class_="grid") if grid else absent("the metrics hold no held-out losses"),
+        element("div", grid, class_="grid") if grid else absent(f"{_NOT_HELD_OUT} as it trained"),
         spikes_table(run),
         *[absent(reason) for name, reason in run.missing.items() if name.endswith("metrics.jsonl")],
     )
@@ -169,7 +174,7 @@ def shares(run: RunData, figures: list[Figure]) -> Markup:
     lead = "The share of each corpus in the batches: solid lines are realized shares, dotted lines are planned shares."
     charts = share_figures(run)
     if not charts:
-        return section("shares", title, lead, absent(_reason(run, "base/metrics.jsonl", "steps")))
+        return section("shares", title, lead, absent(_reason(run, "base/metrics.jsonl", _NO_STEPS)))
     figures += [figure for _, figure in charts]
     note = (
         "In sequences, for each model's own part of the plan. The gap is the largest difference between the cumulative "
@@ -187,7 +192,7 @@ def tasks(run: RunData, figures: list[Figure]) -> Markup:
     results = {name: scores for name, scores in run.summary.tasks.items() if scores.tasks}
     lead = f"By lm-evaluation-harness; shares are in percent, and ± is one standard error.{_chances(results)}"
     if not results:
-        return section("tasks", title, lead, absent(_reason(run, "summary.json", "tasks")))
+        return section("tasks", title, lead, absent(_no_tasks(run)))
     content: list[Markup | None] = [tasks_tables(run, results)]
     if during := score_figures(run):
         figures += [figure for _, figure in during]
@@ -195,6 +200,12 @@ def tasks(run: RunData, figures: list[Figure]) -> Markup:
         grid = [_small_figure(measure, figure) for measure, figure in during]
         content += [element("h3", "During training"), element("div", grid, class_="grid"), element("p", note)]
     return section("tasks", title, lead, *content)
+
+
+def _no_tasks(run: RunData) -> str:
+    if not run.recipe.evaluation.tasks:
+        return "the recipe has no tasks (`evaluation.tasks`)"
+    return _reason(run, "summary.json", "no model was measured on a task")
 
 
 def _chances(tasks: Mapping[str, TaskScores]) -> str:
@@ -216,12 +227,18 @@ def samples(run: RunData) -> Markup:
     title = "Samples"
     lead = "The same prompts, continued by every model of the family."
     if not run.samples and not run.samples_by_tokens:
-        return section("samples", title, lead, absent(_reason(run, "evaluation/samples.json", "continuations")))
+        return section("samples", title, lead, absent(_no_samples(run)))
     blocks = [
         element("div", element("h3", element("code", prompt)), element("div", _cards(run, prompt), class_="cards"))
         for prompt in run.samples
     ]
     return section("samples", title, lead, *blocks, _samples_by_tokens(run))
+
+
+def _no_samples(run: RunData) -> str:
+    if not run.recipe.evaluation.prompts:
+        return "the recipe has no prompts (`evaluation.prompts`)"
+    return _reason(run, "evaluation/samples.json", "no model has continued the recipe's prompts")
 
 
 def _samples_by_tokens(run: RunData) -> Markup | None:
@@ -260,7 +277,7 @@ def _cards(run: RunData, prompt: str) -> list[Markup]:
 
 
 def machine(run: RunData) -> Markup:
-    """Time, machine, versions, exports and the recipe."""
+    """Training, time, machine, versions, exports and the recipe."""
     title = "Provenance"
     lead = "Everything needed to reproduce this family."
     parts = [
@@ -271,11 +288,12 @@ def machine(run: RunData) -> Markup:
         _pairs("Text that was unavailable, and what replaced it", run.replaced),
         *(_pairs(f"Documents of {corpus}", counts) for corpus, counts in run.selection.items()),
     ]
-    recipe = element(
-        "details", element("summary", "The whole recipe"), element("pre", dump_recipe(run.recipe), tabindex=0)
-    )
-    reason = None if any(parts) else absent(_reason(run, "summary.json", "time, machine and versions"))
-    return section("machine", title, lead, element("div", parts, class_="columns"), reason, recipe)
+    text = element("pre", dump_recipe(run.recipe), tabindex=0, role="region", aria_label="The whole recipe")
+    recipe = element("details", element("summary", "The whole recipe"), text)
+    reason = None if any(parts) else absent(_reason(run, "summary.json", "time, machine and versions are not recorded"))
+    columns = element("div", parts, class_="columns")
+    damaged = [absent(reason) for name, reason in run.missing.items() if name.endswith("process.json")]
+    return section("machine", title, lead, training_table(run), *damaged, columns, reason, recipe)
 
 
 def _times(run: RunData) -> Markup | None:
@@ -340,5 +358,6 @@ def _small_figure(title: str, figure: Figure) -> Markup:
     return element("figure", element("figcaption", title), chart)
 
 
-def _reason(run: RunData, file: str, part: str) -> str:
-    return run.missing.get(file, f"{file} holds no {part}")
+def _reason(run: RunData, file: str, otherwise: str) -> str:
+    """Why a part has no data: its file cannot be read, or else what the file lacks."""
+    return run.missing.get(file, otherwise)

@@ -9,7 +9,7 @@ from tinyllama.layout import BASE, averaged
 from tinyllama.plan import compile_plan, quota_at, sequences_at
 from tinyllama.recipe.stages import partition_name
 from tinyllama.report.markup import Markup, element, join
-from tinyllama.report.text import percent_change, spike_text
+from tinyllama.report.text import duration, minute, percent_change, spike_text
 from tinyllama.text import MISSING, number
 
 if TYPE_CHECKING:
@@ -117,6 +117,46 @@ def spikes_table(run: RunData) -> Markup | None:
         class_="spikes",
     )
     return join(element("h3", "Loss spikes"), scrollable(table, "Loss spikes"))
+
+
+def training_table(run: RunData) -> Markup | None:
+    """Speed, time and end of each model's training; None where nothing is recorded."""
+    columns = [
+        (element("th", "tokens/s", element("small", "median step"), scope="col"), _speeds(run)),
+        (element("th", "time", element("small", "steps and checkpoints"), scope="col"), _times(run)),
+        (element("th", "ended", element("small", "UTC"), scope="col"), _ends(run)),
+    ]
+    known = [(head, cells) for head, cells in columns if cells]
+    models = [model for model in run.models if any(model in cells for _, cells in known)]
+    if not models:
+        return None
+    rows = [
+        element("tr", model_head(run, model), [element("td", cells.get(model, MISSING)) for _, cells in known])
+        for model in models
+    ]
+    label = "Training of each model"
+    table = element(
+        "table",
+        element("caption", label, class_="unseen"),
+        element("thead", element("tr", element("td"), [head for head, _ in known])),
+        element("tbody", rows),
+        class_="training",
+    )
+    return element("div", element("h3", "Training"), scrollable(table, label))
+
+
+def _speeds(run: RunData) -> dict[str, str]:
+    speeds = {model: history.median_speed for model, history in run.histories.items()}
+    return {model: f"{speed:,.0f}" for model, speed in speeds.items() if speed is not None}
+
+
+def _times(run: RunData) -> dict[str, str]:
+    return {model: duration(history.seconds) for model, history in run.histories.items() if history.speeds}
+
+
+def _ends(run: RunData) -> dict[str, str]:
+    ends = {model: minute(seconds) for model, seconds in run.ended.items()}
+    return {model: end for model, end in ends.items() if end is not None}
 
 
 def quota_table(run: RunData) -> Markup:

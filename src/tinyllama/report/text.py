@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +37,14 @@ def duration(seconds: float) -> str:
             rest = whole % unit // below
             return f"{whole // unit} {name} {rest} {below_name}" if rest else f"{whole // unit} {name}"
     raise AssertionError(seconds)
+
+
+def minute(seconds: float) -> str | None:
+    """Seconds since 1970 as UTC: `2026-07-01 09:30`; None for what is no time."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def spike_text(record: SpikeRecord) -> str:

@@ -1,0 +1,40 @@
+"""A line through noisy points: the mean of the points around each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_PART = 50
+"""A window has one of so many parts of the points."""
+
+
+def running_mean(values: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """Centered, weighted means over about 1/50 of the points, and over at least three.
+
+    Near the first point, a window reaches as far forward as back, so that a steep fall there stays where it is. Near
+    the last point, it holds what is left of it. Values that are not finite do not count; a window of such values alone
+    gives NaN.
+    """
+    count = len(values)
+    at = np.arange(count)
+    reach = np.minimum(at, max(1, round(count / (2 * _PART))))
+    known = np.isfinite(values)
+    weighed = np.where(known, weights, 0.0)
+    sums = _sums(np.where(known, values, 0.0) * weighed)
+    totals = _sums(weighed)
+    first, last = at - reach, np.minimum(at + reach + 1, count)
+    with np.errstate(invalid="ignore"):  # 0/0 is the NaN of a window without a value
+        means: list[float] = ((sums[last] - sums[first]) / (totals[last] - totals[first])).tolist()
+    return means
+
+
+def _sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of all values before each, and of all."""
+    return np.concatenate([[0.0], np.cumsum(values)])
