@@ -26,6 +26,14 @@ def test_size_marks_one_row_and_says_what_the_loss_is_of() -> None:
     assert "Hoffmann et al. 2022" in shown
 
 
+@pytest.mark.parametrize(
+    ("card", "other"), [("t4", "a100-80g"), ("h200", "h100-80g"), ("rtx4090", None), ("h100", None)]
+)
+def test_size_says_whose_speeds_are_assumed_for_lack_of_the_cards_own(card: str, other: str | None) -> None:
+    lines = [line for line in run("size", "--hours", "12", "--hardware", card).splitlines() if "for lack of" in line]
+    assert lines == ([] if other is None else [f"tokens/s: by published speeds of the {other}, for lack of its own"])
+
+
 def test_size_as_json_has_every_shape() -> None:
     found = json.loads(run("size", "--tokens", "5B", "--hardware", "h100", "--gpus", "8", "--json"))
     assert found["machine"] == "8 x h100-80g, predicted"

@@ -111,6 +111,11 @@ def print_sizes(found: list[Size], machine: Machine) -> None:
     console = output()
     console.print(table)
     console.print(_legend(found[best]), markup=False, soft_wrap=True)
+    if machine.assumed_of is not None:
+        console.print(
+            f"tokens/s: by published speeds of the {machine.assumed_of}, for lack of its own", markup=False,
+            soft_wrap=True,
+        )  # fmt: skip
 
 
 def _legend(size: Size) -> str:
