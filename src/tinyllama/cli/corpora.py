@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -274,7 +275,9 @@ def tokenizer_train(
     obtain_tokenizer(loaded, out, Path(), reasons)
     if skipped := str(reasons):
         typer.echo(f"The tokenizer did not learn from:{skipped}", err=True)
-    typer.echo(out / "tokenizer.model")
+    model = out / "tokenizer.model"
+    typer.echo(model)
+    say_next("plan", recipe, overrides=[*(overrides or []), *size_key, f"tokenizer={{file: {json.dumps(str(model))}}}"])
 
 
 app.add_typer(corpus_app, name="corpus")
