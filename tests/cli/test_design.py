@@ -1,5 +1,6 @@
 import json
 import math
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,19 @@ def test_new_refuses_before_it_reads_or_writes(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(UserError, match="no budget is given"):
         run("new", "mine", "--text", "here")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_new_says_that_a_small_text_gives_fewer_tokens_than_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    modules = sorted((Path(sysconfig.get_path("stdlib")) / "asyncio").glob("*.py"))
+    (tmp_path / "few.txt").write_text("".join(module.read_text() for module in modules))
+    words = ("--text", "few.txt", "--hardware", "h100", "--tokenizer", "own")
+    shown = run("new", "few", *words, "--tokens", "5B")
+    assert "The text, not --tokens, decides: it is read 4 times at most" in shown
+    assert "of 5,000,000,000 tokens. More text, or --epochs, gives more." in shown
+    assert json.loads(run("new", "fitting", *words, "--tokens", "50K", "--json"))["is_bounded_by_text"] is False
 
 
 def test_recipes_prints_a_recipe_to_copy(tmp_path: Path) -> None:
