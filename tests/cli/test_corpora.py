@@ -48,6 +48,23 @@ def test_inspect_shows_counts_and_documents_by_their_origin(family: Path) -> Non
     assert texts[0]["text"]
 
 
+def test_inspect_shows_the_engine_and_the_sources_and_which_text_replaces_another(family: Path) -> None:
+    path = family / "corpora/prose/manifest.json"
+    manifest = json.loads(path.read_text())
+    builtin = {"version": "tang 2.0", "sha256": "0" * 64, "license": "MIT", "replaces": "manpages-zh"}
+    manifest["sources"] = [*manifest["sources"], builtin, {"files": "my/*.txt"}]
+    path.write_text(json.dumps(manifest))
+    shown = run("corpus", "inspect", path.parent).stdout.splitlines()
+    engine = manifest["engine"]
+    assert f"engine: {engine['name']}; ids of {engine['checked']:,} documents compared" in "\n".join(shown)
+    assert f"license: {manifest['license']}" in shown
+    assert [line for line in shown if line.startswith("source: ")] == [
+        *[f"source: {each['version']} ({each['license']})" for each in manifest["sources"][:-2]],
+        "source: tang 2.0 (MIT), instead of manpages-zh, which was unavailable",
+        "source: my/*.txt",
+    ]
+
+
 def test_export_prints_the_prefixes_that_megatron_takes(family: Path) -> None:
     done = run("corpus", "export", family / "corpora/arithmetic", "--out", family / "out")
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,6 @@
 import json
 import math
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,14 @@ def test_size_marks_one_row_and_says_what_the_loss_is_of() -> None:
     assert "Hoffmann et al. 2022" in shown
 
 
+@pytest.mark.parametrize(
+    ("card", "other"), [("t4", "a100-80g"), ("h200", "h100-80g"), ("rtx4090", None), ("h100", None)]
+)
+def test_size_says_whose_speeds_are_assumed_for_lack_of_the_cards_own(card: str, other: str | None) -> None:
+    lines = [line for line in run("size", "--hours", "12", "--hardware", card).splitlines() if "for lack of" in line]
+    assert lines == ([] if other is None else [f"tokens/s: by published speeds of the {other}, for lack of its own"])
+
+
 def test_size_as_json_has_every_shape() -> None:
     found = json.loads(run("size", "--tokens", "5B", "--hardware", "h100", "--gpus", "8", "--json"))
     assert found["machine"] == "8 x h100-80g, predicted"
@@ -41,6 +50,19 @@ def test_new_refuses_before_it_reads_or_writes(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(UserError, match="no budget is given"):
         run("new", "mine", "--text", "here")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_new_says_that_a_small_text_gives_fewer_tokens_than_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    modules = sorted((Path(sysconfig.get_path("stdlib")) / "asyncio").glob("*.py"))
+    (tmp_path / "few.txt").write_text("".join(module.read_text() for module in modules))
+    words = ("--text", "few.txt", "--hardware", "h100", "--tokenizer", "own")
+    shown = run("new", "few", *words, "--tokens", "5B")
+    assert "The text, not --tokens, decides: it is read 4 times at most" in shown
+    assert "of 5,000,000,000 tokens. More text, or --epochs, gives more." in shown
+    assert json.loads(run("new", "fitting", *words, "--tokens", "50K", "--json"))["is_bounded_by_text"] is False
 
 
 def test_recipes_prints_a_recipe_to_copy(tmp_path: Path) -> None:

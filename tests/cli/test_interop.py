@@ -30,6 +30,11 @@ def test_a_model_goes_in_and_comes_out_as_gguf_and_in_again(prepared: Path, tmp_
     assert told["checkpoint"] == "family/base/checkpoints/step-0"
     assert (told["tokens"], told["largest_difference"] < 1e-5) == (1_000_000, True)
 
+    again = run("import", "foreign", "--recipe", "nano", "--run", "family", *overrides, cwd=tmp_path)
+    assert again.stdout.split() == ["family/base/checkpoints/step-0"], again.stderr
+    assert "next: tinyllama reproduce nano --run family --set " in again.stderr
+    assert again.stderr.rstrip().endswith("--set start.model=foreign")
+
     out = ["--format", "gguf", "--precision", "f32"]
     done = run("export", "nano", "--run", "family", *out, *overrides, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -40,6 +45,7 @@ def test_a_model_goes_in_and_comes_out_as_gguf_and_in_again(prepared: Path, tmp_
 
     done = run("export", "foreign", *out, cwd=tmp_path)
     assert done.stdout.split() == ["foreign-F32-gguf"], done.stderr
+    assert done.stderr.splitlines()[-1] == "next: tinyllama generate foreign-F32-gguf The"
     single = tmp_path / "foreign-F32-gguf/foreign-F32.gguf"
 
     texts = {

@@ -116,6 +116,18 @@ def test_a_small_text_decides_instead_of_the_hours_and_the_recipe_says_so(folder
     assert "The text, not the time, decides" in recipe_text(found)
 
 
+def test_a_small_text_decides_instead_of_the_tokens_and_the_recipe_says_so(folder: Path, made: Design) -> None:
+    found = design(Wishes("few", ("text",), tokens=5_000_000_000, tokenizer="own"), MACHINE, folder)
+    assert found.is_bounded_by_text
+    assert found.epochs == pytest.approx(4, rel=0.05)
+    comments = " ".join(line.removeprefix("# ") for line in recipe_text(found).splitlines() if line.startswith("# "))
+    assert f"for the {found.total:,} tokens that the text gives (5,000,000,000 tokens were asked for) on" in comments
+    assert "The text, not --tokens, decides: it is read 4 times at most (Muennighoff et al. 2023), which" in comments
+    assert f"which gives {found.total:,} of 5,000,000,000 tokens. More text, or --epochs, gives more." in comments
+    assert not made.is_bounded_by_text
+    assert "decides" not in recipe_text(made)
+
+
 def test_hours_that_hold_no_training_are_refused(folder: Path) -> None:
     with pytest.raises(PlanError, match="give more --hours"):
         design(Wishes("short", ("text",), hours=0.005, tokenizer="own"), MACHINE, folder)

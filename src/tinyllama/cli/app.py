@@ -190,15 +190,28 @@ def refuse_options(ctx: typer.Context, parameters: set[str], why: str) -> None:
     Raises:
         UserError: one was given; the message names its option.
     """
-    given = [
-        parameter.opts[0]
+    given = [option for parameter, option in _given(ctx) if parameter in parameters]
+    if given:
+        raise UserError(f"cannot use {listing(given)} {why}")
+
+
+def given_options(ctx: typer.Context, *parameters: str) -> list[str]:
+    """Those of some options that were given on the command line, with their values, for another command."""
+    given = [(option, ctx.params[parameter]) for parameter, option in _given(ctx) if parameter in parameters]
+    return [
+        word for option, value in given for word in (option, f"{value:g}" if isinstance(value, float) else f"{value}")
+    ]
+
+
+def _given(ctx: typer.Context) -> list[tuple[str, str]]:
+    """Name and option of each parameter that was given on the command line."""
+    return [
+        (parameter.name, parameter.opts[0])
         for parameter in ctx.command.params
-        if parameter.name in parameters
+        if parameter.name
         and (source := ctx.get_parameter_source(parameter.name)) is not None
         and source.name == "COMMANDLINE"
     ]
-    if given:
-        raise UserError(f"cannot use {listing(given)} {why}")
 
 
 def as_text(argument: str) -> str:

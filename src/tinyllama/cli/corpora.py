@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,7 +28,7 @@ from tinyllama.paths import expand_path
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tinyllama.corpus.manifest import PreparedCorpus
+    from tinyllama.corpus.manifest import CorpusManifest, PreparedCorpus
     from tinyllama.files import Json
 
 corpus_app = typer.Typer(
@@ -138,6 +139,21 @@ def _print_table(corpora: Iterable[PreparedCorpus]) -> None:
     output().print(table)
 
 
+def _print_origin(manifest: CorpusManifest) -> None:
+    """Print what encoded a corpus, and its sources with the texts that stand for others."""
+    from tinyllama.corpus.manifest import BuiltinEntry
+
+    engine = manifest.engine
+    typer.echo(f"engine: {engine.name}; ids of {engine.checked:,} documents compared with the tokenizer's own library")
+    typer.echo(f"license: {manifest.license}")
+    for source in manifest.sources:
+        if isinstance(source, BuiltinEntry):
+            instead = "" if source.replaces is None else f", instead of {source.replaces}, which was unavailable"
+            typer.echo(f"source: {source.version} ({source.license}){instead}")
+        else:
+            typer.echo(f"source: {source.files}")
+
+
 @corpus_app.command(
     short_help="Check for damage, a wrong tokenizer and stray ids.",
     epilog="Example: tinyllama corpus verify runs/nano/corpora/prose",
@@ -194,6 +210,7 @@ def inspect(
             print_json(_counts(corpus) | corpus.manifest.model_dump(mode="json", include=origin_keys))
         else:
             _print_table([corpus])
+            _print_origin(corpus.manifest)
         return
     from tinyllama.corpus.reading import find_texts
     from tinyllama.layout import family_of_corpus
@@ -258,7 +275,9 @@ def tokenizer_train(
     obtain_tokenizer(loaded, out, Path(), reasons)
     if skipped := str(reasons):
         typer.echo(f"The tokenizer did not learn from:{skipped}", err=True)
-    typer.echo(out / "tokenizer.model")
+    model = out / "tokenizer.model"
+    typer.echo(model)
+    say_next("plan", recipe, overrides=[*(overrides or []), *size_key, f"tokenizer={{file: {json.dumps(str(model))}}}"])
 
 
 app.add_typer(corpus_app, name="corpus")

@@ -15,11 +15,13 @@ from tinyllama.cli.app import (
     Precision,
     RunFolder,
     app,
+    given_options,
     is_recipe,
     on_device,
     open_family,
     print_json,
     refuse_options,
+    say_next,
     whole,
 )
 from tinyllama.cli.training import print_scores
@@ -162,6 +164,8 @@ def evaluate(
     elif singles:
         _print(singles, request.texts)
     _require_figures(singles)
+    for name in [] if as_json else families:
+        say_next("report", name, *given_options(ctx, "data", "device"), overrides=overrides, run=run)
 
 
 def _fetch(names: list[str], data: Path, include_path: Path | None) -> None:

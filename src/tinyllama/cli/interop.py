@@ -18,7 +18,9 @@ from tinyllama.cli.app import (
     open_family,
     print_json,
     refuse_options,
+    say_next,
 )
+from tinyllama.cli.training import say_generate
 from tinyllama.errors import RecipeError, UserError
 from tinyllama.paths import expand_path, printable_path
 
@@ -88,6 +90,7 @@ def import_model(
         )
     else:
         typer.echo(checkpoint.folder)
+        say_next("reproduce", recipe, overrides=[*(overrides or []), *named], run=run)
 
 
 @app.command(
@@ -140,12 +143,17 @@ def export(
         refuse_options(ctx, {"overrides", "run", "data"}, "with a single model, only with a recipe")
         if precision not in QUANTIZED:
             refuse_options(ctx, {"text", "imatrix"}, "without a quantized type, such as --precision Q4_K_M")
-        typer.echo(_export_single(name, form, precision or Precision.f16, text, imatrix=imatrix))
+        folder = _export_single(name, form, precision or Precision.f16, text, imatrix=imatrix)
+        typer.echo(folder)
+        say_generate(folder)
         return
     refuse_options(ctx, {"text"}, "with a recipe, whose held-out text is used; only with a single model")
     family = open_family(name, overrides, run)
-    for folder in family.export(form, precision=precision, data=data, imatrix=imatrix).values():
+    folders = [*family.export(form, precision=precision, data=data, imatrix=imatrix).values()]
+    for folder in folders:
         typer.echo(folder)
+    for folder in folders[:1]:
+        say_generate(folder, family.recipe.evaluation.prompts)
 
 
 def _export_single(name: str, form: Format, precision: Precision, text: Path | None, *, imatrix: bool) -> Path:

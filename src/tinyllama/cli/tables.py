@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tinyllama.cli.planning.published import fit_line, tokens_line
 from tinyllama.comparison.documents import HEADER, cells, changed_summary
 from tinyllama.evaluation.published import PUBLISHED, TASKS, published_scores
 from tinyllama.plan import MANY_EPOCHS, effective_epochs
@@ -27,6 +28,7 @@ from tinyllama.text import MISSING, number, percent
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tinyllama.cli.planning.published import Published
     from tinyllama.comparison.compare import Comparison
     from tinyllama.doctor import Examined
     from tinyllama.evaluation.scores import TaskScore, TaskScores
@@ -42,16 +44,21 @@ def output() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=_WIDE)
 
 
-def print_plan(console: Console, summary: PlanSummary) -> None:
-    """Print a plan's stages and corpora, with a warning if text is repeated often."""
+def print_plan(console: Console, summary: PlanSummary, recipe: Recipe, published: Published) -> None:
+    """Print a plan's stages and corpora and what published rules say, with a warning if text is repeated often."""
     title = f"{summary.recipe} · {summary.variant or 'base'} · {summary.steps:,} steps · {summary.tokens:,} tokens"
     if summary.parent is not None:
         title += f" · forks from {summary.parent} at {summary.fork_tokens:,}, after step {summary.fork_step:,}"
     _print(console, title, STAGE_HEADER, stage_rows(summary))
     for sentence in stage_notes(summary):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"model: {summary.parameters:,} parameters", markup=False, highlight=False)
-    console.print(f"learning rate: {summary.learning_rate}\n", markup=False, soft_wrap=True)
+    for line in (
+        f"model: {summary.parameters:,} parameters; a checkpoint: {_disk(published.checkpoint_bytes)} on disk",
+        tokens_line(published),
+        f"learning rate: {summary.learning_rate}",
+        f"{fit_line(published, summary, recipe)}\n",
+    ):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     _print(console, "", CORPUS_HEADER, corpus_rows(summary))
     for sentence in repetitions(summary):
         console.print(sentence, markup=False, soft_wrap=True)
@@ -75,6 +82,10 @@ def print_plan(console: Console, summary: PlanSummary) -> None:
                 markup=False,
                 soft_wrap=True,
             )
+
+
+def _disk(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
 def print_tree(console: Console, recipe: Recipe, replays: Mapping[str, range | None]) -> None:

@@ -26,6 +26,9 @@ from tinyllama.cli.app import (
 from tinyllama.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from tinyllama.evaluation.scores import TaskScores
     from tinyllama.family import Family
 
@@ -97,6 +100,7 @@ def report(
     family = open_family(recipe, on_device(overrides, device), run)
     family.report(data)
     typer.echo(family.layout.report)
+    _say_studio(family)
 
 
 @app.command(
@@ -123,12 +127,21 @@ def reproduce(
         for folder in summary.exports.values():
             typer.echo(family.folder / folder)
         typer.echo(family.layout.report)
-        if summary.exports:
-            prompt = next(iter(family.recipe.evaluation.prompts), "The")
-            say_next("generate", str(family.folder / next(iter(summary.exports.values()))), prompt)
-        if find_spec("starlette") and find_spec("uvicorn"):
-            say_next("studio", str(family.folder))
+        for folder in [*summary.exports.values()][:1]:
+            say_generate(family.folder / folder, family.recipe.evaluation.prompts)
+        _say_studio(family)
     family.prepare().require_all()
+
+
+def say_generate(export: Path, prompts: Iterable[str] = ()) -> None:
+    """Say how an export continues a text: the first of a recipe's prompts, if there are some."""
+    say_next("generate", str(export), next(iter(prompts), "The"))
+
+
+def _say_studio(family: Family) -> None:
+    """Say how to look at a family on a page, where the page's packages are installed."""
+    if find_spec("starlette") and find_spec("uvicorn"):
+        say_next("studio", str(family.folder))
 
 
 def print_scores(

@@ -162,8 +162,10 @@ class Design:
 
     @property
     def is_bounded_by_text(self) -> bool:
-        """Whether the text, and not the time, decides the tokens."""
-        return self.wishes.hours is not None and self.size.tokens >= self.budget.most_tokens * 0.999
+        """Whether the text, and not the time or the number that was asked for, decides the tokens."""
+        if self.wishes.tokens is not None:
+            return self.size.tokens < self.wishes.tokens
+        return self.size.tokens >= self.budget.most_tokens * 0.999
 
 
 def design(wishes: Wishes, machine: Machine, root: Path, say: Callable[[str], None] = lambda _text: None) -> Design:

@@ -36,6 +36,8 @@ class Machine(Protocol):
     name: str
     flops: float
     """FLOP/s of all its processors at best."""
+    assumed_of: str | None
+    """The other card by whose published speeds it is predicted, for lack of its own; None if there is none."""
 
     def tokens_per_second(self, shape: ModelShape, sequences: int) -> float | None:
         """Speed of training in steps of so many sequences; None if it does not fit in memory."""
@@ -57,7 +59,8 @@ class PredictedMachine:
         """
         self.card = full_name(self.card)
         self.name = f"{self.gpus} x {self.card}, predicted"
-        self.flops = self.gpus * find_gpu(self.card).flops
+        gpu = find_gpu(self.card)
+        self.flops, self.assumed_of = self.gpus * gpu.flops, gpu.utilization.assumed_of
 
     def tokens_per_second(self, shape: ModelShape, sequences: int) -> float | None:
         """Speed of training in steps of so many sequences; None if it does not fit in memory."""
@@ -77,6 +80,8 @@ class MeasuredMachine:
     compiles: bool = True
     """Whether blocks are compiled, which pays from `COMPILED_FROM` on."""
     cache: dict[tuple[str, int], float] = field(default_factory=dict)
+    assumed_of: str | None = None
+    """Always None: what is measured is not predicted."""
 
     def fits(self, shape: ModelShape) -> bool:
         """Whether a pass of one sequence fits in memory."""

@@ -112,7 +112,7 @@ class Size:
     @property
     def flops(self) -> float:
         """Training FLOPs of one model without embeddings, as DeepSeek LLM counts them."""
-        return self.tokens * _flops_per_token(self.shape)
+        return self.tokens * self.shape.flops_without_embeddings
 
     @property
     def expected_loss(self) -> float:
@@ -241,16 +241,11 @@ def _size(item: tuple[ShapeFamily, int], speeds: _Speeds, budget: Budget, *, exa
             tokens = (budget.seconds or 0) * (speed or 0) * budget.line
         tokens = min(tokens, budget.most_tokens)
         if not final and tokens:
-            batch = rules.batch_tokens(tokens * _flops_per_token(shape))
+            batch = rules.batch_tokens(tokens * shape.flops_without_embeddings)
             fitting = [each for each in CONTEXTS if each * _LEAST_SEQUENCES <= batch]
             length = budget.context or max(fitting, default=CONTEXTS[0])
             sequences = max(_EVEN, _EVEN * round(batch / length / _EVEN))
     return Size(family.name, shape, int(tokens), sequences, speed, is_measured, budget.line, budget.fit, budget.rule)
-
-
-def _flops_per_token(shape: ModelShape) -> int:
-    """Training FLOPs a token of blocks and attention."""
-    return 6 * shape.block_matrices + 6 * shape.layers * shape.attention_width * shape.context
 
 
 def _nearest(values: tuple[int, ...], wanted: float) -> int:

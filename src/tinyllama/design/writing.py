@@ -61,9 +61,24 @@ def describe_tokenizer(candidate: Candidate) -> str:
     return f"{kind}, {candidate.vocab_size:,} ids: {candidate.overall:.2f} bytes per token ({texts})"
 
 
+def describe_bound(design: Design) -> str:
+    """What the text does to the tokens where it, and not what was asked for, decides them."""
+    wishes, times = design.wishes, f"it is read {design.wishes.epochs} times at most (Muennighoff et al. 2023)"
+    if wishes.tokens is None:
+        return (
+            f"The text, not the time, decides: {times}. More text, or --epochs, makes a better model of the same time."
+        )
+    return (
+        f"The text, not --tokens, decides: {times}, which gives {design.total:,} of {wishes.tokens:,} tokens. More "
+        "text, or --epochs, gives more."
+    )
+
+
 def _head(design: Design) -> str:
     wishes, size = design.wishes, design.size
     asked = f"{wishes.tokens:,} tokens" if wishes.hours is None else f"{wishes.hours:g} hours"
+    if wishes.tokens is not None and design.is_bounded_by_text:
+        asked = f"the {design.total:,} tokens that the text gives ({asked} were asked for)"
     lines = [f"Designed by `tinyllama new` for {asked} on {design.machine}. Each number follows from a rule."]
     lines += [describe_text(corpus.survey, design.tokenizer.bytes_per_token[name])
               for name, corpus in design.corpora.items()]  # fmt: skip
@@ -73,10 +88,7 @@ def _head(design: Design) -> str:
     if design.overhead:
         lines.append(f"Besides: about {_duration(design.overhead)} for tokenizing, evaluation and exports.")
     if design.is_bounded_by_text:
-        lines.append(
-            f"The text, not the time, decides: it is read {wishes.epochs} times at most (Muennighoff et al. 2023). "
-            "More text, or --epochs, makes a better model of the same time."
-        )
+        lines.append(describe_bound(design))
     return _comment(*lines) + "\n\n" + "\n".join([
         f"name: {json.dumps(wishes.name)}",
         f"description: {json.dumps(_description(design), ensure_ascii=False)}",

@@ -139,6 +139,11 @@ class ModelShape(Section):
         matrices = self.parameters - (0 if self.tied_embeddings else self.vocab_size * self.width)
         return 6 * matrices + 6 * self.layers * self.attention_width * self.context
 
+    @property
+    def flops_without_embeddings(self) -> int:
+        """Training FLOPs per token of blocks and attention alone, as DeepSeek LLM counts them."""
+        return 6 * self.block_matrices + 6 * self.layers * self.attention_width * self.context
+
     @field_validator("head_dim")
     @classmethod
     def _stated_if_special(cls, value: int | None, info: ValidationInfo) -> int | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyllama.cli.app import AsJson, any_seed, print_json, whole
+from tinyllama.cli.app import AsJson, any_seed, print_json, say_next, whole
 from tinyllama.cli.corpora import CorpusFolder, corpus_app
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def stats(
         return
     for line in _stats_lines(found, _dropped(corpus)):
         typer.echo(line)
+    say_next("corpus", "sample", str(folder))
 
 
 @corpus_app.command(

@@ -14,11 +14,13 @@ from tinyllama.cli.app import (
     RecipeName,
     RunFolder,
     app,
+    given_options,
     on_device,
     open_family,
     print_json,
     real,
     refuse_options,
+    say_next,
     whole,
 )
 from tinyllama.cli.design.options import Gpus, Planned, PlannedHardware, model_of
@@ -77,9 +79,13 @@ def ladder(
     found = design(goal, rungs, compute)
     if plan:
         _print_plan(goal, found, Planned(hardware, gpus), as_json=as_json)
+        if not as_json:
+            same = given_options(ctx, "variant", "rungs", "compute", "folder", "device")
+            say_next("ladder", recipe, *same, overrides=overrides, run=run)
         return
     refuse_options(ctx, {"hardware", "gpus"}, "without --plan; training runs on this machine")
     from tinyllama.ladder import climb  # imports torch
+    from tinyllama.ladder.climb import RECORD
 
     climbed = climb(family, goal, found, folder or Path("runs") / f"{family.recipe.name}-ladder", compute)
     if as_json:
@@ -87,6 +93,9 @@ def ladder(
     else:
         _print_record(climbed.record)
         typer.echo(climbed.page)
+        if climbed.record.law is not None:
+            say_next("size", "--law", str(climbed.page.with_name(RECORD)), "--tokens", str(goal.tokens))
+        say_next("train", recipe, overrides=on_device(overrides, device), run=run)
 
 
 def _print_plan(goal: Goal, rungs: Sequence[Rung], machine: Planned, *, as_json: bool) -> None:

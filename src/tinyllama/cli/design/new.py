@@ -66,7 +66,7 @@ def new(
     """
     from tinyllama.design.compose import design
     from tinyllama.design.new import Asked, wishes_of, write_recipe
-    from tinyllama.design.writing import describe_text, describe_tokenizer
+    from tinyllama.design.writing import describe_bound, describe_text, describe_tokenizer
 
     asked = Asked(name, text or [], domain or [], hours, tokens, epochs, over_training, shapes, tokenizer, text_field)
     if sys.stdin.isatty() and sys.stderr.isatty():
@@ -80,6 +80,7 @@ def new(
             "recipe": str(path),
             "machine": machine.name,
             "overhead_seconds": found.overhead,
+            "is_bounded_by_text": found.is_bounded_by_text,
             "size": found.size.as_dict(),
         })  # fmt: skip
         return
@@ -91,6 +92,8 @@ def new(
         typer.echo(f"languages are not shown, for which py3langid is needed: {install_hint('quality')}", err=True)
     typer.echo(f"tokenizer: {describe_tokenizer(found.tokenizer)}")
     print_sizes([found.size], machine)
+    if found.is_bounded_by_text:
+        typer.echo(describe_bound(found))
     typer.echo(f"wrote {path}; next: tinyllama plan {path} --check, then tinyllama reproduce {path}")
 
 

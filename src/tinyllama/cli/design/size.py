@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinyllama.cli.app import AsJson, Device, app, print_json, real, whole
+from tinyllama.cli.app import AsJson, Device, app, given_options, print_json, real, say_next, whole
 from tinyllama.cli.design.options import (
     MOST_TOKENS,
     Gpus,
@@ -78,6 +78,8 @@ def size(
         print_json({"machine": machine.name, "sizes": [each.as_dict() for each in found]})
         return
     print_sizes(found, machine)
+    same = given_options(ctx, "hours", "tokens", "over_training", "shapes", "hardware", "gpus", "nodes", "device")
+    say_next("new", "NAME", "--text", "TEXT", *same)
 
 
 def print_sizes(found: list[Size], machine: Machine) -> None:
@@ -111,6 +113,11 @@ def print_sizes(found: list[Size], machine: Machine) -> None:
     console = output()
     console.print(table)
     console.print(_legend(found[best]), markup=False, soft_wrap=True)
+    if machine.assumed_of is not None:
+        console.print(
+            f"tokens/s: by published speeds of the {machine.assumed_of}, for lack of its own", markup=False,
+            soft_wrap=True,
+        )  # fmt: skip
 
 
 def _legend(size: Size) -> str:

@@ -16,20 +16,29 @@ from tinyllama.cli.app import (
     RunFolder,
     VariantName,
     app,
+    given_options,
     open_family,
     print_json,
     real,
     refuse_options,
+    say_next,
     whole,
 )
 from tinyllama.paths import expand_path
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tinyllama.cli.planning.prediction import Measured
     from tinyllama.family import Family
+    from tinyllama.plan import PlanSummary
+    from tinyllama.plan.hardware import Prediction
 
 
 _SCHEMA = "# yaml-language-server:"
 """Names the schema's file by its path from the shipped recipe, which a copy does not have beside it."""
+_TIMES = "time: --hardware here measures it on this machine, --hardware NAME predicts it, e.g. --hardware a100-40g"
+"""How to see what a plan does not show."""
 
 
 @app.command(epilog="Example: tinyllama recipes mini > my-family.yaml")
@@ -50,6 +59,7 @@ def recipes(
             print_json({"name": path.stem, "text": text})
         else:
             typer.echo(text, nl=False)
+            say_next("plan", name)
         return
     found = {shipped: load_recipe(shipped).description for shipped in shipped_recipes()}
     if as_json:
@@ -57,6 +67,7 @@ def recipes(
         return
     for shipped, description in found.items():
         typer.echo(f"{shipped:16} {description}")
+    say_next("plan", "NAME")
 
 
 @app.command(
@@ -108,8 +119,7 @@ def plan(
     in one process on `hardware.device`, and shows the time of each model. With --check, check text, tasks, prompts,
     packages, disk and memory, as `prepare`, `train` and `reproduce` do before they begin.
     """
-    from tinyllama.cli.planning.prediction import measure_here, print_hardware
-    from tinyllama.cli.tables import output, print_plan, print_tree
+    from tinyllama.cli.planning.prediction import measure_here
     from tinyllama.design.machines import HERE
     from tinyllama.errors import UserError
     from tinyllama.plan import compile_plan, summarize
@@ -122,6 +132,8 @@ def plan(
     if check:
         refuse_options(ctx, {"parquet", "plot", "hardware"}, "with --check, which plans nothing")
         _check(family, variant, as_json=as_json)
+        if not as_json:
+            say_next("reproduce", recipe, overrides=overrides, run=run)
         return
     loaded, sizes = family.recipe, family.prepared_sizes()
     if parquet is not None and variant is None:
@@ -139,15 +151,32 @@ def plan(
     if parquet is not None:
         plans[0].write_parquet(parquet)
     summaries = [summarize(compiled, loaded, sizes) for compiled in plans]
+    _show(family, summaries, found, as_json=as_json)
+    if not as_json:
+        if found is None:
+            typer.echo(_TIMES, err=True)
+        say_next("plan", recipe, "--check", *given_options(ctx, "variant"), overrides=overrides, run=run)
+
+
+def _show(
+    family: Family, summaries: Sequence[PlanSummary], found: Prediction | Measured | None, *, as_json: bool
+) -> None:
+    """Print plans, what published rules say of them, and the time that was predicted or measured."""
+    from tinyllama.cli.planning.prediction import print_hardware
+    from tinyllama.cli.planning.published import compare_with_published
+    from tinyllama.cli.tables import output, print_plan, print_tree
+
+    recipe = family.recipe
+    plans = [(summary, compare_with_published(summary, recipe)) for summary in summaries]
     if as_json:
-        table = [summary.as_dict() for summary in summaries]
+        table = [summary.as_dict() | {"published": published.as_dict()} for summary, published in plans]
         print_json(table if found is None else {"plans": table, "hardware": found.as_dict()})
         return
     console = output()
-    for summary in summaries:
-        print_plan(console, summary)
-    if loaded.branches:
-        print_tree(console, loaded, {name: family.work.replay(name) for name in loaded.branches})
+    for summary, published in plans:
+        print_plan(console, summary, recipe, published)
+    if recipe.branches:
+        print_tree(console, recipe, {name: family.work.replay(name) for name in recipe.branches})
     print_hardware(console, found)
 
 

@@ -19,6 +19,7 @@ from tinyllama.cli.app import (
     open_family,
     print_json,
     refuse_options,
+    say_next,
     whole,
 )
 
@@ -53,7 +54,7 @@ def rehearse(
     With --hardware, also check that the model fits in memory.
     """
     from tinyllama.corpus.rows import row_count  # imports numpy
-    from tinyllama.errors import TinyLlamaError, UserError
+    from tinyllama.errors import UserError
     from tinyllama.family.progress import at_intervals
     from tinyllama.sampler import rehearse
     from tinyllama.system_memory import peak_memory
@@ -93,11 +94,24 @@ def rehearse(
         print_json(_plain(results, seconds, peak) | extra)
     else:
         typer.echo(f"{seconds:.0f} s, peak memory {'unknown' if peak is None else f'{peak / _GIB:.1f} GiB'}")
+    _require_passed(results, memory)
+    if not as_json:
+        say_next("reproduce", recipe, overrides=overrides, run=run)
+
+
+def _require_passed(results: list[Rehearsal], memory: _Memory | None) -> None:
+    """Check that training would follow the recipe, and fits.
+
+    Raises:
+        TinyLlamaError: it would not.
+    """
+    from tinyllama.errors import TinyLlamaError
+
     if failed := [result.variant for result in results if not result.passed]:
         raise TinyLlamaError(f"the rehearsal of {', '.join(failed)} failed; training would not follow the recipe")
     if memory is not None and not memory.fits:
         raise TinyLlamaError(
-            f"{loaded.name} does not fit {hardware}: lower hardware.micro_batch, set "
+            f"{memory.recipe} does not fit {memory.card}: lower hardware.micro_batch, set "
             "hardware.activation_checkpointing, or shard over more GPUs"
         )
 
@@ -126,7 +140,7 @@ class _Memory:
         from tinyllama.train.memory import measure_memory  # imports torch
 
         gpu = find_gpu(name)
-        self._name, self._gpus = name, gpus
+        self.recipe, self.card, self._gpus = recipe.name, name, gpus
         if recipe.precision == AUTO:
             recipe = recipe.in_precision("bf16")  # in which all these GPUs multiply
         stages = [stage for model in recipe.models for stage in recipe.line(model).stages]
@@ -143,7 +157,7 @@ class _Memory:
         sequences = parts.pop("micro_batch")
         return (
             f"memory: {self._measured.total / _GIB:.1f} of {self._limit / _GIB:.1f} GiB on each of {self._gpus} x "
-            f"{self._name}, {sequences} sequences per pass: "
+            f"{self.card}, {sequences} sequences per pass: "
             + ", ".join(f"{name} {size / _GIB:.1f}" for name, size in parts.items())
             + ("" if self.fits else "  FAIL")
         )
