@@ -19,10 +19,11 @@ help:
 		/^[a-z][a-z-]*:/ && text { name = $$1; sub(/:.*/, "", name); sub(/, e\.g\..*|[.;:] .*/, ".", text); \
 		printf "%-15s %s\n", name, text; text = "" }' Makefile
 
-# Run the tests of the gate: one process per core; a worker that has no tests left takes half of another's, so modules
-# mostly stay whole.
+# Run the tests of the gate: three processes for two cores, since many tests wait for programs that they start; a worker
+# that has no tests left takes half of another's, so modules mostly stay whole.
+WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 6 ? (3 * cores + 1) / 2 : 8)))
 ELSEWHERE := slow or field or slurm or cluster or dist or browser
-GATE := -n logical --maxprocesses 8 --dist worksteal -m "not ($(ELSEWHERE))"
+GATE := -n $(WORKERS) --dist worksteal -m "not ($(ELSEWHERE))"
 test: $(VENV)/.test
 	$(BIN)/pytest $(GATE)
 
