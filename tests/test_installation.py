@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,10 @@ def test_an_origin_that_is_gone_is_not_named(monkeypatch: pytest.MonkeyPatch, tm
     assert install_hint("report") == "pip install 'plotly<8,>=6'"
 
 
+def _missing(name: str) -> str:
+    raise PackageNotFoundError(name)
+
+
 def test_in_the_checkout_itself_the_path_is_a_dot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     origin = {"url": tmp_path.as_uri(), "dir_info": {"editable": True}}
     monkeypatch.setattr(installation, "distribution", lambda _name: Installed(origin))
@@ -83,6 +88,9 @@ def test_in_the_checkout_itself_the_path_is_a_dot(monkeypatch: pytest.MonkeyPatc
     assert install_hint("report") == "pip install -e '.[report]'"
     (tmp_path / "constraints.txt").write_text("torch==1.0\n", encoding="utf-8")
     assert install_hint("report") == "pip install -e '.[report]'"  # the PyTorch that is there stays
+    with monkeypatch.context() as without:
+        without.setattr(installation, "version", _missing)
+        assert install_hint("report") == "pip install -c constraints.txt -e '.[report]'"
     pins = f"numpy==1.0\ntorch=={installation.version('torch').partition('+')[0]}\n"
     (tmp_path / "constraints.txt").write_text(pins, encoding="utf-8")
     assert install_hint("report") == "pip install -c constraints.txt -e '.[report]'"

@@ -116,8 +116,10 @@ def _from_checkout(folder: str, extra: str) -> str:
     """The command for a checkout; with the releases that it pins, unless the PyTorch that is there is another one."""
     pins = Path(folder) / _PINS
     here = Path(folder) == Path.cwd()
-    torch = f"torch=={_version('torch').partition('+')[0]}"
-    is_pinned = pins.is_file() and torch in pins.read_text(encoding="utf-8").splitlines()
+    torch = _version("torch").partition("+")[0]
+    is_pinned = pins.is_file() and (
+        torch == ABSENT or f"torch=={torch}" in pins.read_text(encoding="utf-8").splitlines()
+    )
     constraint = f"-c {shlex.quote(_PINS if here else str(pins))} " if is_pinned else ""
     place = "." if here else folder
     return f"pip install {constraint}-e {shlex.quote(f'{place}[{extra}]')}"

@@ -11,6 +11,7 @@ from tests.design.library import copy_library
 from tinyllama.recipe import load_recipe
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.skipif(sys.platform == "win32", reason="terminals are POSIX's")
 def test_new_asks_for_text_domains_and_hours_until_a_domain_is_empty(tmp_path: Path) -> None:
     copy_library(tmp_path)
@@ -28,7 +29,8 @@ def test_new_asks_for_text_domains_and_hours_until_a_domain_is_empty(tmp_path: P
             seen += part
     except OSError:  # the other side is closed
         pass
-    os.close(terminal)
+    finally:
+        os.close(terminal)
     assert program.wait() == 0, seen.decode()
     assert seen.count(b"A domain with a variant of its own") == 3
     recipe = load_recipe(str(tmp_path / "mine.yaml"))

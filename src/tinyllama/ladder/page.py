@@ -26,7 +26,7 @@ def write_page(record: LadderRecord, figure: Path, page: Path) -> None:
     name = f"ladder of {record.goal.recipe}"
     picture = ladder_figure(record.goal, record.points, record.law.law(name), record.prediction)
     write_atomic(figure, picture)
-    law = [_LAW, *filter(None, [doubt_text(record.law)])]
+    doubt = doubt_text(record.law)
     body = element(
         "body",
         element(
@@ -38,8 +38,8 @@ def write_page(record: LadderRecord, figure: Path, page: Path) -> None:
         element(
             "main",
             element("section", element("div", picture, class_="scroll")),
-            element("section", element("h2", "The law"), *(element("p", text, class_="lead") for text in law),
-                    _law_table(record.law)),
+            element("section", element("h2", "The law"), element("p", _LAW, class_="lead"),
+                    element("p", f"Doubt: {doubt}.", class_="lead") if doubt else None, _law_table(record.law)),
             element("section", element("h2", "The check"), element("p", check_text(record), class_="lead")),
             element("section", element("h2", "The points"), element("p", _points_lead(record), class_="lead"),
                     _points_table(record)),
@@ -76,7 +76,7 @@ def doubt_text(law: LawRecord) -> str:
         return ""
     alpha, beta = (f"from {low:.3g} to {high:.3g}" for low, high in (law.alpha_interval, law.beta_interval))
     return (
-        f"the rungs do not tell the exponents (alpha {alpha}, beta {beta}), so the loss may well lie outside its "
+        f"the rungs do not determine the exponents (alpha {alpha}, beta {beta}), so the loss may well lie outside its "
         "interval; a higher --compute, or a recipe of more layers and more tokens per parameter, gives better rungs"
     )
 

@@ -35,6 +35,8 @@ _Content = TypeVar("_Content")
 _NO_SUMMARY = "the models have not been evaluated yet; `tinyllama report` does that"
 _NO_SAMPLES = "no model has continued the recipe's prompts yet; `tinyllama report` has them do that"
 
+_MOST_SECONDS = 1e9
+"""A step that took longer is no step of this century."""
 POINTS = 300
 """Minimum number of points per stage of a long series; the maximum is twice as many."""
 
@@ -316,9 +318,9 @@ def _read_samples_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) 
 
 
 def _read_ends(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[str, float]:
-    """When the training of each model ended that reached its last step."""
+    """When the training of each model ended that reached its last step; not of those that a branch may train again."""
     found = {}
-    for model in recipe.models:
+    for model in set(recipe.models) - {branch.parent for branch in recipe.branches.values()}:
         path = FamilyLayout(run).process(model)
         try:
             process = read_process(path)
@@ -365,7 +367,7 @@ def _add(record: Record, contexts: Mapping[str, int], history: History) -> None:
 def _add_time(step: StepRecord, history: History) -> None:
     """Add a step's time, unless an edited file has one that is no time."""
     seconds = step.seconds + step.checkpoint_seconds
-    if math.isfinite(step.tokens_per_second) and math.isfinite(seconds):
+    if math.isfinite(step.tokens_per_second) and 0 <= seconds < _MOST_SECONDS:
         history.speeds.append(step.tokens_per_second)
         history.seconds += seconds
 

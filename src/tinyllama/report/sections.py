@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _OF_THE_STAGE = ", in windows of the stage's context"
 _NO_STEPS = "no training step is recorded"
 _NOT_HELD_OUT = "no model was measured on held-out text"
-_SMOOTHED = "Faint lines show the points, strong lines their running mean over about 1/50 of a model's points."
+_SMOOTHED = "Faint lines show the points, strong lines their running mean over 1/50 of them, and over at least three."
 _NAMED = 8
 """Tasks of equal chance that are named; others are counted."""
 

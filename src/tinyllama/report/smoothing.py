@@ -9,8 +9,6 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
 _PART = 50
 """A window has one of so many parts of the points."""
 
@@ -27,14 +25,8 @@ def running_mean(values: Sequence[float], weights: Sequence[float]) -> list[floa
     reach = np.minimum(at, max(1, round(count / (2 * _PART))))
     known = np.isfinite(values)
     weighed = np.where(known, weights, 0.0)
-    sums = _sums(np.where(known, values, 0.0) * weighed)
-    totals = _sums(weighed)
-    first, last = at - reach, np.minimum(at + reach + 1, count)
+    parts = np.where(known, values, 0.0) * weighed
+    windows = [slice(first, last) for first, last in zip(at - reach, at + reach + 1, strict=True)]
     with np.errstate(invalid="ignore"):  # 0/0 is the NaN of a window without a value
-        means: list[float] = ((sums[last] - sums[first]) / (totals[last] - totals[first])).tolist()
+        means: list[float] = [float(parts[window].sum() / weighed[window].sum()) for window in windows]
     return means
-
-
-def _sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums of all values before each, and of all."""
-    return np.concatenate([[0.0], np.cumsum(values)])

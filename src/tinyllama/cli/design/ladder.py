@@ -95,7 +95,8 @@ def ladder(
         typer.echo(climbed.page)
         if climbed.record.law is not None:
             say_next("size", "--law", str(climbed.page.with_name(RECORD)), "--tokens", str(goal.tokens))
-        say_next("train", recipe, overrides=on_device(overrides, device), run=run)
+        if climbed.record.prediction is None or climbed.record.prediction.measured is None:
+            say_next("train", recipe, overrides=on_device(overrides, device), run=run)
 
 
 def _print_plan(goal: Goal, rungs: Sequence[Rung], machine: Planned, *, as_json: bool) -> None:

@@ -78,8 +78,9 @@ def size(
         print_json({"machine": machine.name, "sizes": [each.as_dict() for each in found]})
         return
     print_sizes(found, machine)
-    same = given_options(ctx, "hours", "tokens", "over_training", "shapes", "hardware", "gpus", "nodes", "device")
-    say_next("new", "NAME", "--text", "TEXT", *same)
+    if law is None and vocab_size is None and context is None:  # which `new` does not take
+        same = given_options(ctx, "hours", "tokens", "over_training", "shapes", "hardware", "gpus", "nodes", "device")
+        say_next("new", "NAME", "--text", "TEXT", *same)
 
 
 def print_sizes(found: list[Size], machine: Machine) -> None:

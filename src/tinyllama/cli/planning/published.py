@@ -40,6 +40,7 @@ def compare_with_published(summary: PlanSummary, recipe: Recipe) -> Published:
         summary: of the plan.
         recipe: from which it was compiled.
     """
+    recipe = recipe.line(summary.variant)
     flops = float(sum(
         (stage.tokens_after - stage.tokens_before)
         * recipe.model.model_copy(update={"context": stage.context}).flops_without_embeddings
@@ -78,6 +79,7 @@ def tokens_line(found: Published) -> str:
 
 def fit_line(found: Published, summary: PlanSummary, recipe: Recipe) -> str:
     """The peak and the batch of DeepSeek LLM's fit, beside those of the recipe's longest stage."""
+    recipe = recipe.line(summary.variant)
     peak = f"{recipe.optimizer.learning_rate.peak:.1e}"
     batch = max(summary.stages, key=lambda stage: stage.tokens_after - stage.tokens_before).batch_tokens
     own, fitted = format_count(batch, 2), f"{format_count(round(found.fitted_batch_tokens), 2)} tokens"
