@@ -223,7 +223,7 @@ def test_a_closed_pipe_ends_a_command_quietly() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_a_corpus_that_cannot_be_had_is_said_and_the_rest_goes_on(prepared: Path, tmp_path: Path) -> None:
+def test_an_unavailable_corpus_is_reported_and_the_rest_continues(prepared: Path, tmp_path: Path) -> None:
     subprocess.run(["cp", "-r", str(prepared), str(tmp_path / "family")], check=True)  # noqa: S607
     subprocess.run(["rm", "-r", str(tmp_path / "family/corpora/chinese")], check=True)  # noqa: S607
     lacking = ["--set", "corpora.chinese.sources=[{builtin: manpages-zh}]"]

@@ -320,7 +320,8 @@ def _read_samples_by_tokens(run: Path, recipe: Recipe, missing: dict[str, str]) 
 def _read_ends(run: Path, recipe: Recipe, missing: dict[str, str]) -> dict[str, float]:
     """When the training of each model ended that reached its last step; not of those that a branch may train again."""
     found = {}
-    for model in set(recipe.models) - {branch.parent for branch in recipe.branches.values()}:
+    parents = {branch.parent for branch in recipe.branches.values()}
+    for model in [model for model in recipe.models if model not in parents]:
         path = FamilyLayout(run).process(model)
         try:
             process = read_process(path)
