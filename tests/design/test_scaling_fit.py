@@ -11,6 +11,8 @@ LAWS = [
     CHINCHILLA,
     LossFit("other", 1.2, 50.0, 2000.0, 0.3, 0.45, 0, 0),
     LossFit("steep", 2.5, 3000.0, 500.0, 0.55, 0.35, 0, 0),
+    LossFit("joint", 0.0, 6.4e10, 5.4e13, 0.8, 1.0, 0, 0, gamma=0.095),  # that of Kaplan et al. 2020
+    LossFit("joint, steep", 0.0, 9e10, 4e10, 1.1, 1.0, 0, 0, gamma=0.15),
 ]
 SIZES, LENGTHS = (1_000_000, 2_500_000, 6_000_000, 16_000_000), (40_000_000, 63_000_000, 101_000_000, 160_000_000)
 FAR = 64_000_000, 800_000_000
@@ -23,7 +25,7 @@ def points(law: LossFit, noise: float = 0.0, seed: int = 0) -> list[Trained]:
 
 
 def unknowns(law: LossFit) -> tuple[float, ...]:
-    return law.irreducible, law.parameters, law.tokens, law.alpha, law.beta
+    return law.irreducible, law.parameters, law.tokens, law.alpha, law.beta, law.gamma
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
@@ -62,6 +64,11 @@ def test_the_interval_of_a_prediction_holds_a_training_far_beyond_the_points(
         errors.append(found.law.loss(*FAR) / measured - 1)
     assert np.mean(inside) >= 0.8
     assert np.sqrt(np.mean(np.square(errors))) < 0.02  # 5 times as many tokens, 4 times as many parameters
+
+
+def test_the_form_that_misses_the_trainings_less_is_taken(noisy: list[tuple[LossFit, ScalingFit, int]]) -> None:
+    taken = [(found.law.gamma == 1) == (law.gamma == 1) for law, found, _ in noisy]
+    assert np.mean(taken) >= 0.8
 
 
 def test_more_noise_gives_wider_intervals() -> None:

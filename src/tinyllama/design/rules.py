@@ -16,7 +16,12 @@ rates, half of its compute for the same loss (Liu et al. 2025, "Muon is Scalable
 
 
 class LossFit(NamedTuple):
-    """A fit of the final loss in nats a token: E + A/N^alpha + B/D^beta, of N parameters and D tokens."""
+    """A fit of the final loss in nats a token: E + (A/N^alpha + B/D^beta)^gamma, of N parameters and D tokens.
+
+    With gamma 1 it is the law of Hoffmann et al. 2022 (equation 10), whose terms do not know of each other. With E 0
+    and beta 1 it is that of Kaplan et al. 2020 ("Scaling Laws for Neural Language Models", equation 1.5), in which a
+    small model gains less from more tokens than a large one.
+    """
 
     name: str
     irreducible: float
@@ -35,11 +40,12 @@ class LossFit(NamedTuple):
     """Parameters of the largest model that was fitted, if the fit is known to end there."""
     most: float = math.inf
     """Tokens of the longest training that was fitted, likewise."""
+    gamma: float = 1.0
 
     def loss(self, parameters: float, tokens: float) -> float:
         """The expected loss in nats a token, of the text and the tokenizer of the fit."""
         of_size = self.parameters * math.pow(parameters, -self.alpha)
-        return self.irreducible + of_size + self.tokens * math.pow(tokens, -self.beta)
+        return self.irreducible + math.pow(of_size + self.tokens * math.pow(tokens, -self.beta), self.gamma)
 
     def covers(self, parameters: float, tokens: float, margin: float = 1.0) -> bool:
         """Whether models of such a size and trainings of such a length were fitted.
@@ -56,7 +62,7 @@ class LossFit(NamedTuple):
         """Tokens with which the loss is the lowest of all models that take as much compute.
 
         For a compute that is a constant times N·D, that is where both terms fall equally fast: alpha · A/N^alpha =
-        beta · B/D^beta (Hoffmann et al. 2022, equation 4).
+        beta · B/D^beta (Hoffmann et al. 2022, equation 4), whatever gamma is.
         """
         slope = self.alpha * self.parameters * math.pow(parameters, -self.alpha)
         return math.pow(self.beta * self.tokens / slope, 1 / self.beta)

@@ -1,4 +1,8 @@
-"""A law of the final loss, E + A/N^alpha + B/D^beta, fitted to trainings, and how sure its predictions are.
+"""A law of the final loss, fitted to trainings, and how sure its predictions are.
+
+It is the sum of Hoffmann et al. 2022, E + A/N^alpha + B/D^beta, or the law of Kaplan et al. 2020, (A/N^alpha +
+B/D)^gamma: whichever misses the trainings less. The sum holds for large models; small ones that have seen few tokens
+gain the less from more of them the smaller they are, which only the other one knows.
 
 The objective is that of Hoffmann et al. 2022 ("Training Compute-Optimal Large Language Models", approach 3): Huber's
 loss of the residuals of the logarithm of the loss, from a grid of starts. They minimize it with L-BFGS; for five
@@ -8,9 +12,10 @@ unknowns, Levenberg-Marquardt with Huber's weights finds the same minima to more
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 UNKNOWNS = 5
+"""Of the sum; the other form has one less."""
 FEWEST_SIZES, FEWEST_LENGTHS = 3, 3
 """Numbers of parameters, and of tokens, below which E cannot be told from the terms that fall."""
 CONFIDENCE = 0.9
@@ -38,7 +44,7 @@ _STEPS = 120
 _NO_GAIN, _MOST_DAMPING = 1e-7, 1e6
 """Relative gain of a step, and damping without one, at which a row has converged."""
 _EXPONENTS = (0.15, 0.4, 1.0)
-"""Of alpha and beta at the starts."""
+"""Of alpha, beta and gamma at the starts."""
 _IRREDUCIBLE, _OF_SIZE = (0.2, 0.5, 0.8), (0.25, 0.75)
 """At the starts: E as a part of the lowest loss; the term of parameters as a part of what is left of the mean."""
 MOST_EXPONENT = 3.0
@@ -69,15 +75,15 @@ class ScalingFit:
 
     law: LossFit
     residuals: Array
-    """ln(measured / fitted loss) of each point, [points]; scaled up by what five unknowns take away."""
+    """ln(measured / fitted loss) of each point, [points]; scaled up by what the unknowns take away."""
     replicas: Array
-    """ln A, ln B, ln E, alpha and beta of each replica, [replicas, 5]."""
+    """ln A, ln B, E, alpha, beta and gamma of each replica, [replicas, 6]."""
 
     @property
     def intervals(self) -> LawIntervals:
-        """How sure each of the five unknowns is."""
-        size, length, rest, alpha, beta = (_interval(column) for column in self.replicas.T)
-        return LawIntervals(_exp(rest), _exp(size), _exp(length), alpha, beta)
+        """How sure each of the unknowns is."""
+        size, length, rest, alpha, beta, gamma = (_interval(column) for column in self.replicas.T)
+        return LawIntervals(rest, _exp(size), _exp(length), alpha, beta, gamma)
 
     @property
     def typical_error(self) -> float:
@@ -89,9 +95,9 @@ class ScalingFit:
 
         What lies beyond the law, such as a term that it lacks, is in no interval.
         """
-        size, length, rest, alpha, beta = self.replicas.T
+        size, length, rest, alpha, beta, gamma = self.replicas.T
         n, d = np.log(parameters), np.log(tokens)
-        logs = np.logaddexp(np.logaddexp(size - alpha * n, length - beta * d), rest)
+        logs = np.log(rest + np.exp(gamma * np.logaddexp(size - alpha * n, length - beta * d)))
         noise = np.random.default_rng(1).choice(self.residuals, len(logs))
         return _exp(_interval(logs + noise))
 
@@ -104,13 +110,16 @@ class LawIntervals(NamedTuple):
     tokens: Interval
     alpha: Interval
     beta: Interval
+    gamma: Interval
 
 
 def fit(points: Sequence[Trained], name: str) -> ScalingFit:
     """Fit the law to finished trainings.
 
     The bootstrap keeps the sizes and lengths, which were chosen, and draws residuals anew (Efron & Tibshirani 1993,
-    "An Introduction to the Bootstrap", section 9.5); they are scaled up, since a fit makes them too small.
+    "An Introduction to the Bootstrap", section 9.5); they are scaled up, since a fit makes them too small. Trainings of
+    a size share its seed and its rounded proportions, of which the fit takes the most: what is left of it in the mean
+    of a size's residuals is drawn besides. Each replica has the form that suits it.
 
     Args:
         points: of at least `FEWEST_SIZES` sizes and `FEWEST_LENGTHS` lengths, and more than `UNKNOWNS`.
@@ -126,18 +135,45 @@ def fit(points: Sequence[Trained], name: str) -> ScalingFit:
             f"{len(points)} trainings of {len(sizes)} sizes and {len(lengths)} lengths do not determine a law of five "
             f"unknowns; train at least {FEWEST_SIZES} rungs"
         )
-    data = _Data.of(points)
-    starts = _starts(data)
-    best = _best(data, _minimize(data, starts, np.tile(data.logs, (len(starts), 1))), data.logs[None])[0]
-    fitted = data.predict(best[None])[0]
-    residuals = data.logs - fitted
-    residuals = (residuals - residuals.mean()) * np.sqrt(len(points) / (len(points) - UNKNOWNS))
-    drawn = fitted + np.random.default_rng(0).choice(residuals, (_REPLICAS, len(points)))
-    few = np.concatenate([best[None], starts[:: len(starts) // 3]])
-    begin = np.tile(few, (_REPLICAS, 1))
-    replicas = _best(data, _minimize(data, begin, np.repeat(drawn, len(few), axis=0)), drawn)
-    law = LossFit(name, *_law(data.original(best[None])[0]), min(sizes), min(lengths))
-    return ScalingFit(law, residuals, data.original(replicas))
+    forms = [_fitted(form) for form in (_Sum.of(points), _Joint.of(points))]
+    form, best = min(forms, key=lambda pair: pair[0].misfit(pair[1], pair[0].logs[None])[0])
+    fitted = form.predict(best)[0]
+    residuals = form.logs - fitted
+    residuals = (residuals - residuals.mean()) * np.sqrt(len(points) / (len(points) - form.unknowns))
+    replicas = _replicas(forms, fitted + _draw(residuals, np.unique(form.n, return_inverse=True)[1]))
+    size, length, rest, alpha, beta, gamma = form.original(best)[0].tolist()
+    law = LossFit(name, rest, math.exp(size), math.exp(length), alpha, beta, min(sizes), min(lengths), gamma=gamma)
+    return ScalingFit(law, residuals, replicas)
+
+
+def _fitted(form: _Form) -> tuple[_Form, Array]:
+    """A form, and its unknowns that miss the trainings least, [1, unknowns]."""
+    starts = form.starts()
+    found = _minimize(form, starts, np.tile(form.logs, (len(starts), 1)))
+    return form, _best(form, found, form.logs[None])
+
+
+def _draw(residuals: Array, size_of: NDArray[np.intp]) -> Array:
+    """Errors of the trainings, [replicas, points]: each has a residual, and what those of some size have in common."""
+    draws, count = np.random.default_rng(0), size_of.max() + 1
+    common = np.array([residuals[size_of == size].mean() for size in range(count)])
+    drawn = draws.choice(common, (_REPLICAS, count)) * draws.choice((-1, 1), (_REPLICAS, count))
+    errors: Array = draws.choice(residuals, (_REPLICAS, len(residuals))) + drawn[:, size_of]
+    return errors
+
+
+def _replicas(forms: Sequence[tuple[_Form, Array]], drawn: Array) -> Array:
+    """The numbers of the form that misses each replica least, [replicas, 6]."""
+    numbers, misfits = [], []
+    for form, best in forms:
+        starts = form.starts()
+        few = np.concatenate([best, starts[:: len(starts) // 3]])
+        found = _minimize(form, np.tile(few, (len(drawn), 1)), np.repeat(drawn, len(few), axis=0))
+        found = _best(form, found, drawn)
+        numbers.append(form.original(found))
+        misfits.append(form.misfit(found, drawn))
+    taken: Array = np.stack(numbers)[np.argmin(misfits, axis=0), np.arange(len(drawn))]
+    return taken
 
 
 def refuse_diverged(points: Iterable[Trained]) -> None:
@@ -155,9 +191,11 @@ def refuse_diverged(points: Iterable[Trained]) -> None:
 
 
 @dataclass(frozen=True)
-class _Data:
-    """Centered logarithms, which make the unknowns nearly independent of each other."""
+class _Form(ABC):
+    """A form of the law, and the trainings as centered logarithms, which make the unknowns nearly independent."""
 
+    unknowns: ClassVar[int]
+    """Exponents come last."""
     n: Array
     d: Array
     logs: Array
@@ -165,64 +203,107 @@ class _Data:
     center: tuple[float, float]
 
     @classmethod
-    def of(cls, points: Sequence[Trained]) -> _Data:
+    def of(cls, points: Sequence[Trained]) -> Self:
         n, d, logs = np.log(np.array([point[:3] for point in points], np.float64)).T
         return cls(n - n.mean(), d - d.mean(), logs, (float(n.mean()), float(d.mean())))
 
-    def terms(self, unknowns: Array) -> tuple[Array, Array, Array]:
-        """Logarithms of the three terms, [rows, points] each."""
-        a, b, e, log_alpha, log_beta = unknowns.T[:, :, None]
-        return a - np.exp(log_alpha) * self.n, b - np.exp(log_beta) * self.d, e + 0 * self.n
-
-    def predict(self, unknowns: Array) -> Array:
+    def predict(self, rows: Array) -> Array:
         """Fitted ln loss, [rows, points]."""
-        found: Array = np.logaddexp.reduce(self.terms(unknowns))
-        return found
+        return self.slopes(rows)[0]
 
-    def slopes(self, unknowns: Array) -> tuple[Array, Array]:
-        """Fitted ln loss [rows, points], and its derivatives [rows, points, 5]."""
-        terms = self.terms(unknowns)
-        found = np.logaddexp.reduce(terms)
+    def misfit(self, rows: Array, observed: Array) -> Array:
+        """Objectives of rows that are fitted to observations, by the points that their unknowns leave, [rows]."""
+        return _objective(observed - self.predict(rows)) / (len(self.logs) - self.unknowns)
+
+    @abstractmethod
+    def starts(self) -> Array:
+        """The grid of unknowns to start from, [starts, unknowns]."""
+
+    @abstractmethod
+    def slopes(self, rows: Array) -> tuple[Array, Array]:
+        """Fitted ln loss [rows, points], and its derivatives [rows, points, unknowns]."""
+
+    @abstractmethod
+    def original(self, rows: Array) -> Array:
+        """The numbers ln A, ln B, E, alpha, beta and gamma, of N and D that are not centered, [rows, 6]."""
+
+
+class _Sum(_Form):
+    """E + A/N^alpha + B/D^beta; unknown are ln A, ln B, ln E, ln alpha and ln beta."""
+
+    unknowns = UNKNOWNS
+
+    def starts(self) -> Array:
+        lowest, mean = np.exp(self.logs.min()), np.exp(self.logs.mean())
+        found = []
+        for part, of_size, alpha, beta in product(_IRREDUCIBLE, _OF_SIZE, _EXPONENTS, _EXPONENTS):
+            rest = part * lowest
+            terms = np.log([of_size * (mean - rest), (1 - of_size) * (mean - rest), rest])
+            found.append([*terms, np.log(alpha), np.log(beta)])
+        return np.array(found)
+
+    def slopes(self, rows: Array) -> tuple[Array, Array]:
+        a, b, e = rows.T[:3, :, None]
+        alpha, beta = np.exp(rows.T[3:, :, None])
+        terms = a - alpha * self.n, b - beta * self.d, e + 0 * self.n
+        found: Array = np.logaddexp.reduce(terms)
         of_size, of_length, rest = (np.exp(term - found) for term in terms)
-        alpha, beta = np.exp(unknowns[:, 3:4]), np.exp(unknowns[:, 4:5])
         columns = of_size, of_length, rest, -of_size * alpha * self.n, -of_length * beta * self.d
         return found, np.stack(columns, axis=-1)
 
-    def original(self, unknowns: Array) -> Array:
-        """The unknowns ln A, ln B, ln E, alpha and beta, of N and D that are not centered, [rows, 5]."""
-        found = unknowns.copy()
-        found[:, 3:] = np.exp(unknowns[:, 3:])
-        found[:, :2] += found[:, 3:] * np.array(self.center)
-        return found
+    def original(self, rows: Array) -> Array:
+        a, b, e = rows.T[:3]
+        alpha, beta = np.exp(rows.T[3:])
+        n, d = self.center
+        return np.stack([a + alpha * n, b + beta * d, np.exp(e), alpha, beta, np.ones_like(a)], axis=-1)
 
 
-def _starts(data: _Data) -> Array:
-    """The grid, [starts, 5]."""
-    lowest, mean = np.exp(data.logs.min()), np.exp(data.logs.mean())
-    found = []
-    for part, of_size, alpha, beta in product(_IRREDUCIBLE, _OF_SIZE, _EXPONENTS, _EXPONENTS):
-        rest = part * lowest
-        terms = np.log([of_size * (mean - rest), (1 - of_size) * (mean - rest), rest])
-        found.append([*terms, np.log(alpha), np.log(beta)])
-    return np.array(found)
+class _Joint(_Form):
+    """(A/N^alpha + B/D)^gamma; unknown are ln A, ln B, ln gamma and ln alpha."""
+
+    unknowns = 4
+
+    def starts(self) -> Array:
+        mean = self.logs.mean()
+        return np.array(
+            [
+                [np.log(of_size) + mean / gamma, np.log(1 - of_size) + mean / gamma, np.log(gamma), np.log(alpha)]
+                for of_size, gamma, alpha in product(_OF_SIZE, _EXPONENTS, _EXPONENTS)
+            ]
+        )
+
+    def slopes(self, rows: Array) -> tuple[Array, Array]:
+        a, b = rows.T[:2, :, None]
+        gamma, alpha = np.exp(rows.T[2:, :, None])
+        terms = a - alpha * self.n, b - self.d
+        inner: Array = np.logaddexp(*terms)
+        of_size, of_length = (gamma * np.exp(term - inner) for term in terms)
+        return gamma * inner, np.stack([of_size, of_length, gamma * inner, -of_size * alpha * self.n], axis=-1)
+
+    def original(self, rows: Array) -> Array:
+        a, b = rows.T[:2]
+        gamma, alpha = np.exp(rows.T[2:])
+        n, d = self.center
+        one = np.ones_like(a)
+        return np.stack([a + alpha * n, b + d, 0 * one, alpha, one, gamma], axis=-1)
 
 
-def _minimize(data: _Data, starts: Array, observed: Array) -> Array:
+def _minimize(form: _Form, starts: Array, observed: Array) -> Array:
     """Levenberg-Marquardt with Huber's weights, for all rows at once; rows that no longer improve leave.
 
     Args:
-        data: of the points.
-        starts: the unknowns to start from, [rows, 5].
+        form: of the law.
+        starts: the unknowns to start from, [rows, unknowns].
         observed: ln loss that each row is fitted to, [rows, points].
     """
     found, rows, damping = starts.copy(), np.arange(len(starts)), np.full(len(starts), 1e-2)
-    lowest = _objective(observed - data.predict(found))
+    lowest = _objective(observed - form.predict(found))
     for _ in range(_STEPS):
         unknowns = found[rows]
-        step = _step(data, unknowns, observed[rows], damping)
+        step = _step(form, unknowns, observed[rows], damping)
         tried = unknowns + np.clip(step, -1, 1)
         tried[:, 3:] = np.minimum(tried[:, 3:], np.log(MOST_EXPONENT))
-        reached = _objective(observed[rows] - data.predict(tried))
+        reached = _objective(observed[rows] - form.predict(tried))
         better = reached < lowest
         ends = np.where(better, lowest - reached < _NO_GAIN * lowest, damping > _MOST_DAMPING)
         found[rows[better]], lowest = tried[better], np.where(better, reached, lowest)
@@ -233,13 +314,13 @@ def _minimize(data: _Data, starts: Array, observed: Array) -> Array:
     return found
 
 
-def _step(data: _Data, unknowns: Array, observed: Array, damping: Array) -> Array:
-    """The next step of each row, [rows, 5]."""
-    fitted, slopes = data.slopes(unknowns)
+def _step(form: _Form, unknowns: Array, observed: Array, damping: Array) -> Array:
+    """The next step of each row, [rows, unknowns]."""
+    fitted, slopes = form.slopes(unknowns)
     missed = observed - fitted
     weighted = slopes * (_HUBER / np.maximum(np.abs(missed), _HUBER))[..., None]
     normal = np.swapaxes(weighted, 1, 2) @ slopes
-    at = range(UNKNOWNS)
+    at = range(form.unknowns)
     normal[:, at, at] = normal[:, at, at] * (1 + damping[:, None]) + 1e-15
     right = np.swapaxes(weighted, 1, 2) @ missed[..., None]
     return np.asarray(np.linalg.solve(normal, right)[..., 0], np.float64)
@@ -252,18 +333,12 @@ def _objective(missed: Array) -> Array:
     return found
 
 
-def _best(data: _Data, unknowns: Array, observed: Array) -> Array:
-    """Of the equally many rows that were fitted to each observation, those with the lowest objective, [groups, 5]."""
-    by_group = unknowns.reshape(len(observed), -1, UNKNOWNS)
-    reached = [_objective(logs - data.predict(rows)).argmin() for logs, rows in zip(observed, by_group, strict=True)]
+def _best(form: _Form, unknowns: Array, observed: Array) -> Array:
+    """Of as many rows for each observation, those with the lowest objective, [observations, unknowns]."""
+    by_group = unknowns.reshape(len(observed), -1, form.unknowns)
+    reached = [_objective(logs - form.predict(rows)).argmin() for logs, rows in zip(observed, by_group, strict=True)]
     rows: Array = by_group[np.arange(len(observed)), reached]
     return rows
-
-
-def _law(unknowns: Array) -> tuple[float, float, float, float, float]:
-    """E, A, B, alpha and beta."""
-    size, length, rest, alpha, beta = unknowns.tolist()
-    return float(np.exp(rest)), float(np.exp(size)), float(np.exp(length)), alpha, beta
 
 
 def _interval(values: Array) -> Interval:

@@ -38,7 +38,7 @@ def write_page(record: LadderRecord, figure: Path, page: Path) -> None:
         element(
             "main",
             element("section", element("div", picture, class_="scroll")),
-            element("section", element("h2", "The law"), element("p", _LAW, class_="lead"),
+            element("section", element("h2", "The law"), element("p", _law_lead(record.law), class_="lead"),
                     element("p", f"Doubt: {doubt}.", class_="lead") if doubt else None, _law_table(record.law)),
             element("section", element("h2", "The check"), element("p", check_text(record), class_="lead")),
             element("section", element("h2", "The points"), element("p", _points_lead(record), class_="lead"),
@@ -48,10 +48,16 @@ def write_page(record: LadderRecord, figure: Path, page: Path) -> None:
     write_atomic(page, document(f"{record.goal.recipe} · {TITLE}", 1, body))
 
 
-_LAW = (
-    "Held-out loss = E + A/N^alpha + B/D^beta, for N parameters (embeddings included) and D tokens, fitted as in "
-    "Hoffmann et al. 2022, approach 3. The intervals hold 90% of the bootstrap's replicas."
-)
+_SUM = "E + A/N^alpha + B/D^beta (Hoffmann et al. 2022)"
+_JOINT = "(A/N^alpha + B/D)^gamma (Kaplan et al. 2020, equation 1.5)"
+
+
+def _law_lead(law: LawRecord) -> str:
+    taken, other = (_JOINT, _SUM) if law.is_joint else (_SUM, _JOINT)
+    return (
+        f"Held-out loss = {taken}, for N parameters (embeddings included) and D tokens, fitted as in Hoffmann et al. "
+        f"2022, approach 3. It misses the points less than {other}. The intervals hold 90% of the bootstrap's replicas."
+    )
 
 
 def prediction_text(record: LadderRecord) -> str:
@@ -74,9 +80,9 @@ def doubt_text(law: LawRecord) -> str:
     """Why a law predicts badly however narrow its interval is; empty if nothing is known against it."""
     if law.is_determined:
         return ""
-    alpha, beta = (f"from {low:.3g} to {high:.3g}" for low, high in (law.alpha_interval, law.beta_interval))
+    exponents = ", ".join(f"{name} from {low:.3g} to {high:.3g}" for name, (low, high) in law.exponents.items())
     return (
-        f"the rungs do not determine the exponents (alpha {alpha}, beta {beta}), so the loss may well lie outside its "
+        f"the rungs do not determine the exponents ({exponents}), so the loss may well lie outside its "
         "interval; a higher --compute, or a recipe of more layers and more tokens per parameter, gives better rungs"
     )
 
@@ -101,12 +107,15 @@ def _points_lead(record: LadderRecord) -> str:
 
 def _law_table(law: LawRecord) -> Markup:
     rows = [
-        ("E, nats a token", f"{law.irreducible:.4g}", law.irreducible_interval),
         ("A", f"{law.parameters:.4g}", law.parameters_interval),
         ("B", f"{law.tokens:.4g}", law.tokens_interval),
         ("alpha", f"{law.alpha:.3f}", law.alpha_interval),
-        ("beta", f"{law.beta:.3f}", law.beta_interval),
     ]
+    if law.is_joint:
+        rows.append(("gamma", f"{law.gamma:.3f}", law.gamma_interval))
+    else:
+        rows.append(("beta", f"{law.beta:.3f}", law.beta_interval))
+        rows.insert(0, ("E, nats a token", f"{law.irreducible:.4g}", law.irreducible_interval))
     body = [(name, value, f"{low:.4g}", f"{high:.4g}") for name, value, (low, high) in rows]
     return _table(("", "fitted", "from", "to"), [*body, ("typical residual", f"{law.typical_error:.2%}", "", "")])
 

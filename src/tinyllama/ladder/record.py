@@ -50,7 +50,10 @@ class GoalRecord(FileRecord):
 
 
 class LawRecord(FileRecord):
-    """The law E + A/N^alpha + B/D^beta in nats a token, each unknown with its interval."""
+    """The law E + (A/N^alpha + B/D^beta)^gamma in nats a token, each number with its interval.
+
+    It is a sum with gamma 1, or joint with E 0 and beta 1.
+    """
 
     irreducible: float
     parameters: float
@@ -62,8 +65,10 @@ class LawRecord(FileRecord):
     tokens_interval: tuple[float, float]
     alpha_interval: tuple[float, float]
     beta_interval: tuple[float, float]
+    gamma: float = 1.0
+    gamma_interval: tuple[float, float] = (1.0, 1.0)
     typical_error: float
-    """Root mean square of the relative residuals, scaled up by what five unknowns take away."""
+    """Root mean square of the relative residuals, scaled up by what the unknowns take away."""
     smallest: int
     """Parameters of the smallest rung."""
     fewest: int
@@ -71,14 +76,32 @@ class LawRecord(FileRecord):
 
     def law(self, name: str) -> LossFit:
         """The law, to compute losses with."""
-        return LossFit(
-            name, self.irreducible, self.parameters, self.tokens, self.alpha, self.beta, self.smallest, self.fewest
-        )
+        numbers = self.irreducible, self.parameters, self.tokens, self.alpha, self.beta
+        return LossFit(name, *numbers, self.smallest, self.fewest, gamma=self.gamma)
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether it is the law of Kaplan et al. 2020."""
+        return self.irreducible == 0
+
+    @property
+    def formula(self) -> str:
+        """The law with its numbers."""
+        of_size, of_length = f"{self.parameters:.4g} / N^{self.alpha:.3g}", f"{self.tokens:.4g} / D"
+        if self.is_joint:
+            return f"({of_size} + {of_length})^{self.gamma:.3g}"
+        return f"{self.irreducible:.4g} + {of_size} + {of_length}^{self.beta:.3g}"
+
+    @property
+    def exponents(self) -> dict[str, tuple[float, float]]:
+        """Name → interval of the fitted exponents."""
+        last = ("gamma", self.gamma_interval) if self.is_joint else ("beta", self.beta_interval)
+        return {"alpha": self.alpha_interval, **dict([last])}
 
     @property
     def is_determined(self) -> bool:
         """Whether both exponents are known well enough to say how tokens should grow with parameters."""
-        pairs = (self.alpha_interval, self.beta_interval)
+        pairs = self.exponents.values()
         return all(low > _LEAST_EXPONENT and high < min(MOST_EXPONENT, _MOST_SPREAD * low) for low, high in pairs)
 
 
@@ -203,6 +226,8 @@ def _law(found: ScalingFit) -> LawRecord:
         tokens_interval=_pair(sure.tokens),
         alpha_interval=_pair(sure.alpha),
         beta_interval=_pair(sure.beta),
+        gamma=law.gamma,
+        gamma_interval=_pair(sure.gamma),
         typical_error=found.typical_error,
         smallest=law.smallest,
         fewest=law.fewest,

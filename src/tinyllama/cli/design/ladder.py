@@ -169,10 +169,7 @@ def _print_record(record: LadderRecord) -> None:
 
     law = record.law
     if law is not None:
-        typer.echo(
-            f"loss = {law.irreducible:.4g} + {law.parameters:.4g} / N^{law.alpha:.3g} + {law.tokens:.4g} / "
-            f"D^{law.beta:.3g}; typical residual {law.typical_error:.2%}"
-        )
+        typer.echo(f"loss = {law.formula}; typical residual {law.typical_error:.2%}")
     typer.echo(f"check: {check_text(record)}")
     typer.echo(prediction_text(record))
     if law is not None and (doubt := doubt_text(law)):
