@@ -39,7 +39,7 @@ _MINUTES_BETWEEN = 30
 _TASK_FLOPS = 1e19
 """Training FLOPs below which scores of tasks are close to chance."""
 _EVALUATED = 0.05
-"""Of a model's tokens, what is held out of a text at most; and of the time, what measurements in training take."""
+"""Of a model's tokens, what is held out of a text at most; and of the time, what measurements in training may take."""
 _MEASUREMENTS, _ROWS = 20, 32
 """Measurements of the held-out losses in a training, and rows of each corpus (the default of `evaluation.rows`)."""
 _FORWARD = 1 / 3
@@ -140,8 +140,9 @@ class Design:
     @property
     def evaluation_every(self) -> int:
         """Tokens between measurements of the held-out losses."""
-        tokens = _FORWARD * _ROWS * self.size.shape.context * len(self.corpora)
-        times = min(_MEASUREMENTS, _EVALUATED * self.total / tokens)
+        times = (
+            _measured_part(self.size, len(self.corpora)) * self.total / _measured_tokens(self.size, len(self.corpora))
+        )
         return max(self.batch, round(self.total / max(1.0, times)))
 
     @property
@@ -266,7 +267,7 @@ def _overhead(
     """
     models, speed = 2 + len(corpora) - 1, size.tokens_per_second or 1.0
     held = sum(each.part.bytes / tokenizer.bytes_per_token[name] for name, each in corpora.items())
-    found = _EVALUATED * seconds + _FORWARD * held * models / speed
+    found = _measured_part(size, len(corpora)) * seconds + _FORWARD * held * models / speed
     if isinstance(machine, MeasuredMachine):
         text = sum(each.survey.expected for each in corpora.values())
         sampled = sum(len(piece) for each in corpora.values() for piece in each.survey.samples[::2])
@@ -277,6 +278,16 @@ def _overhead(
             f"preparing, evaluating and exporting take about {found:.0f} s of {seconds:.0f} s; give more --hours"
         )
     return found
+
+
+def _measured_tokens(size: Size, corpora: int) -> float:
+    """Tokens whose training takes as long as one measurement of the held-out losses."""
+    return _FORWARD * _ROWS * size.shape.context * corpora
+
+
+def _measured_part(size: Size, corpora: int) -> float:
+    """Part of a training that measurements of the held-out losses take."""
+    return min(_EVALUATED, _MEASUREMENTS * _measured_tokens(size, corpora) / max(1, size.tokens))
 
 
 def _prompt(survey: TextSurvey) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from statistics import median
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 
     from tinyllama.recipe import Recipe
 
-_SECONDS = 1.5
-"""For which passes, and then updates, are timed at least."""
-_MOST = 50
+_SECONDS = 4.0
+"""For which passes and updates are timed at least."""
+_UNCOUNTED, _MOST = 2, 50
+"""Pairs of a pass and an update: the first are slower, and so many are enough."""
 _GPU_TOKENS = 32_768
 """Tokens in a pass on an accelerator, whose `auto` would try how many fit."""
 
@@ -31,8 +33,8 @@ _GPU_TOKENS = 32_768
 def measure_speed(recipe: Recipe, sequences: int, device: torch.device) -> float:
     """Tokens per second of a recipe's model in steps of so many sequences, in one process.
 
-    A pass and an update are timed for more than a second each, after a first one that is not, and added up as a step
-    has them. Held-out losses, checkpoints and the start of training are not in it.
+    Passes and updates are timed in turns, as a step has them, and their medians are added up. Held-out losses,
+    checkpoints and the start of training are not in it.
 
     Args:
         recipe: the model, its precision and how it runs.
@@ -57,8 +59,7 @@ def measure_speed(recipe: Recipe, sequences: int, device: torch.device) -> float
         scaler=state.scaler,
     )
     batch = trial_batch(rows, context, recipe.model.vocab_size)
-    one_pass = _timed(lambda: float(gradients(batch)[0]))
-    update = _timed(lambda: _update(state, device))
+    one_pass, update = _timed(lambda: float(gradients(batch)[0]), lambda: _update(state, device))
     return sequences * context / (-(-sequences // rows) * one_pass + update)
 
 
@@ -70,12 +71,17 @@ def _update(state: TrainingState, device: torch.device) -> None:
     synchronize(device)
 
 
-def _timed(run: Callable[[], object]) -> float:
-    """Median seconds of a call, after one that is not counted."""
-    run()
-    times = list[float]()
-    while len(times) < _MOST and sum(times) < _SECONDS:
-        began = time.perf_counter()
+def _timed(*runs: Callable[[], object]) -> list[float]:
+    """Median seconds of calls that take turns."""
+    times: list[list[float]] = []
+    for run in runs * _UNCOUNTED:
         run()
-        times.append(time.perf_counter() - began)
-    return sorted(times)[len(times) // 2]
+    while len(times) < _MOST and sum(map(sum, times)) < _SECONDS:
+        times.append([_seconds(run) for run in runs])
+    return [median(each) for each in zip(*times, strict=True)]
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
