@@ -88,6 +88,16 @@ def test_a_family_shares_the_time_and_the_text_bounds_the_tokens() -> None:
     assert bounded.parameters < half.parameters
 
 
+def test_text_that_is_read_again_counts_less_in_the_expected_loss() -> None:
+    machine = PredictedMachine("h100", 8)
+    new = recommended(sizes(machine, Budget(tokens=5 * 10**9)))
+    read = {times: recommended(sizes(machine, Budget(tokens=5 * 10**9, unique_tokens=5e9 / times))) for times in (1, 4)}
+    assert read[1].expected_loss == new.expected_loss
+    worth = round(5e9 / 4 * (1 + 15.39 * (1 - math.exp(-3 / 15.39))))  # Muennighoff et al. 2023
+    assert read[4].expected_loss == pytest.approx(new.fit.loss(new.parameters, worth))
+    assert read[4].expected_loss > new.expected_loss
+
+
 def test_of_this_machine_only_shapes_near_the_recommended_one_are_measured_and_that_one_is() -> None:
     clock = Clock()
     found = sizes(clock.machine, Budget(seconds=720))

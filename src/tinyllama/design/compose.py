@@ -201,6 +201,7 @@ def design(wishes: Wishes, machine: Machine, root: Path, say: Callable[[str], No
         budget,
         seconds=None if budget.seconds is None else budget.seconds - overhead,
         most_tokens=wishes.epochs * corpora[TEXT].tokens,
+        unique_tokens=corpora[TEXT].tokens,
         vocab_size=best.vocab_size,
     )
     size = recommended(sizes(machine, budget))

@@ -11,6 +11,7 @@ from tinyllama.design import rules
 from tinyllama.design.machines import MeasuredMachine
 from tinyllama.design.shapes import candidates
 from tinyllama.errors import PlanError
+from tinyllama.plan.epochs import effective_epochs
 
 if TYPE_CHECKING:
     from tinyllama.design.machines import Machine
@@ -48,6 +49,8 @@ class Budget:
     """Tokens of one model, as a part of those that all models of the family are trained on."""
     most_tokens: float = math.inf
     """Of one model: what the text gives in the epochs that are allowed."""
+    unique_tokens: float = math.inf
+    """Of the text, read once."""
     over_training: float = 1.0
     """Tokens per parameter, as a multiple of the compute-optimal number."""
     family: str | None = None
@@ -92,6 +95,8 @@ class Size:
     """That gives the expected loss."""
     rule: str
     """What says how many tokens are compute-optimal."""
+    unique_tokens: float = math.inf
+    """Of the text, read once."""
     is_recommended: bool = False
 
     @property
@@ -116,8 +121,11 @@ class Size:
 
     @property
     def expected_loss(self) -> float:
-        """By the fit, in nats a token of its text and tokenizer."""
-        return self.fit.loss(self.parameters, self.tokens)
+        """By the fit, in nats a token of its text and tokenizer; text that is read again counts less than new text."""
+        worth = self.tokens
+        if self.tokens > self.unique_tokens:
+            worth = round(self.unique_tokens * effective_epochs(self.tokens / self.unique_tokens))
+        return self.fit.loss(self.parameters, worth)
 
     @property
     def is_fitted(self) -> bool:
@@ -131,7 +139,7 @@ class Size:
 
     def as_dict(self) -> dict[str, Json]:
         """Plain data for JSON."""
-        fields = {key: value for key, value in asdict(self).items() if key not in {"shape", "fit"}}
+        fields = {key: value for key, value in asdict(self).items() if key not in {"shape", "fit", "unique_tokens"}}
         fields |= {"law": self.fit.name}
         derived = {
             name: getattr(self, name)
@@ -245,7 +253,8 @@ def _size(item: tuple[ShapeFamily, int], speeds: _Speeds, budget: Budget, *, exa
             fitting = [each for each in CONTEXTS if each * _LEAST_SEQUENCES <= batch]
             length = budget.context or max(fitting, default=CONTEXTS[0])
             sequences = max(_EVEN, _EVEN * round(batch / length / _EVEN))
-    return Size(family.name, shape, int(tokens), sequences, speed, is_measured, budget.line, budget.fit, budget.rule)
+    fitted = budget.line, budget.fit, budget.rule, budget.unique_tokens
+    return Size(family.name, shape, int(tokens), sequences, speed, is_measured, *fitted)
 
 
 def _nearest(values: tuple[int, ...], wanted: float) -> int:
