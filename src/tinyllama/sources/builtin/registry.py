@@ -14,6 +14,7 @@ import sysconfig
 import warnings
 import zipfile
 from dataclasses import dataclass
+from functools import cache
 from gzip import decompress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
@@ -173,18 +174,33 @@ def read_docstrings() -> Iterator[RawText]:
     Modules without docstrings, and modules that this Python cannot parse, are skipped.
     """
     for name, path in _library_files():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old modules spell escapes that the compiler warns of
-            try:
-                tree = ast.parse(path.read_bytes())
-            except (SyntaxError, ValueError):
-                continue
-        kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-        nodes = [node for node in ast.walk(tree) if isinstance(node, kinds)]
-        nodes.sort(key=lambda node: getattr(node, "lineno", 0))
-        docstrings = [text for node in nodes if (text := ast.get_docstring(node))]
-        if docstrings:
-            yield RawText(name, name, "\n\n".join(docstrings) + "\n")
+        if text := _docstrings(path):
+            yield RawText(name, name, text)
+
+
+@cache
+def _docstrings(path: Path) -> str:
+    """Those of a module, for the tokenizer and the corpora alike; the library does not change while Python runs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # old modules spell escapes that the compiler warns of
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError):
+            return ""
+    nodes = sorted(_definitions(tree), key=lambda node: getattr(node, "lineno", 0))
+    docstrings = [text for node in nodes if (text := ast.get_docstring(node))]
+    return "\n\n".join(docstrings) + "\n" if docstrings else ""
+
+
+def _definitions(tree: ast.Module) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+    """What may have a docstring: the module, its classes and its functions. Expressions define none."""
+    left: list[ast.AST] = [tree]
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+        for block in _BLOCKS:
+            left += getattr(node, block, ())
 
 
 def read_arithmetic() -> Iterator[RawText]:
@@ -293,6 +309,8 @@ def _by_hand_files(name: str) -> list[Path]:
     return sorted(path for path in by_hand_folder(name).glob("*.txt") if path.is_file())
 
 
+_BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")
+"""Where statements hold statements."""
 _SKIPPED = {
     "test", "tests", "idle_test", "idlelib", "encodings", "pydoc_data", "site-packages", "dist-packages",
     "__pycache__",
