@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tinyllama.evaluation.answers import Answer
+    from tinyllama.evaluation.lm_eval_tasks import NamedTask
     from tinyllama.evaluation.scores import Splits
     from tinyllama.model import Llama
     from tinyllama.tokenizer.base import Tokenizer
@@ -47,14 +48,14 @@ def evaluate_tasks(
     names = expand_tasks(tasks, options.include_path)
     if find_spec("lm_eval") is None:
         return TaskScores({name: MissingTask(f"lm-eval is not installed: {install_hint('eval')}") for name in names})
-    from tinyllama.evaluation.harness import run_task  # needs lm-eval
-    from tinyllama.evaluation.humaneval import evaluate_code
-    from tinyllama.evaluation.lm_eval_tasks import load_tasks, run_loaded  # needs lm-eval
-
     hub = options.hub or HubSets()
     # All are read before anything is scored, so that mistakes are reported at once.
     ours = [name for name in names if name in CATALOGUE and options.shots is None]
-    others = load_tasks([name for name in names if name not in ours], options.include_path, options.shots, hub)
+    others: dict[str, NamedTask | MissingTask] = {}
+    if further := [name for name in names if name not in ours]:
+        from tinyllama.evaluation.lm_eval_tasks import load_tasks  # needs lm-eval, which takes seconds
+
+        others = load_tasks(further, options.include_path, options.shots, hub)
     folders = provide(ours, data, options.say, hub)
     rows = {name: found if isinstance(found, MissingTask) else _rows(name, found) for name, found in folders.items()}
     results: dict[str, TaskScore | MissingTask] = {}
@@ -63,13 +64,19 @@ def evaluate_tasks(
         if isinstance(found, MissingTask):
             results[name] = found
         elif name == CODE:
+            from tinyllama.evaluation.humaneval import evaluate_code
+
             results[name], answers[name] = evaluate_code(model, tokenizer, found[""]["test"], options)
         else:
+            from tinyllama.evaluation.harness import run_task  # needs lm-eval, which takes seconds
+
             results[name], answers[name] = run_task(model, tokenizer, name, found, options)
     for name, task in others.items():
         if isinstance(task, MissingTask):
             results[name] = task
         else:
+            from tinyllama.evaluation.lm_eval_tasks import run_loaded
+
             results[name], answers[name] = run_loaded(model, tokenizer, task, options)
     order = [*names, *results]  # a group of lm-eval's without a score stands for its members
     return with_measures(TaskScores({name: results[name] for name in order if name in results}, answers))
