@@ -2,8 +2,6 @@
 
 import json
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.prepare.test_workers import contents
+from tests.prepare.test_workers import contents, start
 from tinyllama.corpus.manifest import SPLITS, PreparedCorpus, QualityEntry
 from tinyllama.corpus.reading import read_texts
 from tinyllama.corpus.verification import find_damage
@@ -201,13 +199,6 @@ def write_all_in(root: Path, texts: Sequence[str]) -> None:
 EVERYTHING = (
     "deduplicate: minhash, pii: mask, filters: {where: words > 20, rules: [gopher_repetition]}, decontaminate: [piqa]"
 )
-PROGRAM = """
-import sys
-from pathlib import Path
-from tests.prepare.test_quality import prepare_all
-if __name__ == "__main__":
-    prepare_all(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
-"""
 
 
 def prepare_all(root: Path, folder: str, workers: int) -> PreparedCorpus:
@@ -248,14 +239,11 @@ def test_any_number_of_workers_drops_the_same_documents(mixed: Path, workers: in
 def test_a_killed_preparation_drops_the_same_documents(mixed: Path, kills: int) -> None:
     dice, name = random.Random(kills), f"killed-{kills}"  # noqa: S311  # a test's variety
     for _ in range(kills):
-        process = start(mixed, name, dice.choice([1, 2, 5]))
-        time.sleep(dice.uniform(0.5, 4))
+        process = start(prepare_all, mixed, name, dice.choice([1, 2, 5]))
+        time.sleep(dice.uniform(0.2, 3))
         process.kill()
-        process.wait()
-    assert start(mixed, name, 2).wait() == 0
+        process.join()
+    process = start(prepare_all, mixed, name, 2)
+    process.join()
+    assert process.exitcode == 0
     assert contents(mixed / name) == contents(mixed / "one")
-
-
-def start(root: Path, folder: str, workers: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", PROGRAM, str(root), folder, str(workers)]
-    return subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)

@@ -3,15 +3,16 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from multiprocessing import active_children
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 
 from tests.prepare.texts import write_damaged_texts
+from tests.train.processes import CONTEXT
 from tinyllama.corpus.manifest import open_corpus
 from tinyllama.errors import WorkerLostError
 from tinyllama.prepare import workers as worker_pool
@@ -30,13 +31,6 @@ OVERRIDES = [
     "tokenizer.train.vocab_size=400",
     "model.vocab_size=400",
 ]
-PROGRAM = """
-import sys
-from pathlib import Path
-from tests.prepare.test_workers import prepare
-if __name__ == "__main__":
-    prepare(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -74,18 +68,27 @@ def test_any_number_of_workers_gives_the_same_bytes(root: Path, workers: int) ->
 def test_a_preparation_killed_at_random_goes_on_to_the_same_bytes(root: Path, kills: int) -> None:
     dice, name = random.Random(kills), f"killed-{kills}"  # noqa: S311  # a test's variety
     for _ in range(kills):
-        process = start(root, name, dice.choice([1, 2, 5]))
-        time.sleep(dice.uniform(0.2, 3))
+        process = start(prepare, root, name, dice.choice([1, 2, 5]))
+        time.sleep(dice.uniform(0.1, 1.5))
         process.kill()
-        process.wait()
-    process = start(root, name, 2)
-    assert process.wait() == 0
+        process.join()
+    process = start(prepare, root, name, 2)
+    process.join()
+    assert process.exitcode == 0
     assert contents(root / name) == contents(root / "one")
 
 
-def start(root: Path, folder: str, workers: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", PROGRAM, str(root), folder, str(workers)]
-    return subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
+def start(work: Callable[[Path, str, int], object], root: Path, folder: str, workers: int) -> ForkServerProcess:
+    """Prepare in a process that need not import what this one has imported."""
+    process = CONTEXT.Process(target=_silently, args=(work, root, folder, workers))
+    process.start()
+    return process
+
+
+def _silently(work: Callable[..., object], *arguments: object) -> None:
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    work(*arguments)
 
 
 def test_killed_workers_are_said_and_what_was_finished_is_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
