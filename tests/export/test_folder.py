@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import runpy
 import signal
-import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,18 +15,20 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from tests.export.disks import largest_file
+from tests.train.processes import CONTEXT
 from tinyllama.errors import ExportError
 from tinyllama.export import export_model, model_card
+from tinyllama.export import folder as writing
 from tinyllama.formats.open import open_model
+from tinyllama.model import Llama
 from tinyllama.recipe import load_recipe
 from tinyllama.tokenizer.opening import open_tokenizer
 from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from multiprocessing.connection import Connection
 
     from tinyllama.export import ParityResult
-    from tinyllama.model import Llama
     from tinyllama.recipe import Recipe
 
 
@@ -42,8 +47,9 @@ def exported(
     )
 
 
+@pytest.mark.filterwarnings("default")  # that torch_dtype is deprecated is a warning only
 def test_the_quick_start_of_the_card_runs_unchanged(
-    tmp_path: Path, model: Llama, recipe: Recipe, tokenizer_model: Path
+    tmp_path: Path, model: Llama, recipe: Recipe, tokenizer_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "model"
     exported(model, folder, recipe, tokenizer_model)
@@ -51,10 +57,9 @@ def test_the_quick_start_of_the_card_runs_unchanged(
     assert code is not None
     placed = code[1].replace("path/to/nano-math_code", str(folder))
     assert str(folder) in placed
-    # In its own process, as a stranger runs it; there, that torch_dtype is deprecated is a warning only.
-    ended = subprocess.run([sys.executable, "-c", placed], capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.startswith(f"Result: {recipe.evaluation.prompts[0]}")
+    (tmp_path / "quick_start.py").write_text(placed)
+    runpy.run_path(str(tmp_path / "quick_start.py"))  # tests/cli/test_app.py runs four in a process of their own
+    assert capsys.readouterr().out.startswith(f"Result: {recipe.evaluation.prompts[0]}")
 
 
 def test_logits_of_the_export_equal_transformers_and_the_trained_model(
@@ -171,36 +176,19 @@ def test_a_full_disk_leaves_no_half_folder_and_the_earlier_export(
         assert list(tmp_path.iterdir()) == [folder]
 
 
-EXPORT = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it is ignored
-import sys
-from pathlib import Path
-import torch
-from tinyllama.tokenizer.opening import open_tokenizer
-from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
-from tinyllama.export import export_model, folder
-from tinyllama.model import Llama
-from tinyllama.recipe import load_recipe
+def export_until_checked(checking: Connection, folder: Path, recipe: Recipe, tokenizer_model: Path) -> None:
+    """Begin an export in a process of its own; its check says that it begins, and never ends."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it is ignored
 
-def check_parity(*_):
-    print("checking", flush=True)
-    sys.stdin.read()
+    def check_parity(*_: object) -> None:
+        checking.send("checking")
+        time.sleep(300)
 
-folder.check_parity = check_parity
-recipe = load_recipe("nano", sys.argv[3:])
-model = Llama(recipe.model)
-model.initialize(0)
-export_model(
-    model.state_dict(),
-    folder=Path(sys.argv[1]),
-    recipe=recipe,
-    name="base",
-    tokenizer=SentencePieceTokenizer(Path(sys.argv[2])),
-    card="",
-    dtype=torch.float32,
-)
-"""
+    vars(writing)["check_parity"] = check_parity
+    model = Llama(recipe.model)
+    model.initialize(0)
+    with Path(os.devnull).open("w", encoding="utf-8") as sys.stderr:
+        exported(model, folder, recipe, tokenizer_model)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
@@ -208,15 +196,14 @@ def test_an_interrupted_export_leaves_no_half_folder(
     tmp_path: Path, model: Llama, recipe: Recipe, tokenizer_model: Path, how: signal.Signals
 ) -> None:
     folder = tmp_path / "model"
-    size = recipe.model.vocab_size
-    sizes = [f"model.vocab_size={size}", f"tokenizer.train.vocab_size={size}"]
-    command = [sys.executable, "-c", EXPORT, str(folder), str(tokenizer_model), *sizes]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"checking\n"
-        assert list(tmp_path.glob("*/model.safetensors"))
-        process.send_signal(how)
-        assert process.wait() != 0
+    told, checking = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=export_until_checked, args=(checking, folder, recipe, tokenizer_model))
+    process.start()
+    assert told.poll(60)
+    assert list(tmp_path.glob("*/model.safetensors"))
+    os.kill(process.pid or 0, how)
+    process.join()
+    assert process.exitcode != 0
     assert not folder.exists()
     exported(model, folder, recipe, tokenizer_model)
     assert list(tmp_path.iterdir()) == [folder]
