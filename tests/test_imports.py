@@ -111,6 +111,15 @@ def test_help_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_plan_is_printed_without_torch() -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom tinyllama.cli.commands import app\n"
+        "assert CliRunner().invoke(app, ['plan', 'nano']).exit_code == 0\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_packages_name_their_public_things_and_all_of_them_exist() -> None:
     for path in sorted(PACKAGE.glob("*/__init__.py")):
         module = importlib.import_module(f"tinyllama.{path.parent.name}")

@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from tinyllama.cli.planning.published import fit_line, tokens_line
-from tinyllama.comparison.documents import HEADER, cells, changed_summary
 from tinyllama.evaluation.published import PUBLISHED, TASKS, published_scores
 from tinyllama.plan import MANY_EPOCHS, effective_epochs
 from tinyllama.plan.tables import (
@@ -187,6 +186,8 @@ def _score(result: TaskScore | None) -> str:
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print the verdicts of a comparison, a table for each model after the first, and what is not compared."""
+    from tinyllama.comparison.documents import HEADER, cells, changed_summary  # import torch, which plans do not need
+
     first, *others = comparison.models
     for second in others:
         found = [item for item in comparison.differences if item.second == second]
