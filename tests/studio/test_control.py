@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-LONG = ("name=mine", "stages.0.until=4M", "stages.1.until=5M", "stages.2.until=6M", "evaluation.tasks=[]")
-"""More steps than a test waits for."""
+LONG = (
+    "name=mine", "stages.0.until=4M", "stages.1.until=5M", "stages.2.until=6M", "evaluation.tasks=[]",
+    "corpora.prose.sources=[{builtin: arithmetic}]",
+)  # fmt: skip
+"""More steps than a test waits for, on text that is prepared in no time."""
 
 
 @pytest.fixture
