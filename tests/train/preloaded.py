@@ -2,6 +2,7 @@
 
 import gc
 
+import torch._dynamo  # which the first step of an optimizer imports
 import torch.distributed.checkpoint
 import torch.distributed.fsdp
 import torch.distributed.tensor
