@@ -14,11 +14,21 @@ from tests.train.processes import begin
 from tests.train.runs import assert_same_run
 
 SEED = 20260
-KILLS = 10
+KILLS = 6
+HALF = (
+    "stages.0.until=30K",
+    "stages.1.until=45K",
+    "stages.1.ramp=5K",
+    "stages.2.until=60K",
+    "optimizer.learning_rate.horizon=60K",
+    "evaluation.every=10K",
+    "checkpoints.every=4K",
+)
+"""Nano with half of its steps, evaluations and checkpoints as often in them."""
 
 
 def _train(folder: Path) -> ForkServerProcess:
-    return begin("train", "nano", "--run", str(folder))
+    return begin("train", "nano", "--run", str(folder), *(word for key in HALF for word in ("--set", key)))
 
 
 def _exit_code(process: ForkServerProcess, seconds: float = 300) -> int | None:
@@ -26,7 +36,7 @@ def _exit_code(process: ForkServerProcess, seconds: float = 300) -> int | None:
     return process.exitcode
 
 
-def test_ten_kills_at_random_moments_change_no_weight_and_no_metric(prepared: Path, tmp_path: Path) -> None:
+def test_kills_at_random_moments_change_no_weight_and_no_metric(prepared: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         shutil.copytree(prepared, folder)
@@ -36,7 +46,7 @@ def test_ten_kills_at_random_moments_change_no_weight_and_no_metric(prepared: Pa
     length = time.monotonic() - began
 
     chance, kills = random.Random(SEED), 0  # noqa: S311
-    for moment in [0.3, *(chance.uniform(0.02, 0.2) for _ in range(KILLS - 1))]:
+    for moment in [0.3, *(chance.uniform(0.05, 0.25) for _ in range(KILLS - 1))]:
         process = _train(killed)
         if _exit_code(process, moment * length) is not None:
             break
