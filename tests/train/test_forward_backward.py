@@ -11,10 +11,12 @@ from torch.nn import functional
 from tests.conftest import SMALL
 from tinyllama.model import Llama
 from tinyllama.recipe import load_recipe
+from tinyllama.train.compiler import prepare_compiler
 from tinyllama.train.feeder import StepBatch
 from tinyllama.train.forward_backward import Compilation, Gradients
 
-SET = [word for override in (*SMALL, "hardware.compile=true") for word in ("--set", override)]
+TWO_STEPS = ("model.layers=1", "stages.0.until=2K", "hardware.compile=true")
+SET = [word for override in (*SMALL, *TWO_STEPS) for word in ("--set", override)]
 
 
 def test_without_a_compiler_training_continues_in_eager_mode_with_a_warning(prepared: Path, tmp_path: Path) -> None:
@@ -38,17 +40,21 @@ def test_without_a_compiler_training_continues_in_eager_mode_with_a_warning(prep
 
 @pytest.mark.parametrize(("compiler", "expected"), [("true", "1"), ("false", None), ("/nowhere/c++", None)])
 def test_only_a_compiler_that_knows_the_latest_instructions_is_spared_trying_them(
-    compiler: str, expected: str | None, tmp_path: Path
+    compiler: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = (
-        "import os; from tinyllama.train.compiler import prepare_compiler; prepare_compiler(); "
-        "print(os.environ.get('TORCHINDUCTOR_VEC_ISA_OK'))"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_VEC_ISA_OK"}
-    environment |= {"CXX": compiler, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(expected)
+    monkeypatch.setenv("TORCHINDUCTOR_VEC_ISA_OK", "restored after the test")
+    monkeypatch.delenv("TORCHINDUCTOR_VEC_ISA_OK")
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE", raising=False)
+    monkeypatch.setenv("CXX", compiler)
+    monkeypatch.setattr("tinyllama.train.compiler.header_compilation", lambda: lambda: None)
+    prepare_compiler()
+    assert os.environ.get("TORCHINDUCTOR_VEC_ISA_OK") == expected
+
+
+def test_nothing_is_prepared_where_nothing_will_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    monkeypatch.setattr("tinyllama.train.compiler.header_compilation", lambda: pytest.fail("a header is compiled"))
+    prepare_compiler()
 
 
 def test_the_header_of_all_kernels_is_begun_before_anything_is_compiled(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from tinyllama.model.torch_internals import header_compilation
 
 def prepare_compiler() -> None:
     """Skip torch's probe of vector instructions where it can be skipped, and compile the common header in advance."""
+    if os.environ.get("TORCHDYNAMO_DISABLE") == "1":  # nothing will be compiled
+        return
     if _knows_latest():
         os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
     Thread(target=header_compilation(), name="header", daemon=True).start()
