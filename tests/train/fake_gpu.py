@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import torch
+import torch._dynamo  # fake tensors import it
 from torch import Tensor, distributed
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.distributed.device_mesh import DeviceMesh
