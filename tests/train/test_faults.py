@@ -15,8 +15,10 @@ from tests.train.processes import EXACT, free_port, pid_of_rank, start, train_on
 from tests.train.runs import step_records
 from tinyllama.checkpoint.format import steps_saved
 
+TWENTY = ("stages.0.until=20K", "stages.1.until=30K", "stages.2.until=40K", "optimizer.learning_rate.horizon=40K")
+"""A base of 20 steps."""
 LONG = ("stages.0.until=60K", "stages.1.until=70K", "stages.2.until=80K", "optimizer.learning_rate.horizon=80K")
-"""A base of 59 steps, so that a fault comes in the middle."""
+"""A base of 59 steps, so that a signal from outside comes in the middle."""
 BOUND = 120.0
 """Seconds in which the others must have ended: the timeout that is set, the roll call, and a slow machine."""
 
@@ -30,7 +32,7 @@ def folder(prepared: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
 def test_a_lost_rank_is_named_with_what_was_being_done(folder: Path, number: signal.Signals) -> None:
     lose = Fault("step", 5, after=False, rank=1, number=number)
-    first, second = start(folder, 2, 2, [*LONG, "hardware.collective_timeout=15"], in_rank={1: lose.plant})
+    first, second = start(folder, 2, 2, [*TWENTY, "hardware.collective_timeout=10"], in_rank={1: lose.plant})
     wait_for_steps(folder, 3)
     began = time.monotonic()
     first.join(BOUND)
@@ -47,18 +49,18 @@ def test_a_lost_rank_is_named_with_what_was_being_done(folder: Path, number: sig
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_to_one_rank_saves_all_and_ends_them(folder: Path, number: signal.Signals) -> None:
     send = Fault("step", 3, after=False, rank=1, number=number)
-    ranks = start(folder, 2, 2, [*LONG, "checkpoints.every=1M"], in_rank={1: send.plant})
+    ranks = start(folder, 2, 2, [*TWENTY, "checkpoints.every=1M"], in_rank={1: send.plant})
     wait_for_steps(folder, 2)
     for rank in ranks:
         rank.join(BOUND)
     assert [rank.exitcode for rank in ranks] == [128 + number] * 2
     stopped = steps_saved(folder / "base/checkpoints")[-1]
-    assert 2 <= stopped < 59
+    assert 2 <= stopped < 20
     assert (
-        Path(f"{folder}-rank0.err").read_text(encoding="utf-8").count(f"stopped and saved at step {stopped} of 59") == 1
+        Path(f"{folder}-rank0.err").read_text(encoding="utf-8").count(f"stopped and saved at step {stopped} of 20") == 1
     )
-    assert train_on(folder, 1, 1, LONG) == [0]
-    assert [record.step for record in step_records(folder / "base")] == list(range(1, 60))
+    assert train_on(folder, 1, 1, TWENTY) == [0]
+    assert [record.step for record in step_records(folder / "base")] == list(range(1, 21))
 
 
 def test_torchrun_on_two_nodes_goes_on_from_the_last_checkpoint_by_itself(folder: Path) -> None:
