@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,15 +46,22 @@ def speed_family(work: Path, name: str, overrides: Sequence[str]) -> Path:
         overrides: `key=value` as of `--set`.
     """
     of_text = [item for item in overrides if item.startswith(("model.vocab_size=", "tokenizer.", "corpora."))]
-    text = work / f"text-{load_recipe(str(RECIPE), of_text).model.vocab_size}"
-    command = [*TINYLLAMA, "prepare", str(RECIPE), "--run", str(text), *_set(of_text)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # our own command
+    text = _prepared(work, tuple(of_text))
     folder = work / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for part in ("tokenizer", "corpora"):
         (folder / part).symlink_to((text / part).resolve(), target_is_directory=True)
     return folder
+
+
+@cache
+def _prepared(work: Path, of_text: tuple[str, ...]) -> Path:
+    """The family whose text has these overrides."""
+    text = work / f"text-{load_recipe(str(RECIPE), of_text).model.vocab_size}"
+    command = [*TINYLLAMA, "prepare", str(RECIPE), "--run", str(text), *_set(of_text)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # our own command
+    return text
 
 
 def tinyllama_train(name: str, family: Path, overrides: Sequence[str]) -> Engine:
