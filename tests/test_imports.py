@@ -111,10 +111,11 @@ def test_help_imports_nothing_heavy() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_plan_is_printed_without_torch() -> None:
+def test_plans_and_differences_of_recipes_are_printed_without_torch() -> None:
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom tinyllama.cli.commands import app\n"
-        "assert CliRunner().invoke(app, ['plan', 'nano']).exit_code == 0\n"
+        "for words in (['plan', 'nano'], ['recipe', 'diff', 'nano', 'mini']):\n"
+        "    assert CliRunner().invoke(app, words).exit_code == 0, words\n"
         "assert 'torch' not in sys.modules\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

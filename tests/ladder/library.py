@@ -23,11 +23,12 @@ OF_FILES = (
 ONE = ("base={prose: 75%, code: 25%}", "variants={}", "branches={}", "evaluation.tasks=[]")
 """One model of two corpora."""
 LAW = LossFit("planted", 2.0, 60.0, 300.0, 0.4, 0.4, 0, 0)
+JOINT = LossFit("planted", 0.0, 2e9, 1.5e10, 0.95, 1.0, 0, 0, gamma=0.15)
 
 
 @cache
-def made_up(measured: float | None = None, rungs: int = 4) -> LadderRecord:
-    """The record of a ladder of nano, whose points lie on the law exactly."""
+def made_up(measured: float | None = None, rungs: int = 4, law: LossFit = LAW) -> LadderRecord:
+    """The record of a ladder of nano, whose points lie on a law exactly."""
     goal = goal_of(load_recipe("nano"), "v1.1")
     found = ladder(goal, rungs, 0.5)
     points = [
@@ -36,7 +37,7 @@ def made_up(measured: float | None = None, rungs: int = 4) -> LadderRecord:
             model=branch,
             parameters=rung.shape.parameters,
             tokens=tokens,
-            loss=LAW.loss(rung.shape.parameters, tokens),
+            loss=law.loss(rung.shape.parameters, tokens),
         )
         for rung in found
         for branch, tokens in rung.ends.items()

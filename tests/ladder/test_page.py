@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from tests.ladder.library import made_up
+from tests.ladder.library import JOINT, made_up
 from tinyllama.ladder.page import check_text, doubt_text, prediction_text, write_page
 
 
@@ -30,6 +30,16 @@ def test_the_page_is_whole_and_asks_for_nothing(tmp_path: Path) -> None:
     assert not re.search(r'(?:src|href)="http', page)
 
 
+def test_the_page_names_the_law_that_was_taken_and_its_unknowns(tmp_path: Path) -> None:
+    names = {}
+    for form, record in {"sum": made_up(), "joint": made_up(law=JOINT)}.items():
+        write_page(record, tmp_path / "ladder.svg", tmp_path / "ladder.html")
+        page = (tmp_path / "ladder.html").read_text()
+        names[form] = re.findall(r'<th scope="row">(E, nats a token|A|B|alpha|beta|gamma)</th>', page)
+        assert f"loss = {'(A/N^alpha + B/D)^gamma' if form == 'joint' else 'E + A/N^alpha'}" in page
+    assert names == {"sum": ["E, nats a token", "A", "B", "alpha", "beta"], "joint": ["A", "B", "alpha", "gamma"]}
+
+
 def test_texts_say_how_far_off_a_prediction_was() -> None:
     assert prediction_text(made_up()).endswith("it is not trained yet")
     record = made_up(measured=4.0)
@@ -37,6 +47,14 @@ def test_texts_say_how_far_off_a_prediction_was() -> None:
     assert f"off by {record.prediction.loss / 4.0 - 1:+.2%}, outside the interval" in prediction_text(record)
     assert "off by +0.00%" in check_text(made_up()) or "off by -0.00%" in check_text(made_up())
     assert "too few rungs" in check_text(made_up(rungs=3))
+
+
+def test_a_law_whose_form_is_unsure_is_doubted() -> None:
+    law = made_up(law=JOINT).law
+    assert law is not None
+    assert doubt_text(law) == ""
+    assert "gamma from 0.01 to 0.4" in doubt_text(law.model_copy(update={"gamma_interval": (0.01, 0.4)}))
+    assert "30% of the replicas have the other one" in doubt_text(law.model_copy(update={"form_share": 0.7}))
 
 
 def test_a_law_whose_exponents_the_rungs_do_not_tell_is_doubted(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ladder.library import LAW, made_up
+from tests.ladder.library import JOINT, LAW, made_up
+from tinyllama.design.rules import LossFit
 from tinyllama.errors import ModelError, NewerFormatError, PlanError
 from tinyllama.ladder import read_ladder
 from tinyllama.ladder.record import fitted
@@ -39,10 +40,35 @@ def test_a_branch_that_diverged_is_refused_by_name() -> None:
         fitted(record, [*record.points[:6], diverged, *record.points[7:]], None)
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
-    record = made_up(measured=4.0)
+@pytest.mark.parametrize("law", [LAW, JOINT], ids=["sum", "joint"])
+def test_what_is_written_is_read(tmp_path: Path, law: LossFit) -> None:
+    record = made_up(measured=4.0, law=law)
     write_record(tmp_path / "ladder.json", record)
     assert read_ladder(tmp_path / "ladder.json") == record
+
+
+def test_points_on_a_joint_law_predict_by_it() -> None:
+    record = made_up(law=JOINT)
+    assert record.prediction is not None
+    assert record.law is not None
+    assert record.prediction.loss == pytest.approx(JOINT.loss(record.goal.parameters, record.goal.tokens), rel=1e-6)
+    assert record.law.is_joint
+    assert record.law.formula == "(2e+09 / N^0.95 + 1.5e+10 / D)^0.15"
+    assert set(record.law.exponents) == {"alpha", "gamma"}
+    added = made_up().law
+    assert added is not None
+    assert added.formula == "2 + 60 / N^0.4 + 300 / D^0.4"
+
+
+def test_a_ladder_of_format_1_is_a_sum(tmp_path: Path) -> None:
+    content = json.loads(made_up().model_dump_json()) | {"format": 1}
+    for key in ("gamma", "gamma_interval", "form_share"):
+        del content["law"][key]
+    (tmp_path / "ladder.json").write_text(json.dumps(content))
+    law = read_ladder(tmp_path / "ladder.json").law
+    assert law is not None
+    assert not law.is_joint
+    assert law.law("old").loss(1e6, 1e7) == pytest.approx(LAW.loss(1e6, 1e7), rel=1e-3)
 
 
 def test_a_file_that_is_no_ladder_is_refused_by_name_and_key(tmp_path: Path) -> None:
@@ -53,6 +79,6 @@ def test_a_file_that_is_no_ladder_is_refused_by_name_and_key(tmp_path: Path) -> 
     path.write_text(json.dumps(content | {"rungs": "four"}))
     with pytest.raises(ModelError, match=r"ladder\.json: rungs: .*move the file away"):
         read_ladder(path)
-    path.write_text(json.dumps(content | {"format": 2}))
+    path.write_text(json.dumps(content | {"format": 3}))
     with pytest.raises(NewerFormatError):
         read_ladder(path)

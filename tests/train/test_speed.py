@@ -21,6 +21,21 @@ def test_the_speed_is_that_of_passes_and_an_update(monkeypatch: pytest.MonkeyPat
     assert measure_speed(recipe, 8, CPU) == 8 * 256 / (1 + 1)
 
 
+def test_passes_and_updates_take_turns_as_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def one_pass(_batch: object) -> tuple[float]:
+        calls.append("pass")
+        return (0.0,)
+
+    monkeypatch.setattr(module, "_SECONDS", 0.01)
+    monkeypatch.setattr(module, "Gradients", lambda *_, **__: one_pass)
+    monkeypatch.setattr(module, "_update", lambda *_: calls.append("update"))
+    measure_speed(trial_recipe(FAMILIES["smollm"].shape(64, 512, 64), compiles=False), 8, CPU)
+    assert len(calls) > 4
+    assert calls == ["pass", "update"] * (len(calls) // 2)
+
+
 def test_what_is_measured_really_runs() -> None:
     recipe = trial_recipe(FAMILIES["smollm"].shape(64, 512, 64), compiles=False)
     began = time.perf_counter()

@@ -140,9 +140,7 @@ class Design:
     @property
     def evaluation_every(self) -> int:
         """Tokens between measurements of the held-out losses."""
-        times = (
-            _measured_part(self.size, len(self.corpora)) * self.total / _measured_tokens(self.size, len(self.corpora))
-        )
+        times = min(_MEASUREMENTS, _EVALUATED * self.total / _measured_tokens(self.size, len(self.corpora)))
         return max(self.batch, round(self.total / max(1.0, times)))
 
     @property

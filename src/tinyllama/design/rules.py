@@ -18,9 +18,10 @@ rates, half of its compute for the same loss (Liu et al. 2025, "Muon is Scalable
 class LossFit(NamedTuple):
     """A fit of the final loss in nats a token: E + (A/N^alpha + B/D^beta)^gamma, of N parameters and D tokens.
 
-    With gamma 1 it is the law of Hoffmann et al. 2022 (equation 10), whose terms do not know of each other. With E 0
-    and beta 1 it is that of Kaplan et al. 2020 ("Scaling Laws for Neural Language Models", equation 1.5), in which a
-    small model gains less from more tokens than a large one.
+    With gamma 1 it is the law of Hoffmann et al. 2022 (equation 10), whose two terms are independent. With E 0 and beta
+    1 it has the form of Kaplan et al. 2020 ("Scaling Laws for Neural Language Models", equation 1.5), in which a small
+    model gains less from more tokens than a large one. There, D is the size of a text and N has no embeddings; here, D
+    is the tokens of a training.
     """
 
     name: str

@@ -1,11 +1,11 @@
 """A law of the final loss, fitted to trainings, and how sure its predictions are.
 
-It is the sum of Hoffmann et al. 2022, E + A/N^alpha + B/D^beta, or the law of Kaplan et al. 2020, (A/N^alpha +
-B/D)^gamma: whichever misses the trainings less. The sum holds for large models; small ones that have seen few tokens
-gain the less from more of them the smaller they are, which only the other one knows.
+It is the sum of Hoffmann et al. 2022, E + A/N^alpha + B/D^beta, or has the form of Kaplan et al. 2020, (A/N^alpha +
+B/D)^gamma: whichever misses the trainings less, for its number of unknowns. The sum holds for large models. Of small
+models that have seen few tokens, the smaller gain less from more of them, and only the second form has this.
 
 The objective is that of Hoffmann et al. 2022 ("Training Compute-Optimal Large Language Models", approach 3): Huber's
-loss of the residuals of the logarithm of the loss, from a grid of starts. They minimize it with L-BFGS; for five
+loss of the residuals of the logarithm of the loss, from a grid of starts. They minimize it with L-BFGS; for so few
 unknowns, Levenberg-Marquardt with Huber's weights finds the same minima to more digits.
 """
 
@@ -40,6 +40,8 @@ _HUBER = 1e-2
 trainings; of so few, those within a percent must count in full, or the law goes through five of them and ignores the
 others."""
 _REPLICAS = 300
+_TAKEN = 3
+"""Sizes whose common errors a fit takes: those of A and alpha, and of the level."""
 _STEPS = 120
 _NO_GAIN, _MOST_DAMPING = 1e-7, 1e6
 """Relative gain of a step, and damping without one, at which a row has converged."""
@@ -48,7 +50,7 @@ _EXPONENTS = (0.15, 0.4, 1.0)
 _IRREDUCIBLE, _OF_SIZE = (0.2, 0.5, 0.8), (0.25, 0.75)
 """At the starts: E as a part of the lowest loss; the term of parameters as a part of what is left of the mean."""
 MOST_EXPONENT = 3.0
-"""Of alpha and beta: beyond, a term would act at the smallest models or the shortest trainings alone."""
+"""Of every exponent: beyond, a term would act at the smallest models or the shortest trainings alone."""
 
 
 class Trained(NamedTuple):
@@ -78,11 +80,25 @@ class ScalingFit:
     """ln(measured / fitted loss) of each point, [points]; scaled up by what the unknowns take away."""
     replicas: Array
     """ln A, ln B, E, alpha, beta and gamma of each replica, [replicas, 6]."""
+    errors: Array
+    """ln(measured / expected loss) of one more training, [replicas]."""
+
+    @property
+    def _of_form(self) -> NDArray[np.bool_]:
+        """Which replicas have the law's form."""
+        found: NDArray[np.bool_] = (self.replicas[:, 5] == 1) == (self.law.gamma == 1)
+        return found
+
+    @property
+    def form_share(self) -> float:
+        """Part of the replicas that have the law's form, and not the other one."""
+        return float(self._of_form.mean())
 
     @property
     def intervals(self) -> LawIntervals:
-        """How sure each of the unknowns is."""
-        size, length, rest, alpha, beta, gamma = (_interval(column) for column in self.replicas.T)
+        """How sure each of the unknowns is, if the law has the right form."""
+        rows = self.replicas[self._of_form] if self._of_form.any() else self.replicas
+        size, length, rest, alpha, beta, gamma = (_interval(column) for column in rows.T)
         return LawIntervals(rest, _exp(size), _exp(length), alpha, beta, gamma)
 
     @property
@@ -98,8 +114,7 @@ class ScalingFit:
         size, length, rest, alpha, beta, gamma = self.replicas.T
         n, d = np.log(parameters), np.log(tokens)
         logs = np.log(rest + np.exp(gamma * np.logaddexp(size - alpha * n, length - beta * d)))
-        noise = np.random.default_rng(1).choice(self.residuals, len(logs))
-        return _exp(_interval(logs + noise))
+        return _exp(_interval(logs + self.errors))
 
 
 class LawIntervals(NamedTuple):
@@ -118,8 +133,8 @@ def fit(points: Sequence[Trained], name: str) -> ScalingFit:
 
     The bootstrap keeps the sizes and lengths, which were chosen, and draws residuals anew (Efron & Tibshirani 1993,
     "An Introduction to the Bootstrap", section 9.5); they are scaled up, since a fit makes them too small. Trainings of
-    a size share its seed and its rounded proportions, of which the fit takes the most: what is left of it in the mean
-    of a size's residuals is drawn besides. Each replica has the form that suits it.
+    a size share its seed and its rounded proportions. The fit takes most of this error; what is left of it, the mean of
+    a size's residuals, is scaled up and drawn besides. Each replica has the form that suits it.
 
     Args:
         points: of at least `FEWEST_SIZES` sizes and `FEWEST_LENGTHS` lengths, and more than `UNKNOWNS`.
@@ -140,10 +155,12 @@ def fit(points: Sequence[Trained], name: str) -> ScalingFit:
     fitted = form.predict(best)[0]
     residuals = form.logs - fitted
     residuals = (residuals - residuals.mean()) * np.sqrt(len(points) / (len(points) - form.unknowns))
-    replicas = _replicas(forms, fitted + _draw(residuals, np.unique(form.n, return_inverse=True)[1]))
+    common = _common(residuals, form.n)
+    errors = _draw(residuals, common, np.append(form.n, np.inf))  # the last one is of another size
+    replicas = _replicas(forms, fitted + errors[:, :-1])
     size, length, rest, alpha, beta, gamma = form.original(best)[0].tolist()
     law = LossFit(name, rest, math.exp(size), math.exp(length), alpha, beta, min(sizes), min(lengths), gamma=gamma)
-    return ScalingFit(law, residuals, replicas)
+    return ScalingFit(law, residuals, replicas, errors[:, -1])
 
 
 def _fitted(form: _Form) -> tuple[_Form, Array]:
@@ -153,12 +170,20 @@ def _fitted(form: _Form) -> tuple[_Form, Array]:
     return form, _best(form, found, form.logs[None])
 
 
-def _draw(residuals: Array, size_of: NDArray[np.intp]) -> Array:
-    """Errors of the trainings, [replicas, points]: each has a residual, and what those of some size have in common."""
-    draws, count = np.random.default_rng(0), size_of.max() + 1
-    common = np.array([residuals[size_of == size].mean() for size in range(count)])
-    drawn = draws.choice(common, (_REPLICAS, count)) * draws.choice((-1, 1), (_REPLICAS, count))
-    errors: Array = draws.choice(residuals, (_REPLICAS, len(residuals))) + drawn[:, size_of]
+def _common(residuals: Array, n: Array) -> Array:
+    """What the errors of a size have in common, for each size of several trainings, scaled up for what a fit takes."""
+    sizes, counts = np.unique(n, return_counts=True)
+    means = [residuals[n == size].mean() for size in sizes[counts > 1]] or [0.0]
+    found: Array = np.array(means) * np.sqrt(len(means) / max(1, len(means) - _TAKEN))
+    return found
+
+
+def _draw(residuals: Array, common: Array, n: Array) -> Array:
+    """Errors of trainings of these sizes, [replicas, points]: each has a residual, and what its size has in common."""
+    draws, size_of = np.random.default_rng(0), np.unique(n, return_inverse=True)[1]
+    shape = _REPLICAS, size_of.max() + 1
+    of_size = draws.choice(common, shape) * draws.choice((-1, 1), shape)
+    errors: Array = draws.choice(residuals, (_REPLICAS, len(n))) + of_size[:, size_of]
     return errors
 
 
@@ -167,7 +192,7 @@ def _replicas(forms: Sequence[tuple[_Form, Array]], drawn: Array) -> Array:
     numbers, misfits = [], []
     for form, best in forms:
         starts = form.starts()
-        few = np.concatenate([best, starts[:: len(starts) // 3]])
+        few = np.concatenate([best, starts[np.linspace(0, len(starts) - 1, 3).astype(int)]])
         found = _minimize(form, np.tile(few, (len(drawn), 1)), np.repeat(drawn, len(few), axis=0))
         found = _best(form, found, drawn)
         numbers.append(form.original(found))
@@ -195,7 +220,8 @@ class _Form(ABC):
     """A form of the law, and the trainings as centered logarithms, which make the unknowns nearly independent."""
 
     unknowns: ClassVar[int]
-    """Exponents come last."""
+    exponents: ClassVar[slice]
+    """Which of the unknowns are logarithms of exponents."""
     n: Array
     d: Array
     logs: Array
@@ -231,7 +257,7 @@ class _Form(ABC):
 class _Sum(_Form):
     """E + A/N^alpha + B/D^beta; unknown are ln A, ln B, ln E, ln alpha and ln beta."""
 
-    unknowns = UNKNOWNS
+    unknowns, exponents = UNKNOWNS, slice(3, None)
 
     def starts(self) -> Array:
         lowest, mean = np.exp(self.logs.min()), np.exp(self.logs.mean())
@@ -261,7 +287,7 @@ class _Sum(_Form):
 class _Joint(_Form):
     """(A/N^alpha + B/D)^gamma; unknown are ln A, ln B, ln gamma and ln alpha."""
 
-    unknowns = 4
+    unknowns, exponents = 4, slice(2, None)
 
     def starts(self) -> Array:
         mean = self.logs.mean()
@@ -302,7 +328,7 @@ def _minimize(form: _Form, starts: Array, observed: Array) -> Array:
         unknowns = found[rows]
         step = _step(form, unknowns, observed[rows], damping)
         tried = unknowns + np.clip(step, -1, 1)
-        tried[:, 3:] = np.minimum(tried[:, 3:], np.log(MOST_EXPONENT))
+        tried[:, form.exponents] = np.minimum(tried[:, form.exponents], np.log(MOST_EXPONENT))
         reached = _objective(observed[rows] - form.predict(tried))
         better = reached < lowest
         ends = np.where(better, lowest - reached < _NO_GAIN * lowest, damping > _MOST_DAMPING)

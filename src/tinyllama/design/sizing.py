@@ -121,11 +121,15 @@ class Size:
 
     @property
     def expected_loss(self) -> float:
-        """By the fit, in nats a token of its text and tokenizer; text that is read again counts less than new text."""
-        worth = self.tokens
-        if self.tokens > self.unique_tokens:
-            worth = round(self.unique_tokens * effective_epochs(self.tokens / self.unique_tokens))
-        return self.fit.loss(self.parameters, worth)
+        """By the fit, in nats a token of its text and tokenizer."""
+        return self.fit.loss(self.parameters, self.effective_tokens)
+
+    @property
+    def effective_tokens(self) -> float:
+        """Tokens of new text that are worth as much as the tokens of a text that is read several times."""
+        if self.tokens <= self.unique_tokens:
+            return self.tokens
+        return self.unique_tokens * effective_epochs(self.tokens / self.unique_tokens)
 
     @property
     def is_fitted(self) -> bool:
@@ -141,10 +145,11 @@ class Size:
         """Plain data for JSON."""
         fields = {key: value for key, value in asdict(self).items() if key not in {"shape", "fit", "unique_tokens"}}
         fields |= {"law": self.fit.name}
-        derived = {
-            name: getattr(self, name)
-            for name in ("parameters", "tokens_per_parameter", "seconds", "flops", "expected_loss", "is_fitted")
-        }
+        names = (
+            *("parameters", "tokens_per_parameter", "seconds", "flops"),
+            *("effective_tokens", "expected_loss", "is_fitted"),
+        )
+        derived = {name: getattr(self, name) for name in names}
         rates = {"peak_learning_rate": rules.peak_learning_rate(self.flops)}
         return {"shape": self.shape.model_dump(exclude_none=True, mode="json")} | fields | derived | rates
 

@@ -49,14 +49,15 @@ def write_page(record: LadderRecord, figure: Path, page: Path) -> None:
 
 
 _SUM = "E + A/N^alpha + B/D^beta (Hoffmann et al. 2022)"
-_JOINT = "(A/N^alpha + B/D)^gamma (Kaplan et al. 2020, equation 1.5)"
+_JOINT = "(A/N^alpha + B/D)^gamma (the form of Kaplan et al. 2020, equation 1.5)"
 
 
 def _law_lead(law: LawRecord) -> str:
     taken, other = (_JOINT, _SUM) if law.is_joint else (_SUM, _JOINT)
     return (
         f"Held-out loss = {taken}, for N parameters (embeddings included) and D tokens, fitted as in Hoffmann et al. "
-        f"2022, approach 3. It misses the points less than {other}. The intervals hold 90% of the bootstrap's replicas."
+        f"2022, approach 3. For its number of unknowns, it misses the points less than {other}. The intervals hold 90% "
+        "of the bootstrap's replicas of this form."
     )
 
 
@@ -80,6 +81,12 @@ def doubt_text(law: LawRecord) -> str:
     """Why a law predicts badly however narrow its interval is; empty if nothing is known against it."""
     if law.is_determined:
         return ""
+    if not law.is_form_sure:
+        return (
+            f"the rungs do not tell the two forms of the law apart ({1 - law.form_share:.0%} of the replicas have the "
+            "other one), so the loss may well lie outside its interval; more rungs and a higher --compute tell them "
+            "better"
+        )
     exponents = ", ".join(f"{name} from {low:.3g} to {high:.3g}" for name, (low, high) in law.exponents.items())
     return (
         f"the rungs do not determine the exponents ({exponents}), so the loss may well lie outside its "

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 _MOST_SPREAD, _LEAST_EXPONENT = 3, 0.05
 """Of a law that recommends sizes: between the ends of an exponent's interval, as a factor, and its lower end. Published
-exponents are around 0.3."""
+exponents are around 0.3 in the sum; in the joint form alpha is 0.7 and gamma 0.1."""
+_LEAST_SHARE = 0.9
+"""Of the replicas that have the law's form, below which the form is in doubt."""
 _REMEDY = "move the file away, and run `tinyllama ladder` again, which trains nothing twice"
 
 
@@ -52,7 +54,7 @@ class GoalRecord(FileRecord):
 class LawRecord(FileRecord):
     """The law E + (A/N^alpha + B/D^beta)^gamma in nats a token, each number with its interval.
 
-    It is a sum with gamma 1, or joint with E 0 and beta 1.
+    It is a sum with gamma 1, or joint with E 0 and beta 1 (`rules.LossFit`).
     """
 
     irreducible: float
@@ -67,6 +69,8 @@ class LawRecord(FileRecord):
     beta_interval: tuple[float, float]
     gamma: float = 1.0
     gamma_interval: tuple[float, float] = (1.0, 1.0)
+    form_share: float = 1.0
+    """Part of the replicas that have this form, and not the other one; 1 in records of format 1, which had one form."""
     typical_error: float
     """Root mean square of the relative residuals, scaled up by what the unknowns take away."""
     smallest: int
@@ -81,7 +85,7 @@ class LawRecord(FileRecord):
 
     @property
     def is_joint(self) -> bool:
-        """Whether it is the law of Kaplan et al. 2020."""
+        """Whether it has the form of Kaplan et al. 2020."""
         return self.irreducible == 0
 
     @property
@@ -95,14 +99,21 @@ class LawRecord(FileRecord):
     @property
     def exponents(self) -> dict[str, tuple[float, float]]:
         """Name → interval of the fitted exponents."""
-        last = ("gamma", self.gamma_interval) if self.is_joint else ("beta", self.beta_interval)
-        return {"alpha": self.alpha_interval, **dict([last])}
+        last = {"gamma": self.gamma_interval} if self.is_joint else {"beta": self.beta_interval}
+        return {"alpha": self.alpha_interval} | last
+
+    @property
+    def is_form_sure(self) -> bool:
+        """Whether the rungs tell the two forms apart."""
+        return self.form_share >= _LEAST_SHARE
 
     @property
     def is_determined(self) -> bool:
-        """Whether both exponents are known well enough to say how tokens should grow with parameters."""
-        pairs = self.exponents.values()
-        return all(low > _LEAST_EXPONENT and high < min(MOST_EXPONENT, _MOST_SPREAD * low) for low, high in pairs)
+        """Whether form and exponents are known well enough to trust the law beyond the rungs."""
+        return self.is_form_sure and all(
+            low > _LEAST_EXPONENT and high < min(MOST_EXPONENT, _MOST_SPREAD * low)
+            for low, high in self.exponents.values()
+        )
 
 
 class PredictionRecord(FileRecord):
@@ -129,9 +140,9 @@ class PredictionRecord(FileRecord):
 class LadderRecord(FileRecord):
     """A ladder: what it predicts, from which trainings, and how far off it was."""
 
-    FORMAT: ClassVar[int] = 1
+    FORMAT: ClassVar[int] = 2
 
-    format: int = 1
+    format: int = 2
     goal: GoalRecord
     rungs: int
     """Number of rungs, of which some may not be trained yet."""
@@ -143,8 +154,8 @@ class LadderRecord(FileRecord):
     prediction: PredictionRecord | None = None
     """Of the model's final held-out loss."""
     largest_rung: PredictionRecord | None = None
-    """What the rungs below the largest one predict of its longest branch: a test of the law, where it can be tested
-    before the model is trained. None for as few rungs as a fit needs."""
+    """What the rungs below the largest one predict of its longest branch: a test of the method, which
+    may take the other form for them. None for as few rungs as a fit needs."""
 
 
 def read_ladder(path: Path) -> LadderRecord:
@@ -228,6 +239,7 @@ def _law(found: ScalingFit) -> LawRecord:
         beta_interval=_pair(sure.beta),
         gamma=law.gamma,
         gamma_interval=_pair(sure.gamma),
+        form_share=found.form_share,
         typical_error=found.typical_error,
         smallest=law.smallest,
         fewest=law.fewest,

@@ -18,7 +18,7 @@ from tinyllama.train.ranks import Ranks
 from tinyllama.train.training_state import TrainingState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tinyllama.recipe import Recipe
 
@@ -74,14 +74,19 @@ def _update(state: TrainingState, device: torch.device) -> None:
 def _timed(*runs: Callable[[], object]) -> list[float]:
     """Median seconds of calls that take turns."""
     times: list[list[float]] = []
-    for run in runs * _UNCOUNTED:
-        run()
+    began = time.perf_counter()
+    for _ in range(_UNCOUNTED):
+        if time.perf_counter() - began < _SECONDS:
+            _seconds_of(runs)
     while len(times) < _MOST and sum(map(sum, times)) < _SECONDS:
-        times.append([_seconds(run) for run in runs])
+        times.append(_seconds_of(runs))
     return [median(each) for each in zip(*times, strict=True)]
 
 
-def _seconds(run: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
+def _seconds_of(runs: Sequence[Callable[[], object]]) -> list[float]:
+    times = []
+    for run in runs:
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return times

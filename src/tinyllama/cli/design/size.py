@@ -125,11 +125,13 @@ def _legend(size: Size) -> str:
     """What the expected loss is of, and what recommends."""
     from tinyllama.text import MISSING
 
-    fit = size.fit
+    fit, repeated = size.fit, ""
+    if size.effective_tokens < size.tokens:
+        repeated = "; text that is read again counts less than new text (Muennighoff et al. 2023)"
     return (
         f"expected loss: by the fit of {fit.name}, in nats a token of its text and tokenizer; ~ is beyond it (it has "
         f"models of {_range(fit.smallest, fit.largest)} parameters on {_range(fit.fewest, fit.most)} tokens), "
-        f"{MISSING} far beyond; compute-optimal: {size.rule}"
+        f"{MISSING} far beyond; compute-optimal: {size.rule}{repeated}"
     )
 
 

@@ -310,7 +310,7 @@ def _by_hand_files(name: str) -> list[Path]:
 
 
 _BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")
-"""Where statements hold statements."""
+"""Fields of a statement that contain statements."""
 _SKIPPED = {
     "test", "tests", "idle_test", "idlelib", "encodings", "pydoc_data", "site-packages", "dist-packages",
     "__pycache__",
