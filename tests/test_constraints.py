@@ -9,17 +9,26 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.constraints import FILE, ROOT, extras, pins, text
+from tests.lowest import lowest, needed_extras
 
 DEPENDENCIES = {str(needed): needed for found in extras().values() for needed in found}
 INSTALLS = re.compile(r"^[^#\n]*\bpip3? install\b(?:.*\\\n)*.*$", re.MULTILINE)
 """A command of pip with its continued lines."""
-FREE = {"build/newest", "build/compat"}
+FREE = {"build/newest", "build/oldest", "build/compat"}
 """Environments that have other releases."""
 
 
 @pytest.mark.parametrize("needed", DEPENDENCIES.values(), ids=str)
 def test_every_dependency_is_pinned_within_its_range(needed: Requirement) -> None:
     assert pins()[canonicalize_name(needed.name)] in needed.specifier
+
+
+def test_the_oldest_environment_has_the_lower_end_of_each_range_of_users_and_the_pinned_tools() -> None:
+    versions = lowest()
+    assert {"numpy", "lm-eval", "starlette"} <= versions.keys()  # the package's own, and of two extras
+    assert versions["pytest"] == pins()["pytest"]
+    for needed in (needed for extra in ("", *needed_extras()) for needed in extras()[extra]):
+        assert f">={versions[needed.name]}" in str(needed.specifier).split(",")
 
 
 def test_the_file_is_as_it_is_written() -> None:

@@ -23,12 +23,12 @@ def test_a_recipe_has_the_structure_that_pyyaml_reads(name: str) -> None:
     assert json.dumps(read_yaml(text)[0]) == json.dumps(loaded).replace('"null"', "null")
 
 
-def test_merged_keys_have_the_values_and_the_order_that_pyyaml_gives_them() -> None:
+def test_merged_keys_have_the_values_that_pyyaml_gives_them_and_the_order_of_its_newer_releases() -> None:
     value, lines = read_yaml(MERGES)
     assert isinstance(value, dict)
-    wanted = yaml.safe_load(MERGES)
-    assert value == wanted
-    assert [list(section or {}) for section in value.values()] == [list(section) for section in wanted.values()]
+    assert value == yaml.safe_load(MERGES)
+    # Of several mappings, PyYAML up to 6.0.3 puts the last one's keys first.
+    assert ["".join(section or {}) for section in value.values()] == ["ba", "ca", "bacd", "bad"]
     assert (lines["both", "d"], lines["both", "b"]) == (3, 1)
 
 
