@@ -20,8 +20,12 @@ PAGES = (
 """Where people find commands; those that are there."""
 NO_TEXT = {".pyc", ".png", ".parquet", ".gz"}
 """Suffixes of files that nobody reads as text."""
-OTHER_NAME = re.compile(r"\btinyllama\[|\bpip3? install[^\n`;&|]*?(?<![\w./-])tinyllama(?![\w./-])", re.IGNORECASE)
-"""The distribution under another name: with extras, or in a command of pip."""
+OTHER_NAME = re.compile(
+    r"\btinyllama\[|\b(?:pip3?|pipx|conda|uv tool|poetry) (?:install|run)[^\n`;&|]*?(?<![\w./-])tinyllama(?![\w./-])"
+    r"|\b(?:uv|poetry) add[^\n`;&|]*?(?<![\w./-])tinyllama(?![\w./-])|\buvx tinyllama(?![\w./-])",
+    re.IGNORECASE,
+)
+"""The distribution under another name: with extras, or in a command of an installer."""
 
 REQUIRES = [
     "numpy>=2",
@@ -136,6 +140,11 @@ def test_nobody_is_told_to_install_the_package_of_somebody_else(place: str) -> N
         ("pip install 'tinyllama[report]'", True),
         ("pip install tinyllama", True),
         ("pip install --upgrade TinyLlama", True),
+        ("pipx install tinyllama", True),
+        ("uv tool install tinyllama", True),
+        ("uv add tinyllama", True),
+        ("uvx tinyllama plan nano", True),
+        ("uv add tinyllama-family", False),
         ("pip install 'tinyllama-family[report]'", False),
         ("pip install dist/tinyllama_family-0.1.0-py3-none-any.whl", False),
         ("pip install -e .; tinyllama reproduce nano", False),
