@@ -11,6 +11,7 @@ import tomllib
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from tests.constraints import ROOT, extras, pins
 from tinyllama.installation import DISTRIBUTION
@@ -27,9 +28,10 @@ def needed_extras() -> set[str]:
 
 
 def lower_bound(needed: Requirement) -> str:
-    """The version after `>=`."""
+    """The version after `>=`; as constraints.txt spells it, if it is the pinned one."""
     (bound,) = [specifier.version for specifier in needed.specifier if specifier.operator == ">="]
-    return bound
+    pinned = pins()[canonicalize_name(needed.name)]
+    return pinned if Version(pinned) == Version(bound) else bound
 
 
 def lowest() -> dict[str, str]:
