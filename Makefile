@@ -106,8 +106,8 @@ test-newest:
 		--constraint build/newest/torch.txt --editable '.[test]'
 	build/newest/bin/python -m pytest -n logical --maxprocesses 8 --dist worksteal -m "not slow" $(HEART)
 
-# Run the heart of the gate with the lowest release of each dependency that pyproject.toml allows, the extras' too. What
-# they need themselves is new.
+# Run the heart of the gate with the lowest release that pyproject.toml allows of each dependency, and of the extras that
+# the tests need. What they need themselves is new.
 test-oldest: $(VENV)/.test
 	test -x build/oldest/bin/python || $(PYTHON) -m venv build/oldest
 	$(BIN)/python -m tests.lowest > build/oldest/lowest.txt

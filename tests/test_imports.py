@@ -121,6 +121,15 @@ def test_plans_and_differences_of_recipes_are_printed_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_an_evaluation_of_no_task_does_not_import_lm_eval() -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom tinyllama.evaluation.tasks import evaluate_tasks\n"
+        "assert not evaluate_tasks(None, None, [], Path('none')).tasks\n"
+        "assert 'lm_eval' not in sys.modules\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_packages_name_their_public_things_and_all_of_them_exist() -> None:
     for path in sorted(PACKAGE.glob("*/__init__.py")):
         module = importlib.import_module(f"tinyllama.{path.parent.name}")

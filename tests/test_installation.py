@@ -21,8 +21,9 @@ PAGES = (
 NO_TEXT = {".pyc", ".png", ".parquet", ".gz"}
 """Suffixes of files that nobody reads as text."""
 OTHER_NAME = re.compile(
-    r"\btinyllama\[|\b(?:pip3?|pipx|conda|uv tool|poetry) (?:install|run)[^\n`;&|]*?(?<![\w./-])tinyllama(?![\w./-])"
-    r"|\b(?:uv|poetry) add[^\n`;&|]*?(?<![\w./-])tinyllama(?![\w./-])|\buvx tinyllama(?![\w./-])",
+    r"\btinyllama\[|\b(?:(?:pip3?|pipx|conda|uv tool) install|(?:uv|poetry) add)[^\n`;&|]*?"
+    r"(?<![\w./-])tinyllama(?![\w./-])"
+    r"|\b(?:uvx|pipx run|uv tool run) tinyllama(?![\w./-])",
     re.IGNORECASE,
 )
 """The distribution under another name: with extras, or in a command of an installer."""
@@ -144,6 +145,11 @@ def test_nobody_is_told_to_install_the_package_of_somebody_else(place: str) -> N
         ("uv tool install tinyllama", True),
         ("uv add tinyllama", True),
         ("uvx tinyllama plan nano", True),
+        ("conda install tinyllama", True),
+        ("poetry add tinyllama", True),
+        ("pipx run tinyllama", True),
+        ("poetry run tinyllama plan nano", False),
+        ("uv tool run --from tinyllama-family tinyllama", False),
         ("uv add tinyllama-family", False),
         ("pip install 'tinyllama-family[report]'", False),
         ("pip install dist/tinyllama_family-0.1.0-py3-none-any.whl", False),

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ def speed_family(work: Path, name: str, overrides: Sequence[str]) -> Path:
 @cache
 def _prepared(work: Path, of_text: tuple[str, ...]) -> Path:
     """The family whose text has these overrides."""
-    text = work / f"text-{load_recipe(str(RECIPE), of_text).model.vocab_size}"
+    text = work / f"text-{sha256(' '.join(of_text).encode()).hexdigest()[:8]}"
     command = [*TINYLLAMA, "prepare", str(RECIPE), "--run", str(text), *_set(of_text)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # our own command
     return text

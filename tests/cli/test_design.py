@@ -145,6 +145,12 @@ def test_tune_refuses_before_it_reads_or_writes(tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == []
 
 
+def test_sizes_that_do_not_fit_in_memory_have_no_loss_in_json() -> None:
+    found = json.loads(run("size", "--hours", "12", "--hardware", "rtx4090", "--json"))["sizes"]
+    assert any(size["expected_loss"] is None and size["tokens"] == 0 for size in found)
+    assert all(size["expected_loss"] > 0 for size in found if size["tokens"])
+
+
 def of_ladder(tmp_path: Path, *words: str) -> dict[str, Any]:
     return json.loads(run("size", "--hardware", "rtx4090", "--law", str(tmp_path / "ladder.json"), "--json", *words))
 

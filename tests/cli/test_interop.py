@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def here(*words: str | Path) -> Result:
     """Run a command in this process, which has imported transformers already."""
-    return CliRunner().invoke(app, list(map(str, words)))
+    return CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
 
 
 def test_a_model_goes_in_and_comes_out_as_gguf_and_in_again(

@@ -49,7 +49,7 @@ def test_intervals_hold_most_planted_parameters(noisy: list[tuple[LossFit, Scali
         low <= planted <= high
         for law, found, _ in noisy
         for planted, (low, high) in zip(unknowns(law), found.intervals, strict=True)
-        if low < high
+        if not low == planted == high  # what the form fixes
     ]
     assert np.mean(inside) >= 0.8
 

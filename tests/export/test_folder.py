@@ -5,9 +5,7 @@ import os
 import re
 import runpy
 import signal
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from tests.export.disks import largest_file
-from tests.train.processes import CONTEXT
+from tests.train.processes import CONTEXT, silently
 from tinyllama.errors import ExportError
 from tinyllama.export import export_model, model_card
 from tinyllama.export import folder as writing
@@ -27,6 +25,7 @@ from tinyllama.tokenizer.sentencepiece_file import SentencePieceTokenizer
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
+    from pathlib import Path
 
     from tinyllama.export import ParityResult
     from tinyllama.recipe import Recipe
@@ -187,8 +186,7 @@ def export_until_checked(checking: Connection, folder: Path, recipe: Recipe, tok
     vars(writing)["check_parity"] = check_parity
     model = Llama(recipe.model)
     model.initialize(0)
-    with Path(os.devnull).open("w", encoding="utf-8") as sys.stderr:
-        exported(model, folder, recipe, tokenizer_model)
+    exported(model, folder, recipe, tokenizer_model)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
@@ -197,7 +195,9 @@ def test_an_interrupted_export_leaves_no_half_folder(
 ) -> None:
     folder = tmp_path / "model"
     told, checking = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=export_until_checked, args=(checking, folder, recipe, tokenizer_model))
+    process = CONTEXT.Process(
+        target=silently, args=(export_until_checked, checking, folder, recipe, tokenizer_model), daemon=True
+    )
     process.start()
     assert told.poll(60)
     assert list(tmp_path.glob("*/model.safetensors"))

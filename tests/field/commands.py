@@ -1,7 +1,7 @@
 """`tinyllama` in processes that fork from one that has imported everything: a command starts in 20 ms instead of 2 s.
 
-The server is a process of its own that runs no command itself, so it has no threads when it forks. It knows of the
-package only `tinyllama.cli.main`, so that the tests run on any version.
+The server is a process of its own that runs no command itself, so it has no threads when it forks. It needs of the
+package only `tinyllama.cli.main`; what else it imports may be absent, so the tests run on any version.
 """
 
 from __future__ import annotations

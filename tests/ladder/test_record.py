@@ -68,6 +68,7 @@ def test_a_ladder_of_format_1_is_a_sum(tmp_path: Path) -> None:
     law = read_ladder(tmp_path / "ladder.json").law
     assert law is not None
     assert not law.is_joint
+    assert not law.is_determined  # since the other form was not fitted
     assert law.law("old").loss(1e6, 1e7) == pytest.approx(LAW.loss(1e6, 1e7), rel=1e-3)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.prepare.texts import write_damaged_texts
-from tests.train.processes import CONTEXT
+from tests.train.processes import CONTEXT, silently
 from tinyllama.corpus.manifest import open_corpus
 from tinyllama.errors import WorkerLostError
 from tinyllama.prepare import workers as worker_pool
@@ -80,15 +80,9 @@ def test_a_preparation_killed_at_random_goes_on_to_the_same_bytes(root: Path, ki
 
 def start(work: Callable[[Path, str, int], object], root: Path, folder: str, workers: int) -> ForkServerProcess:
     """Prepare in a process that need not import what this one has imported."""
-    process = CONTEXT.Process(target=_silently, args=(work, root, folder, workers))
+    process = CONTEXT.Process(target=silently, args=(work, root, folder, workers))
     process.start()
     return process
-
-
-def _silently(work: Callable[..., object], *arguments: object) -> None:
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    work(*arguments)
 
 
 def test_killed_workers_are_said_and_what_was_finished_is_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,13 @@ def begin(*arguments: str) -> ForkServerProcess:
     return process
 
 
+def silently(work: Callable[..., object], *arguments: object) -> None:
+    """Run a function in a child process whose errors go nowhere."""
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    work(*arguments)
+
+
 def free_port() -> int:
     """One that nobody listens on, of this machine's own address."""
     while True:

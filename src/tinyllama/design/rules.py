@@ -43,6 +43,11 @@ class LossFit(NamedTuple):
     """Tokens of the longest training that was fitted, likewise."""
     gamma: float = 1.0
 
+    @property
+    def is_joint(self) -> bool:
+        """Whether it has the form of Kaplan et al. 2020, and not that of Hoffmann et al. 2022."""
+        return self.gamma != 1
+
     def loss(self, parameters: float, tokens: float) -> float:
         """The expected loss in nats a token, of the text and the tokenizer of the fit."""
         of_size = self.parameters * math.pow(parameters, -self.alpha)

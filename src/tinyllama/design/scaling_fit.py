@@ -40,8 +40,8 @@ _HUBER = 1e-2
 trainings; of so few, those within a percent must count in full, or the law goes through five of them and ignores the
 others."""
 _REPLICAS = 300
-_TAKEN = 3
-"""Sizes whose common errors a fit takes: those of A and alpha, and of the level."""
+_ABSORBED = 3
+"""Degrees of freedom of the sizes' common errors that a fit absorbs: A, alpha and the level."""
 _STEPS = 120
 _NO_GAIN, _MOST_DAMPING = 1e-7, 1e6
 """Relative gain of a step, and damping without one, at which a row has converged."""
@@ -86,7 +86,7 @@ class ScalingFit:
     @property
     def _of_form(self) -> NDArray[np.bool_]:
         """Which replicas have the law's form."""
-        found: NDArray[np.bool_] = (self.replicas[:, 5] == 1) == (self.law.gamma == 1)
+        found: NDArray[np.bool_] = (self.replicas[:, 5] != 1) == self.law.is_joint
         return found
 
     @property
@@ -150,7 +150,7 @@ def fit(points: Sequence[Trained], name: str) -> ScalingFit:
             f"{len(points)} trainings of {len(sizes)} sizes and {len(lengths)} lengths do not determine a law of five "
             f"unknowns; train at least {FEWEST_SIZES} rungs"
         )
-    forms = [_fitted(form) for form in (_Sum.of(points), _Joint.of(points))]
+    forms = [(form, _fitted(form)) for form in (_Sum.of(points), _Joint.of(points))]
     form, best = min(forms, key=lambda pair: pair[0].misfit(pair[1], pair[0].logs[None])[0])
     fitted = form.predict(best)[0]
     residuals = form.logs - fitted
@@ -163,18 +163,21 @@ def fit(points: Sequence[Trained], name: str) -> ScalingFit:
     return ScalingFit(law, residuals, replicas, errors[:, -1])
 
 
-def _fitted(form: _Form) -> tuple[_Form, Array]:
-    """A form, and its unknowns that miss the trainings least, [1, unknowns]."""
+def _fitted(form: _Form) -> Array:
+    """The unknowns with which a form misses the trainings least, [1, unknowns]."""
     starts = form.starts()
     found = _minimize(form, starts, np.tile(form.logs, (len(starts), 1)))
-    return form, _best(form, found, form.logs[None])
+    return _best(form, found, form.logs[None])
 
 
 def _common(residuals: Array, n: Array) -> Array:
-    """What the errors of a size have in common, for each size of several trainings, scaled up for what a fit takes."""
+    """What the errors of a size have in common, for each size of several trainings, scaled up for what a fit absorbs.
+
+    Of three sizes and fewer, one degree of freedom is assumed to be left.
+    """
     sizes, counts = np.unique(n, return_counts=True)
     means = [residuals[n == size].mean() for size in sizes[counts > 1]] or [0.0]
-    found: Array = np.array(means) * np.sqrt(len(means) / max(1, len(means) - _TAKEN))
+    found: Array = np.array(means) * np.sqrt(len(means) / max(1, len(means) - _ABSORBED))
     return found
 
 

@@ -145,13 +145,13 @@ class Size:
         """Plain data for JSON."""
         fields = {key: value for key, value in asdict(self).items() if key not in {"shape", "fit", "unique_tokens"}}
         fields |= {"law": self.fit.name}
-        names = (
-            *("parameters", "tokens_per_parameter", "seconds", "flops"),
-            *("effective_tokens", "expected_loss", "is_fitted"),
-        )
+        names = ("parameters", "tokens_per_parameter", "seconds", "flops", "effective_tokens", "is_fitted")
         derived = {name: getattr(self, name) for name in names}
-        rates = {"peak_learning_rate": rules.peak_learning_rate(self.flops)}
-        return {"shape": self.shape.model_dump(exclude_none=True, mode="json")} | fields | derived | rates
+        of_tokens: dict[str, Json] = {"expected_loss": None, "peak_learning_rate": None}
+        if self.tokens:  # otherwise it does not fit in memory
+            rate = rules.peak_learning_rate(self.flops)
+            of_tokens = {"expected_loss": self.expected_loss, "peak_learning_rate": rate}
+        return {"shape": self.shape.model_dump(exclude_none=True, mode="json")} | fields | derived | of_tokens
 
 
 def usual_vocabulary(family: ShapeFamily, width: int) -> int:

@@ -58,8 +58,6 @@ def evaluate_tasks(
         others = load_tasks(further, options.include_path, options.shots, hub)
     folders = provide(ours, data, options.say, hub)
     rows = {name: found if isinstance(found, MissingTask) else _rows(name, found) for name, found in folders.items()}
-    if any(name != CODE and not isinstance(found, MissingTask) for name, found in rows.items()):
-        from tinyllama.evaluation.harness import run_task  # needs lm-eval, which takes seconds
     results: dict[str, TaskScore | MissingTask] = {}
     answers: dict[str, list[Answer]] = {}
     for name, found in rows.items():
@@ -70,6 +68,8 @@ def evaluate_tasks(
 
             results[name], answers[name] = evaluate_code(model, tokenizer, found[""]["test"], options)
         else:
+            from tinyllama.evaluation.harness import run_task  # needs lm-eval
+
             results[name], answers[name] = run_task(model, tokenizer, name, found, options)
     for name, task in others.items():
         if isinstance(task, MissingTask):

@@ -56,8 +56,8 @@ def _law_lead(law: LawRecord) -> str:
     taken, other = (_JOINT, _SUM) if law.is_joint else (_SUM, _JOINT)
     return (
         f"Held-out loss = {taken}, for N parameters (embeddings included) and D tokens, fitted as in Hoffmann et al. "
-        f"2022, approach 3. For its number of unknowns, it misses the points less than {other}. The intervals hold 90% "
-        "of the bootstrap's replicas of this form."
+        f"2022, approach 3. It misses the points less than {other}, per point beyond its number of unknowns. The "
+        "intervals below hold 90% of the bootstrap's replicas of this form; those of predictions, of replicas of both."
     )
 
 
@@ -81,11 +81,12 @@ def doubt_text(law: LawRecord) -> str:
     """Why a law predicts badly however narrow its interval is; empty if nothing is known against it."""
     if law.is_determined:
         return ""
+    if law.form_share is None:
+        return "the other form of the law was not fitted; `tinyllama ladder` again fits it, and trains nothing twice"
     if not law.is_form_sure:
         return (
             f"the rungs do not tell the two forms of the law apart ({1 - law.form_share:.0%} of the replicas have the "
-            "other one), so the loss may well lie outside its interval; more rungs and a higher --compute tell them "
-            "better"
+            "other one), so the prediction may be by the wrong one; more rungs or a higher --compute may tell"
         )
     exponents = ", ".join(f"{name} from {low:.3g} to {high:.3g}" for name, (low, high) in law.exponents.items())
     return (
@@ -101,9 +102,9 @@ def check_text(record: LadderRecord) -> str:
         return "too few rungs to predict the largest one from the others; --rungs 4 tests the law so"
     where = "inside" if found.is_inside else "outside"
     return (
-        f"the smaller rungs predict {found.loss:.4f} for {last.rung} at {format_count(last.tokens, 3)} tokens, from "
-        f"{found.low:.4f} to {found.high:.4f}; measured {found.measured:.4f}: off by {found.miss:+.2%}, {where} the "
-        "interval"
+        f"a law of the smaller rungs alone predicts {found.loss:.4f} for {last.rung} at "
+        f"{format_count(last.tokens, 3)} tokens, from {found.low:.4f} to {found.high:.4f}; measured "
+        f"{found.measured:.4f}: off by {found.miss:+.2%}, {where} the interval"
     )
 
 

@@ -69,8 +69,8 @@ class LawRecord(FileRecord):
     beta_interval: tuple[float, float]
     gamma: float = 1.0
     gamma_interval: tuple[float, float] = (1.0, 1.0)
-    form_share: float = 1.0
-    """Part of the replicas that have this form, and not the other one; 1 in records of format 1, which had one form."""
+    form_share: float | None = None
+    """Part of the replicas that have this form, and not the other one; None in records of format 1, which knew one."""
     typical_error: float
     """Root mean square of the relative residuals, scaled up by what the unknowns take away."""
     smallest: int
@@ -86,7 +86,7 @@ class LawRecord(FileRecord):
     @property
     def is_joint(self) -> bool:
         """Whether it has the form of Kaplan et al. 2020."""
-        return self.irreducible == 0
+        return self.gamma != 1
 
     @property
     def formula(self) -> str:
@@ -105,7 +105,7 @@ class LawRecord(FileRecord):
     @property
     def is_form_sure(self) -> bool:
         """Whether the rungs tell the two forms apart."""
-        return self.form_share >= _LEAST_SHARE
+        return self.form_share is not None and self.form_share >= _LEAST_SHARE
 
     @property
     def is_determined(self) -> bool:

@@ -14,7 +14,10 @@ from tinyllama.model.torch_internals import header_compilation
 
 
 def prepare_compiler() -> None:
-    """Skip torch's probe of vector instructions where it can be skipped, and compile the common header in advance."""
+    """Skip torch's probe of vector instructions where it can be skipped, and compile the common header in advance.
+
+    Neither is done where TORCHDYNAMO_DISABLE=1 turns compilation off.
+    """
     if os.environ.get("TORCHDYNAMO_DISABLE") == "1":  # nothing will be compiled
         return
     if _knows_latest():

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _SECONDS = 4.0
 """For which passes and updates are timed at least."""
 _UNCOUNTED, _MOST = 2, 50
-"""Pairs of a pass and an update: the first are slower, and so many are enough."""
+"""Pairs of a pass and an update: the first ones, which are slower, do not count; and how many are enough."""
 _GPU_TOKENS = 32_768
 """Tokens in a pass on an accelerator, whose `auto` would try how many fit."""
 

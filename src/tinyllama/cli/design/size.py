@@ -127,11 +127,11 @@ def _legend(size: Size) -> str:
 
     fit, repeated = size.fit, ""
     if size.effective_tokens < size.tokens:
-        repeated = "; text that is read again counts less than new text (Muennighoff et al. 2023)"
+        repeated = ", where text that is read again counts less than new text (Muennighoff et al. 2023)"
     return (
-        f"expected loss: by the fit of {fit.name}, in nats a token of its text and tokenizer; ~ is beyond it (it has "
-        f"models of {_range(fit.smallest, fit.largest)} parameters on {_range(fit.fewest, fit.most)} tokens), "
-        f"{MISSING} far beyond; compute-optimal: {size.rule}{repeated}"
+        f"expected loss: by the fit of {fit.name}, in nats a token of its text and tokenizer{repeated}; ~ is beyond "
+        f"it (it has models of {_range(fit.smallest, fit.largest)} parameters on {_range(fit.fewest, fit.most)} "
+        f"tokens), {MISSING} far beyond; compute-optimal: {size.rule}"
     )
 
 
