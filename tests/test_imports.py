@@ -94,31 +94,37 @@ def test_no_folder_is_crowded() -> None:
         assert folder.name in CROWDED or len(files) <= MOST, f"{folder.name}: {len(files)} files"
 
 
+COMMANDS = "import sys\nfrom typer.testing import CliRunner\nfrom tinyllama.cli.commands import app\n"
+
+
+def succeeds(code: str) -> bool:
+    """Whether a program ends well in a process of its own, which has imported nothing."""
+    return subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 @pytest.mark.parametrize("part", TORCH_FREE)
 def test_everything_before_the_model_is_free_of_torch(part: str) -> None:
     modules = [name for name in MODULES if _part(name) == part and "cluster.on_" not in name and ".steps" not in name]
     code = "; ".join([*(f"import {module}" for module in modules), "import sys; sys.exit('torch' in sys.modules)"])
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert succeeds(code)
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom tinyllama.cli.commands import app\n"
+    code = COMMANDS + (
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
         "heavy = {'torch', 'numpy', 'pyarrow', 'pydantic', 'transformers', 'sentencepiece'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert succeeds(code)
 
 
 def test_plans_and_differences_of_recipes_are_printed_without_torch() -> None:
-    code = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom tinyllama.cli.commands import app\n"
+    code = COMMANDS + (
         "for words in (['plan', 'nano'], ['recipe', 'diff', 'nano', 'mini']):\n"
         "    assert CliRunner().invoke(app, words).exit_code == 0, words\n"
         "assert 'torch' not in sys.modules\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert succeeds(code)
 
 
 def test_an_evaluation_of_no_task_does_not_import_lm_eval() -> None:
@@ -127,7 +133,7 @@ def test_an_evaluation_of_no_task_does_not_import_lm_eval() -> None:
         "assert not evaluate_tasks(None, None, [], Path('none')).tasks\n"
         "assert 'lm_eval' not in sys.modules\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert succeeds(code)
 
 
 def test_packages_name_their_public_things_and_all_of_them_exist() -> None:
