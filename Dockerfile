@@ -1,8 +1,8 @@
 # For CPUs:
-#   docker build --tag tinyllama .
+#   docker build --tag tinyllama --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu .
 # For GPUs, with an image and a PyTorch index of your driver's CUDA, see https://pytorch.org/get-started/locally/:
 #   docker build --tag tinyllama --build-arg BASE=nvidia/cuda:12.8.1-devel-ubuntu24.04 --build-arg TORCH_INDEX=INDEX .
-# A family in the current folder:
+# A family in the current folder; for GPUs, add --gpus all after --rm:
 #   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/data" tinyllama reproduce nano
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
@@ -22,7 +22,7 @@ WORKDIR /opt/source
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 # torch by itself: the longest part, which then stays in its layer while the source changes.
 ARG TORCH_INDEX=""
-RUN pip install --no-cache-dir --constraint constraints.txt ${TORCH_INDEX:+--index-url ${TORCH_INDEX}} torch
+RUN pip install --no-cache-dir --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}} torch
 COPY src src
 ARG EXTRAS=eval,fast,report
 RUN pip install --no-cache-dir --constraint constraints.txt ".[${EXTRAS}]"

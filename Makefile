@@ -1,4 +1,5 @@
-# Python 3.11+ is needed; `make test` also needs its headers, a C++ compiler, apt and npm, and they speed `make demo` up.
+# Python 3.11+ is needed; `make test` also needs its headers, a C++ compiler, apt and npm. Headers and compiler make
+# `make demo` faster.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

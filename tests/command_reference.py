@@ -76,8 +76,9 @@ def _section(command: Command) -> str:
             continue
         kind, info = _annotated(hints[name])
         if isinstance(info, ArgumentInfo):
-            words.append(info.metavar or name.upper())
-            rows.insert(len(rows) - options, _row(words[-1], kind, info, parameter.default))
+            word = info.metavar or name.upper()
+            words.append(word if parameter.default is inspect.Parameter.empty else f"[{word.strip('[]')}]")
+            rows.insert(len(rows) - options, _row(word, kind, info, parameter.default))
         else:
             rows.append(_row(_spelling(name, kind, info), kind, info, parameter.default))
             options += 1

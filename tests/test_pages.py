@@ -199,7 +199,7 @@ LOADED_OVER = {
     "docs/monitoring.md": ["nano", "nano"],
     "docs/recipes.md": [
         *["itself", "mini", "mini", "mini's base", "mini's corpora", "mini", "mini", "mini"],
-        *["continue without start", "continue"],
+        *["continue without start", "continue", "itself"],
     ],
 }
 """What each block of YAML is added to, page by page."""

@@ -20,7 +20,7 @@ from tests.field.commands import Commands
 from tinyllama.evaluation.catalogue import GROUPS
 from tinyllama.recipe import load_recipe, shipped_recipes
 
-SET = [word for override in SMALL for word in ("--set", override)]
+SET = [word for override in (*SMALL, "evaluation.tasks=[commonsense]") for word in ("--set", override)]
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def test_recipes_prints_a_recipe_to_copy(tmp_path: Path) -> None:
     text = run("recipes", "nano")
     (tmp_path / "copy.yaml").write_text(text)
     assert load_recipe(str(tmp_path / "copy.yaml")) == load_recipe("nano")
-    assert text.startswith("# A whole family in seconds")
+    assert text.startswith("# A whole family in half a minute")
     assert json.loads(run("recipes", "nano", "--json"))["text"] == text
 
 

@@ -52,7 +52,8 @@ def test_a_missing_extra_for_fp8_is_a_fault_of_training(
 
 def test_tasks_with_data_need_lm_eval(make_family: MakeFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation_checks, "find_spec", without("lm_eval"))
-    assert "lm-eval is not installed" in found(make_family(), data=tmp_path)["packages"][1][0]
+    family = make_family("family", "evaluation.tasks=[commonsense]")
+    assert "lm-eval is not installed" in found(family, data=tmp_path)["packages"][1][0]
 
 
 def test_tasks_without_data_are_a_line_for_each_reason(make_family: MakeFamily, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ NASTY = "<script>alert('&amp;')</script>"
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return load_recipe("nano")
+    return load_recipe("nano", ["evaluation.tasks=[commonsense]"])
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_a_variant_continues_from_the_base_with_weights_moments_and_tokens(
 
 def test_adding_a_variant_trains_only_that_variant(make_trained: MakeFamily) -> None:
     family = make_trained()
-    before = {path: path.stat().st_mtime_ns for path in family.folder.rglob("*") if path.name != ".lock"}
+    before = {path: path.stat().st_mtime_ns for path in family.folder.rglob("*") if path.suffix != ".lock"}
     more = make_trained("family", "variants.extra={prose: 50%, code: 50%}")
     for model in ("base", "v1.1", "extra"):
         more.train(model)

@@ -113,7 +113,8 @@ def evaluate(
 
     Data that is not in --data is fetched from the Hugging Face hub once.
 
-    A recipe states its own tasks, in `evaluation`; only --set, --run, --data and --json apply to recipes.
+    A recipe states its own tasks, in `evaluation`; only --set, --run, --data, --device and --json apply to
+    recipes.
     """
     from tinyllama.cli.progress import TerminalProgress
     from tinyllama.evaluation.record import record_to_json

@@ -56,20 +56,20 @@ class LearningRate(Section):
     peak: Annotated[Number, Field(gt=0)]
     """Learning rate at the end of the warm-up."""
     minimum: Annotated[Number, Field(ge=0)] | None = None
-    """For `cosine` and `wsd`: learning rate at the horizon and after it."""
+    """Required for `cosine` and `wsd`: learning rate at the horizon and after it."""
     warmup: Count
     """Tokens over which the learning rate rises linearly from 0 to the peak."""
     horizon: Annotated[PositiveCount | None, Derived("`until` of the last stage")] = None
     """For `cosine` and `wsd`: tokens at which the minimum is reached.
     It is a key of its own, so that extending a stage does not change the curve."""
     decay_from: Annotated[Count | None, BeforeValidator(_of_the_horizon), Absent(None)] = None
-    """For `wsd`: tokens at which the decay begins, or a percentage of the horizon."""
+    """Required for `wsd`: tokens at which the decay begins, or a percentage of the horizon."""
     decay: Annotated[Literal["linear", "cosine", "1-sqrt", "exponential"] | None, Absent(None)] = None
-    """For `wsd`: shape of the decay from the peak to the minimum."""
+    """Required for `wsd`: shape of the decay from the peak to the minimum."""
     points: Annotated[list[Point], Field(max_length=1000), Absent([])] = Field(default=[])
-    """For `piecewise`: the points after the warm-up, at whose end the factor is 1; it stays at the last one's."""
+    """Required for `piecewise`: the points after the warm-up, at whose end the factor is 1; the last factor stays."""
     between: Annotated[Literal["linear", "step"] | None, Absent(None)] = None
-    """For `piecewise`: whether the factor changes linearly between points, or stays until the next one."""
+    """Required for `piecewise`: whether the factor changes linearly between points, or stays until the next one."""
 
     @model_validator(mode="after")
     def _has_its_keys(self) -> LearningRate:

@@ -94,7 +94,9 @@ def new(
     print_sizes([found.size], machine)
     if found.is_bounded_by_text:
         typer.echo(describe_bound(found))
-    typer.echo(f"wrote {path}; next: tinyllama plan {path} --check, then tinyllama reproduce {path}")
+    cards = gpus or 1
+    ranks = f"torchrun --nproc-per-node {cards} -m -- tinyllama train {path}, then " if cards > 1 else ""
+    typer.echo(f"wrote {path}; next: tinyllama plan {path} --check, then {ranks}tinyllama reproduce {path}")
 
 
 def _ask(asked: Asked) -> Asked:
