@@ -28,6 +28,7 @@ ORDER = (
     "feed",
     "checkpoint",
     "corpus",
+    "copies",
     "generate",
     "evaluate",
     "lookup",

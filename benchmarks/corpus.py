@@ -9,25 +9,16 @@ for which apt-get, npm, pip and a network are needed. The others come with `pip 
 
 from __future__ import annotations
 
-import json
-import shutil
 import statistics
-import subprocess
 import sys
 from collections import defaultdict
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner import Chart, Claim, Result, Table, publish, standard_arguments
-from runner.machine import WORKERS
-from runner.text import gather_text
+from runner import Chart, Claim, Result, Table, publish
+from runner.preparing import preparation_arguments, preparation_job, run_worker
 
 from tinyllama.errors import SourceError
-from tinyllama.files import write_atomic
-from tinyllama.processors import available_cores
-from tinyllama.tokenizer.convert import write_tokenizer_json
-from tinyllama.tokenizer.llama2 import obtain_llama2
 
 if TYPE_CHECKING:
     import argparse
@@ -48,15 +39,8 @@ memory."""
 def main() -> None:
     """Measure all in turns."""
     asked = _arguments()
-    work: Path = asked.out / "work" / "corpus"
     try:
-        files = asked.data or gather_text(asked.out / "work" / "text")
-        job = {
-            "text": _one_folder(files, work / "text"),
-            "tokenizer": _tokenizer(asked.tokenizer, work / "tokenizer"),
-            "out": work / "out",
-            "workers": asked.workers,
-        }
+        job = preparation_job(asked, "corpus")
     except SourceError as error:
         sys.stderr.write(f"skipped: {error}\n")
         return
@@ -66,54 +50,15 @@ def main() -> None:
     for number in range(asked.rounds):
         for name in names:
             sys.stderr.write(f"round {number + 1} of {asked.rounds}: {name}\n")
-            reports[name].append(_run(name, job))
-    exact = _run(OURS, job | {"exact": True}) if asked.exact else None
+            reports[name].append(run_worker(_SCRIPTS[name], job))
+    exact = run_worker(_SCRIPTS[OURS], job | {"exact": True}) if asked.exact else None
     publish(_result(reports, asked, exact), asked.out)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = standard_arguments("Compare the preparation of a corpus with datatrove and litdata.")
-    parser.add_argument("--data", type=Path, nargs="+", metavar="FILE", help="text, .jsonl.zst (default: gathered)")
-    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="a tokenizer.model (default: Llama 2's)")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=available_cores())
+    parser = preparation_arguments("Compare the preparation of a corpus with datatrove and litdata.")
     parser.add_argument("--exact", action="store_true", help="also encode every document with SentencePiece, once")
-    asked = parser.parse_args()
-    if asked.quick:
-        asked.rounds = 1
-    return asked
-
-
-def _one_folder(files: list[Path], folder: Path) -> Path:
-    """A folder with links to some files."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for index, file in enumerate(files):
-        (folder / f"{index:04d}.jsonl.zst").symlink_to(file.resolve())
-    return folder.absolute()
-
-
-def _tokenizer(model: Path | None, folder: Path) -> Path:
-    """A folder with a tokenizer in both forms."""
-    write_atomic(folder / "tokenizer.model", model.read_bytes() if model else obtain_llama2()[0])
-    write_tokenizer_json(folder / "tokenizer.model", folder / "tokenizer.json")
-    return folder.absolute()
-
-
-def _run(name: str, job: dict[str, Any]) -> dict[str, Any]:
-    """Run a worker; returns its report.
-
-    Raises:
-        RuntimeError: it failed; the message ends with its last output.
-    """
-    shutil.rmtree(job["out"], ignore_errors=True)
-    command = [sys.executable, str(WORKERS / f"{_SCRIPTS[name]}.py"), json.dumps(job, default=str)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # our own script
-    shutil.rmtree(job["out"], ignore_errors=True)
-    if done.returncode:
-        raise RuntimeError(f"{name} failed:\n{done.stderr[-4000:]}")
-    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return report
+    return parser.parse_args()
 
 
 def _result(reports: Reports, asked: argparse.Namespace, exact: dict[str, Any] | None) -> Result:

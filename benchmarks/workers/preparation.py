@@ -27,6 +27,8 @@ class Job:
     workers: int
     exact: bool = False
     """Have the ids of every document compared with SentencePiece's, where the engine can."""
+    copies: bool = True
+    """Keep near-copies of documents. False: drop them, by MinHash."""
 
     @classmethod
     def given(cls) -> Job:

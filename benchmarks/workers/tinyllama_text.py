@@ -24,6 +24,7 @@ def main() -> None:
             f"tokenizer={json.dumps({'file': str(job.tokenizer / 'tokenizer.model')})}",
             f"corpora.python.sources={json.dumps([{'files': str(file)} for file in job.files])}",
             "corpora.python.cut=null",
+            f"corpora.python.deduplicate={'null' if job.copies else 'minhash'}",
         ],
     )
     tokenizer = open_tokenizer(job.tokenizer)

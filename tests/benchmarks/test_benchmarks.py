@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -89,19 +90,36 @@ def test_evaluation_is_compared_with_lm_eval_on_every_model_given(out: Path, tmp
     ]
 
 
+def write_text(folder: Path, documents: Iterable[str]) -> list[str]:
+    """Write documents into two files, every other one into each; their names."""
+    lines = [json.dumps({"text": document}) for document in documents]
+    files = [folder / f"{part}.jsonl.zst" for part in range(2)]
+    for part, file in enumerate(files):
+        file.write_bytes(zstandard.ZstdCompressor().compress("\n".join(lines[part::2]).encode()))
+    return list(map(str, files))
+
+
 def test_preparation_keeps_every_document_and_is_compared_with_the_tokenizer_alone(
     out: Path, prepared: Path, tmp_path: Path
 ) -> None:
-    files = [tmp_path / f"{part}.jsonl.zst" for part in range(2)]
-    for part, file in enumerate(files):
-        lines = [json.dumps({"text": f"Line {index} of part {part} says </s>.\n"}) for index in range(60)]
-        file.write_bytes(zstandard.ZstdCompressor().compress("\n".join(lines).encode()))
+    files = write_text(tmp_path, (f"Line {index} says </s>.\n" for index in range(120)))
     model = str(prepared / "tokenizer" / "tokenizer.model")
-    found = run("corpus", out, "--data", *map(str, files), "--tokenizer", model, "--workers", "2", "--exact")
+    found = run("corpus", out, "--data", *files, "--tokenizer", model, "--workers", "2", "--exact")
     ours, bare = (found["reports"][name][0] for name in ("tinyllama prepare", "bare tokenizer"))
     assert ours["documents"] == bare["documents"] == found["exact"]["engine"]["checked"] == 120
     assert ours["tokens"] == bare["tokens"] + 2 * 120, "BOS and EOS of each document"
     assert ours["bytes"] == bare["bytes"]
+
+
+def test_near_copies_are_dropped_where_they_are_looked_for(out: Path, prepared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("rensa", reason="the extra quality")
+    texts = [" ".join(f"{word * 31 % 97}x{index}" for word in range(90)) for index in range(60)]
+    files = write_text(tmp_path, [*texts, *(f"{text} end" for text in texts[:9])])
+    model = str(prepared / "tokenizer" / "tokenizer.model")
+    reports = run("copies", out, "--data", *files, "--tokenizer", model)["reports"]
+    kept = {name: found[0]["documents"] for name, found in reports.items()}
+    assert kept["tinyllama prepare"] == 69
+    assert kept["tinyllama prepare, deduplicate: minhash"] == 60
 
 
 def test_a_benchmark_without_what_it_needs_says_so_and_writes_nothing(tmp_path: Path) -> None:
