@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
@@ -236,10 +237,6 @@ class _Form(ABC):
         n, d, logs = np.log(np.array([point[:3] for point in points], np.float64)).T
         return cls(n - n.mean(), d - d.mean(), logs, (float(n.mean()), float(d.mean())))
 
-    def predict(self, rows: Array) -> Array:
-        """Fitted ln loss, [rows, points]."""
-        return self.slopes(rows)[0]
-
     def misfit(self, rows: Array, observed: Array) -> Array:
         """Objectives of rows that are fitted to observations, by the points that their unknowns leave, [rows]."""
         return _objective(observed - self.predict(rows)) / (len(self.logs) - self.unknowns)
@@ -249,8 +246,12 @@ class _Form(ABC):
         """The grid of unknowns to start from, [starts, unknowns]."""
 
     @abstractmethod
+    def predict(self, rows: Array) -> Array:
+        """Fitted ln loss, [rows, points]."""
+
+    @abstractmethod
     def slopes(self, rows: Array) -> tuple[Array, Array]:
-        """Fitted ln loss [rows, points], and its derivatives [rows, points, unknowns]."""
+        """Fitted ln loss [rows, points], and its derivatives [rows, unknowns, points]."""
 
     @abstractmethod
     def original(self, rows: Array) -> Array:
@@ -271,14 +272,19 @@ class _Sum(_Form):
             found.append([*terms, np.log(alpha), np.log(beta)])
         return np.array(found)
 
+    def predict(self, rows: Array) -> Array:
+        return _log_sum(*self._terms(rows))[0]
+
     def slopes(self, rows: Array) -> tuple[Array, Array]:
+        alpha, beta = np.exp(rows.T[3:, :, None])
+        found, (of_size, of_length, rest) = _log_sum(*self._terms(rows))
+        columns = of_size, of_length, rest, -of_size * alpha * self.n, -of_length * beta * self.d
+        return found, np.stack(columns, axis=1)
+
+    def _terms(self, rows: Array) -> tuple[Array, Array, Array]:
         a, b, e = rows.T[:3, :, None]
         alpha, beta = np.exp(rows.T[3:, :, None])
-        terms = a - alpha * self.n, b - beta * self.d, e + 0 * self.n
-        found: Array = np.logaddexp.reduce(terms)
-        of_size, of_length, rest = (np.exp(term - found) for term in terms)
-        columns = of_size, of_length, rest, -of_size * alpha * self.n, -of_length * beta * self.d
-        return found, np.stack(columns, axis=-1)
+        return a - alpha * self.n, b - beta * self.d, e
 
     def original(self, rows: Array) -> Array:
         a, b, e = rows.T[:3]
@@ -301,13 +307,15 @@ class _Joint(_Form):
             ]
         )
 
+    def predict(self, rows: Array) -> Array:
+        return self.slopes(rows)[0]
+
     def slopes(self, rows: Array) -> tuple[Array, Array]:
         a, b = rows.T[:2, :, None]
         gamma, alpha = np.exp(rows.T[2:, :, None])
-        terms = a - alpha * self.n, b - self.d
-        inner: Array = np.logaddexp(*terms)
-        of_size, of_length = (gamma * np.exp(term - inner) for term in terms)
-        return gamma * inner, np.stack([of_size, of_length, gamma * inner, -of_size * alpha * self.n], axis=-1)
+        inner, parts = _log_sum(a - alpha * self.n, b - self.d)
+        of_size, of_length = (gamma * part for part in parts)
+        return gamma * inner, np.stack([of_size, of_length, gamma * inner, -of_size * alpha * self.n], axis=1)
 
     def original(self, rows: Array) -> Array:
         a, b = rows.T[:2]
@@ -315,6 +323,14 @@ class _Joint(_Form):
         n, d = self.center
         one = np.ones_like(a)
         return np.stack([a + alpha * n, b + d, 0 * one, alpha, one, gamma], axis=-1)
+
+
+def _log_sum(*terms: Array) -> tuple[Array, list[Array]]:
+    """The logarithm of the sum of terms, which are logarithms, and the part of each in the sum."""
+    most = reduce(np.maximum, terms)
+    powers = [np.exp(term - most) for term in terms]
+    total: Array = sum(powers[1:], powers[0])
+    return most + np.log(total), [power / total for power in powers]
 
 
 def _minimize(form: _Form, starts: Array, observed: Array) -> Array:
@@ -347,16 +363,16 @@ def _step(form: _Form, unknowns: Array, observed: Array, damping: Array) -> Arra
     """The next step of each row, [rows, unknowns]."""
     fitted, slopes = form.slopes(unknowns)
     missed = observed - fitted
-    weighted = slopes * (_HUBER / np.maximum(np.abs(missed), _HUBER))[..., None]
-    normal = np.swapaxes(weighted, 1, 2) @ slopes
+    weighted = slopes * (_HUBER / np.maximum(np.abs(missed), _HUBER))[:, None]
+    normal = weighted @ np.swapaxes(slopes, 1, 2)
     at = range(form.unknowns)
     normal[:, at, at] = normal[:, at, at] * (1 + damping[:, None]) + 1e-15
-    right = np.swapaxes(weighted, 1, 2) @ missed[..., None]
+    right = weighted @ missed[..., None]
     return np.asarray(np.linalg.solve(normal, right)[..., 0], np.float64)
 
 
 def _objective(missed: Array) -> Array:
-    """Sum of Huber's loss over points, [rows]."""
+    """Sum of Huber's loss over points, the last axis."""
     size: Array = np.abs(missed)
     found: Array = np.where(size < _HUBER, size**2 / 2, _HUBER * (size - _HUBER / 2)).sum(axis=-1)
     return found
@@ -365,7 +381,8 @@ def _objective(missed: Array) -> Array:
 def _best(form: _Form, unknowns: Array, observed: Array) -> Array:
     """Of as many rows for each observation, those with the lowest objective, [observations, unknowns]."""
     by_group = unknowns.reshape(len(observed), -1, form.unknowns)
-    reached = [_objective(logs - form.predict(rows)).argmin() for logs, rows in zip(observed, by_group, strict=True)]
+    fitted = form.predict(unknowns).reshape(*by_group.shape[:2], -1)
+    reached = _objective(observed[:, None] - fitted).argmin(axis=1)
     rows: Array = by_group[np.arange(len(observed)), reached]
     return rows
 
