@@ -16,11 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
 from runner import Claim, Result, Table, calls_in_turns, publish, standard_arguments
 
-from tinyllama.evaluation.language_model import LlamaLM
 from tinyllama.evaluation.scores import EvaluationOptions
 from tinyllama.evaluation.tasks import evaluate_tasks
 from tinyllama.formats.open import open_model
@@ -30,6 +27,9 @@ from tinyllama.model.torch_internals import multiplies_in_bf16
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
+
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
 
 OURS, ROUNDED, THEIRS = "tinyllama", "tinyllama, bf16", "lm_eval, batch "
 DEMO = ("mini", "runs/mini/exports/v1.1", "6")
@@ -126,6 +126,11 @@ def _arguments() -> argparse.Namespace:
 
 
 def _measured(name: str, folder: Path, least: float, asked: argparse.Namespace) -> Measured:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    from tinyllama.evaluation.language_model import LlamaLM  # imports lm_eval
+
     source = open_model(folder)
     model, tokenizer, bos = source.load(), source.tokenizer(), source.adds_bos
     pack(model)  # as evaluate does
