@@ -9,6 +9,8 @@ runs each case (ranks, ranks per node, overrides) in a process that forks from o
 prints for each a line of JSON: where the host waited for the device in a step of three passes, or the error.
 """
 
+import gc
+import importlib
 import json
 import os
 import sys
@@ -245,6 +247,9 @@ def _step(recipe: Recipe, here: Ranks) -> dict[str, Any]:
 
 def main(cases: list[list[Any]]) -> None:
     """Run each case in a process of its own and print its result."""
+    importlib.import_module("torchao.float8")  # which fp8 needs
+    gc.collect()
+    gc.freeze()  # a collection of garbage in a case would go through all that is imported, and copy it
     for ranks, per_node, *overrides in cases:
         sys.stdout.flush()
         child = os.fork()
