@@ -37,7 +37,7 @@ WITHOUT_RUNGS = """{"format": 1, "sweep": {"recipe": "nano", "model": "base", "p
 """A record as `tune` wrote it when it swept one rung only."""
 
 
-def sweep_of(prepared: Path, folder: Path, *overrides: str, length: float = 0.5) -> tuple[Family, Sweep, Lines]:
+def sweep_of(prepared: Path, folder: Path, *overrides: str, length: float = 0.1) -> tuple[Family, Sweep, Lines]:
     family, lines = designed(prepared, folder, *overrides)
     return family, Sweep(goal_of(family.recipe, "base"), Transfer.MUP, length), lines
 
@@ -92,7 +92,7 @@ def test_a_sweep_finds_a_peak_resumes_and_keeps_what_others_wrote(prepared: Path
 
 def test_two_rungs_resume_and_give_the_peak_by_their_own_law(prepared: Path, tmp_path: Path) -> None:
     family, lines = designed(prepared, tmp_path / "nano", "optimizer.learning_rate.peak=0.04")
-    sweep = Sweep(goal_of(family.recipe, "base"), Transfer.COMPUTE, 0.2, rungs=2)
+    sweep = Sweep(goal_of(family.recipe, "base"), Transfer.COMPUTE, 0.05, rungs=2)
     folder = tmp_path / "tune"
     lines.ends_at = "peak-0.02-rung-2"
     with pytest.raises(KeyboardInterrupt):
@@ -194,7 +194,7 @@ def test_a_sweep_that_a_version_without_rungs_wrote_is_of_one_rung(tmp_path: Pat
 
 
 def test_trials_that_diverge_count_as_worst(prepared: Path, tmp_path: Path) -> None:
-    family, sweep, _ = sweep_of(prepared, tmp_path / "nano", "optimizer.learning_rate.peak=1e30", length=0.3)
+    family, sweep, _ = sweep_of(prepared, tmp_path / "nano", "optimizer.learning_rate.peak=1e30")
     with pytest.raises(PlanError, match="the trials diverge at every peak from"):
         tune(family, sweep, tmp_path / "tune", 3)
     record = read_tune(tmp_path / "tune/tune.json")
