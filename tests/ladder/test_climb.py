@@ -11,6 +11,9 @@ from tinyllama.errors import UserError
 from tinyllama.family import Family
 from tinyllama.ladder import climb, read_ladder
 
+COMPUTE = 0.08
+"""Of a ladder, as a part of the model's: about the least with which its rungs are trained for enough steps."""
+
 
 def ladder_of(
     prepared: Path, folder: Path, *overrides: str, root: Path = Path()
@@ -18,7 +21,7 @@ def ladder_of(
     """A small family, and a ladder of it."""
     family, lines = designed(prepared, folder, *overrides, root=root)
     goal = goal_of(family.recipe, "base")
-    return family, goal, ladder(goal, 3, 0.1), lines
+    return family, goal, ladder(goal, 3, COMPUTE), lines
 
 
 def test_a_ladder_predicts_resumes_and_keeps_what_others_wrote(prepared: Path, tmp_path: Path) -> None:
@@ -30,7 +33,7 @@ def test_a_ladder_predicts_resumes_and_keeps_what_others_wrote(prepared: Path, t
     folder = tmp_path / "ladder"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
-    record = climb(family, goal, rungs, folder, 0.1).record
+    record = climb(family, goal, rungs, folder, COMPUTE).record
     assert len(record.points) == 12
     assert {point.rung for point in record.points} == {"rung-1", "rung-2", "rung-3"}
     assert all(0 < point.loss < 8 for point in record.points)
@@ -44,7 +47,7 @@ def test_a_ladder_predicts_resumes_and_keeps_what_others_wrote(prepared: Path, t
 
     shutil.rmtree(folder / "rung-3" / "length-4")  # as if training had been stopped before it
     lines.said.clear()
-    assert climb(family, goal, rungs, folder, 0.1).record == record
+    assert climb(family, goal, rungs, folder, COMPUTE).record == record
     assert [line for line in lines.said if line.startswith("training")] == ["training length-4"]
     assert (folder / "notes.txt").read_text() == "mine"
 
@@ -56,7 +59,7 @@ def test_a_model_of_another_recipe_is_not_measured_and_said_before_rungs_are_tra
     family, goal, rungs, lines = ladder_of(prepared, tmp_path / "nano", "optimizer.learning_rate.peak=3e-3")
     lines.ends_at = "rung-1"
     with pytest.raises(KeyboardInterrupt):
-        climb(family, goal, rungs, tmp_path / "ladder", 0.1)
+        climb(family, goal, rungs, tmp_path / "ladder", COMPUTE)
     assert lines.said[-2].startswith("base, which is not measured: ")
     assert "learning_rate" in lines.said[-2]
 
@@ -66,7 +69,7 @@ def test_a_folder_with_others_files_is_refused(prepared: Path, tmp_path: Path) -
     (tmp_path / "ladder").mkdir()
     (tmp_path / "ladder" / "ladder.json").write_text("{}")
     with pytest.raises(UserError, match="tinyllama did not write this"):
-        climb(family, goal, rungs, tmp_path / "ladder", 0.1)
+        climb(family, goal, rungs, tmp_path / "ladder", COMPUTE)
     assert (tmp_path / "ladder" / "ladder.json").read_text() == "{}"
 
 
