@@ -2,10 +2,10 @@
 
     python benchmarks/generate.py [MODEL ...] [--dtype fp32|bf16]
 
-MODEL is `mini` or `1.1b`, models of random weights in the shapes of the demo (fp32) and of TinyLlama (bf16), or an
-exported folder; without one, both shapes run. Transformers generates as it does by default, and with its static cache
-and torch.compile. Where llama-cpp-python is installed, llama.cpp runs the same model in a GGUF file that we write. Of
-1.1B parameters all this takes 10 GB of memory, and 4 GB of disk in --out.
+MODEL is `mini` or `1.1b`, models of random weights in the shapes of the demo with 32,000 ids (fp32) and of TinyLlama
+(bf16), or an exported folder; without one, both shapes run. Transformers generates as it does by default, and with its
+static cache and torch.compile. Where llama-cpp-python is installed, llama.cpp runs the same model in a GGUF file that
+we write. Of 1.1B parameters all this takes 10 GB of memory, and 4 GB of disk in --out.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 OURS, PLAIN, COMPILED = "tinyllama", "transformers", "transformers, static cache + compile"
 SHAPES = {
     "tiny": ModelShape(layers=2, width=64, ffn=128, heads=4, kv_heads=2, context=256, vocab_size=1000),
-    "mini": load_recipe("mini").model,
+    "mini": load_recipe("mini", ["model.vocab_size=32000", "tokenizer={builtin: llama2}"]).model,
     "1.1b": load_recipe("tinyllama-v1.1").model,
 }
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -60,6 +60,6 @@ TINY = Shape("tiny", (1, 32, 88, 2, 1, 32), 2, vocabulary=512, text="100K")
 
 
 def mini() -> Shape:
-    """The demo's model, with the batch of its longest stages."""
+    """The demo's blocks with Llama 2's number of ids, and the batch of its longest stages."""
     model = load_recipe("mini").model
     return Shape("mini", (model.layers, model.width, model.ffn, model.heads, model.kv_heads, model.context), 8)

@@ -31,7 +31,7 @@ def test_a_difference_as_json_has_typed_values() -> None:
     done = CliRunner().invoke(app, ["recipe", "diff", "nano", "mini", "--json"])
     found = {key["key"]: key for key in json.loads(done.stdout)}
     assert found["model.layers"] == {"key": "model.layers", "old": 2, "new": 4, "decides": True, "through": None}
-    assert found["tokenizer.builtin"]["through"] == "the tokenizer's hash"
+    assert found["tokenizer.train.vocab_size"]["through"] == "the tokenizer's hash"
 
 
 def test_equal_recipes_are_reported_as_such() -> None:

@@ -131,7 +131,6 @@ class _Trainer:
         if known is None and recipe.hardware.micro_batch == MEASURED:
             self.micro_batch = fastest_micro_batch(run, first, micro_batch, self.gradients)
             self.state.weights.sync_working_copy()  # drops their gradients
-        self.peak_flops = known_peak_flops(recipe.precision, self.ranks.device, self.threads) * self.ranks.count
         self.shapes = [stage.shape(recipe.model) for stage in recipe.line(run.plan.variant).stages]
         """The model's in each stage."""
         self.stage_ends = {end for _, _, end in run.plan.stage_steps()}
@@ -160,6 +159,8 @@ class _Trainer:
         rows = {name: run.corpora[corpus].rows(TRAIN, context) for name, (corpus, context) in plan.partitions.items()}
         sampler = Sampler(plan, recipe.seed, {name: len(part) for name, part in rows.items()})
         self.loggers = self._open_loggers()
+        if self.ranks.device.type != "cpu":  # there, the compiler takes cores until the first step is done
+            self._peak_flops()
         try:
             streams = [(run.corpora[plan.partitions[name][0]], part.stream) for name, part in rows.items()]
             with local_copies(recipe.hardware.local_copies, streams):
@@ -325,6 +326,10 @@ class _Trainer:
         recorded = checkpoint.state.spikes
         spikes.roll_back(() if planned in self.stage_ends or recorded is None else recorded.losses)
 
+    def _peak_flops(self) -> float:
+        """FLOP/s of all devices; the first call measures."""
+        return known_peak_flops(self.recipe.precision, self.ranks.device, self.threads) * self.ranks.count
+
     def _step_record(
         self, batch: StepBatch, loss: float, z_loss: float | None, norm: float, seconds: float
     ) -> StepRecord:
@@ -344,7 +349,7 @@ class _Trainer:
             seconds=round(seconds, 4),
             checkpoint_seconds=round(stalled, 4),
             tokens_per_second=round(speed, 1),
-            mfu=round(speed * self.state.model.shape.flops_per_token / self.peak_flops, 4),
+            mfu=round(speed * self.state.model.shape.flops_per_token / self._peak_flops(), 4),
             digest=self.digest,
             memory=most_memory(self.ranks.device),
         )
