@@ -97,7 +97,7 @@ class DocumentIndex:
         return found
 
     def batches(self, columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-        """Some columns of the index, in parts of at most so many rows.
+        """Some columns of the index, in parts of at most `rows` rows.
 
         Raises:
             CorpusError: the index cannot be read.

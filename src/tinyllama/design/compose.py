@@ -247,7 +247,7 @@ def _corpus(survey: TextSurvey, bytes_per_token: float, size: Size) -> DesignedC
 
 
 def _domain_percent(most: int, after: int) -> int:
-    """Percent of a domain's text among the tokens after the fork, of which it has so many at most."""
+    """Percent of a domain's text among the tokens after the fork, of which it has `most` at most."""
     return max(1, math.floor(100 * min(_MOST_DOMAIN, most / after)))
 
 

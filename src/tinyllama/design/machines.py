@@ -40,7 +40,7 @@ class Machine(Protocol):
     """The other card by whose published speeds it is predicted, for lack of its own; None if there is none."""
 
     def tokens_per_second(self, shape: ModelShape, sequences: int) -> float | None:
-        """Speed of training in steps of so many sequences; None if it does not fit in memory."""
+        """Speed of training in steps of `sequences` sequences; None if it does not fit in memory."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class PredictedMachine:
         self.flops, self.assumed_of = self.gpus * gpu.flops, gpu.utilization.assumed_of
 
     def tokens_per_second(self, shape: ModelShape, sequences: int) -> float | None:
-        """Speed of training in steps of so many sequences; None if it does not fit in memory."""
+        """Speed of training in steps of `sequences` sequences; None if it does not fit in memory."""
         return predict_speed(trial_recipe(shape), self.card, self.gpus, self.nodes, sequences)
 
 
@@ -76,7 +76,7 @@ class MeasuredMachine:
     memory: int | None
     """Bytes that its device has; None if unknown."""
     measure: Callable[[Recipe, int], float]
-    """Tokens per second of a recipe's model in steps of so many sequences."""
+    """Tokens per second of a recipe's model in steps of `sequences` sequences."""
     compiles: bool = True
     """Whether blocks are compiled, which pays from `COMPILED_FROM` on."""
     cache: dict[tuple[str, int], float] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class MeasuredMachine:
         return self.memory is None or memory_per_gpu(trial_recipe(shape), 1, self.memory, 1).total <= self.memory
 
     def tokens_per_second(self, shape: ModelShape, sequences: int) -> float | None:
-        """Speed of training in steps of so many sequences; None if it does not fit in memory."""
+        """Speed of training in steps of `sequences` sequences; None if it does not fit in memory."""
         if not self.fits(shape):
             return None
         key = shape.model_dump_json(), sequences

@@ -79,7 +79,7 @@ CHINCHILLA = LossFit("Hoffmann et al. 2022", 1.69, 406.4, 410.7, 0.34, 0.28, 44_
 
 
 def optimal_tokens(parameters: float, over_training: float = 1.0) -> float:
-    """Tokens to train a model of so many parameters on.
+    """Tokens to train a model of `parameters` parameters on.
 
     With `over_training` 1 the compute is spent so that the loss is lowest (Hoffmann et al. 2022). More tokens give a
     better model of the same size, whose use costs less than that of a larger one (Touvron et al. 2023, "LLaMA";
@@ -89,7 +89,7 @@ def optimal_tokens(parameters: float, over_training: float = 1.0) -> float:
 
 
 def peak_learning_rate(flops: float) -> float:
-    """Peak of the learning rate for a training of so many FLOPs.
+    """Peak of the learning rate for a training of `flops` FLOPs.
 
     0.3118 · C^-0.1250 (Bi et al. 2024, "DeepSeek LLM", equation 1), fitted for AdamW; Muon's updates have the same
     size. Its C counts no embeddings, and attention.
@@ -98,7 +98,7 @@ def peak_learning_rate(flops: float) -> float:
 
 
 def batch_tokens(flops: float) -> float:
-    """Tokens of a batch for a training of so many FLOPs.
+    """Tokens of a batch for a training of `flops` FLOPs.
 
     0.2920 · C^0.3271 (Bi et al. 2024, "DeepSeek LLM", equation 1). Its C counts no embeddings, and attention.
     """
@@ -111,7 +111,7 @@ def warmup_tokens(batch: int, total: int) -> int:
 
 
 def optimal_vocabulary(other_parameters: float, width: int) -> float:
-    """Number of ids for a model with so many parameters besides its vocabulary's, of `width` each.
+    """Number of ids for a model with `other_parameters` besides its vocabulary's, of `width` each.
 
     Vocabulary parameters 3.1M · (N/33M)^0.835 (Tao et al. 2024, "Scaling Laws with Vocabulary", approach 2, for 33M to
     1.13B other parameters).

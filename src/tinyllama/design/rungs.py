@@ -191,7 +191,7 @@ def ladder(goal: Goal, count: int = RUNGS, compute: float = COMPUTE) -> list[Run
         compute: of all rungs together, as a part of the model's.
 
     Raises:
-        PlanError: the model is too small for so many rungs, or they would be trained for too few steps.
+        PlanError: the model is too small for this number of rungs, or they would be trained for too few steps.
     """
     shapes = narrower(goal.shape, count)
     lengths = [_SHORTEST ** (index / (_LENGTHS - 1)) for index in reversed(range(_LENGTHS))]
@@ -206,7 +206,7 @@ def narrower(shape: ModelShape, count: int) -> list[ModelShape]:
     """Shapes with the proportions of one, evenly spaced in the logarithm of the width, from the narrowest.
 
     Raises:
-        PlanError: there are not so many.
+        PlanError: there are fewer.
     """
     widths = [_width(shape, _NARROWEST * (_WIDEST / _NARROWEST) ** (index / (count - 1))) for index in range(count)]
     found = [_shape(shape, width) for width in widths]

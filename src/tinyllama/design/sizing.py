@@ -70,7 +70,7 @@ class Budget:
         return self.fit.name if self.is_optimal_by_fit else f"{rules.TOKENS_PER_PARAMETER:g} tokens per parameter"
 
     def wanted(self, parameters: int) -> float:
-        """Tokens that a model of so many parameters should be trained on."""
+        """Tokens that a model of `parameters` parameters should be trained on."""
         if self.is_optimal_by_fit:
             return self.over_training * self.fit.optimal_tokens(parameters)
         return rules.optimal_tokens(parameters, self.over_training)

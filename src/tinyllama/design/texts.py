@@ -173,7 +173,7 @@ class _Reader:
         self._whole = [0, 0]
         """Bytes that files of tasks that were read to their end were expected to hold, and held."""
         self._every = max(1, stated // _SAMPLED)
-        """Of so many pieces, one is a sample."""
+        """One of this number of pieces is a sample."""
 
     def read(self, task: ReadTask, reject: Reject) -> bool:
         """Read a task; whether to its end."""

@@ -97,7 +97,7 @@ class Sweep:
         """Of the trials, from the smallest.
 
         Raises:
-            PlanError: the model has not so many narrower ones.
+            PlanError: the model has fewer narrower ones.
         """
         shape = self.goal.shape
         return [narrowest(shape)] if self.rungs == 1 else narrower(shape, self.rungs)
@@ -154,7 +154,7 @@ def _changed(recipe: Recipe, peak: float, keys: Mapping[str, str | int]) -> Reci
 
 
 def first_exponents(count: int) -> range:
-    """Powers of two of so many peaks, with the recipe's own in the middle."""
+    """Powers of two of `count` peaks, with the recipe's own in the middle."""
     return range(-(count // 2), count - count // 2)
 
 

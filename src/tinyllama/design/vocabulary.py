@@ -72,7 +72,7 @@ def compare_tokenizers(
 
 
 def _train(texts: Sequence[str], vocab_size: int) -> bytes:
-    """Train a tokenizer; where the text has too few words for so many ids, of half as many."""
+    """Train a tokenizer; where the text has too few words for its number of ids, one of half as many."""
     try:
         return train_model(texts, vocab_size)
     except CorpusError:

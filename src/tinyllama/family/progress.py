@@ -61,7 +61,7 @@ SILENT = Silent()
 
 
 def at_intervals(say: Callable[[str], None], seconds: float = SECONDS_BETWEEN_LINES) -> Callable[[str], None]:
-    """A function that passes on one line every so many seconds and drops the others."""
+    """A function that passes on one line every `seconds` seconds and drops the others."""
     last = time.monotonic()
 
     def say_now_and_then(text: str) -> None:

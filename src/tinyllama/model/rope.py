@@ -102,7 +102,7 @@ def _yarn(powers: Tensor, scaling: RopeScaling, original: int, theta: float) -> 
     pairs = len(powers)
 
     def pair_with(turns: float) -> float:
-        """The pair that makes so many turns in the original context."""
+        """The pair that makes `turns` turns in the original context."""
         return pairs * math.log(original / (turns * 2 * math.pi)) / math.log(theta)
 
     first = max(math.floor(pair_with(scaling.beta_fast)), 0)

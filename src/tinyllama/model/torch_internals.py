@@ -91,7 +91,7 @@ def multiplies_in_bf16() -> bool:
 
 
 def pack_linear(weight: Tensor, rows: int) -> Tensor:
-    """A matrix [out, in] in oneDNN's layout for inputs of about so many rows; `can_pack` must hold."""
+    """A matrix [out, in] in oneDNN's layout for inputs of about `rows` rows; `can_pack` must hold."""
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
     return packed
 

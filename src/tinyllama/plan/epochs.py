@@ -11,7 +11,7 @@ _REPEATS = 15.39
 
 
 def effective_epochs(epochs: float) -> float:
-    """How many times as much text, all of it new, is worth as much as a text read so many times.
+    """How many times as much text, all of it new, is worth as much as a text that is read `epochs` times.
 
     1 + R* · (1 - exp(-R/R*)) with R = epochs - 1 repetitions and R* = 15.39 (Muennighoff et al. 2023, "Scaling
     Data-Constrained Language Models", equation 5).

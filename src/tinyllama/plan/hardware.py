@@ -116,7 +116,7 @@ class _Training:
         return self if recipe is self.recipe else _Training(recipe, self.cluster)
 
     def fits(self, sequences: int) -> bool:
-        """Whether a step of so many sequences fits."""
+        """Whether a step of `sequences` sequences fits."""
         return self.memory(self.micro_batch(sequences)).total <= self.cluster.card.usable
 
     def memory(self, micro_batch: int) -> Memory:
@@ -228,7 +228,7 @@ def main_stage(recipe: Recipe, plan: Plan) -> Stage:
 
 
 def predict_speed(recipe: Recipe, card_name: str, gpus: int, nodes: int | None, sequences: int) -> float | None:
-    """Tokens per second of all GPUs together in steps of so many sequences; None if they do not fit in memory.
+    """Tokens per second of all GPUs together in steps of `sequences` sequences; None if they do not fit in memory.
 
     Raises:
         PlanError, RecipeError: see `predict`.
@@ -267,7 +267,7 @@ def checkpoint_bytes(recipe: Recipe) -> int:
 
 
 def fits_gathered(recipe: Recipe, sharded_over: int, memory: int) -> bool:
-    """Whether weights that are sharded over so many ranks, each with so much memory, are gathered once in a step.
+    """Whether weights that are sharded over ranks, each with `memory` bytes, are gathered once in a step.
 
     Otherwise each block is gathered when it is needed, twice in each pass.
     """
@@ -276,7 +276,7 @@ def fits_gathered(recipe: Recipe, sharded_over: int, memory: int) -> bool:
 
 
 def memory_per_gpu(recipe: Recipe, sharded_over: int, limit: int, micro_batch: int | None = None) -> Memory:
-    """Bytes on each GPU when the state is sharded over so many ranks, of which each can use `limit`.
+    """Bytes on each GPU when the state is sharded over `sharded_over` ranks, of which each can use `limit`.
 
     A pass has `micro_batch` sequences, or those of the recipe.
 

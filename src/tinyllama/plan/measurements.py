@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def measured_tokens(plan: Plan, recipe: Recipe, every: int | None) -> list[int]:
     """Tokens of the checkpoints that are measured, if measuring keeps pace with training.
 
-    It is the first checkpoint after every so many tokens, and the last one of each model. A variant's list begins with
+    It is the first checkpoint after every `every` tokens, and the last one of each model. A variant's list begins with
     that of its base, as its plan does; a branch's holds its own alone.
 
     Args:

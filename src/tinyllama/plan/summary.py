@@ -180,7 +180,7 @@ def _corpora(plan: Plan, sizes: Mapping[str, int | None]) -> list[CorpusSummary]
 
 
 def _tokens_from(plan: Plan, tokens: int) -> int:
-    """Tokens of the steps that begin when so many tokens are seen, or later."""
+    """Tokens of the steps that begin when `tokens` tokens are seen, or later."""
     first = min(plan.steps, int(np.searchsorted(plan.tokens, tokens)) + 1)
     return plan.tokens_after(plan.steps) - plan.tokens_after(first)
 

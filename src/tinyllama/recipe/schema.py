@@ -124,7 +124,7 @@ class Recipe(Section):
         return {partition_name(corpus, context, self.model.context): context for context in self.contexts}
 
     def shape_at(self, model: str, tokens: int) -> ModelShape:
-        """The shape of a model that has seen so many tokens: that of the stage in which its last step was."""
+        """The shape of a model that has seen `tokens` tokens: that of the stage in which its last step was."""
         line = self.line(model)
         stages = line.stages[: line.fork_index] if model == BASE else line.stages
         ends = zip(stages, line.end_tokens, strict=False)

@@ -54,8 +54,8 @@ class Branch(Section):
     """A model that forks from another one, and has stages of its own."""
 
     from_: Annotated[str, AfterValidator(_origin)] = Field(alias="from")
-    """The model that it forks from, and where: `base` is its end, `base@1.2T` the first step whose end reaches so many
-    tokens, and `base@warm` the end of its stage `warm`."""
+    """The model that it forks from, and where: `base` is its end, `base@1.2T` the first step whose end reaches that
+    number of tokens, and `base@warm` the end of its stage `warm`."""
     shares: Shares = Field(default={})
     """Share of each corpus from the fork on; without it, those in force at the fork."""
     ramp: Count = 0

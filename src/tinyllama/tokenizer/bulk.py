@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _ONE_IN = 1024
-"""One document in so many is encoded a second time, by the reference, which takes nine times as long."""
+"""One of this number of documents is encoded a second time, by the reference, which takes nine times as long."""
 _FIRST, _SHORT = 8, 10_000
-"""The first of a task's documents are encoded twice: the very first, and others up to so many characters."""
+"""The first of a task's documents are encoded twice: the very first, and others up to this number of characters."""
 _LONG = 1_000_000
 """Characters above which a text is not sampled, since SentencePiece takes a minute for ten million; where it is the
 only engine, such texts are divided."""

@@ -56,7 +56,7 @@ def measure_peak_flops(precision: str, device: torch.device) -> float:
 
 @cache
 def known_peak_flops(precision: str, device: torch.device, threads: int) -> float:
-    """As `measure_peak_flops` with so many threads, measured once for all models that this process trains."""
+    """As `measure_peak_flops` with `threads` threads, measured once for all models that this process trains."""
     torch.set_num_threads(threads)
     return measure_peak_flops(precision, device)
 

@@ -42,7 +42,7 @@ class Outbox:
             self._warn(f"{_MOST:,} messages wait")
 
     def close(self, seconds: float) -> None:
-        """Wait until all actions are done, but only so many seconds; the program then ends without them."""
+        """Wait until all actions are done, but only `seconds` seconds; the program then ends without them."""
         end = time.monotonic() + seconds
         with suppress(Full):
             self._actions.put(None, timeout=seconds)

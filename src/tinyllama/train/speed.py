@@ -31,7 +31,7 @@ _GPU_TOKENS = 32_768
 
 
 def measure_speed(recipe: Recipe, sequences: int, device: torch.device) -> float:
-    """Tokens per second of a recipe's model in steps of so many sequences, in one process.
+    """Tokens per second of a recipe's model in steps of `sequences` sequences, in one process.
 
     Passes and updates are timed in turns, as a step has them, and their medians are added up. Held-out losses,
     checkpoints and the start of training are not in it.

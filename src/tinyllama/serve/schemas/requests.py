@@ -86,7 +86,7 @@ class GenerationRequest(Body):
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63, description="Makes sampling repeatable.")
     temperature: float = Field(default=1.0, ge=0, le=100, description="0 always takes the most likely token.")
     top_p: float = Field(default=1.0, ge=0, le=1)
-    top_k: int = Field(default=0, ge=0, lt=2**31, description="Sample among so many most likely tokens; 0 means all.")
+    top_k: int = Field(default=0, ge=0, lt=2**31, description="Sample among the N most likely tokens; 0 means all.")
     min_p: float = Field(
         default=0.0, ge=0, le=1, description="Least probability of a token, relative to that of the most likely one."
     )
@@ -124,7 +124,7 @@ class CompletionRequest(GenerationRequest):
         default=None,
         ge=0,
         le=20,
-        description="Give the log-probability of each token, and so many most likely tokens; with `echo`, "
+        description="Give the log-probability of each token, and of the N most likely ones; with `echo`, "
         "of the prompt's tokens too.",
     )
     best_of: int | None = Field(default=None, ge=1, le=MAX_CHOICES, description="Only the value of `n` is supported.")
@@ -166,7 +166,7 @@ class ChatRequest(GenerationRequest):
     messages: list[ChatMessage] = Field(min_length=1)
     max_completion_tokens: int | None = Field(default=None, ge=0, description="The newer name of `max_tokens`.")
     logprobs: bool = Field(default=False, description="Give the log-probability of each new token.")
-    top_logprobs: int | None = Field(default=None, ge=0, le=20, description="Also give so many most likely tokens.")
+    top_logprobs: int | None = Field(default=None, ge=0, le=20, description="Also give the N most likely tokens.")
     response_format: ResponseFormat = ResponseFormat()
     tools: list[JsonValue] = Field(default=[], max_length=0, description="Tools are not supported.")
     tool_choice: Literal["none", "auto"] = Field(default="none", description="Without effect.")
