@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from tests.conftest import MakeFamily
+from tests.ladder.library import Lines
 from tests.train.runs import assert_same_run, deterministic_metrics, step_records, weights
 from tests.train.stopping import StopAt, stop_at
 from tinyllama.checkpoint.format import steps_saved
 from tinyllama.errors import CheckpointError, Interrupted, NewerFormatError, TrainingError
+from tinyllama.family import Family
 from tinyllama.family.train import train_model
 from tinyllama.files import sha256_file
 from tinyllama.model import Llama
@@ -79,6 +81,13 @@ def test_a_variant_continues_from_the_base_with_weights_moments_and_tokens(
     assert [record["tokens"] for record in forked if record["kind"] == "step"][:6] == [1024 * n for n in range(7, 13)]
     there = {r["step"]: r["loss"] for r in deterministic_metrics(straight.folder / "base") if r["kind"] == "step"}
     assert all(there[r["step"]] == r["loss"] for r in forked if r["kind"] == "step" and r["step"] <= 12)
+
+
+def test_a_resumed_model_is_said_to_resume_and_from_which_step(make_family: MakeFamily) -> None:
+    stopped, lines = make_family(), Lines()
+    stop_at(stopped, "base", 2)
+    Family(stopped.recipe, stopped.folder, progress=lines).train("base")
+    assert [line for line in lines.said if line.startswith(("training", "resuming"))] == ["resuming base from step 2"]
 
 
 def test_adding_a_variant_trains_only_that_variant(make_trained: MakeFamily) -> None:

@@ -127,7 +127,7 @@ def reproduce(
         for folder in summary.exports.values():
             typer.echo(family.folder / folder)
         typer.echo(family.layout.report)
-        for folder in [*summary.exports.values()][:1]:
+        for folder in [*summary.exports.values()][-1:]:  # the base has seen the least
             say_generate(family.folder / folder, family.recipe.evaluation.prompts)
         _say_studio(family)
     family.prepare().require_all()

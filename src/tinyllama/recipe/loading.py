@@ -96,7 +96,7 @@ def find_recipe(name_or_path: str) -> Path:
         ) from error
     if path.suffix in {".yaml", ".yml"}:
         reason = "is a folder, not a recipe" if path.is_dir() else "no such recipe file"
-        raise RecipeError(f"{path}: {reason}{_namesake(path)}")
+        raise RecipeError(f"{path}: {reason}{_namesake(path) or '; `tinyllama recipes` lists the shipped ones'}")
     shipped = shipped_recipes()
     if name_or_path not in shipped:
         hint = _namesake(path) or did_you_mean(name_or_path, shipped, 0.5)

@@ -89,7 +89,7 @@ def new(
     if any(corpus.survey.languages is None for corpus in found.corpora.values()):
         from tinyllama.installation import install_hint
 
-        typer.echo(f"languages are not shown, for which py3langid is needed: {install_hint('quality')}", err=True)
+        typer.echo(f"to see the languages, too, install py3langid: {install_hint('quality')}", err=True)
     typer.echo(f"tokenizer: {describe_tokenizer(found.tokenizer)}")
     print_sizes([found.size], machine)
     if found.is_bounded_by_text:
