@@ -22,7 +22,8 @@ WORKDIR /opt/source
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 # torch by itself: the longest part, which then stays in its layer while the source changes.
 ARG TORCH_INDEX=""
-RUN pip install --no-cache-dir --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}} torch
+RUN pip install --no-cache-dir --constraint constraints.txt ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}} torch \
+    && if [ -n "${TORCH_INDEX}" ]; then python -c "import torch; assert '+' in torch.__version__, torch.__version__"; fi
 COPY src src
 ARG EXTRAS=eval,fast,report
 RUN pip install --no-cache-dir --constraint constraints.txt ".[${EXTRAS}]"

@@ -72,7 +72,7 @@ test-lm-eval: $(VENV)/.test
 	MODELS="$(MODELS)" DATA="$(DATA)" LIMIT="$(LIMIT)" $(BIN)/pytest -s tests/evaluation/test_lm_eval_command.py
 
 # Check what the demo's models saw, e.g. MINI=runs/mini: `audit` passes, and `inspect --find` agrees with a walk of the
-# plan for 200 sentences. Without MINI the family is trained first, which takes a quarter of an hour.
+# plan for 200 sentences. Without MINI the family is trained first, which takes nine minutes.
 audit-demo: $(VENV)/.test
 	MINI="$(MINI)" $(BIN)/pytest tests/fidelity/test_demo.py
 

@@ -77,7 +77,8 @@ def _section(command: Command) -> str:
         kind, info = _annotated(hints[name])
         if isinstance(info, ArgumentInfo):
             word = info.metavar or name.upper()
-            words.append(word if parameter.default is inspect.Parameter.empty else f"[{word.strip('[]')}]")
+            is_bare = parameter.default is inspect.Parameter.empty or word.startswith("[")
+            words.append(word if is_bare else f"[{word}]")
             rows.insert(len(rows) - options, _row(word, kind, info, parameter.default))
         else:
             rows.append(_row(_spelling(name, kind, info), kind, info, parameter.default))

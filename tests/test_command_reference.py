@@ -37,6 +37,12 @@ def test_the_page_is_what_the_commands_say() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m tests.command_reference"
 
 
+def test_usage_lines_close_every_bracket_that_they_open() -> None:
+    usages = re.findall(r"```text\n(tinyllama .*)\n```", page())
+    assert len(usages) == len(list(commands()))
+    assert [usage for usage in usages if usage.count("[") != usage.count("]")] == []
+
+
 def test_every_command_is_in_one_group() -> None:
     grouped = [name for names in GROUPS.values() for name in names]
     assert len(grouped) == len(set(grouped))

@@ -38,7 +38,7 @@ def preparation_job(asked: argparse.Namespace, name: str, every: int = 1) -> dic
     Args:
         asked: the options.
         name: the benchmark's.
-        every: without `--data`, one of so many of the gathered files is used.
+        every: without `--data`, one of every `every` gathered files is used.
 
     Raises:
         SourceError: text or tokenizer cannot be fetched.

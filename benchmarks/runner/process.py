@@ -120,7 +120,7 @@ class Process:
         self._run_until(lambda: self.stamps[-1].step >= step, timeout)
 
     def turn(self, seconds: float, timeout: float) -> float:
-        """Let it run for at least one step and so many seconds; returns seconds per step.
+        """Let it run for at least one step and `seconds` seconds; returns seconds per step.
 
         Raises:
             EngineError: it died, or did no step in `timeout` seconds.

@@ -65,6 +65,24 @@ def test_new_says_that_a_small_text_gives_fewer_tokens_than_were_asked_for(
     assert json.loads(run("new", "fitting", *words, "--tokens", "50K", "--json"))["is_bounded_by_text"] is False
 
 
+@pytest.mark.parametrize(
+    ("machines", "first"),
+    [
+        ([], "--check, then tinyllama reproduce"),
+        (["--gpus", "8"], "--check, then torchrun --nproc-per-node 8 -m -- tinyllama train ranks.yaml, then tinyllama"),
+        (["--gpus", "16"], "--check, then train on all nodes (docs/scale.md), then tinyllama reproduce"),
+    ],
+)
+def test_new_says_how_several_gpus_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machines: list[str], first: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    modules = sorted((Path(sysconfig.get_path("stdlib")) / "asyncio").glob("*.py"))
+    (tmp_path / "text.txt").write_text("".join(module.read_text() for module in modules))
+    words = ("--text", "text.txt", "--hardware", "h100", "--tokenizer", "own", "--tokens", "50K")
+    assert first in run("new", "ranks", *words, *machines)
+
+
 def test_recipes_prints_a_recipe_to_copy(tmp_path: Path) -> None:
     text = run("recipes", "nano")
     (tmp_path / "copy.yaml").write_text(text)

@@ -41,7 +41,7 @@ _DETACHED = getattr(subprocess, "DETACHED_PROCESS", 0) | getattr(subprocess, "ID
 
 
 class BackgroundEvaluation:
-    """Receive a run's records; evaluate checkpoints at intervals of tokens, and say what was found.
+    """Receive a run's records; evaluate the first checkpoint after each interval of tokens, and say what was found.
 
     A copy gets task scores if `tasks_every` tokens have passed, and continuations of the prompts if `samples_every`
     have; a file beside a copy says that it gets continuations alone.

@@ -112,9 +112,8 @@ def train_model(work: Workspace, prepared: Prepared, model: str, profile: range 
         if run.ranks.watch is not None:
             run.ranks.watch.record_in(run.folder)
         compiles = "; the first step compiles, which can take a minute" if work.recipe.hardware.compile else ""
-        begun = checkpoint_store(work.recipe, work.layout.root, model).steps()
-        doing = f"resuming {model} from step {begun[-1]}" if begun and begun[-1] else f"training {model}"
-        work.progress.say(f"{doing}{compiles}")
+        doing = "resuming" if work.layout.metrics(model).exists() else "training"
+        work.progress.say(f"{doing} {model}{compiles}")
     with work.timed(f"train {model}"):
         trained = train(run)
     if run.profile is not None and any(work.layout.profiles(model).glob(f"{profile_name(run.profile)}.*")):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def measured_tokens(plan: Plan, recipe: Recipe, every: int | None) -> list[int]:
     """Tokens of the checkpoints that are measured, if measuring keeps pace with training.
 
-    It is the first checkpoint after every `every` tokens, and the last one of each model. A variant's list begins with
-    that of its base, as its plan does; a branch's holds its own alone.
+    It is the first checkpoint after each interval of `every` tokens, and the last one of each model. A variant's list
+    begins with that of its base, as its plan does; a branch's holds its own alone.
 
     Args:
         plan: compiled from `recipe`.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _PART = 50
-"""A window has the points divided by this number."""
+"""A window spans one part in this number of the points."""
 
 
 def running_mean(values: Sequence[float], weights: Sequence[float]) -> list[float]:

@@ -32,7 +32,7 @@ _MOST = 8 * BLOCK
 _ALIVE = 10.0
 """Seconds after which a page hears something, so that it notices when the studio ends."""
 _WAITING = 20
-"""Events that wait for a page at most; one that read fewer loads everything anew when it does."""
+"""Unread events that are kept for a page; if there are more, they are dropped, and the page loads everything anew."""
 _UNASKED = 2.0
 """Seconds after which a family is summarized again though its files did not change: its process may have ended."""
 

@@ -158,9 +158,9 @@ class _Trainer:
         run, plan, recipe = self.run, self.plan, self.recipe
         rows = {name: run.corpora[corpus].rows(TRAIN, context) for name, (corpus, context) in plan.partitions.items()}
         sampler = Sampler(plan, recipe.seed, {name: len(part) for name, part in rows.items()})
-        self.loggers = self._open_loggers()
         if self.ranks.device.type != "cpu":  # there, the compiler takes cores until the first step is done
             self._peak_flops()
+        self.loggers = self._open_loggers()
         try:
             streams = [(run.corpora[plan.partitions[name][0]], part.stream) for name, part in rows.items()]
             with local_copies(recipe.hardware.local_copies, streams):

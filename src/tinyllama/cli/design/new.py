@@ -94,9 +94,19 @@ def new(
     print_sizes([found.size], machine)
     if found.is_bounded_by_text:
         typer.echo(describe_bound(found))
-    cards = gpus or 1
-    ranks = f"torchrun --nproc-per-node {cards} -m -- tinyllama train {path}, then " if cards > 1 else ""
-    typer.echo(f"wrote {path}; next: tinyllama plan {path} --check, then {ranks}tinyllama reproduce {path}")
+    training = _training(path, hardware, gpus, nodes)
+    typer.echo(f"wrote {path}; next: tinyllama plan {path} --check, then {training}tinyllama reproduce {path}")
+
+
+def _training(path: Path, hardware: str, gpus: int, nodes: int | None) -> str:
+    """How several GPUs train before `reproduce` does the rest; empty for one."""
+    if gpus == 1:
+        return ""
+    from tinyllama.plan.cards import find_gpu
+
+    if (nodes or -(-gpus // find_gpu(hardware).per_node)) > 1:
+        return "train on all nodes (docs/scale.md), then "
+    return f"torchrun --nproc-per-node {gpus} -m -- tinyllama train {path}, then "
 
 
 def _ask(asked: Asked) -> Asked:
